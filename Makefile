@@ -1,0 +1,39 @@
+# Everything runs in a local environment (.venv) that each target makes when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench soak soak-restart clean
+.DEFAULT_GOAL := test
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[all]" --group dev
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/nullworker demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests
+
+check: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)
+	@$(BIN)/nullworker bench
+
+soak: $(STAMP)
+	@$(BIN)/nullworker simulate --soak
+
+# Kills an engine in mid-flight fifty times.
+soak-restart: $(STAMP)
+	@NULLWORKER_SOAK=50 $(BIN)/python -m pytest tests/integration/engine/test_restart.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
