@@ -1,0 +1,106 @@
+"""A grant: a short-lived signed word of the engine that one request may open a session on one worker.
+
+A JSON Web Token, HS256, keyed with the worker's own token (its MASTER_TOKEN), which engine and worker share and nobody
+else knows. It travels as ``grant`` in the answer to ``/route/``, which clients pass on to the worker as it is.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ALGORITHM = "HS256"
+AUDIENCE = "nullworker"
+LEEWAY_S = 30.0  # by how much the clocks of engine and worker may differ
+_CLAIMS = ("sub", "url", "request_idx", "exp", "jti", "aud")
+
+
+class GrantError(Exception):
+    """A grant that is not good for what it was shown for; the message is one sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a good grant says."""
+
+    worker_id: int
+    url: str
+    request_idx: int
+    expires_at_s: float  # Unix time
+    jti: str  # this very grant's own name
+
+
+def issue(token: str, worker_id: int, url: str, request_idx: int, expires_in_s: float, now_s: float) -> str:
+    """Makes a grant.
+
+    Args:
+        token: the worker's MASTER_TOKEN.
+        worker_id: its CONTAINER_ID.
+        url: the URL under which it reported itself.
+        request_idx: the request that it is promised to.
+        expires_in_s: seconds for which the grant is good; keep it well under two minutes.
+        now_s: Unix time.
+
+    Raises:
+        ValueError: ``token`` is empty, which would let anyone make grants.
+    """
+    import jwt  # noqa: PLC0415 - 30 ms at a worker's start, for those workers alone whose engine gives grants
+
+    if not token:
+        raise ValueError("A grant needs a worker's token, and this one is empty.")
+    claims = {
+        "sub": str(worker_id),
+        "url": url,
+        "request_idx": request_idx,
+        "exp": now_s + expires_in_s,
+        "jti": secrets.token_urlsafe(16),
+        "aud": AUDIENCE,
+    }
+    return jwt.encode(claims, token, algorithm=ALGORITHM)
+
+
+def verify(grant: str, token: str, *, worker_id: int, url: str, request_idx: int, now_s: float) -> Grant:
+    """Reads a grant that was shown to the worker ``worker_id`` for the request ``request_idx``.
+
+    Args:
+        grant: the token as received.
+        token: the worker's own MASTER_TOKEN.
+        worker_id: the worker's own CONTAINER_ID.
+        url: the worker's own URL.
+        request_idx: what the request says of itself.
+        now_s: Unix time.
+
+    Raises:
+        GrantError: forged, expired, or made for something else.
+    """
+    import jwt  # noqa: PLC0415 - as in issue
+
+    if not token:
+        raise GrantError("This worker has no MASTER_TOKEN, so no grant can be checked.")
+    try:
+        claims: Mapping[str, Any] = jwt.decode(
+            grant,
+            token,
+            algorithms=[ALGORITHM],
+            audience=AUDIENCE,
+            # The time is compared below, with the caller's clock.
+            options={"require": list(_CLAIMS), "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+        )
+    except jwt.PyJWTError:
+        raise GrantError("The grant is not one that this worker's engine made.") from None
+    expires_at_s, jti = claims["exp"], claims["jti"]
+    if not isinstance(expires_at_s, (int, float)) or not isinstance(jti, str):
+        raise GrantError("The grant is not one that this worker's engine made.")
+    if claims["sub"] != str(worker_id):
+        raise GrantError("The grant is for another worker.")
+    if claims["url"] != url:
+        raise GrantError("The grant is for another URL than this worker's.")
+    if claims["request_idx"] != request_idx:
+        raise GrantError("The grant is for another request_idx.")
+    if not now_s <= expires_at_s + LEEWAY_S:
+        raise GrantError("The grant has expired; ask the engine again.")
+    return Grant(worker_id, url, request_idx, float(expires_at_s), jti)

@@ -1,0 +1,23 @@
+"""The header by which an engine tells a worker what it takes beyond Vast's own wire.
+
+An engine of ours sends ``X-Nullworker: prompt-reports, grants`` with its answer to ``/pubkey/``. Vast's own does not,
+and a worker that sees no such header behaves as Vast's framework does.
+"""
+
+from __future__ import annotations
+
+#: Sent by the engine with its answer to ``GET /pubkey/``: a list of the words below, separated by commas.
+FEATURES = "X-Nullworker"
+
+#: The engine wants a report at once when a session opens, closes or is refused, and not only on the framework's tick.
+PROMPT_REPORTS = "prompt-reports"
+
+#: The engine puts a ``grant`` into each route answer, and a worker is to open no session without one.
+GRANTS = "grants"
+
+
+def features(value: str | None) -> frozenset[str]:
+    """The words of a FEATURES header; none when ``value`` is None. Words that nobody here knows do no harm."""
+    if value is None:
+        return frozenset()
+    return frozenset(word for word in (part.strip().lower() for part in value.split(",")) if word)

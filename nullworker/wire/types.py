@@ -1,0 +1,386 @@
+"""What client, engine and worker say to each other, as msgspec Structs: field names are Vast's, bounds are ours.
+
+Unknown fields pass, for each side may be newer than the other. ``None`` stands where Vast's own client sends null for
+"not given". Seconds are ``_time`` and ``_at`` here because Vast named them so; ``_at`` is the sender's Unix time.
+This module needs msgspec, which comes with the engine's extra; workers and clients use `paths` and `errors` alone.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from nullworker.wire.decoding import decode
+
+__all__ = [
+    "SECRET_FIELDS",
+    "Credentials",
+    "DeleteRequests",
+    "EndpointBody",
+    "EndpointCreated",
+    "EndpointList",
+    "EndpointResult",
+    "EndpointRow",
+    "ErrorBody",
+    "FinishedRequest",
+    "GetLogs",
+    "GetWorkers",
+    "Invitation",
+    "Logs",
+    "Message",
+    "Removal",
+    "RouteReady",
+    "RouteRequest",
+    "RouteWaiting",
+    "Success",
+    "UpdateWorkers",
+    "WorkerRow",
+    "WorkerStatus",
+    "WorkergroupBody",
+    "WorkergroupCreated",
+    "WorkergroupList",
+    "WorkergroupRow",
+    "WorkersUpdating",
+    "decode",
+]
+
+#: Identifiers and counts stay where a JSON number is still exact in every language.
+Id = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+#: A name about to be given: no control characters, which would garble every list that shows it.
+NewName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Word = Annotated[str, Meta(max_length=200)]
+Key = Annotated[str, Meta(max_length=1_000)]
+Url = Annotated[str, Meta(max_length=2_000)]
+Text = Annotated[str, Meta(max_length=100_000)]
+Load = Annotated[float, Meta(ge=0, le=1e9)]  # cost, load and perf, all in perf units
+Quantity = Annotated[float, Meta(ge=-1e12, le=1e12)]  # anything else that is measured; finite is what matters
+Count = Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
+RequestIdxs = Annotated[list[Id], Meta(max_length=10_000)]
+
+
+#: Fields that hold secrets; the ``repr`` of a message hides their values, and so does every log.
+SECRET_FIELDS = frozenset({"api_key", "master_token", "mtoken", "signature", "grant", "docker_login_pass"})
+
+
+class Message(Struct, frozen=True, gc=False):
+    """What all types here have in common: they do not change, and their ``repr`` shows no secret.
+
+    They never refer to each other in circles, so that the collector of cycles need not look at them.
+    """
+
+    def __repr__(self) -> str:
+        """As a Struct's own, with ``***`` for what is secret."""
+        fields = (
+            f"{name}={'***' if name in SECRET_FIELDS else repr(getattr(self, name))}" for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+
+class ErrorBody(Message, frozen=True):
+    """Any refusal. ``field`` names what is wrong in the request, where one field is to blame."""
+
+    error: str
+    msg: str
+    success: Literal[False] = False
+    field: str | UnsetType = UNSET
+
+
+class Success(Message, frozen=True):
+    """Done as asked."""
+
+    success: bool = True
+
+
+class Credentials(Message, frozen=True):
+    """The body of the command line's list calls, which is sent even with GET."""
+
+    api_key: Key | None = None
+
+
+# ------------------------------------------------------------------------------------------------- client and engine
+
+
+class RouteRequest(Message, frozen=True):
+    """A waiter asks. ``request_idx`` is 0 the first time, then the one that the first answer gave."""
+
+    endpoint: Name
+    api_key: Key | None = None
+    cost: Load = 0.0
+    request_idx: Id = 0
+    #: Seconds of silence after which the waiter has gone.
+    replay_timeout: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
+
+
+class RouteReady(Message, frozen=True):
+    """The worker at ``url`` is promised to the waiter. The whole answer goes to the worker as its ``auth_data``."""
+
+    request_idx: int
+    endpoint: str
+    url: str
+    signature: str  # of the URL alone; see nullworker.wire.signature
+    cost: float
+    reqnum: int
+    #: Binds worker, URL, request_idx and expiry, where the engine gives one.
+    grant: str | UnsetType = UNSET
+
+
+class RouteWaiting(Message, frozen=True):
+    """No worker yet: ask again with this ``request_idx``. ``reason`` says what is being waited for, where known."""
+
+    request_idx: int
+    endpoint: str
+    status: Literal["WAITING"] = "WAITING"
+    reason: str | UnsetType = UNSET
+
+
+class GetWorkers(Message, frozen=True):
+    """Asks for the workers of the endpoint ``id``."""
+
+    id: Id
+    api_key: Key | None = None
+
+
+class WorkerRow(Message, frozen=True):
+    """One worker of an endpoint, as the client's ``Worker.from_dict`` and the command line read it."""
+
+    id: int
+    status: str
+    cur_load: float = 0.0
+    new_load: float = 0.0
+    cur_load_rolling_avg: float = 0.0
+    cur_perf: float = 0.0
+    perf: float = 0.0
+    measured_perf: float = 0.0
+    dlperf: float = 0.0
+    reliability: float = 0.0
+    reqs_working: int = 0
+    disk_usage: float = 0.0
+    loaded_at: float = 0.0
+    started_at: float = 0.0
+    gpu_name: str | None = None
+    url: str = ""
+    workergroup_id: int = 0
+    error_msg: str = ""
+
+
+# ------------------------------------------------------------------------------------------------- worker and engine
+
+
+class WorkerStatus(Message, frozen=True):
+    """A worker's report. The framework sends all of it; `start_server.sh` a short form when it fails."""
+
+    id: Id
+    mtoken: Key
+    url: Url | None = ""
+    version: Word | None = ""
+    error_msg: Text | None = ""
+    loadtime: Quantity | None = 0.0
+    cur_load: Load = 0.0
+    rej_load: Quantity = 0.0
+    new_load: Quantity = 0.0
+    max_perf: Load = 0.0
+    cur_perf: Quantity = 0.0
+    cur_capacity: Quantity = 0.0
+    max_capacity: Quantity = 0.0
+    num_requests_working: Count = 0
+    num_requests_recieved: Count = 0  # Vast's spelling
+    additional_disk_usage: Quantity = 0.0  # GB, as the next
+    disk_usage: Quantity = 0.0
+    working_request_idxs: RequestIdxs = field(default_factory=list)
+    #: The Null PyWorker's own order of its reports, from 1 on; 0: none given.
+    seq: Id = 0
+
+
+class FinishedRequest(Message, frozen=True):
+    """A request that a worker is done with."""
+
+    request_idx: Id
+    status: Literal["Success", "Error", "Cancelled", "Rejected"]
+    success: bool | None = None
+    entered_queue_at: Quantity | None = 0.0
+    work_started_at: Quantity | None = 0.0
+    work_completed_at: Quantity | None = 0.0
+
+
+class DeleteRequests(Message, frozen=True):
+    """A worker's list of finished requests, sent again until it is taken."""
+
+    worker_id: Id
+    mtoken: Key
+    requests: Annotated[list[FinishedRequest], Meta(max_length=10_000)]
+    seq: Id = 0
+
+
+# ------------------------------------------------------------------------------------- command line, console, engine
+
+State = Literal["active", "suspended", "stopped"]
+
+
+class EndpointBody(Message, frozen=True):
+    """Creates an endpoint, or changes what is given of it. Null and absent mean the same: leave it as it is."""
+
+    endpoint_name: NewName | None = None
+    min_load: Quantity | None = None
+    min_cold_load: Quantity | None = None
+    target_util: Quantity | None = None
+    cold_mult: Quantity | None = None
+    cold_workers: Count | None = None
+    min_workers: Count | None = None  # another name of cold_workers
+    max_workers: Count | None = None
+    max_queue_time: Quantity | None = None
+    target_queue_time: Quantity | None = None
+    inactivity_timeout: Quantity | None = None
+    endpoint_state: State | None = None
+    autoscaler_instance: Word | None = None
+    endptjob_id: Id | None = None
+    api_key: Key | None = None
+
+
+class EndpointRow(Message, frozen=True):
+    """An endpoint with its parameters, as lists and `GET /api/v0/endptjobs/{id}/` show it."""
+
+    id: int
+    endpoint_name: str
+    api_key: str
+    user_id: int
+    created_at: float
+    min_load: float
+    min_cold_load: float
+    target_util: float
+    cold_mult: float
+    cold_workers: int
+    max_workers: int
+    max_queue_time: float
+    target_queue_time: float
+    inactivity_timeout: float | None
+    endpoint_state: State
+
+
+class EndpointCreated(Message, frozen=True):
+    """``result`` is the new endpoint's id."""
+
+    result: int
+    success: bool = True
+
+
+class EndpointResult(Message, frozen=True):
+    """One endpoint."""
+
+    result: EndpointRow
+    success: bool = True
+
+
+class EndpointList(Message, frozen=True):
+    """All endpoints."""
+
+    results: list[EndpointRow]
+    success: bool = True
+
+
+class WorkergroupBody(Message, frozen=True):
+    """Creates a workergroup, or changes what is given of it; ``template_hash`` names the backend (``null``)."""
+
+    endpoint_id: Id | None = None
+    endpoint_name: Name | None = None
+    template_hash: Word | None = None
+    template_id: Id | None = None
+    search_params: Text | dict[str, Any] | None = None
+    launch_args: Text | None = None
+    gpu_ram: Quantity | None = None
+    min_load: Quantity | None = None
+    min_cold_load: Quantity | None = None
+    target_util: Quantity | None = None
+    cold_mult: Quantity | None = None
+    cold_workers: Count | None = None
+    max_workers: Count | None = None
+    autoscaler_instance: Word | None = None
+    autojob_id: Id | None = None
+    docker_login_user: Word | None = None
+    docker_login_pass: Key | None = None
+    docker_login_repo: Url | None = None
+    api_key: Key | None = None
+
+
+class WorkergroupRow(Message, frozen=True):
+    """A workergroup, as lists show it: Vast's fields, and what it is on this engine."""
+
+    id: int
+    endpoint_id: int
+    endpoint_name: str
+    user_id: int
+    created_at: float
+    template_hash: str | None = None
+    template_id: int | None = None
+    search_params: str | dict[str, Any] = ""
+    launch_args: str | None = None
+    gpu_ram: float | None = None
+    max_workers: int | None = None
+    fleet: str = ""
+    backend: str = ""
+    consumer: str = ""
+    price_per_hour: float = 0.0
+
+
+class WorkergroupCreated(Message, frozen=True):
+    """``id`` is the new workergroup's."""
+
+    id: int
+    success: bool = True
+
+
+class WorkergroupList(Message, frozen=True):
+    """All workergroups."""
+
+    results: list[WorkergroupRow]
+    success: bool = True
+
+
+class Removal(Message, frozen=True):
+    """The body of a DELETE. ``force``: do not wait for held workers to be released."""
+
+    force: bool = False
+    api_key: Key | None = None
+
+
+class GetLogs(Message, frozen=True):
+    """Asks for the record of an endpoint's or a workergroup's decisions: the last ``tail`` lines of each level."""
+
+    id: Id
+    api_key: Key | None = None
+    tail: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+
+
+class Logs(Message, frozen=True):
+    """The record at its four levels, each a text of one line a decision."""
+
+    info0: str = ""
+    info1: str = ""
+    trace: str = ""
+    debug: str = ""
+
+
+class Invitation(Message, frozen=True):
+    """What a worker that somebody else starts needs to join an endpoint: its variables of these names in capitals."""
+
+    container_id: int
+    report_addr: str
+    master_token: str
+
+
+class UpdateWorkers(Message, frozen=True):
+    """Asks for a rolling update of a workergroup's workers, or for its cancelling."""
+
+    workergroup_id: Id
+    cancel_update: bool = False
+    api_key: Key | None = None
+
+
+class WorkersUpdating(Message, frozen=True):
+    """The rolling update as it stands; ``error_msg`` when there is none to start or cancel."""
+
+    success: bool
+    workers_to_update: int | UnsetType = UNSET
+    cancelled: bool | UnsetType = UNSET
+    error_msg: str | UnsetType = UNSET
