@@ -1,0 +1,148 @@
+"""A journal: one line for each event with its time and the commands that it led to; and the proof that a fresh engine,
+fed with the events, gives the same commands.
+
+A line is JSON: ``{"now": seconds, "event": [kind, {field: value}], "commands": [[kind, {field: value}], ...]}``; or
+``{"begin": version}``, where an engine was started (again).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import types
+import typing
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nullworker.core import commands, endpoints, events
+from nullworker.core.engine import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nullworker.core.commands import Command
+    from nullworker.core.events import Event
+
+
+class JournalError(ValueError):
+    """A line of a journal cannot be read; the message names the line and what is wrong with it."""
+
+
+class Difference(NamedTuple):
+    """A fresh engine decided otherwise than the journal says."""
+
+    line: int
+    event: str
+    recorded: list[Any]
+    replayed: list[Any]
+
+
+def encode(event: Event, now: float, decided: list[Command]) -> str:
+    """One line (without its end) for an event handled at ``now`` and what it led to."""
+    record = {"now": now, "event": _pack(event), "commands": [_pack(command) for command in decided]}
+    return json.dumps(record, separators=(",", ":"))
+
+
+def decode(line: str) -> tuple[Event, float, list[Any]]:
+    """The event, its time and the packed commands of one line.
+
+    Raises:
+        JournalError: the line is no line of a journal.
+    """
+    try:
+        record = json.loads(line)
+        kind, values = record["event"]
+        event: Event = _unpack(_EVENTS[kind], values)
+        return event, float(record["now"]), list(record["commands"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JournalError(f"not a journal's line: {error}") from error
+
+
+def begin(version: str) -> str:
+    """The line with which an engine of ``version`` begins: what follows is from a fresh one."""
+    return json.dumps({"begin": version}, separators=(",", ":"))
+
+
+def replay(lines: Iterable[str]) -> tuple[int, Difference | None]:
+    """Feeds a journal to a fresh engine: how many events were handled, and the first difference (None: identical).
+
+    At each `begin` another engine takes over, as it did then. A line that is torn (its writer was killed) is passed
+    over where nothing follows, or a new beginning.
+
+    Raises:
+        JournalError: any other line cannot be read.
+    """
+    engine = Engine()
+    handled = 0
+    broken: JournalError | None = None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if begun_by(line) is not None:
+            engine, broken = Engine(), None
+            continue
+        if broken is not None:
+            raise broken
+        try:
+            event, now, recorded = decode(line)
+        except JournalError as error:
+            broken = JournalError(f"line {number}: {error}")
+            continue
+        replayed = json.loads(json.dumps([_pack(command) for command in engine.handle(event, now)]))
+        handled += 1
+        if replayed != recorded:
+            return handled, Difference(number, type(event).__name__, recorded, replayed)
+    return handled, None
+
+
+def begun_by(line: str) -> str | None:
+    """The version of the engine that begins with this line; None where none does."""
+    if not line.startswith('{"begin":'):
+        return None
+    try:
+        return str(json.loads(line)["begin"])
+    except ValueError:
+        return None
+
+
+def _pack(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value):
+        names = _names(type(value))
+        packed = {name: _pack(getattr(value, name)) for name in names}
+        return [type(value).__name__, packed] if type(value) in _TAGGED else packed
+    if isinstance(value, tuple):
+        return [_pack(item) for item in value]
+    return value
+
+
+def _names(kind: Any) -> list[str]:
+    names = _NAMES.get(kind)
+    if names is None:
+        names = _NAMES[kind] = [field.name for field in dataclasses.fields(kind)]
+    return names
+
+
+def _unpack(kind: Any, value: Any) -> Any:
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        inner = typing.get_args(kind)
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return tuple(_unpack(inner[0], item) for item in value)
+        return tuple(_unpack(part, item) for part, item in zip(inner, value, strict=True))
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _unpack(next(part for part in typing.get_args(kind) if part is not type(None)), value)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind(value)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _unpack(hints[name], item) for name, item in value.items()})  # type: ignore[operator]  # a dataclass is callable
+    return value
+
+
+_EVENTS: dict[str, Any] = {kind.__name__: kind for kind in typing.get_args(events.Event)}
+_TAGGED: frozenset[Any] = frozenset([*_EVENTS.values(), *typing.get_args(commands.Command)])
+_NAMES: dict[Any, list[str]] = {endpoints.Parameters: [f.name for f in dataclasses.fields(endpoints.Parameters)]}

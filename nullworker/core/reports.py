@@ -1,0 +1,279 @@
+"""What workers say, taken in: reports may be lost, repeated, late or out of order, and the state never moves backwards.
+
+A fresh report is the truth about sessions: one that it lists is confirmed or adopted, a confirmed one that it does not
+list has ended. A grant is not refuted by a report that does not list it: the client may be on its way.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypeVar
+
+from nullworker.core import limits
+from nullworker.core.reservations import Reservation, Stage, Step
+from nullworker.core.routing import answer
+from nullworker.core.verdicts import fail
+from nullworker.core.workers import BOOTING, State, Turn, Worker
+
+if TYPE_CHECKING:
+    from collections import OrderedDict
+
+    from nullworker.core.events import Finished, RequestsFinished, WorkerReported
+    from nullworker.core.ledger import Ledger
+
+_K = TypeVar("_K")
+
+_DEAF = frozenset({State.STOPPING, State.INACTIVE, State.DESTROYING})
+
+
+def report(ledger: Ledger, event: WorkerReported) -> None:
+    """Takes in a worker's status."""
+    worker = ledger.workers.get(event.worker_id)
+    if worker is None or worker.state in _DEAF or _is_late(ledger, worker, event):
+        return
+    worker.received, worker.late_reports = event.received, 0
+    if event.seq:
+        worker.seq = event.seq
+    ledger.heard(worker)
+    if event.url and event.url != worker.url:
+        worker.url = event.url
+        ledger.changed_workers[worker.worker_id] = None
+    if math.isfinite(event.perf) and event.perf > 0:
+        ledger.set_perf(worker, min(event.perf, limits.AMOUNT_MAX))
+    if event.error:
+        worker.error = event.error
+        _sessions(ledger, worker, event)
+        fail(ledger, worker, event.error, dead=False)
+        return
+    if not event.ready and not event.request_idxs:
+        _sessions(ledger, worker, event)
+        _loading(ledger, worker)
+        return
+    if worker.state in BOOTING or (worker.state is State.ERROR and not worker.owned):
+        _ready(ledger, worker)
+    if worker.suspect and worker.state is State.READY:
+        worker.free_since = ledger.now  # what it did while we did not know is not known: its idle clock begins anew
+    ledger.set_suspect(worker, suspect=False)
+    _sessions(ledger, worker, event)
+
+
+def _is_late(ledger: Ledger, worker: Worker, event: WorkerReported) -> bool:
+    if event.seq and event.seq == worker.seq:
+        return True  # the same again
+    late = event.seq < worker.seq if event.seq and worker.seq else event.received < worker.received
+    if not late:
+        return False
+    worker.late_reports += 1
+    if (
+        worker.late_reports < limits.LATE_REPORTS_MAX
+        or ledger.now - max(worker.reported_at, ledger.listening_since) < limits.LATE_REPORTS_S
+    ):
+        return True
+    # So many in a row are no stragglers: the worker counts anew, a new process under the same id.
+    worker.seq = worker.received = 0
+    ledger.note(
+        "worker_counts_anew",
+        f"{worker.late_reports} reports in a row were older than one before: it is a new process",
+        endpoint_id=worker.group.spec.endpoint_id,
+        worker_id=worker.worker_id,
+    )
+    return False
+
+
+def _loading(ledger: Ledger, worker: Worker) -> None:
+    if worker.state in (State.ASKED, State.CREATING):
+        ledger.turn(worker, Turn.LOADS)
+    elif worker.state is State.READY:
+        worker.ready_at = None
+        ledger.turn(worker, Turn.LOADS)
+
+
+def _ready(ledger: Ledger, worker: Worker) -> None:
+    booted_s = ledger.now - worker.state_since
+    worker.ready_at = worker.free_since = ledger.now
+    worker.error = ""
+    group = worker.group
+    if group.ready_since is None:
+        group.ready_since = ledger.now
+    ledger.turn(worker, Turn.GETS_READY)
+    if worker.held:  # an erring one that joined by itself, and is well again
+        ledger.turn(worker, Turn.TAKEN)
+    pool = ledger.pool_of(worker)
+    if worker.spare:
+        pool.serves_last(worker)
+    ledger.note(
+        "worker_ready",
+        f"ready with perf {worker.perf_expected:g}, {booted_s:.1f} s after the last change",
+        endpoint_id=pool.endpoint_id,
+        worker_id=worker.worker_id,
+    )
+
+
+def _sessions(ledger: Ledger, worker: Worker, event: WorkerReported) -> None:
+    listed = event.request_idxs
+    for over in [r for r in worker.held.values() if r.stage is Stage.SESSION and r.request_idx not in listed]:
+        if over.restored:
+            over.restored = False
+            continue
+        _remember(worker.finished, over.request_idx, ledger.now)
+        ledger.expect_end(worker, over.request_idx)
+        _ended(ledger, worker, over, "its worker lists it no longer")
+    straggler = False
+    for request_idx in listed:
+        held = worker.held.get(request_idx)
+        if held is None:
+            finished_at = worker.finished.get(request_idx)
+            if finished_at is not None and ledger.now - finished_at < limits.STRAGGLER_S:
+                straggler = True  # or the same request again: reports that go on listing it will tell
+            else:
+                _adopt(ledger, worker, request_idx, event)
+        elif held.stage is Stage.GRANTED:
+            worker.refusals = 0
+            ledger.confirm(worker, held)
+            if held.present:  # asking again, for it never heard the worker's answer
+                answer(ledger, held, "its worker reported the session")
+    if straggler:
+        ledger.set_doubt(worker, ledger.now)
+        ledger.set_suspect(worker, suspect=True)
+    else:
+        ledger.lessen_doubt(worker)
+
+
+def _adopt(ledger: Ledger, worker: Worker, request_idx: int, event: WorkerReported) -> None:
+    """A session that our tables do not have on this worker: it is real all the same."""
+    pool = ledger.pool_of(worker)
+    known = ledger.reservations.get(request_idx)
+    if known is not None and known.endpoint_id == pool.endpoint_id:
+        if known.stage is Stage.WAITING:
+            pool.remove_waiter(known)
+            known.step(Step.CONFIRM)
+            ledger.hold(worker, known)
+            if known.present:
+                answer(ledger, known, "its worker reported the session")
+            return
+        if known.stage is Stage.GRANTED and known.answers == 0:
+            other = ledger.workers[known.worker_id]
+            ledger.drop(other, known)
+            known.step(Step.CONFIRM)
+            ledger.hold(worker, known)
+            return
+    unknown = [i for i in event.request_idxs if i not in worker.held]
+    load = min(event.load, limits.AMOUNT_MAX) if math.isfinite(event.load) else 0.0
+    cost = max(0.0, load - worker.held_cost) / len(unknown)
+    adopted = Reservation(request_idx, pool.endpoint_id, cost, ledger.now, ledger.now, 0.0, present=False)
+    adopted.stage = Stage.SESSION
+    adopted.orphan = known is not None
+    if known is None:
+        ledger.reservations[request_idx] = adopted
+    ledger.hold(worker, adopted)
+    ledger.note(
+        "session_adopted",
+        "its worker reports it" + (" beside another worker's" if known is not None else ""),
+        endpoint_id=pool.endpoint_id,
+        worker_id=worker.worker_id,
+        request_idx=request_idx,
+    )
+
+
+def finished(ledger: Ledger, event: RequestsFinished) -> None:
+    """Takes in what a worker is done with."""
+    worker = ledger.workers.get(event.worker_id)
+    if worker is None:
+        return
+    news = _news(ledger, worker, event)
+    for request, earlier in news:
+        held = worker.held.get(request.request_idx)
+        if held is not None and held.stage is Stage.GRANTED and not earlier:
+            held.used += 1
+    for request, earlier in news:
+        held = None if earlier else worker.held.get(request.request_idx)
+        if request.status == "Rejected":
+            _rejected(ledger, worker, held)
+            continue
+        _remember(worker.finished, request.request_idx, ledger.now)
+        if request.status == "Success":
+            worker.proven = True
+            worker.group.failures = 0
+        if held is None:
+            continue
+        if held.present:
+            ledger.requeue(held)  # the attempt came to nothing, and its client asks again
+        elif not held.sent:
+            if held.stage is Stage.GRANTED and request.status == "Success":
+                held.used -= 1
+                ledger.confirm(worker, held)  # it came and went between two reports
+            _ended(ledger, worker, held, f"its worker says {request.status}")
+        # Else this may be the end of one session, and the client, sent there again, has another: reports tell.
+
+
+def _news(ledger: Ledger, worker: Worker, event: RequestsFinished) -> list[tuple[Finished, bool]]:
+    """What was not told before, and whether it belongs to an earlier grant than the one that stands."""
+    news = []
+    for request in event.requests:
+        attempt = (request.request_idx, request.entered_at)
+        if attempt in worker.told:
+            continue
+        _remember(worker.told, attempt, ledger.now)
+        earlier = worker.loose.get(request.request_idx, 0)
+        if earlier > 1:
+            worker.loose[request.request_idx] = earlier - 1
+        else:
+            worker.loose.pop(request.request_idx, None)
+        news.append((request, earlier > 0))
+    return news
+
+
+def _remember(memory: OrderedDict[_K, float], key: _K, now: float) -> None:
+    memory[key] = now
+    memory.move_to_end(key)
+    while len(memory) > limits.FINISHED_MEMORY or next(iter(memory.values())) < now - limits.FINISHED_MEMORY_S:
+        memory.popitem(last=False)
+
+
+def _ended(ledger: Ledger, worker: Worker, reservation: Reservation, reason: str) -> None:
+    request_idx = reservation.request_idx
+    if reservation.sent and ledger.now < reservation.expires_at:
+        ledger.lapse(worker, reservation)
+        return
+    ledger.end(reservation)
+    ledger.note(
+        "session_ended",
+        reason,
+        endpoint_id=worker.group.spec.endpoint_id,
+        worker_id=worker.worker_id,
+        request_idx=request_idx,
+    )
+
+
+def _rejected(ledger: Ledger, worker: Worker, reservation: Reservation | None) -> None:
+    """A refusal at k held means that the worker takes k, until it is seen to take more."""
+    if reservation is None or reservation.orphan:
+        return
+    if reservation.stage is Stage.SESSION:
+        # It asked twice and the worker, which has its session, refused the second: nobody will use that session.
+        # It stays with the worker until that ends it; the client gets another worker when it asks again.
+        reservation.used += 1
+        if reservation.sent:
+            ledger.expect_end(worker, reservation.request_idx, reservation.answers - reservation.used)
+            ledger.set_doubt(worker, reservation.expires_at)
+        reservation.orphan, reservation.present = True, False
+        ledger.reservations.pop(reservation.request_idx, None)
+        return
+    others = len(worker.held) - 1
+    endpoint_id = worker.group.spec.endpoint_id
+    ledger.note(
+        "grant_refused",
+        f"worker {worker.worker_id} refused it while holding {others} others",
+        endpoint_id=endpoint_id,
+        worker_id=worker.worker_id,
+        request_idx=reservation.request_idx,
+    )
+    if others:
+        ledger.set_occupancy(worker, others)
+    else:
+        worker.refusals += 1
+        ledger.set_doubt(worker, ledger.now)  # its reports will say what it really holds
+        ledger.set_suspect(worker, suspect=True)
+    ledger.requeue(reservation)
+    if worker.refusals >= limits.REFUSALS_MAX:
+        fail(ledger, worker, f"it refused {worker.refusals} reservations in a row while it held none", dead=False)

@@ -1,0 +1,94 @@
+"""A reservation's life, as a table: from a client's first /route/ to the end of its session.
+
+waiting ─► granted ─► session ─► ended        granted ─► waiting (the grant did not take; it keeps its place)
+session ─► granted (its session has ended, and its client is on its way to the worker again)
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Stage(enum.Enum):
+    """Where a reservation is in its life."""
+
+    WAITING = "waiting"
+    GRANTED = "granted"  # a worker is promised, and has not confirmed
+    SESSION = "session"  # the worker says that it holds it
+    ENDED = "ended"
+
+
+class Step(enum.Enum):
+    """What can happen in a reservation's life."""
+
+    GRANT = "grant"
+    CONFIRM = "confirm"
+    REFUTE = "refute"
+    LAPSE = "lapse"
+    END = "end"
+
+
+#: TRANSITIONS[stage][step] is the next stage; what is not here cannot happen.
+TRANSITIONS: dict[Stage, dict[Step, Stage]] = {
+    # A worker may report a session of one that waits: its grant had expired before the report came.
+    Stage.WAITING: {Step.GRANT: Stage.GRANTED, Step.CONFIRM: Stage.SESSION, Step.END: Stage.ENDED},
+    Stage.GRANTED: {Step.CONFIRM: Stage.SESSION, Step.REFUTE: Stage.WAITING, Step.END: Stage.ENDED},
+    Stage.SESSION: {Step.LAPSE: Stage.GRANTED, Step.END: Stage.ENDED},
+    Stage.ENDED: {},
+}
+
+
+class ImpossibleStep(Exception):  # noqa: N818 - it is a fact about the table, and a bug in the core
+    """The table has no such step at this stage."""
+
+    def __init__(self, request_idx: int, stage: Stage, step: Step) -> None:
+        super().__init__(f"reservation {request_idx} cannot {step.value} while it is {stage.value}")
+
+
+@dataclass(slots=True, eq=False)
+class Reservation:
+    """One ``request_idx``: what a client asked for, and what became of it."""
+
+    request_idx: int
+    endpoint_id: int
+    cost: float
+    asked_at: float
+    seen_at: float
+    replay_timeout_s: float
+    stage: Stage = Stage.WAITING
+    worker_id: int = 0
+    #: Its /route/ call is held open now.
+    present: bool = True
+    #: Not seen for so long that it gets no grant until it asks again; it keeps its place until `replay_timeout_s`.
+    absent: bool = False
+    #: Waits for at least `target_queue_time`.
+    aged: bool = False
+    granted_at: float = 0.0
+    answered_at: float = 0.0
+    #: When it is answered again, unless its worker says before that it refused it.
+    verdict_at: float | None = None
+    expires_at: float = 0.0
+    answers: int = 0  # how often the present grant was answered
+    used: int = 0  # of these answers, how many the worker has accounted for (with a session, a refusal, an end)
+    refused: int = 0  # grants that did not take
+    #: Taken over after a restart: one report that does not list it may be one of before.
+    restored: bool = False
+    #: Two workers hold its request_idx: this one is not the one that the engine answers with.
+    orphan: bool = False
+
+    @property
+    def sent(self) -> bool:
+        """Whether its client was sent to the worker by an answer of which the worker has said nothing yet."""
+        return self.answers > self.used and not self.orphan
+
+    def step(self, step: Step) -> None:
+        """Takes one step of the table.
+
+        Raises:
+            ImpossibleStep: the table has none such at this stage.
+        """
+        following = TRANSITIONS[self.stage].get(step)
+        if following is None:
+            raise ImpossibleStep(self.request_idx, self.stage, step)
+        self.stage = following

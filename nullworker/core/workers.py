@@ -1,0 +1,198 @@
+"""A worker's life, as a table: everything that may happen to it in each state, and nothing else.
+
+asked ─► creating ─► loading ─► ready ◄─► held         ready ─► stopping ─► inactive ─► starting ─► ready
+held ─► draining, error ─► destroying ─► gone          any ─► error ─► destroying ─► gone
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from nullworker.core.pool import Group
+    from nullworker.core.reservations import Reservation
+
+
+class State(enum.Enum):
+    """Where a worker is in its life."""
+
+    ASKED = "asked"  # we told the fleet to create it; no answer yet
+    CREATING = "creating"  # the fleet made it; nothing heard of it yet
+    LOADING = "loading"  # it reports, and is not ready yet
+    STARTING = "starting"  # an inactive one on its way back
+    READY = "ready"  # free
+    HELD = "held"  # holds at least one grant or session
+    DRAINING = "draining"  # gets nothing new and goes when it is free
+    STOPPING = "stopping"
+    INACTIVE = "inactive"  # stopped, can be started again
+    DESTROYING = "destroying"
+    ERROR = "error"  # failed while something was held; goes when that is released
+    GONE = "gone"
+
+
+class Turn(enum.Enum):
+    """What can happen in a worker's life."""
+
+    CREATED = "created"
+    LOADS = "loads"
+    GETS_READY = "gets_ready"
+    TAKEN = "taken"
+    FREED = "freed"
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
+    STOP = "stop"
+    STOPPED = "stopped"
+    START = "start"
+    FAIL = "fail"
+    DESTROY = "destroy"
+    GO = "go"
+
+
+_END = {Turn.FAIL: State.ERROR, Turn.DESTROY: State.DESTROYING, Turn.GO: State.GONE}
+
+#: TRANSITIONS[state][turn] is the next state; what is not here cannot happen.
+TRANSITIONS: dict[State, dict[Turn, State]] = {
+    State.ASKED: {
+        Turn.CREATED: State.CREATING,
+        Turn.LOADS: State.LOADING,
+        Turn.GETS_READY: State.READY,
+        **_END,
+    },
+    State.CREATING: {Turn.LOADS: State.LOADING, Turn.GETS_READY: State.READY, **_END},
+    State.LOADING: {Turn.GETS_READY: State.READY, **_END},
+    State.STARTING: {Turn.GETS_READY: State.READY, Turn.STOP: State.STOPPING, **_END},
+    State.READY: {
+        Turn.TAKEN: State.HELD,
+        Turn.LOADS: State.LOADING,
+        Turn.STOP: State.STOPPING,
+        Turn.DRAIN: State.DRAINING,
+        **_END,
+    },
+    State.HELD: {Turn.FREED: State.READY, Turn.DRAIN: State.DRAINING, **_END},
+    State.DRAINING: {
+        Turn.UNDRAIN: State.HELD,
+        Turn.STOP: State.STOPPING,
+        **_END,
+    },
+    State.STOPPING: {Turn.STOPPED: State.INACTIVE, **_END},
+    State.INACTIVE: {Turn.START: State.STARTING, **_END},
+    State.ERROR: {Turn.GETS_READY: State.READY, **_END},
+    State.DESTROYING: {Turn.GO: State.GONE},
+    State.GONE: {},
+}
+
+#: On their way to ready; they cover demand.
+BOOTING = frozenset({State.ASKED, State.CREATING, State.LOADING, State.STARTING})
+#: Serving, or able to.
+ACTIVE = frozenset({State.READY, State.HELD})
+#: On their way out; they cover nothing.
+LEAVING = frozenset({State.DRAINING, State.STOPPING, State.ERROR, State.DESTROYING, State.GONE})
+
+
+class ImpossibleTransition(Exception):  # noqa: N818 - it is a fact about the table, and a bug in the core
+    """The table has no such turn in this state."""
+
+    def __init__(self, worker_id: int, state: State, turn: Turn) -> None:
+        super().__init__(f"worker {worker_id} cannot {turn.value} while it is {state.value}")
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """What the engine knows of one worker. Only the ledger changes ``state``, ``held``, ``perf`` and ``suspect``."""
+
+    worker_id: int
+    group: Group
+    state: State
+    state_since: float
+    owned: bool = True  # False: joined by itself, never ours to start, stop or destroy
+    url: str = ""
+    perf: float = 0.0  # measured; 0 until then
+    generation: int = 0  # of its workergroup at its creation (rolling updates)
+
+    #: Grants and sessions that it holds, by request_idx.
+    held: dict[int, Reservation] = field(default_factory=dict)
+    held_cost: float = 0.0
+    #: Reservations that it is known to take; None: not known yet.
+    occupancy: int | None = None
+    refusals: int = 0  # in a row, while it held nothing
+    unproven: int = 0  # grants among those held
+
+    #: Silent for too long, not heard of since a restart, or just in doubt: gets nothing new until its next report.
+    suspect: bool = False
+    #: It may hold, or come to hold until this time, something that we do not know of (a grant that nobody confirmed, a
+    #: refusal while it seemed free). Until reports made later tell, it does not go, and its silence is judged as that
+    #: of a held one.
+    doubt_until: float | None = None
+    doubt_reports: int = 0  # reports after that time that are wanted still
+    #: Why it goes when it is free ("": it stays).
+    retire: str = ""
+    error: str = ""
+    #: Made to be kept inactive: it is stopped as soon as it is ready and nobody needs it.
+    spare: bool = False
+
+    reported_at: float = 0.0
+    ready_at: float | None = None  # in this boot
+    free_since: float = 0.0
+    proven: bool = False
+    received: int = 0
+    seq: int = 0
+    late_reports: int = 0
+    unheard: bool = False  # restored, and has not reported since
+
+    attempts: int = 0  # of the order that is under way
+    order_at: float = 0.0  # when that order was last given
+    answered_at: float | None = None  # when its fleet said something of a create or start that left the state as it is
+    retry_at: float | None = None
+    timer_at: float | None = None
+
+    #: Requests that it finished lately: request_idx -> when we learnt it, in the order of learning.
+    finished: OrderedDict[int, float] = field(default_factory=OrderedDict)
+    #: Requests of which it may still tell an end that belongs to an earlier grant: request_idx -> how many.
+    loose: OrderedDict[int, int] = field(default_factory=OrderedDict)
+    #: What it told us of requests lately, by (request_idx, entered_at): so that a repetition counts once.
+    told: OrderedDict[tuple[int, float], float] = field(default_factory=OrderedDict)
+    #: What it adds to its endpoint's sums at present; the ledger's own.
+    share: Share | None = None
+
+    @property
+    def doubt(self) -> bool:
+        """Whether it may hold something that we do not know of."""
+        return self.doubt_until is not None
+
+    @property
+    def perf_expected(self) -> float:
+        """Measured perf, or its workergroup's before that."""
+        return self.perf or self.group.spec.perf
+
+    @property
+    def occupancy_known(self) -> int | None:
+        """Reservations that it takes, as far as is known of it or of its workergroup."""
+        return self.occupancy if self.occupancy is not None else self.group.spec.occupancy
+
+    @property
+    def full(self) -> bool:
+        """Whether it holds all that it is known to take; or, where that is not known, all that it may be asked.
+
+        Of workers whose occupancy is to be learnt, one is asked for one more than was seen, and when others of its
+        workergroup were seen to hold many, for as many at once: a refusal teaches, and nobody is refused in heaps.
+        """
+        most = self.occupancy_known
+        if most is None:
+            return self.unproven >= max(1, self.group.seen)
+        return len(self.held) >= most
+
+
+class Share(NamedTuple):
+    """A worker's part in its endpoint's sums."""
+
+    state: State
+    ready_perf: float = 0.0
+    booting_perf: float = 0.0
+    inactive_perf: float = 0.0
+    held_cost: float = 0.0
+    free: bool = False
+    slots: int = 0  # reservations that it can take now or when it has booted, where known
+    unbounded: int = 0  # 1 where that is not known

@@ -1,0 +1,203 @@
+"""One method changes everything; time alone changes things at the time that it said; nothing is left behind."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nullworker.core import commands, events, invariants, limits, snapshot
+from nullworker.core.endpoints import ParameterError, Parameters, Workergroup
+from nullworker.core.invariants import InvariantBroken
+from tests.unit.core.harness import Scene, of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nullworker.core.ledger import Ledger
+
+
+def test_a_fresh_engine_wants_never_to_be_woken() -> None:
+    scene = Scene()
+    assert scene.engine.wake_at() is None
+
+
+@pytest.mark.promise("P14")
+def test_a_clock_that_runs_backwards_stands_still() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.now -= 500
+    scene.ask(2)
+    assert scene.engine.ledger.reservations[2].asked_at == 1000.0
+
+
+@pytest.mark.promise("P14")
+def test_the_same_events_give_the_same_commands() -> None:
+    def story() -> list[str]:
+        scene = Scene(cold_workers=1)
+        scene.serve(3)
+        scene.finishes(2, 2)
+        scene.live(120)
+        return scene.journal_lines
+
+    assert story() == story()
+
+
+@pytest.mark.promise("P14")
+def test_after_quiet_every_table_is_back_at_its_baseline() -> None:
+    scene = Scene()
+    scene.serve(5)
+    for idx in range(1, 6):
+        scene.finishes(idx, idx)
+    scene.ask(77)
+    scene.leaves(77)
+    scene.live(200)
+    scene.pass_time(100_000)
+    ledger = scene.engine.ledger
+    assert (ledger.workers, ledger.reservations, ledger.strangers) == ({}, {}, {})
+    assert len(ledger.timers) == 0
+    pool = ledger.pools[1]
+    assert (pool.waiting, pool.young, pool.ages, pool.order, pool.partly) == ({}, {}, [], [], [])
+    assert not pool.free
+    assert not pool.idle
+    assert not pool.inactive
+
+
+@pytest.mark.promise("P13")
+def test_every_command_bears_a_reason_and_the_event_that_caused_it() -> None:
+    scene = Scene(cold_workers=2)
+    scene.serve(3)
+    for idx in (1, 2, 3):
+        scene.finishes(idx, idx)
+    scene.live(50)
+    assert {type(command) for command in scene.commands} >= {
+        commands.Create,
+        commands.Grant,
+        commands.Note,
+        commands.Stop,
+        commands.Destroy,
+    }
+    for command in scene.commands:
+        assert command.reason
+        assert 0 < command.cause <= len(scene.journal_lines)
+
+
+def test_what_an_event_changed_is_said_for_whoever_writes_it_down() -> None:
+    scene = Scene()
+    scene.ask(1)
+    ledger = scene.engine.ledger
+    assert (list(ledger.changed_workers), list(ledger.changed_reservations)) == ([1], [1])
+    scene.up(1)
+    assert (list(ledger.changed_workers), list(ledger.changed_reservations)) == ([1], [1])
+    scene.takes(1, 1)
+    assert list(ledger.changed_reservations) == [1]
+    scene.report(1, 1)
+    assert (list(ledger.changed_workers), list(ledger.changed_reservations)) == ([], [])
+    scene.finishes(1, 1)
+    assert (list(ledger.changed_workers), list(ledger.changed_reservations)) == ([1], [1])
+
+
+def test_wake_at_is_when_time_alone_changes_something() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.finishes(1, 1)
+    scene.pass_time(9.999)
+    assert of(scene.commands, commands.Destroy) == []
+    scene.pass_time(0.001)
+    assert len(of(scene.commands, commands.Destroy)) == 1
+
+
+def test_a_late_wake_up_within_five_seconds_is_no_suspension() -> None:
+    scene = Scene(min_load=100.0, inactivity_timeout=1000.0)
+    scene.up(1)
+    scene.oversleep(limits.SUSPECT_AFTER_S + limits.SUSPENDED_AFTER_S)
+    assert scene.worker(1).suspect
+    scene = Scene(min_load=100.0, inactivity_timeout=1000.0)
+    scene.up(1)
+    scene.oversleep(limits.SUSPECT_AFTER_S + limits.SUSPENDED_AFTER_S + 1)
+    assert not scene.worker(1).suspect
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda ledger: ledger.pools[1].free.popitem(),
+        lambda ledger: ledger.pools[1].idle.popitem(),
+        lambda ledger: ledger.workers.popitem(),
+        lambda ledger: ledger.reservations.popitem(),
+        lambda ledger: ledger.reservations[2].__setattr__("worker_id", 99),
+        lambda ledger: ledger.workers[2].held.clear(),
+        lambda ledger: setattr(ledger.workers[2], "unproven", 5),
+        lambda ledger: setattr(ledger.pools[1], "ready_perf", 7.0),
+        lambda ledger: setattr(ledger.pools[1], "slots", 7),
+        lambda ledger: setattr(ledger.pools[1], "unheard", 7),
+        lambda ledger: ledger.pools[2].waiting.popitem(),
+        lambda ledger: ledger.pools[2].order.clear(),
+        lambda ledger: setattr(ledger.pools[2], "aged", 7),
+        lambda ledger: ledger.touch(1),
+        lambda ledger: setattr(ledger.groups[1], "booting", 7),
+    ],
+)
+def test_invariants_see_a_table_that_contradicts_another(spoil: Callable[[Ledger], object]) -> None:
+    scene = Scene()
+    scene.serve(2)
+    scene.finishes(1, 1)
+    scene.send(events.EndpointPut(2, "without workergroups", scene.parameters))
+    scene.ask(3, endpoint_id=2)
+    invariants.check(scene.engine)
+    spoiled = copy.deepcopy(scene.engine)
+    spoil(spoiled.ledger)
+    with pytest.raises(InvariantBroken):
+        invariants.check(spoiled)
+
+
+def test_a_parameter_out_of_its_bounds_is_named() -> None:
+    with pytest.raises(ParameterError, match=r"target_util is 1\.5, and must be from 0\.01 to 1") as caught:
+        Parameters(target_util=1.5)
+    assert caught.value.name == "target_util"
+    with pytest.raises(ParameterError, match="min_load must be a number"):
+        Parameters(min_load=float("nan"))
+    for wrong in (
+        {"perf": 0.0},
+        {"occupancy": 0},
+        {"price_per_hour": -1.0},
+        {"boot_timeout_s": 0.0},
+        {"max_workers": -1},
+    ):
+        (name,) = wrong
+        with pytest.raises(ParameterError) as refused:
+            Workergroup(1, 1, "f", **wrong)
+        assert refused.value.name == name
+
+
+def test_a_snapshot_reads_plainly() -> None:
+    scene = Scene(max_workers=2)
+    scene.serve(2)
+    scene.ask(3)
+    (endpoint,) = snapshot.endpoints(scene.engine)
+    assert endpoint == snapshot.endpoint(scene.engine, 1)
+    assert snapshot.endpoint(scene.engine, 9) is None
+    assert endpoint["wanted"]["places"] == 1
+    assert endpoint["observed"] == {"ready": 0, "held": 2, "perf": 200.0}
+    assert endpoint["workers"] == {"held": 2}
+    assert "max_workers is 2" in endpoint["why"]
+    assert [worker["request_idxs"] for worker in snapshot.workers(scene.engine, 1)] == [[1], [2]]
+    assert snapshot.workers(scene.engine, 9) == []
+    assert [waiter["request_idx"] for waiter in snapshot.waiters(scene.engine, 1)] == [3]
+    assert snapshot.waiters(scene.engine, 9) == []
+
+
+def test_an_event_is_taken_in_by_its_kind() -> None:
+    scene = Scene()
+    assert scene.send(events.TimePassed()) == []
+
+
+@pytest.mark.promise("P14")
+def test_reminders_of_one_worker_do_not_multiply() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    for _ in range(50):
+        scene.pass_time(limits.SUSPECT_AFTER_S + 1)
+        scene.report(1)
+    assert len(scene.engine.ledger.timers) <= 3

@@ -1,0 +1,376 @@
+"""What operators do takes effect at once and never touches running work; a restart takes over what was."""
+
+from __future__ import annotations
+
+import pytest
+
+from nullworker.core import commands, events, limits
+from nullworker.core.endpoints import TESTED_PARAMETERS, EndpointState, Workergroup
+from nullworker.core.events import RestoredReservation, RestoredWorker
+from nullworker.core.reservations import Stage
+from nullworker.core.workers import State
+from tests.unit.core.harness import Scene, kinds, of
+
+
+def destroyed(decided: list[commands.Command]) -> list[int]:
+    return [command.worker_id for command in of(decided, commands.Destroy)]
+
+
+def test_a_changed_target_queue_time_holds_for_those_who_wait_already() -> None:
+    scene = Scene(target_queue_time=100.0, max_queue_time=0.0)
+    scene.serve(1)
+    scene.ask(2)
+    assert len(of(scene.commands, commands.Create)) == 1
+    assert len(of(scene.put(target_queue_time=0.0), commands.Create)) == 1
+
+
+def test_a_raised_max_workers_recruits_at_once() -> None:
+    scene = Scene(max_workers=1)
+    scene.ask(1)
+    scene.ask(2)
+    assert len(of(scene.put(max_workers=2), commands.Create)) == 1
+
+
+def test_a_raised_max_queue_time_lets_a_held_worker_take_more() -> None:
+    scene = Scene(max_queue_time=0.0, max_workers=1)
+    scene.group(1, occupancy=4)
+    scene.serve(1)
+    assert of(scene.ask(2), commands.Grant) == []
+    assert len(of(scene.put(max_queue_time=30.0), commands.Grant)) == 1
+
+
+def test_a_raised_occupancy_lets_a_held_worker_take_more() -> None:
+    scene = Scene(max_queue_time=30.0, max_workers=1)
+    scene.serve(1)
+    assert of(scene.ask(2), commands.Grant) == []
+    spec = Workergroup(1, 1, "f", occupancy=2)
+    assert len(of(scene.send(events.WorkergroupPut(spec)), commands.Grant)) == 1
+
+
+@pytest.mark.promise("P2")
+def test_a_deleted_endpoint_drains_first() -> None:
+    scene = Scene(min_load=200.0)
+    scene.serve(1)
+    scene.up(2)
+    scene.put(max_workers=2)
+    scene.ask(2)
+    scene.ask(3)
+    decided = scene.send(events.EndpointDeleted(1))
+    assert [refusal.request_idx for refusal in of(decided, commands.Refuse)] == [3]
+    assert scene.state(1) is State.DRAINING
+    assert scene.state(2) is State.DRAINING
+    assert destroyed(decided) == []
+    assert [r.request_idx for r in of(scene.ask(9), commands.Refuse)] == [9]
+    decided = scene.finishes(1, 1)
+    assert destroyed(decided) == [1]
+    decided = scene.finishes(2, 2, "Rejected")
+    assert [refusal.request_idx for refusal in of(decided, commands.Refuse)] == [2]
+    scene.clears_doubt(2)
+    scene.obey()
+    assert kinds(scene.commands)[-1] == "endpoint_deleted"
+    assert scene.engine.ledger.pools == {}
+    assert scene.engine.ledger.groups == {}
+    assert scene.engine.ledger.reservations == {}
+
+
+def test_a_forced_deletion_ends_everything_and_says_so() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.ask(2)
+    scene.up(2)
+    decided = scene.send(events.EndpointDeleted(1, force=True))
+    assert "session_lost" in kinds(decided)
+    assert [refusal.request_idx for refusal in of(decided, commands.Refuse)] == [2]
+    assert destroyed(decided) == [1, 2]
+
+
+def test_an_endpoint_without_workers_is_gone_at_once() -> None:
+    scene = Scene()
+    assert kinds(scene.send(events.EndpointDeleted(1))) == ["endpoint_deleted"]
+    assert scene.engine.ledger.pools == {}
+    assert scene.send(events.EndpointDeleted(1)) == []
+
+
+def test_an_endpoint_that_is_being_deleted_takes_no_new_parameters_and_no_new_workergroup() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.send(events.EndpointDeleted(1))
+    scene.put(min_load=900.0)
+    scene.group(2)
+    assert of(scene.pass_time(1), commands.Create) == []
+
+
+@pytest.mark.promise("P2")
+def test_a_deleted_workergroup_drains_first_and_then_is_gone() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.ask(2)
+    decided = scene.send(events.WorkergroupDeleted(1))
+    assert destroyed(decided) == [2]
+    assert scene.state(1) is State.DRAINING
+    assert destroyed(scene.finishes(1, 1)) == [1]
+    scene.obey()
+    assert scene.engine.ledger.groups == {}
+    assert scene.engine.why_waiting(2) == "the endpoint has no workergroup"
+    assert scene.send(events.WorkergroupDeleted(1)) == []
+
+
+def test_a_workergroup_without_workers_is_gone_at_once() -> None:
+    scene = Scene()
+    scene.send(events.WorkergroupDeleted(1))
+    assert scene.engine.ledger.groups == {}
+
+
+def test_a_workergroup_does_not_move_between_endpoints() -> None:
+    scene = Scene()
+    scene.send(events.EndpointPut(2, "other", TESTED_PARAMETERS))
+    scene.send(events.WorkergroupPut(Workergroup(1, 2, "f")))
+    assert scene.engine.ledger.groups[1].spec.endpoint_id == 1
+    scene.send(events.WorkergroupPut(Workergroup(8, 77, "f")))
+    assert 8 not in scene.engine.ledger.groups
+
+
+def test_a_rolling_update_replaces_free_workers_now_and_held_ones_when_released() -> None:
+    scene = Scene(min_load=200.0)
+    scene.serve(1)
+    scene.up(2)
+    decided = scene.send(events.WorkersUpdated(1))
+    assert destroyed(decided) == [2]
+    assert scene.state(1) is State.DRAINING
+    assert len(of(decided, commands.Create)) == 2
+    assert destroyed(scene.finishes(1, 1)) == [1]
+
+
+@pytest.mark.promise("P2")
+def test_a_rolling_update_waits_for_a_worker_that_may_hold_an_unconfirmed_session() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.up(1)
+    scene.send(events.WorkersUpdated(1))
+    decided = scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
+    assert destroyed(decided) == []
+    assert destroyed(scene.report(1)) == []
+    assert destroyed(scene.clears_doubt(1)) == [1]
+
+
+def test_a_cancelled_update_keeps_the_workers_that_were_not_replaced_yet() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.send(events.WorkersUpdated(1))
+    scene.send(events.WorkersUpdated(1, cancel=True))
+    assert scene.state(1) is State.HELD
+    assert destroyed(scene.finishes(1, 1)) == []
+
+
+def test_a_cancelled_update_of_a_worker_that_was_only_kept_for_a_doubt_lets_it_serve_again() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.up(1)
+    scene.send(events.WorkersUpdated(1))
+    scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
+    scene.send(events.WorkersUpdated(1, cancel=True))
+    assert scene.state(1) is State.READY
+    scene.report(1)
+    assert len(of(scene.ask(2), commands.Grant)) == 1
+
+
+def test_an_update_of_a_stopping_worker_destroys_it_when_it_has_stopped() -> None:
+    scene = Scene(cold_workers=1)
+    scene.up(1)
+    scene.pass_time(2)
+    scene.send(events.WorkersUpdated(1))
+    assert destroyed(scene.send(events.InstanceStopped(1))) == [1]
+
+
+def test_updates_and_joins_of_a_workergroup_that_is_not_there_change_nothing() -> None:
+    scene = Scene()
+    assert scene.send(events.WorkersUpdated(9)) == []
+    assert scene.send(events.WorkerJoined(700, 9)) == []
+
+
+def test_a_joined_worker_is_routed_to_and_never_destroyed() -> None:
+    scene = Scene()
+    assert kinds(scene.send(events.WorkerJoined(700, 1))) == ["worker_joined"]
+    scene.report(700)
+    assert len(of(scene.ask(1), commands.Grant)) == 1
+    scene.takes(700, 1)
+    scene.finishes(700, 1)
+    scene.live(500)
+    assert scene.state(700) is State.READY
+    scene.ask(2)
+    scene.takes(700, 2)
+    scene.ask(3)
+    assert of(scene.commands, commands.Create)[-1].worker_id == 701
+
+
+def test_a_joined_worker_whose_number_was_given_for_that_takes_none_of_ours() -> None:
+    scene = Scene()
+    scene.send(events.WorkerJoined(limits.JOINED_IDS_FROM + 5, 1))
+    scene.ask(1)
+    scene.ask(2)
+    assert of(scene.commands, commands.Create)[-1].worker_id == 1
+
+
+def test_a_joined_worker_of_a_deleted_endpoint_is_forgotten() -> None:
+    scene = Scene()
+    scene.send(events.WorkerJoined(700, 1))
+    scene.report(700)
+    scene.send(events.EndpointDeleted(1))
+    assert scene.engine.ledger.workers == {}
+    assert destroyed(scene.commands) == []
+
+
+# -------------------------------------------------------------------------------------------------------------- restart
+
+
+def restarted(
+    workers: tuple[RestoredWorker, ...] = (), reservations: tuple[RestoredReservation, ...] = (), **changes: object
+) -> Scene:
+    scene = Scene(TESTED_PARAMETERS, begun=False, **changes)
+    scene.send(events.Restored(10, workers, reservations))
+    return scene
+
+
+@pytest.mark.promise("P11")
+def test_a_restart_adopts_workers_and_sessions_and_ends_nothing() -> None:
+    scene = restarted(
+        (RestoredWorker(1, 1, "held", "http://w1", 100.0), RestoredWorker(2, 1, "ready", "http://w2", 100.0)),
+        (RestoredReservation(7, 1, 100.0, 1, confirmed=True),),
+    )
+    assert scene.state(1) is State.HELD
+    scene.pass_time(limits.QUIET_S - 1)
+    assert destroyed(scene.commands) == []
+    scene.report(1, 7)
+    scene.report(2)
+    assert scene.engine.ledger.reservations[7].stage is Stage.SESSION
+    assert destroyed(scene.live(60)) == [2]
+
+
+@pytest.mark.promise("P11")
+def test_a_restart_honours_every_grant_that_was_answered() -> None:
+    scene = restarted(
+        (RestoredWorker(1, 1, "held", "http://w1", 100.0),), (RestoredReservation(7, 1, 100.0, 1, confirmed=False),)
+    )
+    (grant,) = of(scene.ask(7), commands.Grant)
+    assert grant.worker_id == 1
+    scene.takes(1, 7)
+    assert scene.engine.ledger.reservations[7].stage is Stage.SESSION
+
+
+@pytest.mark.promise("P11")
+def test_a_granted_worker_that_was_last_written_down_as_booting_was_ready() -> None:
+    scene = restarted(
+        (RestoredWorker(1, 1, "loading", "http://w1", 100.0),), (RestoredReservation(7, 1, 100.0, 1, confirmed=False),)
+    )
+    assert scene.state(1) is State.HELD
+
+
+@pytest.mark.promise("P11")
+def test_after_a_restart_waiters_are_served_in_their_old_order() -> None:
+    scene = restarted(
+        (RestoredWorker(1, 1, "ready", "http://w1", 100.0),),
+        (
+            RestoredReservation(3, 1, 100.0, 0, confirmed=False),
+            RestoredReservation(2, 1, 100.0, 0, confirmed=False),
+        ),
+        max_workers=1,
+    )
+    scene.ask(3)
+    scene.ask(2)
+    (grant,) = of(scene.report(1), commands.Grant)
+    assert grant.request_idx == 2
+
+
+@pytest.mark.promise("P11")
+def test_nothing_is_created_on_account_of_a_restart_until_the_workers_had_time_to_speak() -> None:
+    scene = restarted(
+        (RestoredWorker(1, 1, "ready", "http://w1", 100.0),), (RestoredReservation(2, 1, 100.0, 0, confirmed=False),)
+    )
+    scene.ask(2)
+    assert of(scene.pass_time(limits.QUIET_S - 0.1), commands.Create) == []
+    assert len(of(scene.pass_time(1), commands.Create)) == 1
+
+
+@pytest.mark.promise("P11")
+def test_configuration_alone_recruits_nothing_for_a_restart_may_follow_it() -> None:
+    scene = restarted((RestoredWorker(1, 1, "ready", "http://w1", 100.0),), min_load=100.0)
+    assert of(scene.commands, commands.Create) == []
+    assert scene.states() == {1: "ready"}
+    scene = Scene(begun=False, min_load=100.0)
+    assert scene.commands == []
+    assert len(of(scene.pass_time(0), commands.Create)) == 1
+
+
+def test_with_nobody_to_wait_for_a_restarted_engine_creates_at_once() -> None:
+    scene = restarted()
+    assert [create.worker_id for create in of(scene.ask(1), commands.Create)] == [10]
+
+
+@pytest.mark.promise("P11")
+@pytest.mark.parametrize(
+    ("state", "order"),
+    [
+        ("asked", commands.Create),
+        ("starting", commands.Start),
+        ("stopping", commands.Stop),
+        ("destroying", commands.Destroy),
+    ],
+)
+def test_an_order_that_was_under_way_is_repeated(state: str, order: type[commands.Command]) -> None:
+    scene = restarted((RestoredWorker(1, 1, state, "", 0.0),))
+    (command,) = of(scene.commands, order)
+    assert command.worker_id == 1  # type: ignore[union-attr]  # all four have one
+
+
+def test_a_reservation_whose_worker_was_ordered_to_go_is_not_restored() -> None:
+    scene = restarted(
+        (RestoredWorker(1, 1, "destroying", "", 100.0),),
+        (RestoredReservation(7, 1, 100.0, 1, confirmed=True), RestoredReservation(8, 1, 100.0, 55, confirmed=True)),
+    )
+    assert scene.engine.ledger.reservations == {}
+
+
+def test_a_session_that_no_report_mentions_after_a_restart_has_ended() -> None:
+    scene = restarted(
+        (RestoredWorker(1, 1, "held", "http://w1", 100.0),), (RestoredReservation(7, 1, 100.0, 1, confirmed=True),)
+    )
+    scene.report(1)  # it may be a report of before
+    scene.report(1)  # and the client may have been sent there a moment before the end
+    assert scene.engine.ledger.reservations[7].stage is Stage.GRANTED
+    scene.live(60)
+    assert scene.engine.ledger.reservations == {}
+
+
+def test_what_a_store_holds_that_makes_no_sense_is_passed_over() -> None:
+    scene = restarted(
+        (
+            RestoredWorker(1, 9, "ready", "", 0.0),
+            RestoredWorker(2, 1, "unheard of", "", 0.0),
+            RestoredWorker(3, 1, "gone", "", 0.0),
+        ),
+        (RestoredReservation(7, 9, 100.0, 0, confirmed=False),),
+    )
+    assert scene.engine.ledger.workers == {}
+    assert scene.engine.ledger.reservations == {}
+
+
+# ------------------------------------------------------------------------------------------------------------ questions
+
+
+def test_why_a_waiter_waits_is_one_sentence_for_each_cause() -> None:
+    scene = Scene(max_workers=1, target_queue_time=1000.0)
+    assert scene.engine.why_waiting(1) == ""
+    scene.ask(1)
+    assert scene.engine.why_waiting(1) == "1 worker is coming up for 1 waiting"
+    scene.up(1)
+    assert scene.engine.why_waiting(1) == "worker 1 has not confirmed its grant yet"
+    scene.takes(1, 1)
+    assert scene.engine.why_waiting(1) == ""
+    scene.ask(2)
+    assert scene.engine.why_waiting(2) == "1 worker is held, and max_workers is 1"
+    scene.put(max_workers=5)
+    assert scene.engine.why_waiting(2) == "it waits for less than target_queue_time 1000 s"
+    scene.put(state=EndpointState.SUSPENDED)
+    assert scene.engine.why_waiting(2) == "the endpoint is suspended: no worker is recruited"
+    scene.put(state=EndpointState.STOPPED)
+    assert scene.engine.why_waiting(2) == "the endpoint is stopped"

@@ -1,0 +1,382 @@
+"""Reports may be lost, repeated, late or out of order: the state converges with the next one, never backwards."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from nullworker.core import commands, limits
+from nullworker.core.reservations import Stage
+from nullworker.core.workers import State
+from tests.unit.core.harness import Scene, kinds, of
+
+
+def stage(scene: Scene, request_idx: int) -> Stage:
+    return scene.engine.ledger.reservations[request_idx].stage
+
+
+def test_a_worker_that_reports_before_it_is_ready_is_loading() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.report(1, ready=False, perf=0.0)
+    assert scene.state(1) is State.LOADING
+    scene.report(1)
+    assert scene.state(1) is State.HELD
+
+
+def test_a_report_may_come_before_the_fleets_answer() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.report(1)
+    assert scene.created(1) == []
+    assert scene.state(1) is State.HELD
+
+
+def test_a_report_that_lists_the_session_confirms_the_grant() -> None:
+    scene = Scene()
+    scene.serve(1)
+    assert stage(scene, 1) is Stage.SESSION
+
+
+def test_a_report_that_does_not_list_a_grant_does_not_refute_it() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.up(1)
+    scene.report(1)
+    assert stage(scene, 1) is Stage.GRANTED
+
+
+@pytest.mark.promise("P10")
+def test_a_session_that_is_listed_no_longer_has_ended_even_if_its_end_was_never_told() -> None:
+    scene = Scene()
+    scene.serve(1)
+    assert kinds(scene.report(1)) == ["session_ended"]
+    assert scene.state(1) is State.READY
+
+
+@pytest.mark.promise("P10")
+def test_a_repeated_end_counts_once() -> None:
+    scene = Scene()
+    scene.serve(1)
+    assert kinds(scene.finishes(1, 1, entered_at=5.0)) == ["session_ended"]
+    assert scene.finishes(1, 1, entered_at=5.0) == []
+
+
+@pytest.mark.promise("P10")
+def test_a_report_older_than_one_before_changes_nothing() -> None:
+    scene = Scene()
+    scene.serve(1)
+    assert scene.report(1, received=0) == []
+    assert stage(scene, 1) is Stage.SESSION
+
+
+@pytest.mark.promise("P10")
+def test_by_its_sequence_a_report_is_late_whatever_it_counted() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.created(1)
+    scene.report(1, seq=5)
+    scene.report(1, 1, seq=7)
+    assert scene.report(1, seq=6) == []
+    assert scene.report(1, seq=7) == []
+    assert stage(scene, 1) is Stage.SESSION
+
+
+@pytest.mark.promise("P10")
+def test_a_straggler_that_lists_what_was_finished_does_not_bring_it_back() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.finishes(1, 1)
+    assert kinds(scene.report(1, 1)) == []
+    assert scene.worker(1).doubt
+    assert scene.worker(1).held == {}
+    scene.report(1)
+    assert not scene.worker(1).suspect
+
+
+@pytest.mark.promise("P2")
+def test_a_worker_that_goes_on_listing_a_finished_request_holds_it_again() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.finishes(1, 1)
+    for _ in range(14):
+        scene.report(1, 1)
+        scene.pass_time(limits.REPORT_PERIOD_S / 2)
+    assert stage(scene, 1) is Stage.SESSION
+    assert of(scene.commands, commands.Destroy) == []
+
+
+@pytest.mark.promise("P10")
+def test_three_late_reports_and_nothing_fresh_for_a_period_mean_a_new_process() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.report(1, 7, received=9)
+    for _ in range(2):
+        scene.pass_time(limits.LATE_REPORTS_S / 2)
+        assert scene.report(1, received=1) == []
+    assert "worker_counts_anew" in kinds(scene.report(1, received=1))
+    assert scene.state(1) is State.READY
+
+
+@pytest.mark.promise("P10")
+def test_three_stragglers_at_once_are_stragglers() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.report(1, 1, received=9)
+    for received in (2, 3, 4):
+        assert scene.report(1, received=received) == []
+    assert stage(scene, 1) is Stage.SESSION
+
+
+def test_a_session_that_our_tables_do_not_have_is_adopted_with_its_share_of_the_load() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    decided = scene.report(1, 41, load=80.0)
+    assert kinds(decided) == ["session_adopted"]
+    assert scene.engine.ledger.reservations[41].cost == 80.0
+    assert scene.state(1) is State.HELD
+
+
+def test_a_session_of_one_that_waits_again_is_its_own_and_answers_its_call() -> None:
+    scene = Scene(max_workers=1)
+    scene.ask(1)
+    scene.up(1)
+    scene.pass_time(10)
+    scene.ask(1)
+    scene.ask(1)
+    scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
+    assert stage(scene, 1) is Stage.WAITING
+    (grant,) = of(scene.takes(1, 1), commands.Grant)
+    assert (grant.request_idx, grant.worker_id) == (1, 1)
+    assert stage(scene, 1) is Stage.SESSION
+
+
+@pytest.mark.promise("P1")
+def test_a_session_kept_for_a_poll_moves_to_the_worker_that_really_has_it() -> None:
+    scene = Scene(min_load=200.0)
+    scene.up(1, 2)
+    scene.ask(1)
+    scene.hold_ends(1)
+    scene.pass_time(1)
+    scene.takes(2, 1)
+    assert scene.engine.ledger.reservations[1].worker_id == 2
+
+
+@pytest.mark.promise("P1")
+def test_a_second_session_of_one_request_keeps_its_worker_and_answers_for_nothing() -> None:
+    scene = Scene(min_load=200.0)
+    scene.up(1, 2)
+    scene.ask(1)
+    first = of(scene.commands, commands.Grant)[0].worker_id
+    other = 3 - first
+    scene.takes(first, 1)
+    assert kinds(scene.takes(other, 1)) == ["session_adopted"]
+    assert scene.engine.ledger.reservations[1].worker_id == first
+    assert scene.state(other) is State.HELD
+    scene.report(other)
+    assert scene.state(other) is State.READY
+    assert stage(scene, 1) is Stage.SESSION
+
+
+def test_a_refusal_while_it_holds_others_teaches_how_many_a_worker_takes() -> None:
+    scene = Scene(max_queue_time=30.0, min_load=0.0)
+    scene.group(1, occupancy=None)
+    scene.ask(1)
+    scene.up(1)
+    scene.takes(1, 1)
+    scene.ask(2)
+    assert [g.worker_id for g in of(scene.commands, commands.Grant)] == [1, 1]
+    scene.finishes(1, 2, "Rejected")
+    assert scene.worker(1).occupancy == 1
+    assert stage(scene, 2) is Stage.WAITING
+    scene.finishes(1, 1)
+    assert scene.worker(1).occupancy == 1
+
+
+def test_a_session_beyond_what_a_worker_was_known_to_take_teaches_that_it_takes_more() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.counts[1] = 2
+    assert scene.worker(1).occupancy_known == 1
+    scene.report(1, 1, 2)
+    assert scene.worker(1).occupancy_known == 2
+    scene.finishes(1, 1)
+    scene.finishes(1, 2)
+    assert scene.state(1) is State.READY
+
+
+def test_a_worker_that_refuses_while_it_seems_free_is_asked_what_it_holds() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.up(1)
+    scene.finishes(1, 1, "Rejected")
+    assert scene.worker(1).doubt
+    assert scene.worker(1).worker_id not in scene.engine.ledger.pools[1].free
+    scene.takes(1, 77)
+    assert scene.state(1) is State.HELD
+
+
+def test_a_worker_that_refuses_three_times_while_it_holds_nothing_is_replaced() -> None:
+    scene = Scene(max_workers=1)
+    scene.ask(1)
+    scene.up(1)
+    for attempt in range(limits.REFUSALS_MAX):
+        scene.finishes(1, 1, "Rejected", entered_at=float(attempt + 1))
+        scene.ask(1)
+        scene.report(1)
+    assert "it refused 3 reservations in a row" in scene.worker(1).error
+    assert scene.state(1) is State.ERROR
+    scene.clears_doubt(1)
+    assert scene.state(1) is State.DESTROYING
+
+
+def test_the_second_refusal_of_a_request_that_became_a_session_leaves_that_session_alone() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.finishes(1, 1, "Rejected")
+    assert 1 not in scene.engine.ledger.reservations
+    assert scene.state(1) is State.HELD
+    scene.ask(1)
+    assert stage(scene, 1) is Stage.WAITING
+    scene.report(1)
+    assert scene.state(1) is State.READY or stage(scene, 1) is Stage.GRANTED
+
+
+def test_an_attempt_that_came_to_nothing_lets_the_client_that_asks_again_wait_on() -> None:
+    scene = Scene(max_workers=1)
+    scene.ask(1)
+    scene.up(1)
+    scene.ask(1)
+    scene.ask(1)
+    scene.finishes(1, 1, "Cancelled")
+    assert scene.engine.ledger.reservations[1].refused == 1
+    assert stage(scene, 1) is Stage.GRANTED  # the same worker is free, and it is first
+
+
+def test_an_attempt_that_came_to_nothing_ends_a_grant_whose_client_does_not_ask_again() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.up(1)
+    scene.finishes(1, 1, "Cancelled")
+    assert scene.engine.ledger.reservations == {}
+
+
+def test_a_session_shorter_than_the_time_between_two_reports_is_known_by_its_end() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.up(1)
+    assert kinds(scene.finishes(1, 1)) == ["session_ended"]
+    assert scene.state(1) is State.READY
+    assert scene.worker(1).proven
+
+
+def test_a_held_worker_whose_process_began_anew_holds_nothing() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.report(1, ready=False)
+    assert scene.state(1) is State.LOADING
+    assert 1 not in scene.engine.ledger.reservations
+
+
+def test_an_error_of_a_held_worker_lets_its_session_run_on_and_it_goes_afterwards() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.report(1, 1, error="the health check failed")
+    assert scene.state(1) is State.ERROR
+    assert of(scene.commands, commands.Destroy) == []
+    decided = scene.finishes(1, 1)
+    assert [d.worker_id for d in of(decided, commands.Destroy)] == [1]
+
+
+def test_an_error_of_a_worker_that_was_kept_for_a_poll_frees_the_waiter_at_once() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.hold_ends(1)
+    scene.up(1)
+    scene.report(1, error="it broke")
+    assert stage(scene, 1) is Stage.WAITING
+    assert scene.state(1) is State.DESTROYING
+
+
+@pytest.mark.parametrize("perf", [math.nan, math.inf, -5.0, 0.0])
+@pytest.mark.promise("P15")
+def test_a_perf_that_is_no_amount_is_passed_over(perf: float) -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.report(1, perf=perf)
+    assert scene.worker(1).perf_expected == 100.0
+
+
+@pytest.mark.promise("P15")
+def test_a_load_that_is_no_amount_adopts_a_session_at_no_cost() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.report(1, 9, load=math.nan)
+    assert scene.engine.ledger.reservations[9].cost == 0.0
+
+
+@pytest.mark.promise("P15")
+def test_a_report_for_a_worker_that_is_not_there_changes_nothing() -> None:
+    scene = Scene()
+    assert scene.report(99, 1) == []
+    assert scene.finishes(99, 1) == []
+
+
+def test_what_a_stopping_worker_says_is_not_heard() -> None:
+    scene = Scene(cold_workers=1, min_load=0.0)
+    scene.up(1)
+    scene.pass_time(30)
+    assert scene.state(1) is State.STOPPING
+    assert scene.report(1, 5) == []
+    assert scene.worker(1).held == {}
+
+
+def test_only_so_many_finished_requests_are_remembered() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    for idx in range(limits.FINISHED_MEMORY + 10):
+        scene.finishes(1, idx, entered_at=float(idx))
+    assert len(scene.worker(1).finished) == len(scene.worker(1).told) == limits.FINISHED_MEMORY
+    scene.live(limits.FINISHED_MEMORY_S + 10.0)
+    scene.finishes(1, 5000)
+    assert len(scene.worker(1).finished) == 1
+
+
+@pytest.mark.promise("P1")
+def test_a_session_that_ends_while_its_client_is_on_its_way_again_is_a_grant_and_serves_nobody_else() -> None:
+    scene = Scene(max_workers=1)
+    scene.serve(1)
+    scene.ask(2)
+    scene.pass_time(5)
+    scene.ask(1)  # it never heard the worker's answer, and is sent there again
+    scene.report(1)
+    assert stage(scene, 1) is Stage.GRANTED
+    assert stage(scene, 2) is Stage.WAITING
+    scene.takes(1, 1)
+    assert stage(scene, 1) is Stage.SESSION
+
+
+@pytest.mark.promise("P2")
+def test_the_end_of_an_earlier_session_does_not_end_the_later_one_of_the_same_request() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.pass_time(5)
+    scene.ask(1)
+    scene.takes(1, 1)  # the first session has run out, and the client has opened another
+    scene.pass_time(20)
+    scene.finishes(1, 1, entered_at=1.0)
+    assert stage(scene, 1) is Stage.SESSION
+    scene.report(1)
+    assert scene.state(1) is State.READY
+
+
+@pytest.mark.promise("P2")
+def test_an_end_that_comes_after_the_request_was_granted_anew_is_that_of_the_session_before() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.report(1)  # the session is over; its end is not told yet
+    scene.ask(1)
+    assert stage(scene, 1) is Stage.GRANTED
+    scene.finishes(1, 1)
+    assert stage(scene, 1) is Stage.GRANTED

@@ -1,0 +1,33 @@
+"""Reminders come out in the order of their times, and those of one time in the order of their setting."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nullworker.core.timers import Timer, Timers
+
+
+def test_nothing_is_due_when_nothing_is_set() -> None:
+    timers = Timers()
+    assert timers.next_at() is None
+    assert timers.pop_due(1e9) is None
+    assert len(timers) == 0
+
+
+def test_an_entry_is_due_at_its_very_time_and_not_before() -> None:
+    timers = Timers()
+    timers.set(5.0, Timer.TRIM, 1)
+    assert timers.next_at() == 5.0
+    assert timers.pop_due(4.999) is None
+    assert timers.pop_due(5.0) == (Timer.TRIM, 1)
+
+
+@given(st.lists(st.tuples(st.sampled_from([1.0, 2.0, 3.0]), st.sampled_from(Timer))))
+def test_entries_come_out_by_time_and_then_in_the_order_of_setting(entries: list[tuple[float, Timer]]) -> None:
+    timers = Timers()
+    for key, (when, kind) in enumerate(entries):
+        timers.set(when, kind, key)
+    popped = [timers.pop_due(10.0) for _ in entries]
+    ordered = sorted(range(len(entries)), key=lambda key: (entries[key][0], key))
+    assert popped == [(entries[key][1], key) for key in ordered]

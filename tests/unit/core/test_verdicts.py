@@ -1,0 +1,215 @@
+"""When a worker has failed, when it goes, and what becomes of those whom it served."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from nullworker.core import commands, events, limits
+from nullworker.core.reservations import Stage
+from nullworker.core.workers import State
+from tests.unit.core.harness import Scene, kinds, of
+
+
+def destroyed(decided: list[commands.Command]) -> list[int]:
+    return [command.worker_id for command in of(decided, commands.Destroy)]
+
+
+def test_a_free_worker_that_falls_silent_is_not_granted_after_20_s_and_replaced_after_30() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.pass_time(limits.SUSPECT_AFTER_S)
+    assert scene.worker(1).suspect
+    assert len(of(scene.commands, commands.Create)) == 2
+    assert destroyed(scene.pass_time(limits.SILENCE_FAILS_S - limits.SUSPECT_AFTER_S)) == [1]
+
+
+@pytest.mark.promise("P10")
+def test_a_held_workers_silence_makes_it_ungrantable_never_free() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.pass_time(limits.SILENCE_FAILS_HELD_S - 1)
+    assert scene.state(1) is State.HELD
+    assert scene.worker(1).suspect
+    decided = scene.pass_time(1)
+    assert kinds(decided)[:2] == ["worker_failed", "session_lost"]
+    assert destroyed(decided) == [1]
+
+
+def test_a_suspect_worker_that_reports_is_trusted_again() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.pass_time(limits.SUSPECT_AFTER_S)
+    scene.report(1)
+    assert not scene.worker(1).suspect
+    assert 1 in scene.engine.ledger.pools[1].free
+
+
+@pytest.mark.promise("P2")
+def test_a_worker_in_doubt_is_given_as_long_as_a_held_one() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.up(1)
+    scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
+    scene.pass_time(200)
+    assert destroyed(scene.commands) == []
+    assert destroyed(scene.pass_time(limits.SILENCE_FAILS_HELD_S - 200)) == [1]
+
+
+def test_a_death_while_held_ends_the_session_and_a_death_while_granted_gives_the_waiter_its_place_again() -> None:
+    scene = Scene()
+    scene.serve(1)
+    assert "session_lost" in kinds(scene.send(events.InstanceExited(1, "exit code 1")))
+    scene = Scene()
+    scene.ask(1)
+    scene.up(1)
+    scene.send(events.InstanceExited(1, "exit code 1"))
+    assert scene.engine.ledger.reservations[1].stage is Stage.WAITING
+    assert len(of(scene.pass_time(2), commands.Create)) == 1
+
+
+@pytest.mark.promise("P12")
+def test_a_workergroup_that_keeps_failing_is_tried_with_doubling_pauses_of_at_most_300_s_and_one_at_a_time() -> None:
+    scene = Scene()
+    for idx in range(4):
+        scene.send(events.Asked(1, idx, 100.0, 60.0))
+    starts = [scene.now]
+    seen = 0
+    for _ in range(14):
+        creates = of(scene.commands, commands.Create)[seen:]
+        seen += len(creates)
+        for create in creates:
+            scene.send(events.InstanceFailed(create.worker_id, "create", "no room"))
+        while len(of(scene.commands, commands.Create)) == seen:
+            due = scene.engine.wake_at()
+            assert due is not None
+            scene.pass_time(due - scene.now)
+        starts.append(scene.now)
+    pauses = [round(later - earlier, 3) for earlier, later in itertools.pairwise(starts)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300, 300]
+    assert seen == 4 * limits.FAILURES_BEFORE_ONE_AT_A_TIME + 11
+
+
+@pytest.mark.promise("P12")
+def test_workers_that_were_ordered_together_and_fail_together_count_as_one_failure() -> None:
+    scene = Scene()
+    for idx in range(10):
+        scene.ask(idx)
+    for worker_id in range(1, 11):
+        scene.send(events.InstanceFailed(worker_id, "create", "no room"))
+    assert scene.engine.ledger.groups[1].failures == 1
+    assert len(of(scene.pass_time(1), commands.Create)) == 10
+
+
+@pytest.mark.promise("P12")
+def test_a_worker_that_finished_something_or_was_ready_for_a_minute_has_proven_its_workergroup() -> None:
+    scene = Scene(min_load=100.0)
+    scene.send(events.InstanceFailed(1, "create", "no room"))
+    scene.pass_time(1)
+    scene.up(2)
+    assert scene.engine.ledger.groups[1].failures == 1
+    scene.finishes(2, 50)
+    assert scene.engine.ledger.groups[1].failures == 0
+    scene.send(events.InstanceExited(2, "killed by signal 9"))
+    assert scene.engine.ledger.groups[1].failures == 0
+
+
+@pytest.mark.promise("P12")
+def test_who_waits_is_told_why_workers_fail() -> None:
+    scene = Scene()
+    scene.ask(1)
+    for _ in range(4):
+        worker_id = of(scene.commands, commands.Create)[-1].worker_id
+        scene.send(events.InstanceFailed(worker_id, "create", "quota of GPUs is used up"))
+        if scene.engine.ledger.groups[1].failures < 4:
+            scene.pass_time(scene.engine.ledger.groups[1].next_try_at - scene.now)
+    why = scene.engine.why_waiting(1)
+    assert "failed to start 4 times" in why
+    assert "quota of GPUs is used up" in why
+
+
+def test_a_worker_that_never_becomes_ready_is_given_up_after_boot_timeout() -> None:
+    scene = Scene()
+    scene.group(1, boot_timeout_s=120.0)
+    scene.ask(1)
+    scene.created(1)
+    scene.pass_time(119)
+    assert destroyed(scene.commands) == []
+    assert destroyed(scene.pass_time(1)) == [1]
+
+
+def test_a_worker_that_reports_that_it_loads_for_ever_is_given_up_after_boot_timeout() -> None:
+    scene = Scene()
+    scene.group(1, boot_timeout_s=60.0)
+    scene.ask(1)
+    for _ in range(7):
+        scene.report(1, ready=False)
+        scene.pass_time(10)
+    assert destroyed(scene.commands) == [1]
+
+
+def test_a_silent_loading_worker_fails_as_a_silent_ready_one_does() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.report(1, ready=False)
+    assert destroyed(scene.pass_time(limits.SILENCE_FAILS_S)) == [1]
+
+
+@pytest.mark.promise("P9")
+def test_an_order_that_is_not_answered_is_repeated_until_it_is() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.finishes(1, 1)
+    scene.pass_time(10)
+    assert destroyed(scene.commands) == [1]
+    scene.pass_time(limits.ORDER_TIMEOUT_S * 3)
+    assert destroyed(scene.commands) == [1] * 4
+    scene.send(events.InstanceGone(1))
+    assert scene.states() == {}
+    assert scene.engine.wake_at() is None or scene.pass_time(1e6) == []
+
+
+def test_a_stop_that_keeps_failing_becomes_a_destroy() -> None:
+    scene = Scene(cold_workers=1)
+    scene.up(1)
+    scene.pass_time(2)
+    for _ in range(limits.STOP_ATTEMPTS_MAX):
+        assert scene.state(1) is State.STOPPING
+        scene.send(events.InstanceFailed(1, "stop", "busy"))
+        scene.pass_time(70)
+    assert scene.state(1) is State.DESTROYING
+
+
+def test_after_a_suspension_nobody_is_judged_by_the_silence_that_was_ours() -> None:
+    scene = Scene(min_load=100.0)
+    scene.serve(2)
+    scene.finishes(2, 2)
+    scene.oversleep(3600)
+    assert destroyed(scene.commands) == []
+    scene.report(1, 1)
+    scene.report(2)
+    assert destroyed(scene.live(limits.QUIET_S - 5)) == []
+    assert destroyed(scene.live(30)) == [2]
+    assert scene.state(1) is State.HELD
+
+
+def test_a_joined_worker_that_dies_is_merely_forgotten() -> None:
+    scene = Scene()
+    scene.send(events.WorkerJoined(700, 1))
+    scene.report(700)
+    scene.pass_time(limits.SILENCE_FAILS_S)
+    assert scene.states() == {}
+    assert destroyed(scene.commands) == []
+
+
+def test_a_joined_worker_in_error_is_not_granted_and_serves_again_when_it_is_well() -> None:
+    scene = Scene(max_workers=1)
+    scene.send(events.WorkerJoined(700, 1))
+    scene.report(700, 5)
+    scene.report(700, 5, error="it broke")
+    assert scene.state(700) is State.ERROR
+    scene.report(700, 5)
+    assert scene.state(700) is State.HELD
+    scene.report(700)
+    assert len(of(scene.ask(1), commands.Grant)) == 1
