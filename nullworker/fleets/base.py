@@ -1,0 +1,119 @@
+"""What a fleet is: a place where workers run, told to create, start, stop and destroy them, and asked what it has.
+
+The engine decides; a fleet obeys and reports. Each worker is one instance, and bears the mark of the engine that made
+it, so that ``list`` can tell ours from others'. Instances without our mark are never listed and never touched.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class InstanceState(enum.Enum):
+    """What a fleet knows of an instance. Whether its worker is ready is the worker's to report."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    EXITED = "exited"  # ended by itself; destroy() clears it away
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance that bears our mark."""
+
+    worker_id: int
+    state: InstanceState
+    detail: str = ""  # for an exited one: how it ended ("exit code 1", "killed by signal 9"), and the end of its log
+    address: str = ""  # host:port at which its worker is reached, where the fleet knows
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """What a fleet needs to make an instance; the engine fills it in."""
+
+    worker_id: int  # becomes CONTAINER_ID
+    endpoint: str
+    workergroup_id: int
+    backend: str  # `python -m workers.<backend>.worker`, or a folder of the classic guide
+    report_addr: str  # where the worker reports: REPORT_ADDR
+    worker_token: str = field(repr=False)  # becomes MASTER_TOKEN
+    consumer: str = ""  # becomes NULL_CONSUMER where it is not empty
+    env: Mapping[str, str] = field(default_factory=dict)  # the workergroup's own variables
+    use_ssl: bool = False
+
+
+class FleetError(Exception):
+    """A fleet did not do what it was told; the message is one sentence: what happened, to what, what to do.
+
+    ``definite`` says that the deed was certainly not done. Where it is False (an answer was lost), it may have been:
+    ``list`` will tell.
+    """
+
+    def __init__(self, message: str, *, definite: bool = True) -> None:
+        super().__init__(message)
+        self.definite = definite
+
+
+@runtime_checkable
+class Fleet(Protocol):
+    """Where workers run. All verbs are idempotent and bounded in time (a fleet raises ``FleetError`` when it cannot).
+
+    A fleet is made by ``await SomeFleet.open(settings, mark, on_exit)``: ``settings`` are the keys of the fleet's table
+    in the configuration, ``mark`` a string that is this engine's alone (stable over restarts), ``on_exit`` is called
+    once for each instance that the fleet sees ending without having been told to stop or destroy it. What ended while
+    no fleet was open is not announced: ``list`` shows it as exited.
+
+    Verbs for different workers run at the same time; those for one worker one after another, in the order of the calls.
+    A caller that is cancelled while it waits for a verb does not undo it. The conformance kit decides whether a fleet
+    keeps all this: `nullworker.testing.fleets.check_fleet`.
+    """
+
+    @classmethod
+    async def open(cls, settings: Mapping[str, object], mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
+        """Opens the fleet and adopts what it finds running under ``mark``.
+
+        Raises:
+            FleetError: the settings are wrong, or the fleet cannot be reached.
+        """
+
+    async def create(self, spec: InstanceSpec) -> None:
+        """Creates an instance and sets it running. Returns as soon as it exists; it is not ready yet.
+
+        One that exists already, in whatever state, stays as it is, and that is no error.
+        """
+
+    async def start(self, worker_id: int) -> None:
+        """Sets a stopped or exited instance running again, with the settings it was created with.
+
+        Raises:
+            FleetError: there is no such instance.
+        """
+
+    async def stop(self, worker_id: int) -> None:
+        """Stops an instance so that `start` can bring it back. Returns when it no longer runs.
+
+        Raises:
+            FleetError: there is no such instance.
+        """
+
+    async def destroy(self, worker_id: int) -> None:
+        """Ends an instance and everything of it. One that is not there is no error. Returns when it is gone."""
+
+    async def list(self) -> list[Instance]:
+        """All instances that bear our mark, whatever their state, as the place itself tells it."""
+
+    async def close(self, *, destroy: bool = False, grace_s: float | None = None) -> None:
+        """Lets go of the fleet's resources; instances go on running, or with ``destroy`` are destroyed first.
+
+        Closing twice is no error. After it no ``on_exit`` is called, and every verb raises ``FleetError``.
+        ``grace_s`` is how long an instance may take to end by itself (None: as the settings say); closing again with
+        a shorter one, while the first is under way, hurries it.
+
+        Raises:
+            FleetError: not everything could be destroyed; the resources are let go of all the same.
+        """

@@ -1,0 +1,237 @@
+"""Starts a worker: which command it is, what its environment holds, which ports it gets."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nullworker.fleets.base import FleetError
+from nullworker.fleets.processes.proc import INSTANCE_VARIABLE, Process, stat
+from nullworker.fleets.processes.records import Ports
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nullworker.fleets.processes.records import Directory, Record
+    from nullworker.fleets.processes.settings import ProcessSettings
+
+#: What a worker gets of the engine's own environment. Keys of a provider, or of anyone else, are not among it.
+PASSED_VARIABLES = (
+    "HOME",
+    "LANG",
+    "LC_*",
+    "TZ",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CUDA_VISIBLE_DEVICES",
+)
+_BACKEND_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_SITE_DIRECTORIES = ("site-packages", "dist-packages")
+
+
+def command(settings: ProcessSettings, roots: Sequence[str], backend: str) -> list[str]:
+    """The command that runs ``backend``: its own ``worker.py``, or the classic runtime over its ``backend.py``.
+
+    Raises:
+        FleetError: the backend is in none of ``roots``, or its name cannot be one.
+    """
+    if not _BACKEND_NAME.fullmatch(backend):
+        raise FleetError(f"{backend!r} cannot be the name of a backend: letters, digits, '_', '-' and '.' can.")
+    for root in roots:
+        folder = Path(root) / "workers" / backend
+        if backend.isidentifier() and (folder / "worker.py").is_file():
+            return [settings.python, "-m", f"workers.{backend}.worker"]
+        if (folder / "backend.py").is_file():
+            return [settings.python, "-m", "nullworker.classic", backend]
+    where = " or ".join(f"{root}/workers/{backend}" for root in roots)
+    raise FleetError(
+        f"There is no backend {backend!r} (no worker.py or backend.py in {where}): "
+        "correct the workergroup's backend, or set workers_path of the process fleet."
+    )
+
+
+def workers_roots(settings: ProcessSettings) -> list[str]:
+    """The directories that hold a ``workers`` folder: those of the settings first, then the installed ones.
+
+    Raises:
+        FleetError: there is none.
+    """
+    spec = importlib.util.find_spec("workers")
+    installed = spec.submodule_search_locations or () if spec else ()
+    roots = [*settings.workers_paths, *(str(Path(path).parent) for path in installed)]
+    roots = [root for root in dict.fromkeys(roots) if (Path(root) / "workers").is_dir()]
+    if not roots:
+        raise FleetError("No folder 'workers' is installed or named: set workers_path of the process fleet.")
+    return roots
+
+
+def module_path(roots: Sequence[str], own: str) -> str:
+    """PYTHONPATH of a worker: where ``workers`` and ``nullworker`` are, then ``own``, what the engine was given itself.
+
+    Site-packages are left out: an interpreter finds its own by itself, and must see none before its standard library.
+    """
+    package = importlib.util.find_spec("nullworker")
+    parents = [str(Path(path).parent) for path in package.submodule_search_locations or ()] if package else []
+    needed = [path for path in (*roots, *parents) if Path(path).name not in _SITE_DIRECTORIES]
+    return os.pathsep.join(dict.fromkeys(path for path in (*needed, *own.split(os.pathsep)) if path))
+
+
+def base_environment(settings: ProcessSettings, roots: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
+    """What all workers of a fleet have in their environment, taken from the engine's ``own``."""
+    names = set(PASSED_VARIABLES) | set(settings.pass_env)
+    prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
+    environment = {
+        name: value for name, value in own.items() if name in names or (prefixes and name.startswith(prefixes))
+    }
+    # Behind all else, so that a consumer's `python` is found where the machine has none of its own.
+    path = [*own.get("PATH", os.defpath).split(os.pathsep), str(Path(settings.python).parent)]
+    environment["PATH"] = os.pathsep.join(dict.fromkeys(part for part in path if part))
+    environment["PYTHONPATH"] = module_path(roots, own.get("PYTHONPATH", ""))
+    # The last words of a worker that is killed are in its log, and not in a buffer.
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment
+
+
+def environment(settings: ProcessSettings, base: Mapping[str, str], record: Record, directory: str) -> dict[str, str]:
+    """The whole environment of one worker. A workergroup's own variables change all but its identity."""
+    ports = record.ports
+    own = {**record.env, **({"NULL_CONSUMER": record.consumer} if record.consumer else {})}
+    # A consumer starts where the engine did, or where the settings say: a path in its command means what it meant to
+    # whoever wrote it.
+    consumer_dir = {"NULL_CONSUMER_DIR": settings.consumer_dir} if own.get("NULL_CONSUMER") else {}
+    return {
+        **base,
+        "BACKEND": record.backend,
+        "MODEL_LOG": str(Path(directory) / "model.log"),
+        "NULL_CALLBACK_PRIVATE": "true",  # a session's callback may well be on this machine
+        **consumer_dir,
+        **own,
+        "CONTAINER_ID": str(record.worker_id),
+        "REPORT_ADDR": record.report_addr,
+        "MASTER_TOKEN": record.worker_token,
+        "PUBLIC_IPADDR": settings.host,
+        "WORKER_HOST": settings.host,
+        "WORKER_PORT": str(ports.worker),
+        f"VAST_TCP_PORT_{ports.worker}": str(ports.worker),
+        "WORKER_HTTP_PORT": str(ports.http),
+        "NULL_CONTROL_PORT": str(ports.control),
+        "USE_SSL": "true" if record.use_ssl else "false",
+        INSTANCE_VARIABLE: directory,
+    }
+
+
+def launch(
+    directory: Directory, record: Record, arguments: Sequence[str], environment: Mapping[str, str], *, new: bool
+) -> tuple[Process, int]:
+    """Starts an instance's process and notes it in the record; a ``new`` instance's directory is made first.
+
+    Returns:
+        The process, and a descriptor that becomes readable when it ends. Whoever calls this reaps it.
+
+    Raises:
+        OSError: it does not run; a new instance's directory is not there either.
+    """
+    path, log_path = directory.path(record.worker_id), directory.log_path(record.worker_id)
+    if new:
+        directory.add(record)
+    try:
+        record.log_offset = log_path.stat().st_size if log_path.exists() else 0
+        leader = _spawn(arguments, path, log_path, environment)
+        before = record.stopped, record.exit_detail
+        try:
+            record.stopped, record.exit_detail = False, ""
+            record.set_leader(leader)
+            directory.save(record)
+            return leader, os.pidfd_open(leader.pid)
+        except OSError:
+            os.killpg(leader.pid, signal.SIGKILL)
+            os.waitpid(leader.pid, 0)
+            record.set_leader(None)
+            record.stopped, record.exit_detail = before
+            raise
+    except OSError:
+        if new:
+            with contextlib.suppress(OSError):
+                directory.remove(record.worker_id)
+        raise
+
+
+def _spawn(arguments: Sequence[str], path: Path, log_path: Path, environment: Mapping[str, str]) -> Process:
+    """Starts a process as the leader of a session of its own, its output at the end of its log. Raises OSError."""
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            arguments,
+            cwd=path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+    process.returncode = 0  # it outlives this object, which would warn of that and wait for it in our place
+    line = stat(process.pid)
+    assert line is not None, "a child that nobody has reaped is in the process table"
+    return line.process
+
+
+class PortPool:
+    """Chooses free ports, and none twice as long as its holder keeps it."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._held: set[int] = set()
+
+    def choose(self) -> Ports:
+        """Three ports that are free now. Somebody else may take one before the worker does: then the worker exits.
+
+        Raises:
+            FleetError: the host is not an address of this machine, or no port is free.
+        """
+        chosen: list[int] = []
+        with contextlib.ExitStack() as stack:
+            while len(chosen) < 3:
+                try:
+                    probe = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+                    probe.bind((self._host, 0))
+                except OSError as error:
+                    raise FleetError(
+                        f"No free port on {self._host} ({error.strerror or error}): "
+                        "is it an address of this machine, and are there ports left?"
+                    ) from error
+                port = probe.getsockname()[1]
+                if port not in self._held:  # either way it stays bound until all are chosen, and is not met again
+                    chosen.append(port)
+        ports = Ports(*chosen)
+        self.hold(ports)
+        return ports
+
+    def hold(self, ports: Ports) -> None:
+        """Keeps ports from being chosen."""
+        self._held.update((ports.worker, ports.http, ports.control))
+
+    def release(self, ports: Ports) -> None:
+        """Ends what `choose` or `hold` began."""
+        self._held.difference_update((ports.worker, ports.http, ports.control))
+
+    def are_free(self, ports: Ports) -> bool:
+        """Whether a worker could listen on all of these now."""
+        for port in (ports.worker, ports.http, ports.control):
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((self._host, port))
+                except OSError:
+                    return False
+        return True

@@ -1,0 +1,84 @@
+"""What can be set of the process fleet: the keys of ``[fleet.processes]``, checked when the fleet is opened."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from nullworker.fleets.base import FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+#: Addresses that a process can listen on and nobody can call.
+_WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 - they are refused
+
+
+class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The settings with their defaults."""
+
+    #: The engine's state directory: instances live in ``fleets/processes`` of it, logs of destroyed ones in ``logs``.
+    state_dir: str
+    #: The address that workers listen on, and at which the engine and its clients reach them.
+    host: str = "127.0.0.1"
+    #: The interpreter that workers run on.
+    python: str = sys.executable
+    #: Directories that hold a ``workers`` folder, looked into before the installed one.
+    workers_path: str | list[str] = []
+    #: Where a worker's consumer is to be started; the engine's own working directory by default.
+    consumer_dir: str = ""
+    #: Variables of the engine's environment that workers get beside the usual ones, LD_LIBRARY_PATH for example.
+    pass_env: list[str] = []
+    #: How many instances are being started at once; the rest queue.
+    start_limit: _Count = max(2, 2 * (os.cpu_count() or 1))
+    #: Seconds between asking an instance's processes to end (SIGTERM) and ending them (SIGKILL).
+    grace_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 10.0
+    #: The most that the log of one worker may take on disk.
+    log_bytes_max: Annotated[int, msgspec.Meta(ge=4096, le=1 << 40)] = 10 * 1024 * 1024
+    #: How many logs of destroyed workers are kept for each endpoint; the oldest go first.
+    logs_kept: _Count = 100
+
+    @property
+    def workers_paths(self) -> list[str]:
+        """``workers_path`` as a list."""
+        return [self.workers_path] if isinstance(self.workers_path, str) else self.workers_path
+
+
+def read_settings(settings: Mapping[str, object]) -> ProcessSettings:
+    """The settings out of a configuration's table, with absolute paths.
+
+    Raises:
+        FleetError: a key is unknown, missing or of a wrong type, or what it names is not there.
+    """
+    plain = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in settings.items()}
+    try:
+        read = msgspec.convert(plain, ProcessSettings)
+    except msgspec.ValidationError as error:
+        raise FleetError(
+            f"The settings of the process fleet are wrong ({error}): correct [fleet.processes]."
+        ) from error
+    if read.host in _WILDCARDS:
+        raise FleetError(
+            f"The process fleet's host is {read.host!r}, which nobody can call: name one address of this machine."
+        )
+    python = shutil.which(Path(read.python).expanduser())
+    if python is None:
+        raise FleetError(f"The process fleet's python, {read.python!r}, is not a program: correct [fleet.processes].")
+    try:
+        here = Path.cwd()
+    except OSError:
+        raise FleetError("The directory that this was started in is gone: start it in one that is there.") from None
+    return msgspec.structs.replace(
+        read,
+        state_dir=str(Path(read.state_dir).expanduser().resolve()),
+        # Not resolved: a virtual environment's python is a link that must be called by its own name.
+        python=str(Path(python).absolute()),
+        workers_path=[str(Path(path).expanduser().absolute()) for path in read.workers_paths],
+        consumer_dir=str(here / Path(read.consumer_dir).expanduser()),
+    )

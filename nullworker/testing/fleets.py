@@ -1,0 +1,426 @@
+"""The conformance kit for fleets: `check_fleet` decides whether one does what it is told, and only that.
+
+Written without pytest, for it is public. Give it a way to open your fleet, and a way to make an instance end by itself:
+
+    async def test_my_fleet():
+        async def make_fleet(mark, on_exit):
+            return await MyFleet.open({"region": "test"}, mark, on_exit)
+
+        async def crash(fleet, mark, worker_id):
+            my_cloud.kill(mark, worker_id)
+
+        await check_fleet(make_fleet, crash=crash)
+
+Each check opens the fleet under marks of its own, and destroys what it made, also when it fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceSpec, InstanceState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    OnExit = Callable[[int, str], None]
+    MakeFleet = Callable[[str, OnExit], Awaitable[Fleet]]
+    Crash = Callable[[Fleet, str, int], Awaitable[None]]
+
+T = TypeVar("T")
+RUNNING, STOPPED, EXITED = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.EXITED
+#: Error messages are one sentence for a terminal.
+MESSAGE_CHARACTERS_MAX = 600
+#: How many instances the check with many at once makes.
+MANY = 12
+
+
+def plain_spec(worker_id: int) -> InstanceSpec:
+    """An instance that needs nothing but to run: a null worker whose engine is not there."""
+    return InstanceSpec(
+        worker_id=worker_id,
+        endpoint="check-fleet",
+        workergroup_id=1,
+        backend="null",
+        report_addr="http://127.0.0.1:9",
+        worker_token=secrets.token_hex(16),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FleetCheckResult:
+    """What `check_fleet` found: each check by name, and those left out with the reason."""
+
+    passed: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A fleet under test, with the notices it gave."""
+
+    kit: _Kit
+    mark: str
+    fleet: Fleet = field(init=False)
+    exits: list[tuple[int, str]] = field(default_factory=list)
+    noticed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def notice(self, worker_id: int, detail: str) -> None:
+        self.exits.append((worker_id, detail))
+        self.noticed.set()
+
+    async def create(self, *worker_ids: int) -> None:
+        for worker_id in worker_ids:
+            await self.kit.bounded(self.fleet.create(self.kit.make_spec(worker_id)), f"create({worker_id})")
+
+    async def start(self, worker_id: int) -> None:
+        await self.kit.bounded(self.fleet.start(worker_id), f"start({worker_id})")
+
+    async def stop(self, worker_id: int) -> None:
+        await self.kit.bounded(self.fleet.stop(worker_id), f"stop({worker_id})")
+
+    async def destroy(self, worker_id: int) -> None:
+        await self.kit.bounded(self.fleet.destroy(worker_id), f"destroy({worker_id})")
+
+    async def close(self) -> None:
+        await self.kit.bounded(self.fleet.close(), "close()")
+
+    async def crash(self, worker_id: int) -> None:
+        assert self.kit.crash is not None
+        await self.kit.crash(self.fleet, self.mark, worker_id)
+
+    async def lists(self, expected: dict[int, InstanceState], when: str) -> list[Instance]:
+        """Asks for the list until it is ``expected``; at once, unless the kit was told that it may lag."""
+        deadline = time.monotonic() + self.kit.lag_s
+        while True:
+            listed = await self.kit.bounded(self.fleet.list(), "list()")
+            ids = [instance.worker_id for instance in listed]
+            assert len(set(ids)) == len(ids), f"{when}, list() has a worker twice: {listed}"
+            seen = {instance.worker_id: instance.state for instance in listed}
+            if seen == expected:
+                return listed
+            if time.monotonic() >= deadline:
+                raise AssertionError(f"{when}, list() should say {_shown(expected)}, and says {_shown(seen)}")
+            await asyncio.sleep(0.02)
+
+    async def announces(self, expected: list[int], when: str) -> None:
+        """Waits until exactly the ``expected`` workers were announced to have ended, and listens a little longer."""
+        deadline = time.monotonic() + self.kit.patience_s
+        while len(self.exits) < len(expected) and time.monotonic() < deadline:
+            self.noticed.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.noticed.wait(), self.kit.patience_s)
+        await asyncio.sleep(self.kit.quiet_s)
+        seen = [worker_id for worker_id, _ in self.exits]
+        assert seen == expected, f"{when}, on_exit should have been called for {expected}, and was for {seen}"
+        for worker_id, detail in self.exits:
+            assert detail.strip(), f"on_exit for worker {worker_id} should say how it ended"
+
+    async def refuses(self, call: Callable[[], Awaitable[object]], what: str) -> FleetError:
+        try:
+            await self.kit.bounded(call(), what)
+        except FleetError as error:
+            message = str(error)
+            assert message.strip(), f"{what}: the FleetError has no message"
+            assert "\n" not in message, f"{what}: the message has several lines: {message!r}"
+            assert len(message) <= MESSAGE_CHARACTERS_MAX, f"{what}: the message is too long: {message!r}"
+            assert message.rstrip().endswith((".", "!", "?", ")")), f"{what}: the message is no sentence: {message!r}"
+            return error
+        raise AssertionError(f"{what} should raise FleetError")
+
+
+@dataclass(slots=True)
+class _Kit:
+    make_fleet: MakeFleet
+    crash: Crash | None
+    make_spec: Callable[[int], InstanceSpec]
+    lag_s: float
+    quiet_s: float
+    patience_s: float
+
+    async def bounded(self, call: Awaitable[T], what: str) -> T:
+        """Awaits a call of the fleet for so long and no longer: its verbs are bounded in time."""
+        try:
+            return await asyncio.wait_for(call, self.patience_s)
+        except asyncio.TimeoutError:
+            raise AssertionError(f"{what} took more than {self.patience_s:g} s") from None
+
+    @contextlib.asynccontextmanager
+    async def opened(self, mark: str = "") -> AsyncIterator[_Opened]:
+        """A fleet under a mark that is the check's own; what is there under it at the end is destroyed."""
+        mark = mark or f"check-{secrets.token_hex(4)}"
+        try:
+            async with self.reopened(mark) as opened:
+                yield opened
+        finally:
+            cleaner = await self.make_fleet(mark, _ignore)
+            await self.bounded(cleaner.close(destroy=True, grace_s=0.0), "close(destroy=True)")
+
+    @contextlib.asynccontextmanager
+    async def reopened(self, mark: str) -> AsyncIterator[_Opened]:
+        """As `opened`, with everything left as it is at the end."""
+        it = _Opened(self, mark)
+        it.fleet = fleet = await self.make_fleet(mark, it.notice)
+        try:
+            assert isinstance(fleet, Fleet), f"{type(fleet).__name__} lacks a method of the Fleet protocol"
+            yield it
+        finally:
+            await self.bounded(fleet.close(), "close()")
+
+
+async def check_fleet(
+    make_fleet: MakeFleet,
+    *,
+    crash: Crash | None = None,
+    make_spec: Callable[[int], InstanceSpec] = plain_spec,
+    lag_s: float = 0.0,
+    quiet_s: float = 0.05,
+    patience_s: float = 60.0,
+) -> FleetCheckResult:
+    """Checks a fleet: what its verbs do, that they can be repeated, whom they touch, and what it tells of by itself.
+
+    Args:
+        make_fleet: opens the fleet under test, always in the same place, under the mark that it is given.
+        crash: ``crash(fleet, mark, worker_id)`` makes a running instance end by itself. Without it, nothing that has
+            to do with instances ending by themselves is checked, and the result says so.
+        make_spec: what to create for a worker id; by default a null worker whose engine is not there.
+        lag_s: how long, in seconds, ``list`` may take to show what was done.
+        quiet_s: how long, in seconds, to listen for notices that must not come.
+        patience_s: a hang limit in seconds, for each verb and each notice.
+
+    Returns:
+        What was checked, and what was left out.
+
+    Raises:
+        AssertionError: the fleet broke a rule; the message names it.
+        FleetError: the fleet could not do what it was told when nothing was wrong.
+    """
+    kit = _Kit(make_fleet, crash, make_spec, lag_s, quiet_s, patience_s)
+    passed: list[str] = []
+    left_out: list[str] = []
+    for name, check in _CHECKS:
+        await check(kit)
+        passed.append(name)
+    for name, check in _CRASH_CHECKS:
+        if crash is None:
+            left_out.append(f"{name} (there is no way given to make an instance end by itself)")
+        else:
+            await check(kit)
+            passed.append(name)
+    return FleetCheckResult(tuple(passed), tuple(left_out))
+
+
+async def _creates(kit: _Kit) -> None:
+    async with kit.opened() as it:
+        await it.lists({}, "under a new mark")
+        await it.create(1)
+        await it.lists({1: RUNNING}, "after create(1)")
+        await it.create(2, 1)
+        await it.lists({1: RUNNING, 2: RUNNING}, "after create(2) and create(1) again")
+        await it.stop(1)
+        await it.create(1)
+        await it.lists({1: STOPPED, 2: RUNNING}, "after stop(1) and create(1) again")
+        await it.announces([], "when nothing has ended by itself")
+
+
+async def _stops_and_starts(kit: _Kit) -> None:
+    async with kit.opened() as it:
+        await it.create(1)
+        for turn in ("the first time", "the second time"):
+            for _ in range(2):
+                await it.stop(1)
+                await it.lists({1: STOPPED}, f"after stop(1) {turn}")
+            for _ in range(2):
+                await it.start(1)
+                await it.lists({1: RUNNING}, f"after start(1) {turn}")
+        await it.announces([], "after being stopped and started")
+
+
+async def _destroys(kit: _Kit) -> None:
+    async with kit.opened() as it:
+        await it.destroy(5)  # never there
+        await it.create(1, 2, 3)
+        await it.stop(2)
+        for _ in range(2):
+            await it.destroy(1)
+            await it.lists({2: STOPPED, 3: RUNNING}, "after destroy(1)")
+        for _ in range(2):
+            await it.destroy(2)
+            await it.lists({3: RUNNING}, "after destroy(2), which was stopped")
+        await it.create(1)
+        await it.lists({1: RUNNING, 3: RUNNING}, "after create(1), which had been destroyed")
+        await it.announces([], "after being told to destroy")
+
+
+async def _unknown(kit: _Kit) -> None:
+    async with kit.opened() as it:
+        await it.create(1)
+        for verb in (it.fleet.start, it.fleet.stop):
+            what = f"{verb.__name__}(99)"
+            error = await it.refuses(partial(verb, 99), f"{what}, which is not there,")
+            assert error.definite, f"{what} was certainly not done, and the FleetError should say so"
+        await it.destroy(1)
+        await it.refuses(partial(it.fleet.start, 1), "start(1), which was destroyed,")
+        await it.lists({}, "after verbs for workers that are not there")
+
+
+async def _marks(kit: _Kit) -> None:
+    async with kit.opened() as ours, kit.opened() as theirs:
+        await ours.create(1, 2)
+        await theirs.lists({}, "before anything was created under its mark")
+        await theirs.create(2, 3)
+        await ours.lists({1: RUNNING, 2: RUNNING}, "after another mark's create(2) and create(3)")
+        await theirs.destroy(1)
+        await theirs.stop(2)
+        await theirs.refuses(partial(theirs.fleet.stop, 1), "stop(1), which is another mark's,")
+        await ours.lists({1: RUNNING, 2: RUNNING}, "after another mark's destroy(1) and stop(2)")
+        await theirs.fleet.close(destroy=True)
+        await ours.lists({1: RUNNING, 2: RUNNING}, "after another mark's close(destroy=True)")
+        await ours.announces([], "after another mark's instances ended")
+
+
+async def _close_and_adopt(kit: _Kit) -> None:
+    async with kit.opened() as first:
+        await first.create(1, 2, 3)
+        await first.stop(2)
+        await first.close()
+        await first.close()
+        await first.refuses(first.fleet.list, "list() of a closed fleet")
+        await first.refuses(partial(first.fleet.create, kit.make_spec(4)), "create(4) of a closed fleet")
+        await first.refuses(partial(first.fleet.destroy, 1), "destroy(1) of a closed fleet")
+        async with kit.reopened(first.mark) as second:
+            await second.lists({1: RUNNING, 2: STOPPED, 3: RUNNING}, "opened again")
+            await second.create(1)
+            await second.start(2)
+            await second.stop(3)
+            await second.lists({1: RUNNING, 2: RUNNING, 3: STOPPED}, "after verbs for adopted instances")
+            await second.destroy(1)
+            await second.lists({2: RUNNING, 3: STOPPED}, "after destroy(1) of an adopted instance")
+            await second.announces([], "when adopted instances were told to end")
+        assert not first.exits, "a closed fleet should announce nothing"
+
+
+async def _close_and_destroy(kit: _Kit) -> None:
+    async with kit.opened() as first:
+        await first.create(1, 2)
+        await first.stop(2)
+        await kit.bounded(first.fleet.close(destroy=True), "close(destroy=True)")
+        assert not first.exits, "what close(destroy=True) ends has not ended by itself"
+        async with kit.reopened(first.mark) as second:
+            await second.lists({}, "after close(destroy=True)")
+
+
+async def _many_at_once(kit: _Kit) -> None:
+    async with kit.opened() as it:
+        ids = range(1, MANY + 1)
+        await asyncio.gather(*(it.create(worker_id) for worker_id in ids))
+        await it.lists(dict.fromkeys(ids, RUNNING), f"after {MANY} creates at once")
+        await asyncio.gather(*(it.stop(worker_id) if worker_id % 2 else it.destroy(worker_id) for worker_id in ids))
+        await it.lists({each: STOPPED for each in ids if each % 2}, "after stops and destroys at once")
+        await asyncio.gather(*(it.destroy(worker_id) for worker_id in ids))
+        await it.lists({}, f"after {MANY} destroys at once")
+        await it.announces([], "when all were told to end")
+
+
+async def _in_order(kit: _Kit) -> None:
+    async with kit.opened() as it:
+        await asyncio.gather(it.create(1), it.stop(1), it.start(1), it.destroy(1))
+        await it.lists({}, "after create, stop, start and destroy of one worker asked at once")
+        await asyncio.gather(it.create(1), it.destroy(1), it.create(1), it.stop(1))
+        await it.lists({1: STOPPED}, "after create, destroy, create and stop of one worker asked at once")
+        await it.announces([], "after verbs asked at once")
+
+
+async def _cancelled(kit: _Kit) -> None:
+    async with kit.opened() as it:
+        for verb in (it.create, it.stop, it.start):
+            task = asyncio.create_task(verb(1))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await it.create(1)  # behind whatever the cancelled calls still do
+        await it.start(1)
+        await it.lists({1: RUNNING}, "after calls that were cancelled, and start(1)")
+        await it.destroy(1)
+        await it.lists({}, "after calls that were cancelled, and destroy(1)")
+
+
+async def _announces_crashes(kit: _Kit) -> None:
+    async with kit.opened() as it:
+        await it.create(1, 2, 3)
+        await it.crash(1)
+        await it.announces([1], "after worker 1 ended by itself")
+        listed = await it.lists({1: EXITED, 2: RUNNING, 3: RUNNING}, "after worker 1 ended by itself")
+        assert listed[0].detail.strip(), "list() should say how an exited instance ended"
+        await it.create(1)
+        await it.lists({1: EXITED, 2: RUNNING, 3: RUNNING}, "after create(1), which had ended by itself")
+        await it.start(1)
+        await it.lists({1: RUNNING, 2: RUNNING, 3: RUNNING}, "after start(1), which had ended by itself")
+        await it.crash(1)
+        await it.announces([1, 1], "after it ended by itself again")
+        await it.stop(1)
+        await it.lists({1: STOPPED, 2: RUNNING, 3: RUNNING}, "after stop(1), which had ended by itself")
+        await it.crash(2)
+        await it.announces([1, 1, 2], "after worker 2 ended by itself")
+        await it.destroy(2)
+        await it.lists({1: STOPPED, 3: RUNNING}, "after destroy(2), which had ended by itself")
+        await it.announces([1, 1, 2], "at the end")
+
+
+async def _crashes_are_its_own(kit: _Kit) -> None:
+    async with kit.opened() as ours, kit.opened() as theirs:
+        await ours.create(1)
+        await theirs.create(1)
+        await theirs.crash(1)
+        await theirs.announces([1], "after its worker 1 ended by itself")
+        await ours.announces([], "after another mark's worker 1 ended by itself")
+        await ours.lists({1: RUNNING}, "after another mark's worker 1 ended by itself")
+
+
+async def _adopted_crashes(kit: _Kit) -> None:
+    async with kit.opened() as first:
+        await first.create(1, 2)
+        await first.close()
+        await first.crash(1)
+        await asyncio.sleep(kit.quiet_s)
+        assert not first.exits, "a closed fleet should announce nothing"
+        async with kit.reopened(first.mark) as second:
+            listed = await second.lists({1: EXITED, 2: RUNNING}, "opened again after worker 1 ended by itself")
+            assert listed[0].detail.strip(), "list() should say how an exited instance ended, as far as it knows"
+            await second.announces([], "for what ended while no fleet was open")
+            await second.crash(2)
+            await second.announces([2], "after an adopted instance ended by itself")
+            await second.lists({1: EXITED, 2: EXITED}, "after an adopted instance ended by itself")
+
+
+def _shown(states: dict[int, InstanceState]) -> str:
+    return ", ".join(f"{worker_id}: {state.value}" for worker_id, state in sorted(states.items())) or "nothing"
+
+
+def _ignore(worker_id: int, detail: str) -> None:
+    """Takes a notice that nobody waits for."""
+
+
+_CHECKS: tuple[tuple[str, Callable[[_Kit], Awaitable[None]]], ...] = (
+    ("what is created runs, and is created once", _creates),
+    ("what is stopped can be started", _stops_and_starts),
+    ("what is destroyed is gone", _destroys),
+    ("verbs for workers that are not there", _unknown),
+    ("another mark's instances are neither seen nor touched", _marks),
+    ("close() leaves instances as they are, and open() adopts them", _close_and_adopt),
+    ("close(destroy=True) leaves nothing", _close_and_destroy),
+    ("many verbs at once", _many_at_once),
+    ("verbs for one worker happen in the order of the calls", _in_order),
+    ("a cancelled call leaves nothing half-done", _cancelled),
+)
+_CRASH_CHECKS: tuple[tuple[str, Callable[[_Kit], Awaitable[None]]], ...] = (
+    ("what ends by itself is announced once, and listed as exited", _announces_crashes),
+    ("another mark's endings are not announced", _crashes_are_its_own),
+    ("endings of adopted instances are announced, those before are not", _adopted_crashes),
+)

@@ -1,0 +1,301 @@
+"""A fleet in memory, for tests of whatever uses one: it keeps every rule of a fleet, and breaks those it is told to.
+
+    world = MemoryWorld()
+    fleet = await MemoryFleet.open({"world": world}, "my-mark", on_exit)
+    world.fail("create", after_deed=True)      # the next create is done, and its answer lost
+    world.crash("my-mark", 7, "exit code 1")   # on_exit(7, "exit code 1")
+
+The world is where instances are: it outlives the fleets that are opened in it, as a cloud outlives an engine. Nothing
+here reads a clock or sleeps, but for `MemoryWorld.slow`, whose ``sleep`` can be that of a clock moved by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState
+from nullworker.fleets.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from nullworker.fleets.base import InstanceSpec
+
+VERBS = ("create", "start", "stop", "destroy", "list")
+
+
+@dataclass(slots=True)
+class MemoryInstance:
+    """What the world truly has. ``runs`` counts how often it was set running."""
+
+    spec: InstanceSpec
+    state: InstanceState = InstanceState.RUNNING
+    detail: str = ""
+    runs: int = 1
+
+
+@dataclass(slots=True)
+class _Fault:
+    verb: str
+    worker_id: int | None
+    after_deed: bool
+    definite: bool
+    message: str
+    times: int
+
+
+class MemoryWorld:
+    """Where the instances of any number of memory fleets are, and where faults are planted."""
+
+    def __init__(self, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Makes an empty world; ``sleep(seconds)`` is what `slow` waits with."""
+        #: All instances there are, by mark and worker id.
+        self.instances: dict[tuple[str, int], MemoryInstance] = {}
+        #: Every verb that a fleet was asked for, as (verb, worker id), 0 for ``list``; failed ones too.
+        self.calls: list[tuple[str, int]] = []
+        self._sleep = sleep
+        self._called = asyncio.Event()
+        self._fleets: dict[str, list[MemoryFleet]] = defaultdict(list)
+        self._faults: list[_Fault] = []
+        self._delays_s: dict[str, float] = {}
+        self._gates: dict[str, asyncio.Event] = {}
+        self._lies: dict[tuple[str, int], Instance | None] = {}
+
+    def state(self, mark: str, worker_id: int) -> InstanceState | None:
+        """The true state of an instance; None when there is none."""
+        instance = self.instances.get((mark, worker_id))
+        return instance.state if instance else None
+
+    def fail(
+        self,
+        verb: str,
+        *,
+        worker_id: int | None = None,
+        after_deed: bool = False,
+        definite: bool | None = None,
+        times: int = 1,
+        message: str = "",
+    ) -> None:
+        """Makes the next ``times`` calls of ``verb`` raise `FleetError`.
+
+        Args:
+            verb: create, start, stop, destroy or list.
+            worker_id: for this worker alone; None: for any.
+            after_deed: do first what was asked, as when the answer is lost; else it is not done.
+            definite: what the error says; by default the truth: definite exactly when it was not done.
+            times: how many calls fail.
+            message: the error's message; there is a default.
+        """
+        _check_verb(verb)
+        said = (not after_deed) if definite is None else definite
+        text = message or f"The memory fleet was told to fail at {verb}."
+        self._faults.append(_Fault(verb, worker_id, after_deed, said, text, times))
+
+    def slow(self, verb: str, delay_s: float) -> None:
+        """Makes each further call of ``verb`` take ``delay_s`` seconds before it is done; 0 ends that."""
+        _check_verb(verb)
+        self._delays_s[verb] = delay_s
+
+    def hold(self, verb: str) -> None:
+        """Makes each further call of ``verb`` wait, before it is done, until `release`."""
+        _check_verb(verb)
+        self._gates[verb] = asyncio.Event()
+
+    def release(self, verb: str) -> None:
+        """Lets go the calls of ``verb`` that wait, and all further ones."""
+        gate = self._gates.pop(verb, None)
+        if gate is not None:
+            gate.set()
+
+    async def wait_called(self, verb: str, times: int = 1) -> None:
+        """Returns when ``verb`` was asked for so many times since the world was made."""
+        _check_verb(verb)
+        while sum(called == verb for called, _ in self.calls) < times:
+            self._called.clear()
+            await self._called.wait()
+
+    def lie(self, mark: str, worker_id: int, state: InstanceState | None) -> None:
+        """Makes ``list`` say ``state`` of a worker, whether it is there or not; None: keep silent about it."""
+        shown = Instance(worker_id, state, "a lie") if state is not None else None
+        self._lies[mark, worker_id] = shown
+
+    def be_honest(self) -> None:
+        """Ends every `lie`."""
+        self._lies.clear()
+
+    def crash(self, mark: str, worker_id: int, detail: str = "exit code 1") -> None:
+        """An instance ends by itself, and the fleets that are open under its mark are told.
+
+        Raises:
+            KeyError: there is no such instance.
+        """
+        instance = self.instances[mark, worker_id]
+        if instance.state is InstanceState.RUNNING:
+            instance.state, instance.detail = InstanceState.EXITED, detail
+            for fleet in tuple(self._fleets[mark]):
+                fleet.on_exit(worker_id, detail)
+
+    def lose(self, mark: str, worker_id: int) -> None:
+        """An instance is gone from one moment to the next, and nobody is told.
+
+        Raises:
+            KeyError: there is no such instance.
+        """
+        del self.instances[mark, worker_id]
+
+    def enter(self, mark: str, fleet: MemoryFleet) -> None:
+        """A fleet is opened in this world."""
+        self._fleets[mark].append(fleet)
+
+    def leave(self, mark: str, fleet: MemoryFleet) -> None:
+        """A fleet is closed."""
+        self._fleets[mark].remove(fleet)
+
+    def listed(self, mark: str) -> list[Instance]:
+        """What ``list`` says."""
+        said = {
+            worker_id: Instance(worker_id, instance.state, instance.detail)
+            for (whose, worker_id), instance in self.instances.items()
+            if whose == mark
+        }
+        for (whose, worker_id), shown in self._lies.items():
+            if whose == mark:
+                said.pop(worker_id, None)
+                if shown is not None:
+                    said[worker_id] = shown
+        return [said[worker_id] for worker_id in sorted(said)]
+
+    async def call(self, verb: str, worker_id: int, deed: Callable[[], None]) -> None:
+        """Does a deed, with whatever faults are planted for it.
+
+        Raises:
+            FleetError: a fault says so.
+        """
+        self.calls.append((verb, worker_id))
+        self._called.set()
+        fault = self._take_fault(verb, worker_id)
+        delay_s = self._delays_s.get(verb, 0.0)
+        if delay_s > 0:
+            await self._sleep(delay_s)
+        gate = self._gates.get(verb)
+        if gate is not None:
+            await gate.wait()
+        if fault is None or fault.after_deed:
+            deed()
+        if fault is not None:
+            raise FleetError(fault.message, definite=fault.definite)
+
+    def _take_fault(self, verb: str, worker_id: int) -> _Fault | None:
+        for fault in self._faults:
+            if fault.verb == verb and fault.worker_id in (None, worker_id):
+                fault.times -= 1
+                if fault.times <= 0:
+                    self._faults.remove(fault)
+                return fault
+        return None
+
+
+class MemoryFleet:
+    """A fleet in a `MemoryWorld`."""
+
+    def __init__(self, world: MemoryWorld, mark: str, on_exit: Callable[[int, str], None]) -> None:
+        """Use `open`."""
+        self._world = world
+        self._mark = mark
+        self.on_exit = on_exit
+        self._turns = Turns()
+        self._closed = False
+
+    @classmethod
+    async def open(cls, settings: Mapping[str, object], mark: str, on_exit: Callable[[int, str], None]) -> MemoryFleet:
+        """Opens a fleet in the world that is in ``settings["world"]``. See `Fleet.open`.
+
+        Raises:
+            FleetError: there is no world in the settings.
+        """
+        world = settings.get("world")
+        if not isinstance(world, MemoryWorld):
+            raise FleetError("The memory fleet needs a MemoryWorld as its setting 'world'.")
+        fleet = cls(world, mark, on_exit)
+        world.enter(mark, fleet)
+        return fleet
+
+    async def create(self, spec: InstanceSpec) -> None:
+        """See `Fleet.create`."""
+        key = self._mark, spec.worker_id
+
+        def deed() -> None:
+            self._world.instances.setdefault(key, MemoryInstance(spec))
+
+        await self._take_turn("create", spec.worker_id, deed)
+
+    async def start(self, worker_id: int) -> None:
+        """See `Fleet.start`."""
+
+        def deed() -> None:
+            instance = self._known(worker_id)
+            if instance.state is not InstanceState.RUNNING:
+                instance.state, instance.detail = InstanceState.RUNNING, ""
+                instance.runs += 1
+
+        await self._take_turn("start", worker_id, deed)
+
+    async def stop(self, worker_id: int) -> None:
+        """See `Fleet.stop`."""
+
+        def deed() -> None:
+            instance = self._known(worker_id)
+            instance.state, instance.detail = InstanceState.STOPPED, ""
+
+        await self._take_turn("stop", worker_id, deed)
+
+    async def destroy(self, worker_id: int) -> None:
+        """See `Fleet.destroy`."""
+        await self._take_turn("destroy", worker_id, partial(self._remove, worker_id))
+
+    async def list(self) -> list[Instance]:
+        """See `Fleet.list`."""
+        self._check_open()
+        await self._world.call("list", 0, lambda: None)
+        return self._world.listed(self._mark)
+
+    async def close(self, *, destroy: bool = False, grace_s: float | None = None) -> None:  # noqa: ARG002 - part of the interface; here nothing takes time to end
+        """See `Fleet.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._turns.wait_all()
+        self._world.leave(self._mark, self)
+        if destroy:
+            for mark, worker_id in tuple(self._world.instances):
+                if mark == self._mark:
+                    await self._world.call("destroy", worker_id, partial(self._remove, worker_id))
+
+    def _remove(self, worker_id: int) -> None:
+        self._world.instances.pop((self._mark, worker_id), None)
+
+    def _known(self, worker_id: int) -> MemoryInstance:
+        instance = self._world.instances.get((self._mark, worker_id))
+        if instance is None:
+            raise FleetError(f"The memory fleet has no instance of worker {worker_id}.")
+        return instance
+
+    async def _take_turn(self, verb: str, worker_id: int, deed: Callable[[], None]) -> None:
+        self._check_open()
+        await self._turns.take(worker_id, lambda: self._world.call(verb, worker_id, deed))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FleetError("The memory fleet is closed.")
+
+
+def _check_verb(verb: str) -> None:
+    if verb not in VERBS:
+        raise ValueError(f"{verb!r} is no verb of a fleet: {', '.join(VERBS)} are.")
+
+
+_: type[Fleet] = MemoryFleet

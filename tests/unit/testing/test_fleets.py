@@ -1,0 +1,198 @@
+"""The conformance kit finds what is wrong with a fleet: each fleet here breaks one rule, and must be found out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nullworker.fleets.base import FleetError, Instance, InstanceSpec, InstanceState
+from nullworker.testing.fleets import check_fleet
+from nullworker.testing.memory_fleet import MemoryFleet, MemoryInstance, MemoryWorld
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class CreatesAnew(MemoryFleet):
+    async def create(self, spec: InstanceSpec) -> None:
+        self._world.instances.pop((self._mark, spec.worker_id), None)
+        await super().create(spec)
+
+
+class StopsNothing(MemoryFleet):
+    async def stop(self, worker_id: int) -> None:
+        self._known(worker_id)
+
+
+class StopDestroys(MemoryFleet):
+    async def stop(self, worker_id: int) -> None:
+        self._known(worker_id)
+        await super().destroy(worker_id)
+
+
+class StartsTheUnknown(MemoryFleet):
+    async def start(self, worker_id: int) -> None:
+        if (self._mark, worker_id) in self._world.instances:
+            await super().start(worker_id)
+
+
+class Unsure(MemoryFleet):
+    def _known(self, worker_id: int) -> MemoryInstance:
+        try:
+            return super()._known(worker_id)
+        except FleetError as error:
+            raise FleetError(str(error), definite=False) from error
+
+
+class Wordy(MemoryFleet):
+    def _known(self, worker_id: int) -> MemoryInstance:
+        try:
+            return super()._known(worker_id)
+        except FleetError as error:
+            raise FleetError("Traceback:\n  boom") from error
+
+
+class DestroysOnce(MemoryFleet):
+    async def destroy(self, worker_id: int) -> None:
+        self._known(worker_id)
+        await super().destroy(worker_id)
+
+
+class SeesOthers(MemoryFleet):
+    async def list(self) -> list[Instance]:
+        self._check_open()
+        return [Instance(worker_id, each.state, each.detail) for (_, worker_id), each in self._world.instances.items()]
+
+
+class TouchesOthers(MemoryFleet):
+    async def destroy(self, worker_id: int) -> None:
+        await super().destroy(worker_id)
+        for key in list(self._world.instances):
+            if key[1] == worker_id:
+                del self._world.instances[key]
+
+
+class ClosesAll(MemoryFleet):
+    async def close(self, *, destroy: bool = False, grace_s: float | None = None) -> None:
+        await super().close(destroy=True)
+
+
+class ClosesNothing(MemoryFleet):
+    async def close(self, *, destroy: bool = False, grace_s: float | None = None) -> None:
+        await super().close()
+
+
+class AnswersClosed(MemoryFleet):
+    def _check_open(self) -> None:
+        pass
+
+
+class AnnouncesStops(MemoryFleet):
+    async def stop(self, worker_id: int) -> None:
+        await super().stop(worker_id)
+        self.on_exit(worker_id, "stopped")
+
+
+class AnnouncesTwice(MemoryFleet):
+    def __init__(self, world: MemoryWorld, mark: str, on_exit: Callable[[int, str], None]) -> None:
+        def twice(worker_id: int, detail: str) -> None:
+            on_exit(worker_id, detail)
+            on_exit(worker_id, detail)
+
+        super().__init__(world, mark, twice)
+
+
+class AnnouncesNothing(MemoryFleet):
+    def __init__(self, world: MemoryWorld, mark: str, on_exit: Callable[[int, str], None]) -> None:
+        super().__init__(world, mark, lambda *_: None)
+
+
+class AnnouncesThePast(MemoryFleet):
+    def __init__(self, world: MemoryWorld, mark: str, on_exit: Callable[[int, str], None]) -> None:
+        super().__init__(world, mark, on_exit)
+        for (whose, worker_id), instance in world.instances.items():
+            if whose == mark and instance.state is InstanceState.EXITED:
+                on_exit(worker_id, instance.detail)
+
+
+class NoReason(MemoryFleet):
+    async def list(self) -> list[Instance]:
+        return [Instance(each.worker_id, each.state) for each in await super().list()]
+
+
+class Hasty(MemoryFleet):
+    """Does verbs at once, whatever waits before them."""
+
+    async def destroy(self, worker_id: int) -> None:
+        self._check_open()
+        self._remove(worker_id)
+
+
+class ListsTwice(MemoryFleet):
+    async def list(self) -> list[Instance]:
+        return [*(await super().list()), *(await super().list())]
+
+
+BROKEN = [
+    (CreatesAnew, "create\\(1\\) again"),
+    (StopsNothing, "after stop"),
+    (StopDestroys, "after stop"),
+    (StartsTheUnknown, "start\\(99\\), which is not there, should raise"),
+    (Unsure, "certainly not done"),
+    (Wordy, "several lines"),
+    (SeesOthers, "under its mark"),
+    (TouchesOthers, "another mark's destroy"),
+    (ClosesAll, "opened again"),
+    (ClosesNothing, "after close\\(destroy=True\\)"),
+    (AnswersClosed, "of a closed fleet should raise"),
+    (AnnouncesStops, "on_exit"),
+    (AnnouncesTwice, "on_exit"),
+    (AnnouncesNothing, "on_exit"),
+    (AnnouncesThePast, "while no fleet was open"),
+    (NoReason, "should say how an exited instance ended"),
+    (Hasty, "asked at once"),
+    (ListsTwice, "twice"),
+]
+
+
+@pytest.mark.parametrize(("broken", "why"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+async def test_a_broken_fleet_is_found_out(broken: type[MemoryFleet], why: str) -> None:
+    """Each is caught by the check that is there for it."""
+    with pytest.raises(AssertionError, match=why):
+        await run(broken)
+
+
+async def test_a_fleet_that_minds_what_is_not_there_is_found_out() -> None:
+    """A destroy that is repeated is no error."""
+    with pytest.raises(FleetError):
+        await run(DestroysOnce)
+
+
+async def test_without_a_way_to_crash_the_result_says_what_was_left_out() -> None:
+    world = MemoryWorld()
+    result = await check_fleet(
+        lambda mark, on_exit: MemoryFleet.open({"world": world}, mark, on_exit), quiet_s=0, patience_s=1
+    )
+    assert len(result.left_out) == 3
+    assert len(result.passed) == 10
+
+
+async def test_a_verb_that_never_ends_is_found_out() -> None:
+    world = MemoryWorld()
+    world.hold("list")
+    with pytest.raises(AssertionError, match="took more than"):
+        await check_fleet(
+            lambda mark, on_exit: MemoryFleet.open({"world": world}, mark, on_exit), quiet_s=0, patience_s=0.01
+        )
+
+
+async def run(broken: type[MemoryFleet]) -> None:
+    world = MemoryWorld()
+
+    async def crash(_fleet: object, mark: str, worker_id: int) -> None:
+        world.crash(mark, worker_id)
+
+    await check_fleet(
+        lambda mark, on_exit: broken.open({"world": world}, mark, on_exit), crash=crash, quiet_s=0, patience_s=0.05
+    )
