@@ -1,0 +1,161 @@
+"""What the adapters for RabbitMQ share: first of all, its management API.
+
+All queues of a virtual host share one HTTP session and one question for their counts. A queue's own page
+(``/api/queues/vhost/name``) is made from statistics that are up to five seconds old, and has no counts at all while
+the queue is new; the list with ``enable_queue_totals`` asks the queues themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+import aiohttp
+
+from nullworker.queues._batches import Batch
+from nullworker.queues.base import QueueError, QueueWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nullworker.queues.urls import QueueUrl
+
+Json: TypeAlias = "dict[str, Any]"
+
+#: RabbitMQ's own default of ``consumer_timeout``, since 3.8.17; the server does not tell what it was set to.
+CONSUMER_TIMEOUT_S = 1800.0
+DEFAULT_PORT = 15672
+LIMITS = aiohttp.ClientTimeout(total=15, sock_connect=5)
+#: Queues a request: their names make a regular expression in its URL, and URLs have limits.
+NAMES_MAX = 50
+
+
+class Management:
+    """The API for one virtual host. Opened by `share`, let go of by `leave`."""
+
+    _shared: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, ...], Management]]] = (
+        WeakKeyDictionary()
+    )
+
+    def __init__(self, key: tuple[str, ...], vhost: str, authorization: str) -> None:
+        self.users = 0
+        self.vhost = vhost
+        self.shown = f"RabbitMQ's management API at {key[0].partition('://')[2]}"
+        self._key = key
+        self._counts = Batch(self._ask_counts)
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": authorization}, timeout=LIMITS, raise_for_status=False
+        )
+
+    @classmethod
+    def share(cls, url: QueueUrl, vhost: str) -> Management:
+        """The API that a URL names; every call needs a `leave`."""
+        scheme = url.scheme.rpartition("+")[2]
+        base = f"{scheme}://{url.host or 'localhost'}:{url.port or DEFAULT_PORT}"
+        secret = f"{url.username or 'guest'}:{'guest' if url.password is None else url.password}"
+        authorization = "Basic " + base64.b64encode(secret.encode()).decode()
+        key = (base, vhost, authorization)
+        shared = cls._shared.setdefault(asyncio.get_running_loop(), {})
+        if key not in shared:
+            shared[key] = cls(key, vhost, authorization)
+        shared[key].users += 1
+        return shared[key]
+
+    async def leave(self) -> None:
+        """Ends one use; the last one closes the session."""
+        self.users -= 1
+        if self.users == 0:
+            self._shared.get(asyncio.get_running_loop(), {}).pop(self._key, None)
+            await self._counts.close()
+            await self._session.close()
+
+    async def counts(self, name: str) -> Json | None:
+        """What a queue says of itself (``messages_ready``, ``messages_unacknowledged``, ``arguments``, ``state`` …).
+
+        Returns:
+            None if there is no such queue.
+
+        Raises:
+            QueueError: the API cannot be reached or refuses, or there is no such virtual host.
+        """
+        return await self._counts.read(name)
+
+    async def details(self, name: str) -> Json | None:
+        """A queue's own page, with ``consumer_details`` and policies; up to five seconds old. None: no such queue.
+
+        Raises:
+            QueueError: as for `counts`.
+        """
+        found: Json | None = await self._get(f"queues/{quote(self.vhost, safe='')}/{quote(name, safe='')}", {})
+        return found
+
+    async def version(self) -> str:
+        """The server's version.
+
+        Raises:
+            QueueError: as for `counts`.
+        """
+        overview: Json = await self._get("overview", {}) or {}
+        return str(overview.get("rabbitmq_version", "unknown"))
+
+    async def _ask_counts(self, names: list[str]) -> Mapping[str, Json]:
+        found: dict[str, Json] = {}
+        for start in range(0, len(names), NAMES_MAX):
+            alternatives = "|".join(re.escape(name) for name in names[start : start + NAMES_MAX])
+            page = await self._get(
+                f"queues/{quote(self.vhost, safe='')}",
+                {
+                    "disable_stats": "true",
+                    "enable_queue_totals": "true",
+                    "page": "1",
+                    "page_size": str(2 * NAMES_MAX),
+                    "use_regex": "true",
+                    "name": f"^({alternatives})$",
+                },
+            )
+            if page is None:
+                raise QueueError(f"{self.shown}: there is no virtual host {self.vhost!r}; / is written %2F.")
+            found |= {str(item.get("name")): item for item in page["items"]}
+        return found
+
+    async def _get(self, path: str, parameters: dict[str, str]) -> Any:
+        """The parsed answer, None for 404."""
+        try:
+            async with self._session.get(f"{self._key[0]}/api/{path}", params=parameters) as response:
+                body = await response.read()
+        except asyncio.TimeoutError as error:
+            raise QueueError(f"{self.shown} did not answer in time.") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+            raise QueueError(f"{self.shown} cannot be reached: {said}; check that it is up, and that port.") from error
+        if response.status == 404:
+            return None
+        if response.status in {401, 403}:
+            raise QueueError(
+                f"{self.shown} refuses the user (HTTP status {response.status}): check name and password, the tag "
+                "'monitoring' or 'management', and the user's rights in the virtual host."
+            )
+        if response.status == 200:
+            with contextlib.suppress(ValueError):
+                return json.loads(body)
+        raise QueueError(f"{self.shown} answers (HTTP status {response.status}), but not as RabbitMQ: check the port.")
+
+
+def missing_queue(name: str) -> QueueWarning:
+    """The warning for a queue that is not there."""
+    return QueueWarning("missing", f"There is no queue {name} yet, and nothing waits: check the name.")
+
+
+def timeout_warning(lease_s: float) -> QueueWarning:
+    """The warning for a time limit on acknowledgements that jobs may outlive."""
+    return QueueWarning(
+        "short-lease",
+        f"A job that is not acknowledged within {lease_s / 60:g} min (consumer_timeout; 30 min unless a policy or "
+        "rabbitmq.conf says otherwise) loses its channel and is given to another consumer: raise that limit.",
+    )

@@ -1,0 +1,183 @@
+"""A queue of RabbitMQ, or of another broker that speaks AMQP 0-9-1, read over that protocol.
+
+    amqp://user:password@host:5672/vhost?queue=renders          (or amqps)
+
+The virtual host ``/`` is written ``%2F``, or left out. AMQP tells only what is ready: what is in flight stays unknown,
+and the dispatcher has to go by the reservations that are held. Where there is a management API, prefer
+``rabbitmq+http://``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+from aiormq.exceptions import AMQPError, AuthenticationError, ChannelNotFoundEntity, ProbableAuthenticationError
+
+from nullworker.queues._batches import Batch
+from nullworker.queues._rabbitmq import CONSUMER_TIMEOUT_S, missing_queue, timeout_warning
+from nullworker.queues._waiting import within
+from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueWarning
+from nullworker.queues.urls import parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from aio_pika.abc import AbstractChannel, AbstractConnection
+    from typing_extensions import Self
+
+    from nullworker.queues.urls import QueueUrl
+
+# What fails is raised as well; where nobody has set up logging, Python would print these libraries' records, too.
+for _library in ("aiormq", "aio_pika"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
+
+AMQP_LIMIT_S = 5.0
+BROKEN = (AMQPError, OSError, RuntimeError, ValueError, asyncio.TimeoutError)
+
+
+class AmqpQueue:
+    """Reads what is ready in a queue by AMQP's passive declaration. Opened by ``await AmqpQueue.open(url)``."""
+
+    def __init__(self, url: QueueUrl) -> None:
+        self._url = url
+        self._name = url.text("queue")
+        self._vhost = url.path[1:] or "/"
+        self._shown = f"RabbitMQ at {url.host or 'localhost'}:{self._port}"
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+        self._readings = Batch(self._ask)
+        self._closed = False
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Connects, and reads the queue once.
+
+        Raises:
+            QueueError: the URL is wrong, or RabbitMQ cannot be reached or refuses.
+        """
+        queue = cls(parse_url(url, parameters=("queue",)))
+        try:
+            await queue.depth()
+        except BaseException:
+            await queue.close()
+            raise
+        return queue
+
+    async def depth(self) -> Depth:
+        """Declares the queue passively, which makes nothing and tells how many messages are ready.
+
+        Raises:
+            QueueError: RabbitMQ cannot be reached or refuses.
+        """
+        self._check_open()
+        now = time.time()  # noqa: TID251 - a wall-clock stamp, for the dispatcher to compare with its own
+        return Depth(await self._readings.read(self._name) or 0, None, now, exact=False)
+
+    async def info(self) -> QueueInfo:
+        """Warns that AMQP tells neither what is in flight nor of the settings that hurt.
+
+        Raises:
+            QueueError: as for `depth`.
+        """
+        self._check_open()
+        warnings = [
+            QueueWarning(
+                "in-flight-unknown",
+                "AMQP tells only what is ready, neither what is in flight nor prefetch and acknowledgement of the "
+                "consumers: give the management API, rabbitmq+http://user:password@host:15672/vhost/queue.",
+            ),
+            timeout_warning(CONSUMER_TIMEOUT_S),
+        ]
+        if await self._readings.read(self._name) is None:
+            warnings.append(missing_queue(self._name))
+        transport = self._connection.transport if self._connection else None
+        properties: Any = getattr(getattr(transport, "connection", None), "server_properties", None) or {}
+        return QueueInfo(
+            kind="amqp",
+            name=f"{self._vhost.rstrip('/')}/{self._name}",
+            broker=f"{self._shown} (server {properties.get('version', 'unknown')})",
+            lease_s=CONSUMER_TIMEOUT_S,
+            warnings=tuple(warnings),
+        )
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Sleeps: RabbitMQ tells nobody of a message but those who take it."""
+        self._check_open()
+        await asyncio.sleep(timeout_s)
+        return False
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        self._closed = True
+        await self._readings.close()
+        await self._hang_up()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def _port(self) -> int:
+        return self._url.port or (5671 if self._url.scheme == "amqps" else 5672)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise QueueError(f"{self._url.shown}: this queue was closed.")
+
+    async def _ask(self, names: list[str]) -> Mapping[str, int]:
+        """How many messages are ready; nothing of a queue that does not exist."""
+        while True:
+            is_fresh = self._channel is None
+            try:
+                channel = await within(AMQP_LIMIT_S, self._connected())
+                queue = await within(AMQP_LIMIT_S, channel.declare_queue(names[0], passive=True))
+                return {names[0]: queue.declaration_result.message_count or 0}
+            except ChannelNotFoundEntity:
+                self._channel = None  # which the server has closed, as AMQP has it
+                return {}
+            except BROKEN as error:
+                await self._hang_up()
+                if is_fresh:
+                    said = (str(error).splitlines() or [""])[0].rstrip(".")[:200] or type(error).__name__
+                    refused = isinstance(error, (AuthenticationError, ProbableAuthenticationError))
+                    check = (
+                        "user and password" if refused else "that it is up, and the URL's host, port and virtual host"
+                    )
+                    raise QueueError(f"{self._shown}: {said}; check {check}.") from error
+                # The connection was lost while idle (the server was restarted): once more with a new one.
+
+    async def _connected(self) -> AbstractChannel:
+        if self._connection is None or self._connection.is_closed:
+            self._channel = None
+            self._connection = await aio_pika.connect(
+                host=self._url.host or "localhost",
+                port=self._port,
+                login=self._url.username or "guest",
+                password="guest" if self._url.password is None else self._url.password,
+                virtualhost=self._vhost,
+                ssl=self._url.scheme == "amqps",
+                timeout=AMQP_LIMIT_S,
+                client_properties={"connection_name": "nullworker"},
+            )
+        if self._channel is None or self._channel.is_closed:
+            self._channel = await self._connection.channel()
+        return self._channel
+
+    async def _hang_up(self) -> None:
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                await within(AMQP_LIMIT_S, connection.close())
+
+
+_: type[Queue] = AmqpQueue

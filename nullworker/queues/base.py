@@ -1,0 +1,109 @@
+"""What a queue adapter is: something that reads how deep a user's queue is, and takes nothing from it.
+
+An adapter never consumes, acknowledges or alters a message. It tells apart what it knows from what it does not:
+an unknown number in flight is ``None``, never 0, and a reading that failed is an exception, never an empty queue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How deep a queue is, at one instant.
+
+    ``waiting`` is what a consumer could start now (due, unblocked, not paused). ``in_flight`` is what consumers are at
+    work on, or ``None`` where the broker cannot tell. ``delayed`` is due later and no demand yet.
+    """
+
+    waiting: int
+    in_flight: int | None
+    #: Unix time in seconds at which the broker's numbers were true, if the broker says; else when they were read.
+    sampled_at_s: float
+    delayed: int = 0
+    #: Age in seconds of the oldest waiting message, where the broker tells.
+    oldest_age_s: float | None = None
+    #: Seconds until the next delayed message is due, where the broker tells.
+    next_due_in_s: float | None = None
+    #: At most this many can run at the same time, whatever waits (serialising keys, a global limit of the queue).
+    parallel_max: int | None = None
+    #: Consumers of the queue say that it is paused: nothing in it is demand.
+    paused: bool = False
+    #: False: there may be more than these numbers say, for reading all would have cost too much, or something can be at
+    #: work unseen. What is not known to be in flight is counted as waiting. Such a reading ends nobody who is held.
+    exact: bool = True
+    #: Messages delivered more often than their consumers would expect (a poison message, an expired lease).
+    redelivered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueWarning:
+    """Something about a queue that will hurt: a machine word and a sentence that says what to do."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueInfo:
+    """What ``nullworker dispatch --check`` prints of a queue beside its depth."""
+
+    kind: str
+    name: str
+    broker: str
+    #: Seconds after which the broker gives an unacknowledged message to somebody else; None: never, or unknown.
+    lease_s: float | None = None
+    #: How late the broker's numbers may be, in seconds; the dispatcher lets a closed reservation cover for so long.
+    lag_s: float = 0.0
+    #: Whether ``changed`` returns early when the queue changes.
+    pushes: bool = False
+    warnings: tuple[QueueWarning, ...] = field(default=())
+
+
+class QueueError(Exception):
+    """A queue cannot be read; the message is one sentence: what happened, to which queue, what to do."""
+
+
+@runtime_checkable
+class Queue(Protocol):
+    """A user's queue, opened from a URL by ``await SomeQueue.open(url)`` and used as an async context manager."""
+
+    @classmethod
+    async def open(cls, url: str) -> Queue:
+        """Opens the queue that ``url`` names.
+
+        Raises:
+            QueueError: the URL is wrong (``QueueError.__cause__`` may tell more), or the broker refuses.
+        """
+
+    async def depth(self) -> Depth:
+        """Reads the queue once.
+
+        Raises:
+            QueueError: the broker did not answer, or its answer made no sense.
+        """
+
+    async def info(self) -> QueueInfo:
+        """Reads what there is to know of the queue and its settings, with warnings of what will hurt."""
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Returns True as soon as the queue may have changed, False after ``timeout_s`` seconds without a sign of it.
+
+        A queue whose broker cannot push sleeps for ``timeout_s`` and returns False.
+        """
+
+    async def close(self) -> None:
+        """Lets go of every connection. Closing twice is no error."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,135 @@
+"""BullMQ.
+
+    bullmq://host:6379/0?queue=jobs
+    bullmq://host:6379/0?queue=jobs&prefix=bull
+
+Keys as BullMQ 5 and 6 write them. Its stream of events, read without a group, tells of every change at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nullworker.queues._redis import RedisQueue, first_score, now_s
+from nullworker.queues._redis_watch import StreamWatch
+from nullworker.queues.base import Depth, Queue, QueueWarning
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from nullworker.queues._redis_watch import Watch
+    from nullworker.queues.urls import QueueUrl
+
+#: Scores of delayed jobs are milliseconds times this; the low bits order jobs within one.
+SCORES_PER_MS = 0x1000
+#: Before version 5 a marker that is no job could be the last element of the list of waiting jobs.
+MARKER = b"0:"
+#: So many active jobs are looked at for a lock.
+ACTIVE_LOOKED_AT_MAX = 100
+OLDEST_VERSION = 5
+
+
+class BullmqQueue(RedisQueue):
+    """Reads one queue of BullMQ."""
+
+    kind = "bullmq"
+    parameters = frozenset({"queue", "prefix"})
+
+    def __init__(self, url: QueueUrl, name: str, prefix: str) -> None:
+        super().__init__(url, name)
+        self._prefix = f"{prefix}:{name}:"
+
+    @classmethod
+    def from_url(cls, url: QueueUrl) -> Self:
+        return cls(url, url.text("queue"), url.text("prefix", "bull"))
+
+    async def depth(self) -> Depth:
+        """Reads the queue by one round trip.
+
+        Waiting are also delayed jobs that are due: a worker that comes moves them. A job whose worker died stays among
+        the active ones until another worker finds it stalled, so that one comes for it.
+        """
+        now = now_s()
+        due_scores_end = (int(now * 1000) + 1) * SCORES_PER_MS
+        key = self._prefix
+        ready, last, prioritized, active, delayed, due, next_due, settings = await self.broker.read(
+            ("LLEN", key + "wait"),
+            ("LINDEX", key + "wait", -1),
+            ("ZCARD", key + "prioritized"),
+            ("LLEN", key + "active"),
+            ("ZCARD", key + "delayed"),
+            ("ZCOUNT", key + "delayed", "-inf", f"({due_scores_end}"),
+            ("ZRANGEBYSCORE", key + "delayed", due_scores_end, "+inf", "WITHSCORES", "LIMIT", 0, 1),
+            ("HMGET", key + "meta", "paused", "concurrency"),
+        )
+        paused, concurrency = settings
+        markers = 1 if last is not None and last.startswith(MARKER) else 0
+        next_score = first_score(next_due)
+        return Depth(
+            waiting=0 if paused is not None else ready - markers + prioritized + due,
+            in_flight=active,
+            sampled_at_s=now,
+            delayed=delayed - due,
+            next_due_in_s=None if next_score is None else max(0.0, next_score / SCORES_PER_MS / 1000 - now),
+            parallel_max=None if concurrency is None else int(concurrency),
+            paused=paused is not None,
+        )
+
+    async def warnings(self) -> list[QueueWarning]:
+        """Of a paused queue, of limits on how many jobs run, of jobs whose worker died, of an older library."""
+        key = self._prefix
+        exists, active, settings = await self.broker.read(
+            ("EXISTS", key + "id"),
+            ("LRANGE", key + "active", 0, ACTIVE_LOOKED_AT_MAX - 1),
+            ("HMGET", key + "meta", "paused", "concurrency", "max", "duration", "version"),
+        )
+        paused, concurrency, limit, limit_ms, version = [value and value.decode() for value in settings]
+        found = []
+        if paused:
+            found.append(QueueWarning("paused", "The queue is paused: nothing in it is demand until queue.resume()."))
+        if concurrency:
+            found.append(
+                QueueWarning(
+                    "concurrency",
+                    f"The queue's global concurrency is {concurrency}: no more jobs run at once, however many wait.",
+                )
+            )
+        if limit:
+            found.append(
+                QueueWarning(
+                    "rate-limit",
+                    f"The queue starts at most {limit} job(s) in {limit_ms} ms: workers beyond that are held and idle.",
+                )
+            )
+        locked = await self.broker.ask("EXISTS", *[f"{key}{job.decode()}:lock" for job in active]) if active else 0
+        if locked < len(active):
+            found.append(
+                QueueWarning(
+                    "stalled",
+                    f"{len(active) - locked} active job(s) have no lock: their worker died, or its event loop was "
+                    "blocked for over lockDuration; the next worker's stalled check runs them again.",
+                )
+            )
+        if exists and _major(version) < OLDEST_VERSION:
+            found.append(
+                QueueWarning(
+                    "old-library",
+                    f"The queue was written by {version or 'Bull, or a BullMQ before 5'}: it is read as BullMQ "
+                    f"{OLDEST_VERSION} and later lay it out, so upgrade the library if the numbers look wrong.",
+                )
+            )
+        return found
+
+    async def start_watch(self) -> Watch | None:
+        watch = StreamWatch(self.broker, self._prefix + "events")
+        await watch.start()
+        return watch
+
+
+def _major(version: str | None) -> int:
+    """5 of ``bullmq:5.1.2``; 0 if it says nothing of the kind."""
+    digits = (version or "").rpartition(":")[2].partition(".")[0]
+    return int(digits) if digits.isdecimal() else 0
+
+
+_: type[Queue] = BullmqQueue

@@ -1,0 +1,63 @@
+"""A plain Redis list: producers push, consumers pop.
+
+    redis-list://host:6379/0?key=jobs
+    redis-list://host:6379/0?key=jobs&processing=jobs:processing    consumers move (LMOVE) instead of popping
+
+A popped element is nowhere in Redis while it is worked on, so that what is in flight is unknown, unless the consumers
+move it to a ``processing`` list and remove it from there when it is done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nullworker.queues._redis import RedisQueue, now_s
+from nullworker.queues.base import Depth, Queue, QueueWarning
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from nullworker.queues._redis_watch import Watch
+    from nullworker.queues.urls import QueueUrl
+
+
+class RedisListQueue(RedisQueue):
+    """Reads the length of a list, and of the list of what is processed if there is one."""
+
+    kind = "redis-list"
+    parameters = frozenset({"key", "processing"})
+
+    def __init__(self, url: QueueUrl, key: str, processing: str | None) -> None:
+        super().__init__(url, key)
+        self._key = key
+        self._processing = processing
+
+    @classmethod
+    def from_url(cls, url: QueueUrl) -> Self:
+        return cls(url, url.text("key"), url.text("processing") if "processing" in url.parameters else None)
+
+    async def depth(self) -> Depth:
+        """Reads both lengths; ``in_flight`` is None without a processing list."""
+        if self._processing is None:
+            (waiting,) = await self.broker.read(("LLEN", self._key))
+            return Depth(waiting, None, now_s())
+        waiting, in_flight = await self.broker.read(("LLEN", self._key), ("LLEN", self._processing))
+        return Depth(waiting, in_flight, now_s())
+
+    async def warnings(self) -> list[QueueWarning]:
+        """A consumer that pops loses its job when it dies, and nobody sees that it is at work."""
+        if self._processing is not None:
+            return []
+        return [
+            QueueWarning(
+                "early-ack",
+                "A popped element is out of Redis: nobody sees it in flight, and it is lost if its consumer dies; let "
+                "consumers LMOVE it to a second list until it is done, and add &processing=LIST to the URL.",
+            )
+        ]
+
+    async def start_watch(self) -> Watch | None:
+        return await self.keyspace_watch("l", [key for key in (self._key, self._processing) if key])
+
+
+_: type[Queue] = RedisListQueue

@@ -1,0 +1,126 @@
+"""A Redis stream that a consumer group reads.
+
+    redis-stream://host:6379/0?stream=jobs&group=workers
+    redis-stream://host:6379/0?stream=jobs&group=workers&claim_after=600    consumers XAUTOCLAIM what is idle so long
+
+Waiting is what the group has not been given yet, in flight what it was given and has not acknowledged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+from nullworker.queues._redis import RedisQueue, now_s
+from nullworker.queues._redis_watch import StreamWatch
+from nullworker.queues.base import Depth, Queue, QueueError, QueueWarning
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from nullworker.queues._redis_watch import Watch
+    from nullworker.queues.urls import QueueUrl
+
+#: Where Redis does not know the group's lag (before version 7, or after XDEL), entries are counted up to this many.
+COUNTED_MAX = 256
+#: A message in flight for longer, without ``claim_after`` in the URL, is worth a warning.
+IDLE_S = 3600.0
+
+
+class RedisStreamQueue(RedisQueue):
+    """Reads a group's lag and its pending entries."""
+
+    kind = "redis-stream"
+    parameters = frozenset({"stream", "group", "claim_after"})
+
+    def __init__(self, url: QueueUrl, stream: str, group: str, claim_after_s: float | None) -> None:
+        super().__init__(url, f"{stream}, group {group}")
+        self._stream = stream
+        self._group = group
+        self._claim_after_s = claim_after_s
+
+    @classmethod
+    def from_url(cls, url: QueueUrl) -> Self:
+        claim_after_s = url.seconds("claim_after", 0.0) if "claim_after" in url.parameters else None
+        return cls(url, url.text("stream"), url.text("group"), claim_after_s)
+
+    async def depth(self) -> Depth:
+        """Reads lag and pending; a group that does not exist yet is taken to begin at the stream's start."""
+        length, groups = await self.broker.read(("XLEN", self._stream), ("XINFO", "GROUPS", self._stream))
+        group = self._ours(groups)
+        if group is None:
+            return Depth(length, 0, now_s())
+        lag = group.get("lag")
+        exact = True
+        if lag is None:
+            after = b"(" + group["last-delivered-id"]
+            entries = await self.broker.ask("XRANGE", self._stream, after, "+", "COUNT", COUNTED_MAX + 1)
+            lag, exact = min(len(entries), COUNTED_MAX), len(entries) <= COUNTED_MAX
+        return Depth(int(lag), int(group["pending"]), now_s(), exact=exact)
+
+    async def warnings(self) -> list[QueueWarning]:
+        """Of a missing group, of consumers that hold more than one message, of messages in flight for very long."""
+        (groups,) = await self.broker.read(("XINFO", "GROUPS", self._stream))
+        if self._ours(groups) is None:
+            return [
+                QueueWarning(
+                    "no-group",
+                    f"The group {self._group} does not exist yet: all that is in the stream counts as waiting; create "
+                    f"it with XGROUP CREATE {self._stream} {self._group} 0 MKSTREAM, for with $ it would skip that.",
+                )
+            ]
+        return [*await self._prefetch(), *await self._idle()]
+
+    async def _prefetch(self) -> list[QueueWarning]:
+        consumers = await self.broker.ask("XINFO", "CONSUMERS", self._stream, self._group)
+        most = max((int(_pairs(consumer)["pending"]) for consumer in consumers), default=0)
+        if most <= 1:
+            return []
+        return [
+            QueueWarning(
+                "prefetch",
+                f"One consumer of the group holds {most} messages: each counts as in flight, and opens a reservation: "
+                "let consumers read with COUNT 1.",
+            )
+        ]
+
+    async def _idle(self) -> list[QueueWarning]:
+        idle_s = self._claim_after_s or IDLE_S
+        question = ("XPENDING", self._stream, self._group, "IDLE", int(idle_s * 1000), "-", "+", 100)
+        try:
+            idle = await self.broker.ask(*question, parse_detail=True)
+        except QueueError as error:
+            if isinstance(error.__cause__, ResponseError):
+                return []  # a Redis before 6.2, which cannot tell
+            raise
+        if not idle:
+            return []
+        some = f"{len(idle)}{'+' if len(idle) == 100 else ''}"
+        return [
+            QueueWarning(
+                "idle-pending",
+                f"{some} message(s) are in flight for over {idle_s:g} s without a sign of life: if their consumers are "
+                "dead, let the living XAUTOCLAIM them, for a reservation stays open for each.",
+            )
+        ]
+
+    def _ours(self, groups: list[Any] | None) -> dict[str, Any] | None:
+        name = self._group.encode()
+        return next((found for found in map(_pairs, groups or ()) if found["name"] == name), None)
+
+    def lease_s(self) -> float | None:
+        return self._claim_after_s
+
+    async def start_watch(self) -> Watch | None:
+        watch = StreamWatch(self.broker, self._stream)
+        await watch.start()
+        return watch
+
+
+def _pairs(flat: list[Any]) -> dict[str, Any]:
+    """A flat list of names and values as Redis answers it, as a dictionary."""
+    return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+_: type[Queue] = RedisStreamQueue

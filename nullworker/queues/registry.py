@@ -1,0 +1,67 @@
+"""Finds the adapter for a queue's URL by its scheme, among the entry points ``nullworker.queues``.
+
+Adapters in this package are found the same way as anyone's: a distribution that declares
+
+    [project.entry-points."nullworker.queues"]
+    my-broker = "my_package.my_module:MyQueue"
+
+makes ``my-broker://…`` work. What follows a plus (``my-broker+tls``, ``celery+redis``) is the adapter's business: the
+whole scheme is looked up first, then what is left without its last such part.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, cast
+
+from nullworker.queues.base import QueueError
+
+if TYPE_CHECKING:
+    from nullworker.queues.base import Queue
+
+GROUP = "nullworker.queues"
+
+
+def schemes() -> list[str]:
+    """The schemes of all installed adapters, sorted."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def adapter(url: str) -> type[Queue]:
+    """The adapter for a URL's scheme.
+
+    Raises:
+        QueueError: no adapter has that scheme, or the adapter's library is not installed.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise QueueError(f"A queue's URL begins with one of {_listed()}, each followed by ://.")
+    scheme = scheme.lower()
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    name = scheme
+    while name not in points and "+" in name:
+        name = name.rpartition("+")[0]
+    point = points.get(name)
+    if point is None:
+        raise QueueError(f"No queue adapter is installed for {scheme}:// (there are {_listed()}).")
+    try:
+        return cast("type[Queue]", point.load())
+    except ImportError as error:
+        package = point.dist.name if point.dist else "nullworker"
+        extra = f"{package}[{point.extras[0]}]" if point.extras else package
+        raise QueueError(
+            f"The adapter for {scheme}:// cannot be loaded ({error}): install what it needs, pip install '{extra}'."
+        ) from error
+
+
+async def open_queue(url: str) -> Queue:
+    """Opens the queue that a URL names, with the adapter for its scheme.
+
+    Raises:
+        QueueError: no adapter has the scheme, the URL is wrong, or the broker refuses.
+    """
+    return await adapter(url).open(url)
+
+
+def _listed() -> str:
+    return ", ".join(schemes()) or "none"

@@ -1,0 +1,121 @@
+"""RQ (Redis Queue).
+
+    rq://host:6379/0?queue=default
+
+Keys as RQ 2 writes them: the list of waiting jobs, the list through which a job is handed over, the sorted sets of
+running jobs (score: when their worker's heartbeat expires) and of scheduled jobs (score: when they are due).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nullworker.queues._redis import HandOver, RedisQueue, first_score, now_s
+from nullworker.queues.base import Depth, Queue, QueueWarning
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from nullworker.queues._redis_watch import Watch
+    from nullworker.queues.urls import QueueUrl
+
+SUSPENDED_KEY = "rq:suspended"
+#: A job is on the hand-over list for milliseconds, so there are never many, and as many running ones can be among them.
+HANDED_OVER_MAX = 100
+RUNNING_MAX = 1000
+#: A scheduled job that is due is enqueued by a worker with a scheduler within a second; after this long none is there.
+OVERDUE_S = 10.0
+
+
+class RqQueue(RedisQueue):
+    """Reads one queue of RQ."""
+
+    kind = "rq"
+    parameters = frozenset({"queue"})
+
+    def __init__(self, url: QueueUrl, name: str) -> None:
+        super().__init__(url, name)
+        self._ready = f"rq:queue:{name}"
+        self._handed_over = f"rq:queue:{name}:intermediate"
+        self._running = f"rq:wip:{name}"
+        self._scheduled = f"rq:scheduled:{name}"
+        self._hand_over = HandOver()
+
+    @classmethod
+    def from_url(cls, url: QueueUrl) -> Self:
+        return cls(url, url.text("queue", "default"))
+
+    async def depth(self) -> Depth:
+        """Reads the queue by one round trip, by two in the milliseconds in which a job is handed over.
+
+        Waiting are also scheduled jobs that are due and jobs whose worker is gone: a worker has to come for either.
+        """
+        now = now_s()
+        commands: list[tuple[Any, ...]] = [
+            ("LLEN", self._ready),
+            ("LRANGE", self._handed_over, 0, HANDED_OVER_MAX - 1),
+            ("ZCOUNT", self._running, now, "+inf"),
+            ("ZCOUNT", self._running, "-inf", f"({now}"),
+            ("ZCOUNT", self._scheduled, "-inf", now),
+            ("ZRANGEBYSCORE", self._scheduled, f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1),
+            ("ZCARD", self._scheduled),
+            ("EXISTS", SUSPENDED_KEY),
+        ]
+        answers = await self.broker.read(*commands)
+        if answers[1]:  # a job may be on this list and running already, and must not count twice
+            *answers, members = await self.broker.read(
+                *commands, ("ZRANGEBYSCORE", self._running, now, "+inf", "LIMIT", 0, RUNNING_MAX)
+            )
+            running_ids = {member.rpartition(b":")[0] for member in members}
+            answers[1] = [job_id for job_id in answers[1] if job_id not in running_ids]
+        ready, handed_over, running, abandoned, due, next_due, scheduled, suspended = answers
+        next_due_at = first_score(next_due)
+        waiting, in_flight = ready + due + abandoned, running + len(handed_over)
+        return Depth(
+            waiting=0 if suspended else waiting,
+            in_flight=in_flight,
+            sampled_at_s=now,
+            delayed=scheduled - due,
+            next_due_in_s=None if next_due_at is None else max(0.0, next_due_at - now),
+            paused=bool(suspended),
+            redelivered=abandoned,
+            # A worker of one queue hands a job over by the list, a worker of several without.
+            exact=self._hand_over.is_over(now, is_empty=waiting == in_flight == 0),
+        )
+
+    async def warnings(self) -> list[QueueWarning]:
+        """Of suspended workers, of scheduled jobs that nobody enqueues, of jobs whose worker is gone."""
+        now = now_s()
+        suspended, overdue, abandoned = await self.broker.read(
+            ("EXISTS", SUSPENDED_KEY),
+            ("ZCOUNT", self._scheduled, "-inf", now - OVERDUE_S),
+            ("ZCOUNT", self._running, "-inf", f"({now}"),
+        )
+        found = []
+        if suspended:
+            found.append(
+                QueueWarning("paused", "All workers are suspended (rq suspend): nothing is demand until rq resume.")
+            )
+        if overdue:
+            found.append(
+                QueueWarning(
+                    "scheduler",
+                    f"{overdue} scheduled job(s) are overdue and count as waiting: only a worker that is started with "
+                    "--with-scheduler enqueues them.",
+                )
+            )
+        if abandoned:
+            found.append(
+                QueueWarning(
+                    "abandoned",
+                    f"{abandoned} job(s) had a worker whose heartbeat has expired, and count as waiting: the next "
+                    "worker's maintenance fails them, or puts them back if they were enqueued with retry=.",
+                )
+            )
+        return found
+
+    async def start_watch(self) -> Watch | None:
+        return await self.keyspace_watch("lz", [self._ready, self._running, self._scheduled, SUSPENDED_KEY])
+
+
+_: type[Queue] = RqQueue

@@ -1,0 +1,141 @@
+"""BullMQ, its library on Node producing and consuming, passes the conformance kit; its traps are rules or warnings."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from nullworker.queues.base import QueueError
+from nullworker.queues.registry import open_queue
+from nullworker.testing.queues import QueueDriver, check_queue
+from tests.integration.queues.brokers import node_library
+from tests.integration.queues.consumers import Consumers, Held
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nullworker.queues.base import Queue
+    from tests.integration.queues.redis_server import RedisDatabase
+
+FOLDER = Path(__file__).parent / "node"
+
+
+class BullmqDriver(QueueDriver):
+    """Everything is done by node/bullmq.cjs."""
+
+    tells_paused = True
+
+    def __init__(self, database: RedisDatabase, client: Any, consumers: Consumers) -> None:
+        place = f"bullmq://{database.address}"
+        super().__init__(f"{place}?queue=gpu", bad_urls=[place, f"{place}?queue=gpu&prefix=", f"{place}?queue=gpu&q=x"])
+        node, modules = node_library(FOLDER)
+        self.client = client
+        self.consumers = consumers
+        self.command = [node, str(FOLDER / "bullmq.cjs"), str(database.port), str(database.number), "gpu"]
+        self.environment = {"NODE_PATH": str(modules / "node_modules")}
+
+    async def run(self, *arguments: object) -> None:
+        node = await asyncio.create_subprocess_exec(
+            *self.command, *map(str, arguments), env={**os.environ, **self.environment}
+        )
+        assert await node.wait() == 0
+
+    async def produce(self, count: int) -> None:
+        await self.run("add", count, 0)
+
+    async def produce_delayed(self, delay_s: float) -> None:
+        await self.run("add", 1, int(delay_s * 1000))
+
+    async def consume_one_start(self) -> Held:
+        return await self.consumers.start(*self.command, "consume", env=self.environment)
+
+    async def finish(self, job: Held) -> None:
+        await self.consumers.finish(job)
+
+    async def pause(self) -> None:
+        await self.run("pause")
+
+    async def resume(self) -> None:
+        await self.run("resume")
+
+
+@pytest.fixture
+def driver(database: RedisDatabase) -> Iterator[BullmqDriver]:
+    with redis.Redis.from_url(database.url) as client, Consumers(database) as consumers:
+        yield BullmqDriver(database, client, consumers)
+
+
+async def codes(queue: Queue) -> list[str]:
+    return [warning.code for warning in (await queue.info()).warnings]
+
+
+async def test_it_passes_the_conformance_kit(driver: BullmqDriver) -> None:
+    result = await check_queue(driver)
+    assert result.info.pushes
+    assert max(result.push_delays_s) < 1.0, result.push_delays_s
+
+
+async def test_jobs_with_a_priority_wait_too(driver: BullmqDriver) -> None:
+    await driver.run("add", 2, 0, 5)
+    async with await open_queue(driver.url) as queue:
+        assert (await queue.depth()).waiting == 2
+        assert await codes(queue) == []
+
+
+async def test_a_delayed_job_that_is_due_waits_for_a_worker_to_come(driver: BullmqDriver) -> None:
+    """From zero nobody moves it to the list, so it counts as waiting."""
+    await driver.run("add", 1, 600_000)
+    async with await open_queue(driver.url) as queue:
+        depth = await queue.depth()
+        assert (depth.waiting, depth.delayed) == (0, 1)
+        assert depth.next_due_in_s == pytest.approx(600, abs=30)
+        ((job, score),) = driver.client.zrange("bull:gpu:delayed", 0, -1, withscores=True)
+        driver.client.zadd("bull:gpu:delayed", {job: score - 601_000 * 0x1000})
+        depth = await queue.depth()
+        assert (depth.waiting, depth.delayed, depth.next_due_in_s) == (1, 0, None)
+
+
+async def test_limits_on_what_runs_are_told_of(driver: BullmqDriver) -> None:
+    await driver.run("concurrency", 3)
+    await driver.run("limit", 7)
+    async with await open_queue(driver.url) as queue:
+        assert (await queue.depth()).parallel_max == 3
+        assert await codes(queue) == ["concurrency", "rate-limit"]
+
+
+async def test_a_job_whose_worker_died_stays_in_flight_and_is_told_of(driver: BullmqDriver) -> None:
+    await driver.produce(1)
+    held = await driver.consume_one_start()
+    async with await open_queue(driver.url) as queue:
+        assert await codes(queue) == []
+        held.process.kill()
+        held.process.wait()
+        driver.client.delete("bull:gpu:1:lock")  # which expires after lockDuration
+        assert (await queue.depth()).in_flight == 1
+        assert await codes(queue) == ["stalled"]
+
+
+async def test_the_marker_of_older_versions_is_no_job(driver: BullmqDriver) -> None:
+    driver.client.rpush("bull:gpu:wait", "7", "0:1700000000000")
+    driver.client.set("bull:gpu:id", 7)
+    async with await open_queue(driver.url) as queue:
+        assert (await queue.depth()).waiting == 1
+        assert await codes(queue) == ["old-library"]
+
+
+async def test_another_prefix_is_another_queue(driver: BullmqDriver) -> None:
+    driver.client.lpush("shop:gpu:wait", "1")
+    async with await open_queue(driver.url) as ours, await open_queue(driver.url + "&prefix=shop") as theirs:
+        assert (await ours.depth()).waiting == 0
+        assert (await theirs.depth()).waiting == 1
+
+
+async def test_keys_of_another_schema_are_refused(driver: BullmqDriver) -> None:
+    driver.client.zadd("bull:gpu:wait", {"a sorted set, where BullMQ has a list": 1})
+    with pytest.raises(QueueError, match="not older than the one tested"):
+        await open_queue(driver.url)

@@ -1,0 +1,271 @@
+"""Both adapters for RabbitMQ against a real server with real consumers: what they count, and what they warn of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import aio_pika
+import pytest
+
+from nullworker.queues.base import QueueError
+from nullworker.queues.registry import open_queue
+from nullworker.testing.queues import QueueDriver, check_queue
+from tests.integration.queues.rabbitmq_server import PASSWORD, USER, RabbitmqServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+
+    from nullworker.queues.base import Queue
+
+HANG_LIMIT_S = 30
+numbers = itertools.count()
+
+pytestmark = pytest.mark.xdist_group("rabbitmq")  # it takes seconds to start: with --dist loadgroup, once
+
+
+@pytest.fixture
+def name() -> str:
+    return f"renders-{next(numbers)}"
+
+
+@contextlib.asynccontextmanager
+async def connected(rabbitmq: RabbitmqServer) -> AsyncIterator[AbstractChannel]:
+    connection = await aio_pika.connect(rabbitmq.amqp())
+    async with connection:
+        yield await connection.channel()
+
+
+async def publish(rabbitmq: RabbitmqServer, name: str, count: int, **declared: Any) -> None:
+    async with connected(rabbitmq) as channel:
+        await channel.declare_queue(name, durable=True, **declared)
+        for _ in range(count):
+            message = aio_pika.Message(b"job", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            await channel.default_exchange.publish(message, name)
+
+
+class RabbitmqDriver(QueueDriver):
+    """Publishes to a durable queue, and takes one message at a time."""
+
+    tells_delayed = False
+
+    def __init__(self, rabbitmq: RabbitmqServer, name: str, url: str, bad_urls: tuple[str, ...]) -> None:
+        super().__init__(url, secret=PASSWORD, bad_urls=bad_urls)
+        self.rabbitmq = rabbitmq
+        self.name = name
+
+    async def produce(self, count: int) -> None:
+        await publish(self.rabbitmq, self.name, count)
+
+    async def consume_one_start(self) -> tuple[AbstractConnection, AbstractIncomingMessage]:
+        connection = await aio_pika.connect(self.rabbitmq.amqp())
+        channel = await connection.channel()
+        await channel.set_qos(prefetch_count=1)
+        queue = await channel.declare_queue(self.name, passive=True)
+        message = await queue.get(timeout=HANG_LIMIT_S)
+        assert message is not None
+        return connection, message
+
+    async def finish(self, job: tuple[AbstractConnection, AbstractIncomingMessage]) -> None:
+        connection, message = job
+        await message.ack()
+        await connection.close()
+
+
+class AmqpDriver(RabbitmqDriver):
+    tells_in_flight = False
+
+
+async def test_the_management_adapter_passes_the_conformance_kit(rabbitmq: RabbitmqServer, name: str) -> None:
+    url = rabbitmq.management(f"%2F/{name}")
+    bad_urls = (
+        rabbitmq.management(""),
+        rabbitmq.management("%2F/"),
+        rabbitmq.management(f"%2F/{name}/more"),
+        rabbitmq.management(f"nowhere/{name}"),
+        url + "?queue=x",
+        url.replace(PASSWORD, f"wrong-{PASSWORD}"),
+        url.replace(str(rabbitmq.management_port), "1"),
+        url.replace(str(rabbitmq.management_port), str(rabbitmq.port)),
+    )
+    result = await check_queue(RabbitmqDriver(rabbitmq, name, url, bad_urls))
+    assert "server" in result.info.broker
+    async with await open_queue(url) as queue:
+        assert (await queue.info()).lag_s == 0
+
+
+async def test_the_amqp_adapter_passes_the_conformance_kit(rabbitmq: RabbitmqServer, name: str) -> None:
+    url = f"{rabbitmq.amqp('%2F')}?queue={name}"
+    bad_urls = (
+        rabbitmq.amqp(),
+        f"{rabbitmq.amqp('nowhere')}?queue={name}",
+        url + "&prefetch=1",
+        url.replace(PASSWORD, f"wrong-{PASSWORD}"),
+        url.replace(str(rabbitmq.port), "1"),
+    )
+    result = await check_queue(AmqpDriver(rabbitmq, name, url, bad_urls))
+    assert result.info.lease_s == 1800
+
+
+async def codes(queue: Queue) -> dict[str, str]:
+    return {warning.code: warning.message for warning in (await queue.info()).warnings}
+
+
+async def until(queue: Queue, code: str) -> str:
+    """The warning ``code``, once RabbitMQ's list of consumers, five seconds old, has made for it."""
+    while (warning := (await codes(queue)).get(code)) is None:  # noqa: ASYNC110 - there is nothing to wait for
+        await asyncio.sleep(0.1)
+    return warning
+
+
+async def test_prefetch_and_early_acknowledgement_are_told_and_in_flight_becomes_unknown(
+    rabbitmq: RabbitmqServer, name: str
+) -> None:
+    """Consumers that acknowledge nothing leave no trace in the counts: in flight is unknown then, and never 0."""
+    await publish(rabbitmq, name, 3)
+    await publish(rabbitmq, name + "-early", 3)
+    async with (
+        await open_queue(rabbitmq.management(name)) as queue,
+        await open_queue(rabbitmq.management(name + "-early")) as early,
+        connected(rabbitmq) as channel,
+    ):
+        taken: list[AbstractIncomingMessage] = []
+
+        async def take(message: AbstractIncomingMessage) -> None:
+            taken.append(message)
+
+        await channel.set_qos(prefetch_count=2)
+        await (await channel.declare_queue(name, passive=True)).consume(take)
+        consumer = await (await channel.declare_queue(name + "-early", passive=True)).consume(take, no_ack=True)
+        assert "up to 2 messages at a time" in await asyncio.wait_for(until(queue, "prefetch"), HANG_LIMIT_S)
+        await asyncio.wait_for(until(early, "early-ack"), HANG_LIMIT_S)
+        depth, early_depth = await queue.depth(), await early.depth()
+        assert (depth.waiting, depth.in_flight, depth.exact) == (1, 2, True)
+        assert (early_depth.waiting, early_depth.in_flight) == (0, None)
+        assert len(taken) == 5
+        await (await channel.get_queue(name + "-early")).cancel(consumer)
+        while vars(early)["_saw_consumers"]:
+            await early.info()
+            await asyncio.sleep(0.1)
+        assert (await early.depth()).in_flight is None, "with no consumer about, what was last seen holds"
+
+
+async def test_settings_that_hurt_are_told(rabbitmq: RabbitmqServer, name: str) -> None:
+    policy = {"pattern": f"^{name}-expires$", "definition": {"expires": 3_600_000}}
+    rabbitmq.api("PUT", f"policies/%2F/{name}", json.dumps(policy))
+    await publish(rabbitmq, name, 0)
+    await publish(rabbitmq, f"{name}-timely", 0, arguments={"x-consumer-timeout": 7_200_000})
+    await publish(rabbitmq, f"{name}-expires", 0)
+    await publish(rabbitmq, f"{name}-single", 2, arguments={"x-single-active-consumer": True})
+    await publish(rabbitmq, f"{name}-auto", 0, auto_delete=True)
+    async with await open_queue(rabbitmq.management(name)) as queue:
+        assert set(await codes(queue)) == {"short-lease"}
+        assert (await queue.info()).lease_s == 1800
+    async with await open_queue(rabbitmq.management(f"{name}-single")) as queue:
+        assert set(await codes(queue)) == {"short-lease", "serialised"}
+        depth = await queue.depth()
+        assert (depth.waiting, depth.parallel_max) == (2, 1)
+        assert not depth.exact, "no consumer was seen, so that it is not known whether they acknowledge"
+    async with await open_queue(rabbitmq.management(f"{name}-auto")) as queue:
+        assert set(await codes(queue)) == {"short-lease", "vanishes"}
+    async with await open_queue(rabbitmq.management(f"{name}-timely")) as queue:
+        assert not await codes(queue)
+        assert (await queue.info()).lease_s == 7200
+    async with await open_queue(rabbitmq.management(f"{name}-expires")) as queue:
+        await asyncio.wait_for(until(queue, "vanishes"), HANG_LIMIT_S)
+
+
+async def test_a_quorum_queue_is_five_seconds_late_and_says_so(rabbitmq: RabbitmqServer, name: str) -> None:
+    async with await open_queue(rabbitmq.management(name)) as queue:
+        assert "missing" in await codes(queue)
+        assert (await queue.info()).lag_s == 5, "it may become a quorum queue"
+        await publish(rabbitmq, name, 2, arguments={"x-queue-type": "quorum"})
+        assert (await queue.info()).lag_s == 5
+        async with await open_queue(f"{rabbitmq.amqp()}?queue={name}") as by_amqp:
+            assert (await by_amqp.depth()).waiting == 2
+        while (depth := await queue.depth()).waiting != 2:  # noqa: ASYNC110 - there is nothing to wait for
+            await asyncio.sleep(0.1)
+        assert depth.in_flight == 0
+
+
+async def test_a_stream_is_refused(rabbitmq: RabbitmqServer, name: str) -> None:
+    await publish(rabbitmq, name, 1, arguments={"x-queue-type": "stream"})
+    with pytest.raises(QueueError, match="is a stream"):
+        await open_queue(rabbitmq.management(name))
+
+
+async def test_names_and_virtual_hosts_with_odd_characters_are_read(rabbitmq: RabbitmqServer, name: str) -> None:
+    vhost = f"v/{name}"
+    rabbitmq.api("PUT", f"vhosts/{quote(vhost, safe='')}")
+    rabbitmq.api("PUT", f"permissions/{quote(vhost, safe='')}/{USER}", '{"configure":".*","write":".*","read":".*"}')
+    odd = f"{name}+x/y#z"
+    connection = await aio_pika.connect(rabbitmq.amqp(quote(vhost, safe="")))
+    async with connection:
+        channel = await connection.channel()
+        await channel.declare_queue(odd)
+        await channel.default_exchange.publish(aio_pika.Message(b"job"), odd)
+    path = f"{quote(vhost, safe='')}/{quote(odd, safe='')}"
+    async with await open_queue(rabbitmq.management(path)) as queue:
+        assert (await queue.depth()).waiting == 1
+        assert (await queue.info()).name == f"{vhost}/{odd}"
+    async with await open_queue(f"{rabbitmq.amqp(quote(vhost, safe=''))}?queue={quote(odd)}") as queue:
+        assert (await queue.depth()).waiting == 1
+
+
+async def test_many_queues_are_asked_for_at_once(rabbitmq: RabbitmqServer, name: str) -> None:
+    count = 60
+    async with connected(rabbitmq) as channel:
+        for number in range(count):
+            await channel.declare_queue(f"{name}-{number}", durable=True)
+        await channel.default_exchange.publish(aio_pika.Message(b"job"), f"{name}-7")
+    queues: list[Any] = [await open_queue(rabbitmq.management(f"{name}-{number}")) for number in range(count)]
+    try:
+        asked: list[list[str]] = []
+        batch = queues[0]._api._counts
+        ask = batch._ask
+
+        async def noting(names: list[str]) -> Any:
+            asked.append(names)
+            return await ask(names)
+
+        batch._ask = noting
+        depths = await asyncio.gather(*(queue.depth() for queue in queues))
+        assert [depth.waiting for depth in depths] == [int(number == 7) for number in range(count)]
+        assert [len(names) for names in asked] == [count]
+    finally:
+        for queue in queues:
+            await queue.close()
+
+
+async def test_a_server_that_was_down_is_read_again(rabbitmq: RabbitmqServer, name: str) -> None:
+    """While it is down, reading fails over both ways; when it is back, durable messages are counted again."""
+    await publish(rabbitmq, name, 2)
+    async with (
+        await open_queue(rabbitmq.management(name)) as by_http,
+        await open_queue(f"{rabbitmq.amqp()}?queue={name}") as by_amqp,
+    ):
+        for queue in (by_http, by_amqp):
+            assert (await queue.depth()).waiting == 2
+        rabbitmq.stop()
+        for queue in (by_http, by_amqp):
+            for read in (queue.depth, queue.info):
+                with pytest.raises(QueueError, match=r"^RabbitMQ.*\.$") as failed:
+                    await read()
+                assert PASSWORD not in str(failed.value)
+        rabbitmq.start()
+        for queue in (by_http, by_amqp):
+            assert (await queue.depth()).waiting == 2
+
+
+async def test_a_connection_that_the_server_closed_is_made_anew(rabbitmq: RabbitmqServer, name: str) -> None:
+    await publish(rabbitmq, name, 1)
+    queue: Any = await open_queue(f"{rabbitmq.amqp()}?queue={name}")
+    async with queue:
+        await queue._connection.transport.connection.close()
+        assert (await queue.depth()).waiting == 1

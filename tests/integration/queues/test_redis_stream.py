@@ -1,0 +1,118 @@
+"""The Redis stream passes the conformance kit, and its traps are rules or warnings."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from nullworker.queues.base import QueueError
+from nullworker.queues.registry import open_queue
+from nullworker.testing.queues import QueueDriver, check_queue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.queues.redis_server import RedisDatabase
+
+
+class StreamDriver(QueueDriver):
+    """A group with one consumer that reads one entry at a time."""
+
+    tells_delayed = False
+
+    def __init__(self, client: Any, url: str) -> None:
+        super().__init__(url, bad_urls=[url.partition("&")[0], url + "&claim_after=soon", url + "&claim_after=0"])
+        self.client = client
+
+    async def produce(self, count: int) -> None:
+        for number in range(count):
+            self.client.xadd("jobs", {"number": number})
+        if not self.client.xinfo_groups("jobs"):
+            self.client.xgroup_create("jobs", "workers", "0")
+
+    async def consume_one_start(self) -> bytes:
+        ((_, ((job, _fields),)),) = self.client.xreadgroup("workers", "me", {"jobs": ">"}, count=1)
+        return bytes(job)
+
+    async def finish(self, job: bytes) -> None:
+        assert self.client.xack("jobs", "workers", job) == 1
+
+
+@pytest.fixture
+def client(database: RedisDatabase) -> Iterator[Any]:
+    with redis.Redis.from_url(database.url) as client:
+        yield client
+
+
+@pytest.fixture
+def url(database: RedisDatabase) -> str:
+    return f"redis-stream://{database.address}?stream=jobs&group=workers"
+
+
+async def test_it_passes_the_conformance_kit(client: Any, url: str) -> None:
+    result = await check_queue(StreamDriver(client, url))
+    assert result.info.pushes, "a blocking XREAD without a group needs no server setting"
+    assert max(result.push_delays_s) < 1.0, result.push_delays_s
+
+
+async def test_a_group_that_does_not_exist_yet_has_the_whole_stream_to_read(client: Any, url: str) -> None:
+    client.xadd("jobs", {"number": 1})
+    async with await open_queue(url) as queue:
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight) == (1, 0)
+        assert [warning.code for warning in (await queue.info()).warnings] == ["no-group"]
+
+
+async def test_where_redis_does_not_know_the_lag_entries_are_counted_up_to_a_bound(client: Any, url: str) -> None:
+    """After XDEL among the undelivered, the lag is unknown to Redis: the adapter counts, and says where it stops."""
+    ids = [client.xadd("jobs", {"number": number}) for number in range(400)]
+    client.xgroup_create("jobs", "workers", "0")
+    client.xreadgroup("workers", "me", {"jobs": ">"}, count=1)
+    client.xdel("jobs", ids[-2])
+    async with await open_queue(url) as queue:
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.exact) == (256, 1, False)
+        client.xdel("jobs", *ids[5:-2])
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.exact) == (5, 1, True)
+
+
+async def test_a_consumer_that_holds_several_messages_is_told_of(client: Any, url: str) -> None:
+    driver = StreamDriver(client, url)
+    await driver.produce(3)
+    client.xreadgroup("workers", "greedy", {"jobs": ">"}, count=2)
+    async with await open_queue(url) as queue:
+        (warning,) = (await queue.info()).warnings
+        assert warning.code == "prefetch"
+        assert "holds 2 messages" in warning.message
+
+
+async def test_messages_idle_beyond_the_claim_time_are_told_of(client: Any, url: str) -> None:
+    driver = StreamDriver(client, url)
+    await driver.produce(1)
+    await driver.consume_one_start()
+    async with await open_queue(url) as queue:
+        assert (await queue.info()).warnings == ()
+        assert (await queue.info()).lease_s is None
+    async with await open_queue(url + "&claim_after=0.001") as queue:
+        await asyncio.sleep(0.01)
+        info = await queue.info()
+        assert info.lease_s == 0.001
+        assert [warning.code for warning in info.warnings] == ["idle-pending"]
+
+
+async def test_a_key_that_is_no_stream_is_refused(client: Any, url: str) -> None:
+    client.rpush("jobs", "a list")
+    with pytest.raises(QueueError, match="holds something else than such a queue"):
+        await open_queue(url)
+
+
+async def test_changes_between_two_readings_of_a_burst_count_once(client: Any, url: str) -> None:
+    driver = StreamDriver(client, url)
+    async with await open_queue(url) as queue:
+        await driver.produce(100)
+        assert await queue.changed(30)
+        assert not await queue.changed(0.05)
