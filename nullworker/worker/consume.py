@@ -1,0 +1,311 @@
+"""What ``nullworker consume -- COMMAND`` runs: the command beside a worker, while that is held and no longer.
+
+For instances on which the worker is started by somebody else (Vast's own start script, say). It talks to the worker's
+control port alone, and does what the worker does with a NULL_CONSUMER: it starts the command when a reservation opens,
+keeps the worker held while the command runs, ends the command when the reservation is over, releases when the command
+has ended, and reports the worker as broken when it crashed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from nullworker.worker import guard
+from nullworker.worker.consumer import consumer_environment, how_ended
+from nullworker.worker.control_client import ControlGone, ControlPort, ControlSilent
+from nullworker.worker.idleness import Output, tree_of, until_idle
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from nullworker.worker.control_client import Held
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 30.0  # one long poll
+BEAT_MIN_S = 0.5
+BEAT_MAX_S = 15.0
+#: A port at which nothing listens for so long is that of a worker that has ended.
+GONE_AFTER_S = 3.0
+PAUSE_S = 0.5
+PAUSE_MAX_S = 5.0
+#: The worker collects a session up to five seconds after its time.
+COLLECTED_S = 10.0
+LAST_OUTPUT_S = 5.0
+KILL_MARGIN_S = 2.0
+SAY_AGAIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumeSettings:
+    """What is to be run, and how."""
+
+    command: tuple[str, ...]
+    control_url: str = "http://127.0.0.1:18999"
+    grace_s: float = 8.0
+    release_when_idle_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run of the command came to its end: with this exit code, and whether it was told to."""
+
+    code: int
+    was_told: bool
+
+
+async def consume(settings: ConsumeSettings) -> int:
+    """Runs the command for one reservation after another; returns the exit code when a signal comes or it crashes."""
+    orders = _Orders()
+    async with aiohttp.ClientSession() as http:
+        work = asyncio.ensure_future(_work(settings, ControlPort(http, settings.control_url), orders))
+        waiting: set[asyncio.Future[Any]] = {work, orders.code}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        return orders.code.result()
+
+
+class _Orders:
+    """The signals that tell us to end. ``code`` is the exit code, once the first has come; the second hurries."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.code: asyncio.Future[int] = loop.create_future()
+        self.running: Run | None = None
+        loop.add_signal_handler(signal.SIGTERM, self._told, 143)
+        loop.add_signal_handler(signal.SIGINT, self._told, 130)
+
+    def _told(self, code: int) -> None:
+        if not self.code.done():
+            self.code.set_result(code)
+        elif self.running is not None:
+            self.running.tell(guard.KILL)
+
+
+async def _work(settings: ConsumeSettings, port: ControlPort, orders: _Orders) -> int:
+    while True:
+        held = await _until_held(port)
+        run = orders.running = Run(settings, port, held)
+        ended = await run.to_its_end()
+        orders.running = None
+        if ended.code == 0 or ended.was_told:
+            continue
+        reason = f"The command of nullworker consume ended with {how_ended(ended.code)} while its reservation was open."
+        log.error("%s", reason)
+        return 1
+
+
+async def _until_held(port: ControlPort) -> Held:
+    """Waits for a reservation, and for a worker that is not there yet."""
+    failures = 0
+    while True:
+        try:
+            held = await port.held(wait_s=WAIT_S)
+        except (ControlGone, ControlSilent) as error:
+            if failures == 0:
+                log.warning("the worker's control port at %s does not answer (%s); it is waited for", port.url, error)
+            failures += 1
+            await asyncio.sleep(min(PAUSE_MAX_S, PAUSE_S * failures))
+        else:
+            if failures:
+                log.info("the worker's control port answers")
+            failures = 0
+            if held is not None:
+                return held
+
+
+class Run:
+    """The command during one reservation."""
+
+    def __init__(self, settings: ConsumeSettings, port: ControlPort, held: Held) -> None:
+        self._settings = settings
+        self._port = port
+        self._held = held
+        self._process: asyncio.subprocess.Process | None = None
+        self._outputs: list[Output] = []
+        self._over_at_s = time.monotonic() + held.left_s + COLLECTED_S  # unless it hears otherwise
+
+    def tell(self, order: bytes) -> None:
+        """Gives the guard an order."""
+        if self._process is not None and self._process.stdin is not None and self._process.returncode is None:
+            self._process.stdin.write(order)
+
+    async def to_its_end(self) -> Ended:
+        """Starts the command, and sees to it that it ends with the reservation and the reservation with it."""
+        process = self._process = await self._start()
+        log.info("held (session %s): started as process %d", self._held.session_id, process.pid)
+        ended = asyncio.ensure_future(process.wait())
+        beats = asyncio.ensure_future(self._keep_alive())
+        over = asyncio.ensure_future(self._until_over())
+        told = False
+        try:
+            idle = self._watch_idleness(process.pid)
+            async with idle:
+                waiting: set[asyncio.Future[Any]] = {ended, over}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                told = idle.asked
+            if not ended.done():
+                log.info("the reservation is over: the command is told to end")
+                told = True
+                await self._end(process, ended)
+        finally:
+            if not ended.done():  # we are told to end ourselves
+                await asyncio.shield(asyncio.ensure_future(self._end(process, ended)))
+                told = True
+            for task in (beats, over):
+                task.cancel()
+            await asyncio.gather(beats, over, return_exceptions=True)
+            for output in self._outputs:
+                await output.finish(LAST_OUTPUT_S)
+            await self._let_go(Ended(process.returncode or 0, told))
+        log.info("the command ended with %s", how_ended(process.returncode or 0))
+        return Ended(process.returncode or 0, told)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        held, settings = self._held, self._settings
+        streams: dict[str, int] = {}
+        if settings.release_when_idle_s is not None:
+            self._outputs = [Output(1), Output(2)]
+            streams = {"stdout": self._outputs[0].write_end, "stderr": self._outputs[1].write_end}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", guard.__file__, str(settings.grace_s)),
+            *settings.command,
+            stdin=asyncio.subprocess.PIPE,
+            env=consumer_environment(held.session_id, held.request_idx, held.payload, self._port.url),
+            **streams,  # type: ignore[arg-type]  # two of its many arguments
+        )
+        for output in self._outputs:
+            output.started()
+        return process
+
+    async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Future[int]) -> None:
+        self.tell(guard.TERMINATE)
+        await asyncio.wait({ended}, timeout=self._settings.grace_s + KILL_MARGIN_S)
+        if not ended.done():
+            process.kill()  # the guard itself; the kernel kills the command with it
+        await ended
+
+    async def _let_go(self, ended: Ended) -> None:
+        """The command has ended, so that nobody needs the worker; if it crashed, nobody should have it."""
+        with contextlib.suppress(ControlGone, ControlSilent):
+            if ended.code != 0 and not ended.was_told:
+                await self._port.fail(
+                    f"The consumer ended with {how_ended(ended.code)} while its reservation was open."
+                )
+        for attempt in range(3):
+            try:
+                await self._port.release(self._held.session_id)
+            except ControlGone:
+                return
+            except ControlSilent as error:
+                log.warning("the worker did not confirm the release (%s)", error)
+                await asyncio.sleep(PAUSE_S * (attempt + 1))
+            else:
+                return
+
+    # ---------------------------------------------------------------------------------------------- while it is running
+
+    async def _keep_alive(self) -> None:
+        """Heartbeats, so that the worker stays held though its holder may be away."""
+        pause_s = BEAT_MIN_S
+        while True:
+            with contextlib.suppress(ControlGone, ControlSilent):
+                await self._port.heartbeat()
+                held = await self._port.held()
+                if held is not None and held.session_id == self._held.session_id:
+                    self._heard(held)
+                    pause_s = min(BEAT_MAX_S, max(BEAT_MIN_S, held.left_s / 4))
+            await asyncio.sleep(pause_s)
+
+    def _heard(self, held: Held) -> None:
+        self._over_at_s = time.monotonic() + held.left_s + COLLECTED_S
+
+    async def _until_over(self) -> None:
+        """Returns when the worker is not held by this session any more, or is gone."""
+        gone_since_s: float | None = None
+        while True:
+            now_s = time.monotonic()
+            try:
+                held = await self._port.held(other_than=self._held.session_id, wait_s=WAIT_S)
+            except ControlGone:
+                gone_since_s = gone_since_s or now_s
+                if now_s - gone_since_s >= GONE_AFTER_S:
+                    log.warning("the worker has ended, and its reservation with it")
+                    return
+            except ControlSilent:
+                gone_since_s = None
+                if now_s >= self._over_at_s:
+                    log.warning("the worker has been silent for longer than its reservation lasts")
+                    return
+            else:
+                gone_since_s = None
+                if held is None or held.session_id != self._held.session_id:
+                    return
+                self._heard(held)
+                continue
+            await asyncio.sleep(PAUSE_S)
+
+    def _watch_idleness(self, guard_pid: int) -> _IdleWatch:
+        return _IdleWatch(self, guard_pid, self._settings.release_when_idle_s)
+
+    def look(self, guard_pid: int) -> Any:
+        """The command's processes, as `until_idle` wants them."""
+        return tree_of(guard_pid, self._held.session_id)
+
+    async def signs(self) -> object:
+        """What the command has shown of itself, its output and its last heartbeat; None: it cannot be told."""
+        try:
+            held = await self._port.held()
+        except (ControlGone, ControlSilent):
+            return None
+        return tuple(output.count for output in self._outputs), held.heard_at if held is not None else None
+
+
+class _IdleWatch:
+    """Asks a command that is idle to end: once, for many take a second SIGTERM as an order to drop what they are at.
+
+    It is given all the time it wants: it may have begun a job just now.
+    """
+
+    def __init__(self, run: Run, guard_pid: int, idle_s: float | None) -> None:
+        self.asked = False
+        self._run = run
+        self._guard_pid = guard_pid
+        self._idle_s = idle_s
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        if self._idle_s is not None:
+            self._task = asyncio.ensure_future(self._watch(self._idle_s))
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self, idle_s: float) -> None:
+        await until_idle(idle_s, lambda: self._run.look(self._guard_pid), self._run.signs)
+        log.info("the command has done nothing for %g s: it is asked to end", idle_s)
+        self.asked = True
+        self._run.tell(guard.ASK)
+
+
+def run(settings: ConsumeSettings) -> int:
+    """As `consume`, from a program that has no event loop."""
+    work: Coroutine[Any, Any, int] = consume(settings)
+    return asyncio.run(work)

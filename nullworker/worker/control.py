@@ -1,0 +1,171 @@
+"""The control port: what a consumer asks of its worker, without credentials, from this machine alone.
+
+It answers only to the loopback names in ``Host`` and to nothing that a browser's page has sent, so that neither another
+machine nor a web site can release a reservation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from nullworker.worker.release import ReleaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from nullworker.worker.health import Health
+    from nullworker.worker.leases import Lease, Leases
+    from nullworker.worker.release import Releaser
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+WAIT_MAX_S = 60.0
+REASON_CHARACTERS_MAX = 500
+_NO_SESSION = "no active session"
+_BODY_BYTES_MAX = 64 * 1024
+
+
+class Control:
+    """The handlers; ``app`` is served by `start`."""
+
+    def __init__(self, leases: Leases, releaser: Releaser, health: Health, port: int, *, own_health: bool) -> None:
+        self._leases = leases
+        self._releaser = releaser
+        self._health = health
+        self._port = port
+        self._heard: tuple[str, float] | None = None  # session and time of the last heartbeat of the consumer itself
+        self._changed = asyncio.Event()
+        leases.on_open.append(self._session_changed)
+        leases.on_close.append(self._session_changed)
+        self.app = web.Application(middlewares=[self._guard()], client_max_size=_BODY_BYTES_MAX)
+        self.app.router.add_post("/release", self._release)
+        self.app.router.add_get("/reservation", self._reservation)
+        self.app.router.add_post("/heartbeat", self._heartbeat)
+        self.app.router.add_post("/fail", self._fail)
+        if own_health:
+            self.app.router.add_get("/health", self._get_health)
+
+    async def start(self) -> web.AppRunner:
+        """Listens on the loopback interface. The runner that it returns is to be cleaned up in the end.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        runner = web.AppRunner(self.app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", self._port).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        return runner
+
+    def _guard(self) -> Any:
+        hosts = {f"{name}:{self._port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.headers.get("Host", "").lower() not in hosts:
+                return _error(403, f"This port answers to 127.0.0.1:{self._port} alone.")
+            # Both are set by browsers, on every method, and cannot be left out by a page.
+            if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
+                return _error(403, "This port does not answer web pages.")
+            return await handler(request)
+
+        return guard
+
+    def _session_changed(self, _lease: Lease) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _release(self, request: web.Request) -> web.Response:
+        """Ends what is held; with ``session_id``, only if it is that."""
+        lease = self._leases.held
+        only = request.query.get("session_id")
+        if lease is not None and only not in (None, lease.session_id):
+            return web.json_response({"released": False, "reason": "another session is held"})
+        try:
+            session_ids = await self._releaser.release_all()
+        except ReleaseError as error:
+            return _error(500, str(error))
+        if not session_ids:
+            return web.json_response({"released": False, "reason": _NO_SESSION})
+        return web.json_response({"released": True, "session_ids": session_ids})
+
+    async def _get_health(self, _request: web.Request) -> web.Response:
+        if self._health.error:
+            return _error(500, self._health.error)
+        return web.json_response({"ok": True})
+
+    async def _reservation(self, request: web.Request) -> web.Response:
+        wait_s = _wait_s(request)
+        if wait_s is None:
+            return _error(400, f"wait must be a number of seconds from 0 to {WAIT_MAX_S:g}.")
+        while_held = request.query.get("while") or None
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._until_other_than(while_held), wait_s)
+        return web.json_response(self._shown(self._leases.held))
+
+    async def _until_other_than(self, session_id: str | None) -> None:
+        """Returns when what is held is another session than this one; None: when anything is held."""
+        while (lease.session_id if (lease := self._leases.held) else None) == session_id:
+            await self._changed.wait()
+
+    async def _heartbeat(self, request: web.Request) -> web.Response:
+        lease = self._leases.held
+        if lease is None:
+            return web.json_response({"extended": False, "reason": _NO_SESSION})
+        lease.extend()
+        if (
+            request.query.get("by") != "runner"
+        ):  # whoever runs the consumer keeps it alive, too; that is no sign of work
+            self._heard = lease.session_id, time.time()  # noqa: TID251 - as all times of /reservation
+        return web.json_response({"extended": True, "until": lease.expiration})
+
+    async def _fail(self, request: web.Request) -> web.Response:
+        """Whoever runs the consumer says that it is broken."""
+        try:
+            body = json.loads(await request.text())
+        except (ValueError, UnicodeDecodeError):
+            body = None
+        reason = body.get("reason") if isinstance(body, dict) else None
+        if not isinstance(reason, str) or not reason.strip():
+            return _error(400, 'The body must be an object with a sentence in it: {"reason": "…"}.')
+        self._health.fail(" ".join(reason.split())[:REASON_CHARACTERS_MAX])
+        return web.json_response({"failed": True, "reason": self._health.error})
+
+    def _shown(self, lease: Lease | None) -> dict[str, Any]:
+        session_id, heard_at = self._heard or (None, None)
+        is_of_this = lease is not None and lease.session_id == session_id
+        return {**reservation(lease), "heartbeat_at": heard_at if is_of_this else None}
+
+
+def reservation(lease: Lease | None) -> dict[str, Any]:
+    """What /reservation answers of a session; times are Unix time in seconds."""
+    return {
+        "held": lease is not None,
+        "session_id": lease.session_id if lease else None,
+        "request_idx": lease.request_idx if lease else None,
+        "since": lease.created_at if lease else None,
+        "until": lease.expiration if lease else None,
+        "payload": lease.on_close_payload if lease else None,
+    }
+
+
+def _wait_s(request: web.Request) -> float | None:
+    try:
+        wait_s = float(request.query.get("wait", "0"))
+    except ValueError:
+        return None
+    return wait_s if math.isfinite(wait_s) and 0 <= wait_s <= WAIT_MAX_S else None
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"error": message}, status=status)

@@ -1,0 +1,237 @@
+"""The checks at the door: what is asked of the worker from outside, before the framework sees it.
+
+In this order, and before any state is touched: size, JSON and types, signature (and grant, where the engine gives
+them), then whether a session can open. The framework's own handlers do the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from nullworker.worker import messages
+from nullworker.worker.callbacks import CallbackError
+from nullworker.worker.keys import UnauthorizedError, same_url
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from nullworker.wire.grant import Grant
+    from nullworker.worker.callbacks import Callbacks
+    from nullworker.worker.framework import Framework
+    from nullworker.worker.health import Health
+    from nullworker.worker.keys import Grants, Keys
+    from nullworker.worker.leases import Lease, Leases
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = logging.getLogger(__name__)
+
+_BODY_TIMEOUT_S = 10.0
+_LOG_EVERY_S = 10.0
+HELD = "This worker is held by another reservation."
+ENDING = "The consumer of the reservation before has not ended yet."
+
+
+class RefusedError(Exception):
+    """A request that is answered with an error; the message is one sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Door:
+    """Wraps the framework's handlers. ``vacant`` waits until the worker can take a new holder, and says if it can."""
+
+    def __init__(
+        self,
+        framework: Framework,
+        *,
+        keys: Keys,
+        grants: Grants,
+        callbacks: Callbacks,
+        health: Health,
+        vacant: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._framework = framework
+        self._leases: Leases = framework.leases
+        self._keys = keys
+        self._grants = grants
+        self._callbacks = callbacks
+        self._health = health
+        self._vacant = vacant
+        self._refusal_logged_at = -_LOG_EVERY_S
+        self.closed = False  # set when the worker is about to end
+
+    def install(self) -> None:
+        """Puts the checks before the framework's handlers, which it looks up when its server starts."""
+        backend = self._framework.backend
+        create: Handler = backend.session_create_handler
+        backend.session_create_handler = self._answering(lambda request, body: self._create(request, body, create))
+        for name in ("session_end_handler", "session_get_handler", "session_health_handler"):
+            setattr(backend, name, self._answering(self._checked(getattr(backend, name))))
+        update: Handler = backend.pyworker_update_handler
+        backend.pyworker_update_handler = lambda request: self._update(request, update)
+        # Read when the server starts, as the handlers above are.
+        self._framework.wrap_ping(lambda ping: self._answering(lambda request, body: self._ping(request, body, ping)))
+
+    # ------------------------------------------------------------------------------------------------------ opening
+
+    async def _create(self, request: web.Request, body: dict[str, Any], create: Handler) -> web.StreamResponse:
+        wanted = messages.create(body, signed=not self._framework.unsecured)
+        grant = await self._authenticate(wanted.auth)
+        if wanted.on_close_route is not None:
+            await self._callbacks.check(wanted.on_close_route)
+        again = self._same_session(wanted.auth, grant)
+        if again is not None:
+            return again
+        try:
+            await self._wait_for_room()
+        except RefusedError:
+            self._framework.count_refusal(wanted.auth.data)
+            raise
+        # Another request may have come in through the same door meanwhile; from here on nothing waits.
+        again = self._same_session(wanted.auth, grant)
+        if again is not None:
+            return again
+        with self._leases.opening_with(body["payload"].get("on_close_payload")):
+            answer = await create(request)
+        lease = self._leases.of_request(wanted.auth.request_idx)
+        if answer.status == 201 and lease is not None:
+            self._remember(grant, lease)
+        elif answer.status == 429:
+            self._framework.tell()  # the framework has counted the refusal
+            raise RefusedError(429, HELD)
+        return answer
+
+    async def _authenticate(self, auth: messages.Auth) -> Grant | None:
+        """Raises UnauthorizedError unless the engine sent this client here."""
+        if self._framework.unsecured:
+            return None
+        await self._check_signed(auth)
+        return self._grants.check(auth, _now_s()) if self._keys.gives_grants else None
+
+    async def _check_signed(self, auth: messages.Auth) -> None:
+        if not same_url(auth.url, self._framework.url):
+            raise UnauthorizedError("auth_data.url is not this worker's.")
+        await self._keys.check_signature(auth)
+
+    def _same_session(self, auth: messages.Auth, grant: Grant | None) -> web.Response | None:
+        """The answer to a request that has its session already: the one before was lost on its way."""
+        session_id = self._grants.session_of(grant) if grant is not None else None
+        if session_id is not None and session_id not in self._leases:
+            raise RefusedError(410, "The session of this grant has ended; ask the engine for another worker.")
+        lease = self._leases.of_request(auth.request_idx)
+        if lease is None:
+            return None
+        # The holder ends its session with the auth_data that it was given last.
+        lease.auth_data = auth.data
+        self._remember(grant, lease)
+        return web.json_response({"session_id": lease.session_id, "expiration": lease.expiration}, status=201)
+
+    def _remember(self, grant: Grant | None, lease: Lease) -> None:
+        if grant is not None:
+            self._grants.opened(grant, lease.session_id, _now_s())
+
+    async def _wait_for_room(self) -> None:
+        """Waits for the holder before to be gone altogether.
+
+        Raises:
+            RefusedError: it is not, or nobody is to come in at all.
+        """
+        self._check_open()
+        # While there is a holder the framework refuses, and counts it.
+        if self._leases.held is None and not await self._vacant():
+            raise RefusedError(429, ENDING)
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise RefusedError(503, "This worker is ending.")
+        if self._health.error:
+            raise RefusedError(503, f"This worker is broken: {self._health.error}")
+
+    # ------------------------------------------------------------------------------------------------------ the rest
+
+    async def _ping(self, request: web.Request, body: dict[str, Any], ping: Handler) -> web.StreamResponse:
+        """Keeps a session alive. Outside a session it is a request as any, which the framework answers."""
+        wanted = messages.ping(body, signed=not self._framework.unsecured)
+        if wanted.session_id is None:
+            await self._authenticate(wanted.auth)
+            return await ping(request)
+        if not self._framework.unsecured:
+            await self._check_signed(wanted.auth)
+        lease = self._leases.get(wanted.session_id)
+        if lease is None:
+            raise RefusedError(410, "There is no such session; it has ended.")
+        if lease.auth_data != wanted.auth.data:
+            raise UnauthorizedError("auth_data is not that of the session's holder.")
+        lease.extend()
+        return web.json_response({"result": {"ok": True, "expiration": lease.expiration}})
+
+    def _checked(self, handler: Handler) -> Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]:
+        async def checked(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+            messages.held(body)
+            return await handler(request)
+
+        return checked
+
+    async def _update(self, request: web.Request, update: Handler) -> web.StreamResponse:
+        """The framework compares with an empty token, too, and not in constant time."""
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        token = self._framework.token
+        if not token or not hmac.compare_digest(given.encode(), token.encode()):
+            return web.json_response({"error": "unauthorized"}, status=401)
+        return await update(request)
+
+    def _log_refusal(self, request: web.Request, error: UnauthorizedError) -> None:
+        """Once in a while: whoever knocks all day does not fill the disk."""
+        now_s = time.monotonic()
+        if now_s - self._refusal_logged_at >= _LOG_EVERY_S:
+            self._refusal_logged_at = now_s
+            log.warning("%s from %s refused: %s", request.path, request.remote, error)
+
+    def _answering(self, handle: Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]) -> Handler:
+        """Reads the body within its bounds, and turns what is raised into an answer."""
+
+        async def answering(request: web.Request) -> web.StreamResponse:
+            try:
+                bounded = request.clone(client_max_size=messages.BODY_BYTES_MAX)
+                return await handle(bounded, messages.read_object(await _body(bounded)))
+            except (messages.BadMessageError, CallbackError) as error:
+                return _error(400, str(error))
+            except UnauthorizedError as error:
+                self._log_refusal(request, error)
+                return _error(401, str(error))
+            except RefusedError as error:
+                return _error(error.status, str(error))
+
+        return answering
+
+
+async def _body(request: web.Request) -> bytes:
+    if (request.content_length or 0) > messages.BODY_BYTES_MAX:
+        raise RefusedError(413, f"The body is larger than {messages.BODY_BYTES_MAX} bytes.")
+    try:
+        # A client that sends half a body and then nothing would otherwise be waited for for ever.
+        return await asyncio.wait_for(request.read(), _BODY_TIMEOUT_S)
+    except web.HTTPRequestEntityTooLarge:
+        raise RefusedError(413, f"The body is larger than {messages.BODY_BYTES_MAX} bytes.") from None
+    except web.RequestPayloadError:
+        raise RefusedError(400, "The body is not what its Content-Encoding or Transfer-Encoding says.") from None
+    except asyncio.TimeoutError:
+        raise RefusedError(408, f"The body did not arrive within {_BODY_TIMEOUT_S:g} s.") from None
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"error": message}, status=status)
+
+
+def _now_s() -> float:
+    return time.time()  # noqa: TID251 - grants carry Unix time

@@ -1,0 +1,105 @@
+"""Runs one command so that nothing of it outlives the worker: started as a program of its own, by its path.
+
+    python -I -S guard.py GRACE COMMAND [ARGUMENT …]
+
+The command gets a process group of its own, in the worker's session. A "t" on standard input has the whole group sent
+SIGTERM, and SIGKILL after GRACE seconds; an "a" asks it by SIGTERM and leaves it its time; a "k" kills it now; and the
+end of standard input, which is how the end of the worker shows, is taken for a "t". The guard ends when the group has,
+with the command's exit code: 128 + the number of the signal that ended it, 127 if it did not start. What the command
+leaves behind in its group is ended like itself.
+
+The standard library alone, and little of it: this starts whenever a reservation opens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+TERMINATE = b"t"
+ASK = b"a"
+KILL = b"k"
+NOT_STARTED = 127
+_PR_SET_PDEATHSIG = 1
+_POLL_S = 0.02  # only while the group is ending
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    grace_s, command = float(arguments[0]), arguments[1:]
+    os.setpgid(0, 0)  # so that what is sent to the worker's group does not take the guard along
+    # Handlers, and not SIG_IGN, which the command would inherit.
+    signal.signal(signal.SIGTERM, _nothing)
+    signal.signal(signal.SIGINT, _nothing)
+    child_ended = _wake_up_fd()
+    try:
+        # This process has no threads, so that preexec_fn is safe.
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_own_group)  # noqa: PLW1509
+    except OSError as error:
+        sys.stderr.write(f"null worker: the consumer {command[0]} did not start: {error.strerror}.\n")
+        return NOT_STARTED
+    return _watch(child, grace_s, child_ended)
+
+
+def _watch(child: subprocess.Popen[bytes], grace_s: float, child_ended: int) -> int:
+    """Returns when nothing is left of the child's group, which it ends when told to, or when the child has ended."""
+    inputs = [0, child_ended]
+    kill_at: float | None = None
+    while True:
+        readable, _, _ = select.select(inputs, [], [], None if kill_at is None else _POLL_S)
+        told = None
+        if child_ended in readable:
+            os.read(child_ended, 4096)
+        if 0 in readable:
+            told = os.read(0, 4096)
+            if not told:
+                inputs.remove(0)
+        code = child.poll()
+        if told == ASK and code is None:
+            _signal_group(child.pid, signal.SIGTERM)
+            told = None
+        if kill_at is None and (told is not None or code is not None):
+            _signal_group(child.pid, signal.SIGTERM)
+            kill_at = time.monotonic() + grace_s
+        if code is not None and not _signal_group(child.pid, 0):
+            return code if code >= 0 else 128 - code
+        if kill_at is not None and (time.monotonic() >= kill_at or (told and KILL in told)):
+            _signal_group(child.pid, signal.SIGKILL)
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Sends a signal to all of a process group; says whether there was anyone to send it to."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):  # the latter, on some systems, when all that is left are zombies
+        return False
+    return True
+
+
+def _wake_up_fd() -> int:
+    """A file descriptor that becomes readable when a signal arrives, the child's end among them."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end)
+    signal.signal(signal.SIGCHLD, _nothing)
+    return read_end
+
+
+def _own_group() -> None:
+    os.setpgid(0, 0)
+    with contextlib.suppress(OSError, AttributeError):  # Linux alone has it: should the guard itself be killed
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _nothing(*_signal: object) -> None:
+    """Being called is all."""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,31 @@
+"""Whether the worker is well: what its own /health answers, and what its reports to the engine say."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+
+class Health:
+    """Well until something fails; then ill for good, for the engine replaces a worker that reported an error.
+
+    ``on_failure`` is called with the reason, once.
+    """
+
+    def __init__(self) -> None:
+        self.error = ""
+        self.on_failure: list[Callable[[str], None]] = []
+
+    def fail(self, reason: str) -> None:
+        """Makes the worker ill. ``reason`` is one sentence; the first one stays."""
+        if self.error:
+            return
+        self.error = reason
+        log.error("%s", reason)
+        for listener in self.on_failure:
+            listener(reason)

@@ -1,0 +1,176 @@
+"""Whether a command has nothing to do, as far as that can be seen from outside. Linux alone shows it.
+
+It is idle when for so long: it has printed nothing, no process of its tree has started or ended, all of them together
+have used next to no processor time, no heartbeat has come from it, and no GPU of the machine is in use. Anything that
+cannot be seen counts as work. What waits for the network, or for another machine, looks idle all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+#: "Next to no processor time": this part of the time that has passed.
+CPU_SHARE = 0.01
+#: So many looks in the time after which something is idle, but not more often than every `LOOK_MIN_S`.
+LOOKS = 20
+LOOK_MIN_S = 0.1
+LOOK_MAX_S = 5.0
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_GPU_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The processes of a command at one moment: who they are (number and start), and what they have used so far."""
+
+    processes: frozenset[tuple[int, int]]
+    cpu_s: float
+
+
+def look_s(idle_s: float) -> float:
+    """How far apart two looks are."""
+    return min(LOOK_MAX_S, max(LOOK_MIN_S, idle_s / LOOKS))
+
+
+class Idleness:
+    """Fed with looks at a command; says since when it has had nothing to do."""
+
+    def __init__(self, idle_s: float, now_s: float) -> None:
+        self._idle_s = idle_s
+        self._since_s = now_s
+        self._tree: Tree | None = None
+        self._signs: object = None
+
+    def add(self, tree: Tree | None, signs: object, now_s: float) -> bool:
+        """Whether the command is idle.
+
+        Args:
+            tree: its processes; None: they cannot be seen.
+            signs: all else that shows work by being another than before; None: it cannot be told.
+            now_s: the time, in seconds of a monotonic clock.
+        """
+        first = self._tree  # as it was when it last did something
+        if (
+            tree is not None
+            and first is not None
+            and signs is not None
+            and signs == self._signs
+            and tree.processes == first.processes
+            and tree.cpu_s - first.cpu_s <= CPU_SHARE * self._idle_s
+        ):
+            return now_s - self._since_s >= self._idle_s
+        self._since_s, self._tree, self._signs = now_s, tree, signs
+        return False
+
+
+def tree_of(guard_pid: int, session_id: str) -> Tree | None:
+    """The processes that ``guard_pid`` has started, and theirs; also those that have left it, by their environment."""
+    mark = f"NULL_SESSION_ID={session_id}".encode()
+    parents: dict[int, int] = {}
+    facts: dict[int, tuple[int, float]] = {}
+    marked = set()
+    try:
+        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names, and many
+    except OSError:
+        return None
+    for number in numbers:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # After the name in brackets, which may hold anything: state, parent, … as proc(5) counts them from three.
+            fields = Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()
+            parents[number] = int(fields[1])
+            used = sum(int(ticks) for ticks in fields[11:15])  # its own, and that of children that have ended
+            facts[number] = int(fields[19]), used / _TICKS_PER_S
+            if mark in Path(f"/proc/{number}/environ").read_bytes():
+                marked.add(number)
+    if guard_pid not in parents:
+        return None
+    found = {number for number in parents if number in marked or _descends(number, guard_pid, parents)}
+    found.discard(guard_pid)  # it has the mark, too
+    return Tree(frozenset((number, facts[number][0]) for number in found), sum(facts[number][1] for number in found))
+
+
+def _descends(number: int, ancestor: int, parents: dict[int, int]) -> bool:
+    for _ in range(len(parents)):
+        parent = parents.get(number)
+        if parent is None or parent == 0:
+            return False
+        if parent == ancestor:
+            return True
+        number = parent
+    return False
+
+
+class Output:
+    """A pipe for what a command prints: passed on at once, and noticed. By threads, for our own output may block."""
+
+    def __init__(self, to: int) -> None:
+        """``to``: the descriptor that it is passed on to."""
+        self.count = 0
+        self._read, self.write_end = os.pipe()
+        self._to = to
+        # A daemon: whoever has left with the pipe in his hand must not keep us from ending.
+        self._thread = threading.Thread(target=self._pass_on, daemon=True)
+        self._thread.start()
+
+    def _pass_on(self) -> None:
+        while chunk := os.read(self._read, 65_536):
+            self.count += len(chunk)
+            with contextlib.suppress(OSError):  # nobody reads any more
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(self._to, view) :]
+        os.close(self._read)
+
+    def started(self) -> None:
+        """The command has the pipe; ours is not needed any more."""
+        os.close(self.write_end)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Waits for the last of it."""
+        await asyncio.to_thread(self._thread.join, timeout_s)
+
+
+async def gpu_in_use() -> bool:
+    """Whether a GPU of this machine computes now; True, too, where its driver's tool is there and does not tell."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return False
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(tool, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError:
+        return True
+    try:
+        told, _ = await asyncio.wait_for(process.communicate(), _GPU_TIMEOUT_S)
+    except asyncio.TimeoutError:
+        process.kill()
+        await process.wait()
+        return True
+    shares = told.decode(errors="replace").split()
+    return process.returncode != 0 or any(share != "0" for share in shares)
+
+
+async def until_idle(idle_s: float, look: Callable[[], Tree | None], signs: Callable[[], Awaitable[object]]) -> None:
+    """Returns when a command has had nothing to do for ``idle_s`` seconds. ``signs`` as for `Idleness.add`."""
+    idleness = Idleness(idle_s, time.monotonic())
+    while True:
+        await asyncio.sleep(look_s(idle_s))
+        tree = await asyncio.to_thread(look)
+        seen = await signs()
+        if idleness.add(tree, None if seen is None or await gpu_in_use() else seen, time.monotonic()):
+            return

@@ -1,0 +1,217 @@
+"""What `python -m workers.null.worker` runs: the worker's parts, put together, started and ended.
+
+What cannot work is said in one sentence, to whoever started the worker and to the engine, with exit code 1. SIGTERM
+ends with 0 and Ctrl-C with 130, after the consumer has ended and with nothing left running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import importlib
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from nullworker.wire import failure_report
+from nullworker.worker import failures, logs, settings
+from nullworker.worker.failures import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import aiohttp
+
+    from nullworker.worker.framework import Framework
+    from nullworker.worker.keys import Keys
+    from nullworker.worker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_KEY_TIMEOUT_S = 60.0  # an engine may be restarting; one that is away for longer is told of as such
+_KEY_TIMEOUT_UNSECURED_S = 2.0
+_CERTIFICATE = ("/etc/instance.crt", "/etc/instance.key")  # where the framework looks
+
+
+def main() -> int:
+    """Runs the worker; returns the exit code."""
+    try:
+        read = settings.read(os.environ)
+    except settings.SettingsError as error:
+        return _failed(str(error))
+    logs.set_up(read.log_level, read.token)
+    try:
+        return asyncio.run(_main(read))
+    except StartError as error:
+        return _failed(str(error))
+    except KeyboardInterrupt:  # before our own handler was there
+        return 130
+
+
+def _failed(message: str) -> int:
+    failures.say(message)
+    failure_report.report(os.environ, message)
+    return 1
+
+
+async def _main(read: Settings) -> int:
+    """Runs the worker until a signal comes. Raises StartError when it cannot start."""
+    orders = _Orders()
+    work = asyncio.ensure_future(_work(read, orders))
+    waiting: set[asyncio.Future[Any]] = {work, orders.code}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    if not work.done():
+        log.info("told to end")
+        work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work  # returns only by raising
+    return orders.code.result()
+
+
+class _Orders:
+    """The signals that tell the worker to end. ``code`` is the exit code, once the first has come."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.code: asyncio.Future[int] = loop.create_future()
+        self.hurry: Callable[[], None] = _nothing  # called by the second
+        loop.add_signal_handler(signal.SIGTERM, self._told, 0)
+        loop.add_signal_handler(signal.SIGINT, self._told, 130)
+
+    def _told(self, code: int) -> None:
+        if self.code.done():
+            self.hurry()
+        else:
+            self.code.set_result(code)
+
+
+def _nothing() -> None:
+    """There is nothing to hurry yet."""
+
+
+async def _work(read: Settings, orders: _Orders) -> None:
+    """All of the worker's parts. Runs until cancelled, or raises StartError."""
+    _check_ports(read)
+    _check_certificate(read)
+    # Only now what takes time to import.
+    from nullworker.worker.framework import Framework  # noqa: PLC0415
+
+    framework = Framework(read)
+    import aiohttp  # noqa: PLC0415 - comes with vastai
+
+    connector = aiohttp.TCPConnector(keepalive_timeout=70.0)  # under the 75 s of most servers
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5.0)) as http:
+        await _serve(read, framework, http, orders)
+
+
+async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSession, orders: _Orders) -> None:
+    from nullworker.worker.callbacks import Callbacks  # noqa: PLC0415 - as in _work
+    from nullworker.worker.consumer import Consumer  # noqa: PLC0415
+    from nullworker.worker.control import Control  # noqa: PLC0415
+    from nullworker.worker.door import Door  # noqa: PLC0415
+    from nullworker.worker.health import Health  # noqa: PLC0415
+    from nullworker.worker.keys import Grants, Keys  # noqa: PLC0415
+    from nullworker.worker.release import Releaser  # noqa: PLC0415
+    from nullworker.worker.reports import Reports  # noqa: PLC0415
+
+    leases, health = framework.leases, Health()
+    keys = Keys(http, read.report_addrs)
+    reports = Reports(http, framework.metrics, lambda: keys.addr)
+    callbacks = Callbacks(private=read.callback_private)
+    releaser = Releaser(http, leases, read.own_http_url)
+    consumer = Consumer(read, health, releaser.release)
+    orders.hurry = consumer.hurry
+    grants = Grants(read.token, read.worker_id, framework.url)
+    door = Door(framework, keys=keys, grants=grants, callbacks=callbacks, health=health, vacant=consumer.vacant)
+    door.install()
+    health.on_failure.append(framework.fail)
+    leases.on_open += [consumer.session_opened, lambda _lease: framework.tell()]
+    leases.on_close += [callbacks.session_closed, consumer.session_closed, lambda _lease: framework.tell()]
+    control = Control(leases, releaser, health, read.control_port, own_health=not read.backend_health_url)
+    try:
+        runner = await control.start()
+    except OSError as error:
+        raise _taken("NULL_CONTROL_PORT", read.control_port, error) from None
+    reporting: asyncio.Task[None] | None = None
+    try:
+        await _load_key(keys, read)
+        if keys.takes_prompt_reports:
+            framework.on_news.append(reports.wake)
+            reporting = asyncio.ensure_future(reports.run())
+        await framework.run(keys.addr)
+    finally:
+        door.closed = True
+        await consumer.close()
+        await callbacks.finish(1.0)
+        if reporting is not None:
+            reporting.cancel()
+        await runner.cleanup()
+
+
+async def _load_key(keys: Keys, read: Settings) -> None:
+    timeout_s = _KEY_TIMEOUT_UNSECURED_S if read.unsecured else _KEY_TIMEOUT_S
+    try:
+        await asyncio.wait_for(keys.load(), timeout_s)
+    except asyncio.TimeoutError:
+        if read.unsecured:
+            return  # nothing will be checked with it
+        raise StartError(
+            f"The engine at {', '.join(read.report_addrs)} gave no public key for {timeout_s:g} s;"
+            " start the engine, or correct REPORT_ADDR."
+        ) from None
+    if keys.gives_grants and not read.unsecured:
+        if not read.token:
+            raise StartError("MASTER_TOKEN is not set, and this engine's grants are checked with it.")
+        if importlib.util.find_spec("jwt") is None:
+            raise StartError("This engine gives grants, and PyJWT reads them; run: pip install -r requirements.txt")
+        # 25 ms that the first to come need not wait for, and the first report neither.
+        asyncio.get_running_loop().call_later(0.01, importlib.import_module, "jwt")
+
+
+def _check_ports(read: Settings) -> None:
+    """The framework would say that a port is taken to the engine alone, again and again for ever."""
+    for name, port in (("WORKER_PORT", read.worker_port), ("WORKER_HTTP_PORT", read.http_port)):
+        try:
+            infos = socket.getaddrinfo(read.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except OSError:
+            raise _no_address(read) from None
+        for family, kind, protocol, _, address in infos:
+            try:
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    if family == socket.AF_INET6:
+                        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    probe.bind(address)
+                    probe.listen(1)  # two may bind a port that neither listens on
+            except OSError as error:
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise _taken(name, port, error) from None
+                if read.host:  # without one, a machine that has no IPv6 is no error
+                    raise _no_address(read) from None
+
+
+def _no_address(read: Settings) -> StartError:
+    return StartError(f"WORKER_HOST is {read.host!r}, which is no address of this machine; correct it or leave it out.")
+
+
+def _taken(name: str, port: int, error: OSError) -> StartError:
+    if error.errno == errno.EADDRINUSE:
+        return StartError(f"Port {port} is taken by another process; free it, or set {name} to another.")
+    return StartError(f"Port {port} cannot be listened on ({error.strerror}); set {name} to another.")
+
+
+def _check_certificate(read: Settings) -> None:
+    if not read.use_ssl:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*_CERTIFICATE)
+    except OSError as error:
+        raise StartError(
+            f"USE_SSL is true, but {' and '.join(_CERTIFICATE)} cannot be used ({error.strerror or error});"
+            " start_server.sh makes them."
+        ) from None

@@ -1,0 +1,166 @@
+"""Reports at once, for an engine that takes them: when the worker becomes ready, and when a session opens, closes or is
+refused.
+
+The framework looks every second whether it has something to say. This sends the same two messages the moment there is
+something, one at a time and in order, over one connection that stays open. Both carry ``seq``, a number that only grows
+while this process lives, so that a message that was overtaken is known for what it is. What changes while a message is
+under way goes out with the next one. The framework's own reports go on: they are the heartbeat, and the net below this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import aiohttp
+
+from nullworker.wire.paths import DELETE_REQUESTS, WORKER_STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+_RETRY_FIRST_S = 0.1
+_RETRY_MAX_S = 5.0
+
+
+class Metrics(Protocol):
+    """What is used of the framework's `worker.backend.metrics`."""
+
+    id: int
+    mtoken: str
+    version: str
+    url: str
+    model_metrics: Any
+    system_metrics: Any
+    update_pending: bool
+    last_metric_update: float
+
+
+class Reports:
+    """Sends reports when told to.
+
+    Args:
+        http: keeps the connection to the engine.
+        metrics: the framework's own account of what it does.
+        addr: gives the engine's URL.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession, metrics: Metrics, addr: Callable[[], str]) -> None:
+        self._http = http
+        self._metrics = metrics
+        self._addr = addr
+        self._news = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._seq = 0
+
+    def wake(self) -> None:
+        """Something has changed."""
+        self._news.set()
+        self._idle.clear()
+
+    async def run(self) -> None:
+        """Sends what there is to send, until it is cancelled."""
+        failures = 0
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._send_all()
+            except (aiohttp.ClientError, asyncio.TimeoutError) as error:
+                self._news.set()
+                # The first failure may be no more than a kept connection that the engine has closed by now.
+                pause_s = 0.0 if failures == 0 else min(_RETRY_FIRST_S * 2.0 ** (failures - 1), _RETRY_MAX_S)
+                failures = min(failures + 1, 10)
+                log.log(
+                    logging.DEBUG if failures == 1 else logging.WARNING,
+                    "a report to %s did not arrive (%s); again in %.1f s",
+                    self._addr(),
+                    error or type(error).__name__,
+                    pause_s,
+                )
+                await asyncio.sleep(pause_s)
+            else:
+                failures = 0
+                if not self._news.is_set():
+                    self._idle.set()
+
+    async def sent(self, timeout_s: float) -> None:
+        """Waits until everything so far has been sent, ``timeout_s`` seconds at most."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            log.warning("the last report was not sent")
+
+    async def _send_all(self) -> None:
+        # What is finished first: a status that no longer lists a session would leave open how it ended.
+        model = self._metrics.model_metrics
+        finished = list(model.requests_deleting)
+        if finished:
+            await self._post(DELETE_REQUESTS, self._delete_requests(finished))
+            # By identity: a request that was refused twice is two entries, and the second may not have been sent yet.
+            sent = {id(request) for request in finished}
+            model.requests_deleting[:] = [request for request in model.requests_deleting if id(request) not in sent]
+        self._metrics.system_metrics.update_disk_usage()
+        await self._post(WORKER_STATUS, self._status())
+        self._metrics.system_metrics.commit_disk_usage()
+        self._metrics.last_metric_update = time.time()  # noqa: TID251 - the framework's clock
+        if not self._news.is_set():
+            # Said already: the framework need not repeat it at its next tick, and what it counts since begins anew.
+            self._metrics.update_pending = False
+            model.reset()
+
+    async def _post(self, path: str, body: dict[str, Any]) -> None:
+        async with self._http.post(self._addr() + path, json=body) as answer:
+            answer.raise_for_status()
+            await answer.read()  # so that the connection can be used again
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _delete_requests(self, finished: list[Any]) -> dict[str, Any]:
+        return {
+            "worker_id": self._metrics.id,
+            "mtoken": self._metrics.mtoken,
+            "seq": self._next_seq(),
+            "requests": [
+                {
+                    "request_idx": request.request_idx,
+                    "success": request.success,
+                    "status": request.status,
+                    "entered_queue_at": request.entered_queue_at,
+                    "work_started_at": request.work_started_at,
+                    "work_completed_at": request.work_completed_at,
+                }
+                for request in finished
+            ],
+        }
+
+    def _status(self) -> dict[str, Any]:
+        model, system = self._metrics.model_metrics, self._metrics.system_metrics
+        return {
+            "id": self._metrics.id,
+            "mtoken": self._metrics.mtoken,
+            "version": self._metrics.version,
+            "seq": self._next_seq(),
+            "loadtime": system.model_loading_time or 0.0,
+            "cur_load": model.cur_load,
+            "rej_load": model.workload_rejected,
+            "new_load": model.workload_processing,
+            "error_msg": model.error_msg or "",
+            "max_perf": model.max_throughput,
+            "cur_perf": model.workload_served,
+            "cur_capacity": 0,
+            "max_capacity": 0,
+            "num_requests_working": len(model.requests_working),
+            "num_requests_recieved": len(model.requests_recieved),
+            "additional_disk_usage": system.additional_disk_usage,
+            "disk_usage": system.disk_usage,
+            "working_request_idxs": model.working_request_idxs,
+            "url": self._metrics.url,
+        }

@@ -1,0 +1,62 @@
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from nullworker.worker import settings
+from nullworker.worker.framework import Framework
+
+ENV = {
+    "CONTAINER_ID": "7",
+    "REPORT_ADDR": "http://127.0.0.1:1",
+    "MASTER_TOKEN": "token",
+    "WORKER_PORT": "3000",
+    "VAST_TCP_PORT_3000": "3000",
+    "PUBLIC_IPADDR": "127.0.0.1",
+    "LOG_LEVEL": "WARNING",
+}
+AUTH_DATA = {"cost": 100, "reqnum": 5, "request_idx": 6}
+
+
+@pytest.fixture
+def framework(monkeypatch: pytest.MonkeyPatch) -> Iterator[Framework]:
+    levels = {name: logging.getLogger(name).level for name in (None, "aiohttp.access", "asyncio")}
+    for name, value in ENV.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("UNSECURED", "")  # which the framework's own reader would not take
+    yield Framework(settings.read(ENV))
+    for logger, level in levels.items():
+        logging.getLogger(logger).setLevel(level)
+
+
+def test_the_log_level_is_ours_again(framework: Framework) -> None:
+    assert logging.getLogger().level == logging.WARNING
+    assert framework.unsecured is False
+
+
+def test_the_frameworks_sessions_are_observed_and_their_ids_not_to_be_guessed(framework: Framework) -> None:
+    assert framework.backend.sessions is framework.leases
+    assert framework.backend.max_sessions == 1
+    ids = {framework.backend.generate_session_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert min(len(each) for each in ids) >= 22
+
+
+def test_a_refusal_is_counted_as_the_framework_counts_one(framework: Framework) -> None:
+    told: list[None] = []
+    framework.on_news.append(lambda: told.append(None))
+    framework.count_refusal(AUTH_DATA)
+    model = framework.metrics.model_metrics
+    assert (model.workload_rejected, model.requests_recieved, len(told)) == (100, {5}, 1)
+    [request] = model.requests_deleting
+    assert (request.request_idx, request.status, request.success) == (6, "Rejected", False)
+    assert framework.metrics.update_pending
+
+
+def test_an_error_that_the_framework_finds_itself_is_told_at_once(framework: Framework) -> None:
+    told: list[None] = []
+    framework.on_news.append(lambda: told.append(None))
+    framework.backend.backend_errored("Healthcheck failed with status: 500")  # as its health check does
+    assert framework.metrics.model_metrics.error_msg == "Healthcheck failed with status: 500"
+    assert framework.metrics.update_pending
+    assert len(told) == 1
