@@ -1,0 +1,206 @@
+"""Stands before the application: lets in whom the engine sent, unwraps their message, and enters them into the books.
+
+A request without the engine's word is *direct*: ``curl`` on the same machine. It is let in from this machine's own
+programs, and from everywhere when the operator said so (UNSECURED, or a server without engine on an open address).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from werkzeug.wrappers import Response
+from werkzeug.wsgi import get_path_info
+
+from nullworker.classic import envelope as envelopes
+from nullworker.classic.authority import NotAuthenticError
+from nullworker.classic.scope import KEY, Scope
+from nullworker.classic.settings import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from typing_extensions import Self
+
+    from nullworker.classic.authority import Authority
+    from nullworker.classic.loading import Handlers
+    from nullworker.classic.settings import Settings
+    from nullworker.classic.work import Ledger, Work
+
+#: With one of these a proxy on this machine passes on a request from elsewhere.
+_FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP")
+
+
+def refusal(status: int, message: str) -> Response:
+    """An answer that says what was wrong, in the form of Vast's framework."""
+    return Response(json.dumps({"error": message}) + "\n", status=status, content_type="application/json")
+
+
+class RefusedError(Exception):
+    """The request is not let in; ``status`` is the HTTP answer's."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Gate:
+    """A WSGI application around another. ``open_paths`` check for themselves who calls."""
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        *,
+        handlers: Handlers,
+        settings: Settings,
+        ledger: Ledger,
+        authority: Authority | None,
+        open_paths: frozenset[str] = frozenset(),
+    ) -> None:
+        self._app = app
+        self._handlers = handlers
+        self._settings = settings
+        self._ledger = ledger
+        self._authority = authority
+        self._open_paths = open_paths
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answers one request."""
+        try:
+            work = self._admit(environ)
+        except (RefusedError, envelopes.EnvelopeError) as error:
+            return refusal(error.status, str(error))(environ, start_response)
+        except NotAuthenticError as error:
+            return refusal(HTTPStatus.UNAUTHORIZED, str(error))(environ, start_response)
+        scope = Scope(self._ledger, work, environ.get("waitress.client_disconnected", lambda: False))
+        environ[KEY] = scope
+        return self._run(environ, start_response, scope)
+
+    def _run(self, environ: WSGIEnvironment, start_response: StartResponse, scope: Scope) -> Iterable[bytes]:
+        def note_status(status: str, *args: object) -> object:
+            scope.http_status = int(status.split(" ", 1)[0])
+            return start_response(status, *args)  # type: ignore[arg-type]  # passed on as it came
+
+        try:
+            return _Body(self._app(environ, note_status), scope)  # type: ignore[arg-type]  # as above
+        except BaseException:
+            scope.verdict = "Error"
+            scope.close()
+            raise
+
+    def _admit(self, environ: WSGIEnvironment) -> Work | None:
+        """The work in the books, or None for a direct request. Leaves in ``environ`` what the handler is to see."""
+        envelope = None
+        if environ["REQUEST_METHOD"] == "POST" and _is_json(environ):
+            body = self._body(environ)
+            envelope = envelopes.read(body)
+        if envelope is None:
+            self._check_direct(environ)
+            return None
+        if self._authority is not None and not self._settings.unsecured:
+            self._authority.check(envelope)
+        try:
+            self._unwrap(environ, envelope)
+        except envelopes.EnvelopeError:
+            # It is authentic: the engine waits to hear that it came to an end.
+            self._ledger.end(self._ledger.enter(envelope.request_idx, envelope.cost), "Error")
+            raise
+        return self._ledger.enter(envelope.request_idx, envelope.cost)
+
+    def _body(self, environ: WSGIEnvironment) -> bytes:
+        limit = self._settings.body_bytes_max
+        body: bytes = environ["wsgi.input"].read(min(int(environ.get("CONTENT_LENGTH") or limit + 1), limit + 1))
+        if len(body) > limit:
+            raise RefusedError(413, f"the body is over {limit} bytes, which is the most that is taken")
+        _set_body(environ, body)
+        return body
+
+    def _check_direct(self, environ: WSGIEnvironment) -> None:
+        settings = self._settings
+        if settings.unsecured or get_path_info(environ) in self._open_paths:
+            return
+        if self._authority is None and not settings.is_loopback:
+            return
+        problem = _why_not_local(environ)
+        if problem and self._authority is not None:
+            raise RefusedError(401, f"the request is not signed by the engine, and {problem}")
+        if problem:
+            raise RefusedError(403, f"this server answers this machine's own programs alone, and {problem}")
+
+    def _unwrap(self, environ: WSGIEnvironment, envelope: envelopes.Envelope) -> None:
+        path = get_path_info(environ)
+        method = envelopes.method_for(path.lstrip("/"), self._handlers)
+        query = envelopes.without_key(environ.get("QUERY_STRING", ""))
+        environ.pop("HTTP_AUTHORIZATION", None)  # the client's API key, which is no handler's business
+        if method == "GET":
+            query = envelopes.as_query(envelope.payload)
+            _set_body(environ, b"")
+            environ.pop("CONTENT_TYPE", None)
+        else:
+            _set_body(environ, json.dumps(envelope.payload).encode())
+        environ["REQUEST_METHOD"] = method
+        environ["QUERY_STRING"] = query
+        for raw in ("REQUEST_URI", "RAW_URI"):  # what the client really asked for, its API key included
+            environ.pop(raw, None)
+
+
+class _Body:
+    """The answer's body; the scope ends with it. One that is closed before its end was reached went to nobody."""
+
+    def __init__(self, chunks: Iterable[bytes], scope: Scope) -> None:
+        self._chunks = chunks
+        self._iterator = iter(chunks)
+        self._scope = scope
+        self._is_out = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self._is_out = True
+            raise
+        except BaseException:  # the status line is out already; the connection breaks, and that says it
+            self._scope.verdict = "Error"
+            raise
+
+    def close(self) -> None:
+        if not self._is_out and self._scope.verdict is None:
+            self._scope.verdict = "Cancelled"
+        try:
+            close = getattr(self._chunks, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._scope.close()
+
+
+def _is_json(environ: WSGIEnvironment) -> bool:
+    kind = environ.get("CONTENT_TYPE", "").split(";", 1)[0].strip().lower()
+    return bool(kind == "application/json" or kind.endswith("+json"))
+
+
+def _set_body(environ: WSGIEnvironment, body: bytes) -> None:
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
+
+
+def _why_not_local(environ: WSGIEnvironment) -> str:
+    """Why this is no request of a program on this machine; "" where it is one.
+
+    A web page can make a browser on this machine send requests: such a one has an Origin, or names a foreign host.
+    """
+    if not is_loopback(environ.get("REMOTE_ADDR", "")):
+        return "it comes from elsewhere"
+    if any(name in environ for name in _FORWARDED):
+        return "a proxy passed it on from elsewhere"
+    if "HTTP_ORIGIN" in environ or environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
+        return "a web page sent it"
+    host = environ.get("HTTP_HOST", "localhost")
+    name = host[: host.index("]") + 1].strip("[]") if host.startswith("[") and "]" in host else host.split(":", 1)[0]
+    return "" if is_loopback(name) else f"it asks for the host {name!r}"

@@ -1,0 +1,70 @@
+"""What a classic log watch POSTs to the server beside it, as the old framework's own did.
+
+Such a log watch is given this server as its "control server", so that one voice alone speaks to the engine: the paths
+below are taken from this machine, with the worker's own token in the body (``mtoken``), and answered like the old ones.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+import flask
+
+from nullworker.classic.components import learn
+from nullworker.classic.gate import refusal
+from nullworker.classic.loading import BackendError
+from nullworker.classic.settings import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from werkzeug.wrappers import Response
+
+    from nullworker.classic.app import Stage
+    from nullworker.classic.loading import Handlers
+    from nullworker.classic.readiness import Readiness
+
+#: Path to what it says besides its body.
+PATHS: dict[str, dict[str, object]] = {
+    "/report_loading": {"loading": True},
+    "/report_loaded": {"loaded": True},
+    "/report_capacity": {},
+    "/report_done": {},
+    "/report_error": {},
+    "/worker_status/": {},
+}
+
+
+def add(app: flask.Flask, handlers: Handlers, stage: Stage, readiness: Readiness, token: str) -> frozenset[str]:
+    """Adds the paths to ``app`` and returns them. Raises `BackendError` where the backend has such an endpoint."""
+    for method, named in handlers.items():
+        for path in PATHS:
+            if path.strip("/") in named:
+                raise BackendError(
+                    f"{method} {path} is the log watch's own: give the endpoint in flask_dict another name"
+                )
+    for path, says in PATHS.items():
+        app.add_url_rule(path, f"hearsay {path}", _view(says, stage, readiness, token), methods=["POST"])
+    return frozenset(PATHS)
+
+
+def _view(says: dict[str, object], stage: Stage, readiness: Readiness, token: str) -> Callable[[], Response]:
+    def view() -> Response:
+        body = flask.request.json
+        given = body.pop("mtoken", None) if isinstance(body, dict) else None
+        if not _is_same(given, token) or not is_loopback(flask.request.remote_addr or ""):
+            return refusal(401, f"{flask.request.path} is for this worker's own log watch, which knows its token")
+        facts = {**body, **says}
+        if stage.metrics is None:
+            readiness.learn(facts)
+        else:
+            learn(facts, readiness, stage.metrics)
+        return flask.make_response("heard\n")
+
+    return view
+
+
+def _is_same(given: object, token: str) -> bool:
+    """In constant time, and whatever JSON may make of a text (a lone surrogate, say)."""
+    return isinstance(given, str) and hmac.compare_digest(given.encode(errors="replace"), token.encode())

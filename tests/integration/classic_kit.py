@@ -1,0 +1,162 @@
+"""Classic backends as real processes, their folders, their certificates, and the wait for what will come true."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Self
+
+CLONE = Path(__file__).resolve().parents[2]
+HANG_S = 60.0  # how long a condition may take to come true before the test calls it a hang
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_backend(root: Path, name: str, **files: str) -> Path:
+    """Writes ``root/name`` with a file ``<stem>.py`` for each of ``files``; returns ``root``."""
+    (root / name).mkdir(parents=True)
+    for stem, text in files.items():
+        (root / name / f"{stem}.py").write_text(dedent(text))
+    return root
+
+
+class ClassicProcess:
+    """`python -m nullworker.classic` with these arguments; ended with the ``with`` block, by its id."""
+
+    def __init__(
+        self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = CLONE, port: int | None = None
+    ) -> None:
+        self.port = port or free_port()
+        self._log = Path(os.environ.get("TMPDIR", "/tmp")) / f"classic-test-{os.getpid()}-{self.port}.log"
+        clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")}
+        told = {"WORKER_PORT": str(self.port), "PYTHONPATH": str(CLONE), **(env or {})}
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "nullworker.classic", *arguments],
+                cwd=cwd,
+                env={**clean, **told},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._log.unlink(missing_ok=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def said(self) -> str:
+        """All that it wrote."""
+        return self._log.read_text(errors="replace")
+
+    def wait_for(self, text: str) -> None:
+        """Until it wrote ``text``."""
+        deadline = time.monotonic() + HANG_S
+        while text not in self.said:
+            assert self.process.poll() is None, f"it ended with {self.process.returncode} and said: {self.said}"
+            assert time.monotonic() < deadline, f"it never said {text!r}, but: {self.said}"
+            time.sleep(0.02)
+
+    def wait_for_hang_ups(self) -> None:
+        """Until it has closed each connection that its client had closed before."""
+        deadline = time.monotonic() + HANG_S
+        while any(
+            c.status == psutil.CONN_CLOSE_WAIT and c.laddr.port == self.port for c in psutil.net_connections("tcp")
+        ):
+            assert time.monotonic() < deadline, "it keeps a connection whose client is gone"
+            time.sleep(0.02)
+
+    def wait_until_up(self) -> Self:
+        self.wait_for(" serves ")
+        return self
+
+    def wait(self) -> int:
+        """Its exit code."""
+        return self.process.wait(HANG_S)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Sends the signal; returns the exit code."""
+        self.process.send_signal(number)
+        return self.wait()
+
+
+async def until(condition: Any, what: str) -> None:
+    """Waits until ``condition()`` is true."""
+    deadline = time.monotonic() + HANG_S
+    while not condition():
+        assert time.monotonic() < deadline, f"it never came true that {what}"
+        await asyncio.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate for 127.0.0.1 that vouches for itself."""
+
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> Certificate:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+        now = dt.datetime.now(dt.timezone.utc)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+            )
+            .sign(key, hashes.SHA256())
+        )
+        paths = cls(folder / "instance.crt", folder / "instance.key")
+        paths.certificate.write_bytes(made.public_bytes(Encoding.PEM))
+        paths.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return paths
+
+
+def post(url: str, **given: Any) -> requests.Response:
+    return requests.post(url, timeout=HANG_S, **given)
+
+
+def get(url: str, **given: Any) -> requests.Response:
+    return requests.get(url, timeout=HANG_S, **given)
