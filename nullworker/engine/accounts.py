@@ -1,0 +1,32 @@
+"""Whether a call bears the account key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nullworker.engine.http import bearer
+from nullworker.wire.errors import UnauthorizedError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from nullworker.engine.keys import Keys
+
+
+class Accounts:
+    """Checks the account key of calls."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    def check(self, request: web.Request, in_body: str | None) -> None:
+        """Lets the account key pass, from the header, the query or the body.
+
+        Raises:
+            UnauthorizedError: there is none, or another.
+        """
+        key = bearer(request) or in_body or ""
+        if not key:
+            raise UnauthorizedError("There is no API key in the request; give --api-key or set VAST_API_KEY.")
+        if not self._keys.is_account(key):
+            raise UnauthorizedError("The API key is not this engine's account key.")

@@ -1,0 +1,271 @@
+"""What an engine is told at its start: the TOML file, with flags and environment variables over it.
+
+A key that nobody knows or that has a wrong value is refused in one sentence that names the file, the line, the table
+and the key. Endpoint parameters have Vast's own names; what is not given has the core's default. docs/configuration.md
+is the page for users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003 - the ledger decodes WorkergroupConfig by its types
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nullworker.core.endpoints import (
+    TESTED_PARAMETERS,
+    EndpointState,
+    ParameterError,
+    Parameters,
+    Workergroup,
+)
+from nullworker.engine.config_overrides import apply_environment, apply_flags
+from nullworker.engine.config_source import ConfigError, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "ConfigError",
+    "EndpointConfig",
+    "EngineConfig",
+    "WorkergroupConfig",
+    "load_config",
+]
+
+DEFAULT_STATE_DIR = "~/.local/state/nullworker"
+DEFAULT_ENDPOINT = "null-local"
+DEFAULT_FLEET = "processes"
+_PARAMETERS = frozenset(each.name for each in fields(Parameters))
+#: The backend whose workers hold exactly one reservation each.
+NULL_BACKEND = "null"
+
+
+class EngineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of ``[engine]``."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    state: str = DEFAULT_STATE_DIR
+    public_url: str = ""
+    journal: str = ""
+    log_level: str = "info"
+
+
+class WorkergroupTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of ``[[endpoint.workergroup]]``."""
+
+    fleet: str = DEFAULT_FLEET
+    backend: str = NULL_BACKEND
+    consumer: str = ""
+    env: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
+    use_ssl: bool = False
+    price_per_hour: float = 0.0
+    perf: float = 100.0
+    occupancy: int | None = None
+    max_workers: int | None = None
+    boot_timeout_s: float | None = None
+
+
+class EndpointTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of ``[[endpoint]]``."""
+
+    name: str
+    min_load: float | None = None
+    target_util: float | None = None
+    cold_mult: float | None = None
+    cold_workers: int | None = None
+    min_workers: int | None = None
+    min_cold_load: float | None = None
+    max_workers: int | None = None
+    max_queue_time: float | None = None
+    target_queue_time: float | None = None
+    inactivity_timeout: float | None = None
+    endpoint_state: str | None = None
+    workergroup: list[WorkergroupTable] = msgspec.field(default_factory=list)
+
+
+class ConfigTables(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file. ``[fleet.NAME]`` is for the fleet to check, ``[dispatch]`` for ``nullworker dispatch``."""
+
+    engine: EngineTable = EngineTable()
+    endpoint: list[EndpointTable] = msgspec.field(default_factory=list)
+    fleet: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    dispatch: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkergroupConfig:
+    """What to run, on which fleet, and what the core should expect of it."""
+
+    fleet: str = DEFAULT_FLEET
+    backend: str = NULL_BACKEND
+    consumer: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    use_ssl: bool = False
+    price_per_hour: float = 0.0
+    perf: float = 100.0
+    occupancy: int | None = 1
+    max_workers: int | None = None
+    boot_timeout_s: float | None = None  # None: the core's own
+
+    def to_core(self, workergroup_id: int, endpoint_id: int) -> Workergroup:
+        """The core's view of this workergroup.
+
+        Raises:
+            ParameterError: a value is out of its bounds.
+        """
+        group = Workergroup(
+            workergroup_id=workergroup_id,
+            endpoint_id=endpoint_id,
+            fleet=self.fleet,
+            perf=self.perf,
+            occupancy=self.occupancy,
+            price_per_hour=self.price_per_hour,
+            max_workers=self.max_workers,
+        )
+        return group if self.boot_timeout_s is None else replace(group, boot_timeout_s=self.boot_timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointConfig:
+    """An endpoint of the file."""
+
+    name: str
+    parameters: Parameters
+    workergroups: tuple[WorkergroupConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """All that an engine is told."""
+
+    host: str
+    port: int  # 0: any free one
+    state: Path
+    endpoints: tuple[EndpointConfig, ...] = ()
+    #: The settings of each fleet, by its name, for the fleet to check.
+    fleets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    #: Where workers reach the engine, when it is not where it listens; "": http://host:port.
+    public_url: str = ""
+    journal: Path | None = None
+    log_level: str = "info"
+
+
+def load_config(
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Sequence[tuple[str, str]] = (),
+) -> EngineConfig:
+    """Reads the configuration. Flags stand over variables, variables over the file, the file over the defaults.
+
+    Args:
+        file: the TOML file; None: that of ``NULLWORKER_CONFIG``, or one endpoint on local processes.
+        environ: the environment, for its ``NULLWORKER_…`` variables; None: none.
+        flags: pairs of a key's path (``port``, ``endpoint.null-prod.min_load``) and its value as text.
+
+    Raises:
+        ConfigError: something in it is unknown, wrong or out of its bounds, or the file cannot be read.
+    """
+    environ = environ or {}
+    if file is None and environ.get("NULLWORKER_CONFIG"):
+        file = Path(environ["NULLWORKER_CONFIG"])
+    source = Source.of_default(_default_tree()) if file is None else Source.of_file(file)
+    source.convert(ConfigTables)  # what is wrong in the file is wrong whatever stands over it
+    apply_environment(source, ConfigTables, environ)
+    apply_flags(source, ConfigTables, flags)
+    return _build(source)
+
+
+def _default_tree() -> dict[str, Any]:
+    tested = {each.name: getattr(TESTED_PARAMETERS, each.name) for each in fields(Parameters) if each.name != "state"}
+    return {"endpoint": [{"name": DEFAULT_ENDPOINT, **tested, "workergroup": [{}]}]}
+
+
+def _build(source: Source) -> EngineConfig:
+    tables = source.convert(ConfigTables)
+    engine = tables.engine
+    source.check(0 <= engine.port <= 65_535, "engine", "port", f"is {engine.port}, and must be from 0 to 65535")
+    source.check(bool(engine.host.strip()), "engine", "host", "is empty; 127.0.0.1 is this machine alone")
+    source.check(
+        engine.log_level in {"debug", "info", "warning", "error"},
+        "engine",
+        "log_level",
+        "must be one of debug, info, warning, error",
+    )
+    source.check(
+        not engine.public_url or engine.public_url.startswith(("http://", "https://")),
+        "engine",
+        "public_url",
+        "must start with http:// or https://",
+    )
+    names = [endpoint.name for endpoint in tables.endpoint]
+    for index, name in enumerate(names):
+        source.check(0 < len(name) <= 200 and name.isprintable(), f"endpoint[{index}]", "name", "is no usable name")
+        source.check(name not in names[:index], f"endpoint[{index}]", "name", "is the name of another endpoint, too")
+    return EngineConfig(
+        host=engine.host,
+        port=engine.port,
+        state=source.path("state", engine.state),
+        endpoints=tuple(_endpoint(source, index, table) for index, table in enumerate(tables.endpoint)),
+        fleets=tables.fleet,
+        public_url=engine.public_url.rstrip("/"),
+        journal=source.path("journal", engine.journal) if engine.journal else None,
+        log_level=engine.log_level,
+    )
+
+
+def _endpoint(source: Source, index: int, table: EndpointTable) -> EndpointConfig:
+    where = f"endpoint[{index}]"
+    values = msgspec.structs.asdict(table)
+    cold, alias = values["cold_workers"], values.pop("min_workers")
+    source.check(
+        cold is None or alias is None or cold == alias, where, "min_workers", f"is {alias}, but cold_workers is {cold}"
+    )
+    values["cold_workers"] = alias if cold is None else cold
+    state = values.pop("endpoint_state") or EndpointState.ACTIVE.value
+    states = [each.value for each in EndpointState]
+    source.check(state in states, where, "endpoint_state", f"must be one of {', '.join(states)}")
+    given = {name: value for name, value in values.items() if name in _PARAMETERS and value is not None}
+    try:
+        parameters = Parameters(**given, state=EndpointState(state))
+    except ParameterError as error:
+        raise source.error(where, error.name, _without_name(error)) from None
+    groups = tuple(
+        _workergroup(source, f"{where}.workergroup[{n}]", group) for n, group in enumerate(table.workergroup)
+    )
+    return EndpointConfig(table.name, parameters, groups)
+
+
+def _workergroup(source: Source, where: str, table: WorkergroupTable) -> WorkergroupConfig:
+    backend = table.backend
+    source.check(
+        bool(backend) and backend.replace("_", "").isalnum() and backend.isascii(),
+        where,
+        "backend",
+        "must be letters, digits and _, as in python -m workers.BACKEND.worker",
+    )
+    source.check(bool(table.fleet), where, "fleet", "is empty; a fleet on this machine is processes")
+    for name in table.env:
+        source.check(bool(name) and "=" not in name and name.isprintable(), where, "env", f"has the variable {name!r}")
+    occupancy = table.occupancy
+    if occupancy is None and backend == NULL_BACKEND:
+        occupancy = 1
+    values = {**msgspec.structs.asdict(table), "occupancy": occupancy, "env": _texts(table.env)}
+    group = WorkergroupConfig(**values)
+    try:
+        group.to_core(0, 0)
+    except ParameterError as error:
+        raise source.error(where, error.name, _without_name(error)) from None
+    return group
+
+
+def _texts(env: Mapping[str, str | float | bool]) -> dict[str, str]:
+    """Values as the environment has them: true and false in small letters, as shells write them."""
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in env.items()}
+
+
+def _without_name(error: ParameterError) -> str:
+    return str(error).removeprefix(f"{error.name} ")

@@ -1,0 +1,280 @@
+"""What the command line and the console call: endpoints and workergroups are made, shown, changed and deleted."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import fields
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from nullworker.core import snapshot
+from nullworker.core.endpoints import Parameters
+from nullworker.core.limits import JOINED_IDS_FROM
+from nullworker.engine.accounts import Accounts
+from nullworker.engine.certificates import CertificateAuthority, CertificateError
+from nullworker.engine.http import bearer, read, reply
+from nullworker.wire.decoding import decode
+from nullworker.wire.errors import UnauthorizedError, WireError
+from nullworker.wire.types import (
+    Credentials,
+    EndpointBody,
+    EndpointCreated,
+    EndpointList,
+    EndpointResult,
+    EndpointRow,
+    GetWorkers,
+    Invitation,
+    Removal,
+    Success,
+    UpdateWorkers,
+    WorkergroupBody,
+    WorkergroupCreated,
+    WorkergroupList,
+    WorkergroupRow,
+    WorkerRow,
+    WorkersUpdating,
+)
+
+if TYPE_CHECKING:
+    from nullworker.engine.catalog import Catalog, EndpointEntry, WorkergroupEntry
+    from nullworker.engine.driver import Driver
+    from nullworker.engine.identities import Identities
+    from nullworker.engine.keys import Keys
+
+#: There is one account; Vast's rows have a user.
+USER_ID = 1
+_CSR_BYTES_MAX = 64 << 10
+_PARAMETERS = tuple(field.name for field in fields(Parameters) if field.name != "state")
+
+
+class Console:
+    """The handlers of the command line's and the console's calls."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        catalog: Catalog,
+        keys: Keys,
+        authority: CertificateAuthority,
+        identities: Identities,
+        report_addr: str,
+    ) -> None:
+        """``report_addr`` is where workers reach this engine."""
+        self._driver = driver
+        self._catalog = catalog
+        self._keys = keys
+        self._authority = authority
+        self._identities = identities
+        self._report_addr = report_addr
+        self._accounts = Accounts(keys)
+
+    # ------------------------------------------------------------------------------------------------------- endpoints
+
+    async def list_endpoints(self, request: web.Request) -> web.Response:
+        """All endpoints."""
+        await self._account_only(request)
+        return reply(EndpointList([self._endpoint_row(entry) for entry in self._catalog.endpoints.values()]))
+
+    async def show_endpoint(self, request: web.Request) -> web.Response:
+        """One endpoint."""
+        await self._account_only(request)
+        return reply(EndpointResult(self._endpoint_row(self._catalog.endpoint(_id(request)))))
+
+    async def create_endpoint(self, request: web.Request) -> web.Response:
+        """Makes an endpoint."""
+        body = decode(EndpointBody, await read(request))
+        self._accounts.check(request, body.api_key)
+        return reply(EndpointCreated(self._catalog.create_endpoint(body).endpoint_id))
+
+    async def update_endpoint(self, request: web.Request) -> web.Response:
+        """Changes an endpoint, at once."""
+        body = decode(EndpointBody, await read(request))
+        self._accounts.check(request, body.api_key)
+        self._catalog.update_endpoint(_id(request), body)
+        return reply(Success())  # and not its row: the command line prints the answer, and the row has a key in it
+
+    async def delete_endpoint(self, request: web.Request) -> web.Response:
+        """Deletes an endpoint when it is drained, or at once with ``force``."""
+        body = await self._removal(request)
+        force = body.force or request.query.get("force", "").lower() in ("1", "true")
+        self._catalog.delete_endpoint(_id(request), force=force)
+        return reply(Success())
+
+    def _endpoint_row(self, entry: EndpointEntry) -> EndpointRow:
+        values = {name: getattr(entry.parameters, name) for name in _PARAMETERS}
+        return EndpointRow(
+            id=entry.endpoint_id,
+            endpoint_name=entry.name,
+            api_key=self._keys.endpoint_key(entry.endpoint_id).reveal(),
+            user_id=USER_ID,
+            created_at=entry.created_at_s,
+            endpoint_state=entry.parameters.state.value,
+            **values,
+        )
+
+    # ---------------------------------------------------------------------------------------------------- workergroups
+
+    async def list_workergroups(self, request: web.Request) -> web.Response:
+        """All workergroups."""
+        await self._account_only(request)
+        return reply(WorkergroupList([self._workergroup_row(g) for g in self._catalog.workergroups.values()]))
+
+    async def create_workergroup(self, request: web.Request) -> web.Response:
+        """Makes a workergroup."""
+        body = decode(WorkergroupBody, await read(request))
+        self._accounts.check(request, body.api_key)
+        return reply(WorkergroupCreated(self._catalog.create_workergroup(body).workergroup_id))
+
+    async def update_workergroup(self, request: web.Request) -> web.Response:
+        """Changes a workergroup."""
+        body = decode(WorkergroupBody, await read(request))
+        self._accounts.check(request, body.api_key)
+        self._catalog.update_workergroup(_id(request), body)
+        return reply(Success())
+
+    async def delete_workergroup(self, request: web.Request) -> web.Response:
+        """Deletes a workergroup."""
+        await self._removal(request)
+        self._catalog.delete_workergroup(_id(request))
+        return reply(Success())
+
+    def _workergroup_row(self, entry: WorkergroupEntry) -> WorkergroupRow:
+        config = entry.config
+        return WorkergroupRow(
+            id=entry.workergroup_id,
+            endpoint_id=entry.endpoint_id,
+            endpoint_name=self._catalog.endpoint(entry.endpoint_id).name,
+            user_id=USER_ID,
+            created_at=entry.created_at_s,
+            max_workers=config.max_workers,
+            fleet=config.fleet,
+            backend=config.backend,
+            consumer=config.consumer,
+            price_per_hour=config.price_per_hour,
+            **{"template_hash": config.backend, **entry.vast},
+        )
+
+    async def update_workers(self, request: web.Request) -> web.Response:
+        """Begins or cancels a rolling update of a workergroup."""
+        body = decode(UpdateWorkers, await read(request))
+        self._accounts.check(request, body.api_key)
+        if body.workergroup_id not in self._catalog.workergroups:
+            return reply(WorkersUpdating(success=False, error_msg=f"there is no workergroup {body.workergroup_id}"))
+        workers = self._driver.engine.ledger.workers.values()
+        mine = [w for w in workers if w.group.spec.workergroup_id == body.workergroup_id and w.owned]
+        self._catalog.update_workers(body.workergroup_id, cancel=body.cancel_update)
+        if body.cancel_update:
+            return reply(WorkersUpdating(success=True, cancelled=True))
+        return reply(WorkersUpdating(success=True, workers_to_update=len(mine)))
+
+    # --------------------------------------------------------------------------------------------------------- workers
+
+    async def endpoint_workers(self, request: web.Request) -> web.Response:
+        """The workers of an endpoint, for its own key or the account's."""
+        body = decode(GetWorkers, await read(request))
+        key = body.api_key or bearer(request)
+        if not (key and body.id in self._catalog.endpoints and self._keys.is_endpoint(body.id, key)):
+            self._accounts.check(request, body.api_key)
+        self._catalog.endpoint(body.id)
+        return reply([_worker_row(row) for row in snapshot.workers(self._driver.engine, body.id)])
+
+    async def invite(self, request: web.Request) -> web.Response:
+        """What a worker that somebody else starts needs to join an endpoint."""
+        self._accounts.check(request, None)
+        entry = self._catalog.by_name.get(request.query.get("endpoint", ""))
+        if entry is None:
+            raise WireError("endpoint", "endpoint is missing or names none; `vastai show endpoints` lists them.")
+        token = self._keys.join_token(entry.endpoint_id).reveal()
+        taken = self._driver.engine.ledger.workers
+        worker_id = _drawn()
+        while worker_id in taken:
+            worker_id = _drawn()
+        return reply(Invitation(worker_id, self._report_addr, token))
+
+    # ----------------------------------------------------------------------------------------------------- certificates
+
+    async def root_certificate(self, _request: web.Request) -> web.Response:
+        """The certificate that workers' certificates are signed by."""
+        return web.Response(body=self._authority.ca_pem, content_type="application/x-pem-file")
+
+    async def sign_certificate(self, request: web.Request) -> web.Response:
+        """Signs a worker's certificate request; the worker's token or the account key is asked for."""
+        text = await read(request)
+        try:
+            instance_id = int(request.query.get("instance_id", ""))
+        except ValueError:
+            raise WireError("instance_id", "instance_id is missing or no number.") from None
+        key = bearer(request)
+        if not key:
+            raise UnauthorizedError("There is no key in the request; send the worker's token as Authorization: Bearer.")
+        joins = self._identities.joining(key) is not None
+        if not (joins or self._keys.is_worker(instance_id, key) or self._keys.is_account(key)):
+            raise UnauthorizedError(f"The key is not worker {instance_id}'s.")
+        if not text or len(text) > _CSR_BYTES_MAX:
+            raise WireError("", "The body must be a certificate request (CSR) in PEM.")
+        try:
+            certificate = self._authority.sign(text, self._addresses(instance_id, request))
+        except CertificateError as error:
+            raise WireError("", str(error)) from None
+        return web.Response(body=certificate, content_type="application/x-pem-file")
+
+    def _addresses(self, worker_id: int, request: web.Request) -> list[str]:
+        """Where the engine knows the worker: the address that it calls from, and the one that it reported."""
+        known = [request.remote] if request.remote else []
+        worker = self._driver.engine.ledger.workers.get(worker_id)
+        if worker is not None and worker.url:
+            known.append(urlsplit(worker.url).hostname or "")
+        if request.remote in ("127.0.0.1", "::1"):
+            known.append("localhost")
+        return [name for name in known if name]
+
+    # ----------------------------------------------------------------------------------------------------------- common
+
+    async def _account_only(self, request: web.Request) -> None:
+        """Lets the account key alone pass; Vast's command line sends it in the header, and in a body even with GET."""
+        if request.can_read_body:
+            text = await read(request)
+            self._accounts.check(request, decode(Credentials, text).api_key if text else None)
+        else:
+            self._accounts.check(request, None)
+
+    async def _removal(self, request: web.Request) -> Removal:
+        text = await read(request) if request.can_read_body else b""
+        body = decode(Removal, text) if text else Removal()
+        self._accounts.check(request, body.api_key)
+        return body
+
+
+def _drawn() -> int:
+    """A number for one that joins, out of so many that two invited at once hardly ever get the same."""
+    return JOINED_IDS_FROM + secrets.randbelow(JOINED_IDS_FROM)
+
+
+def _id(request: web.Request) -> int:
+    return int(request.match_info["id"])  # the path's pattern takes digits alone
+
+
+#: Our states in Vast's words.
+_STATUS = {"asked": "creating", "held": "ready", "draining": "ready"}
+
+
+def _worker_row(row: dict[str, object]) -> WorkerRow:
+    state = str(row["state"])
+    load = float(str(row["load"]))
+    indexes = row["request_idxs"]
+    return WorkerRow(
+        id=int(str(row["id"])),
+        status=_STATUS.get(state, state),
+        cur_load=load,
+        new_load=load,
+        cur_load_rolling_avg=load,
+        perf=float(str(row["perf"])),
+        measured_perf=float(str(row["measured_perf"])),
+        reliability=1.0,
+        reqs_working=len(indexes) if isinstance(indexes, list) else 0,
+        url=str(row["url"]),
+        workergroup_id=int(str(row["workergroup_id"])),
+        error_msg=str(row["error"]),
+    )

@@ -1,0 +1,111 @@
+"""Why it did what it did: every command of the core, kept with its reason, to be read at four levels or as a story.
+
+info0: the fleet's size changed. info1: and workers' lives. trace: and who was granted what. debug: and all else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from nullworker.core.commands import Create, Destroy, Grant, Note, Refuse, Start, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from nullworker.core.commands import Command
+
+#: Decisions kept in memory; the store keeps more.
+KEPT = 20_000
+
+LEVELS = ("info0", "info1", "trace", "debug")
+
+_NOTE_LEVELS = {
+    "workergroup_backs_off": 0,
+    "endpoint_deleted": 0,
+    "restored": 0,
+    "worker_ready": 1,
+    "worker_failed": 1,
+    "worker_joined": 1,
+    "worker_counts_anew": 1,
+    "order_failed": 1,
+    "session_lost": 1,
+    "session_adopted": 2,
+    "session_ended": 2,
+    "grant_refused": 2,
+    "grant_expired": 2,
+    "waiter_gone": 2,
+    "waiter_forgotten": 2,
+}
+
+
+class Decision(NamedTuple):
+    """One decision, with its reason in words and numbers and the number of the event that led to it."""
+
+    at_s: float  # Unix time
+    cause: int
+    kind: str
+    endpoint_id: int
+    worker_id: int
+    request_idx: int
+    reason: str
+
+    @property
+    def level(self) -> int:
+        """Index into LEVELS."""
+        if self.kind in ("create", "start", "stop", "destroy"):
+            return 0
+        if self.kind in ("grant", "refuse"):
+            return 2
+        return _NOTE_LEVELS.get(self.kind, 3)
+
+
+class Decisions:
+    """The latest decisions of an engine, oldest first."""
+
+    def __init__(self, endpoint_of: Callable[[int], int]) -> None:
+        """``endpoint_of`` gives a worker's endpoint id (0: unknown)."""
+        self._kept: deque[Decision] = deque(maxlen=KEPT)
+        self._endpoint_of = endpoint_of
+
+    def add(self, command: Command, at_s: float) -> Decision:
+        """Keeps one command as the decision that it is."""
+        decision = self._decision(command, at_s)
+        self._kept.append(decision)
+        return decision
+
+    def keep(self, decisions: Iterable[Decision]) -> None:
+        """Takes over what an engine before this one decided."""
+        self._kept.extend(decisions)
+
+    def _decision(self, command: Command, at_s: float) -> Decision:
+        if isinstance(command, Note):
+            ids = (command.endpoint_id, command.worker_id, command.request_idx)
+            return Decision(at_s, command.cause, command.kind, *ids, command.reason)
+        if isinstance(command, (Grant, Refuse)):
+            worker_id = command.worker_id if isinstance(command, Grant) else 0
+            kind = type(command).__name__.lower()
+            ids = (command.endpoint_id, worker_id, command.request_idx)
+            return Decision(at_s, command.cause, kind, *ids, command.reason)
+        assert isinstance(command, (Create, Start, Stop, Destroy))
+        endpoint_id = self._endpoint_of(command.worker_id)
+        kind = type(command).__name__.lower()
+        return Decision(at_s, command.cause, kind, endpoint_id, command.worker_id, 0, command.reason)
+
+    def about(
+        self,
+        *,
+        endpoint_id: int = 0,
+        worker_id: int = 0,
+        worker_ids: frozenset[int] = frozenset(),
+        request_idx: int = 0,
+    ) -> list[Decision]:
+        """All that is kept of one endpoint, worker, set of workers or request, oldest first."""
+        return [
+            d
+            for d in self._kept
+            if (not endpoint_id or d.endpoint_id == endpoint_id)
+            and (not worker_id or d.worker_id == worker_id)
+            and (not worker_ids or d.worker_id in worker_ids)
+            and (not request_idx or d.request_idx == request_idx)
+        ]

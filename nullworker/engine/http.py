@@ -1,0 +1,58 @@
+"""Reading requests and writing answers: the same few lines for every handler."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from aiohttp import web
+
+from nullworker.wire.errors import TooLargeError, WireError
+
+#: A client that has begun a body and does not go on is given so long.
+BODY_TIMEOUT_S = 10.0
+BODY_BYTES_MAX = 1 << 20
+
+Reply = web.Response
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def read(request: web.Request) -> bytes:
+    """The body of a request.
+
+    Raises:
+        TooLargeError: it has more than `BODY_BYTES_MAX`.
+        WireError: it did not arrive in time, or not as its headers say.
+    """
+    length = request.content_length
+    if length is not None and length > BODY_BYTES_MAX:
+        raise TooLargeError(f"The body has {length} bytes, and {BODY_BYTES_MAX} is the most.")
+    try:
+        if request.content.is_eof():
+            return await request.read()  # it is all here: no deadline to set up
+        return await asyncio.wait_for(request.read(), BODY_TIMEOUT_S)
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLargeError(f"The body has more than {BODY_BYTES_MAX} bytes.") from None
+    except web.RequestPayloadError:
+        raise WireError("", "The body is not what its Content-Encoding or Transfer-Encoding says.") from None
+    except asyncio.TimeoutError:
+        raise WireError("", f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
+
+
+def reply(body: object, status: int = 200) -> web.Response:
+    """An answer in JSON; ``body`` is a Struct, or anything that msgspec encodes."""
+    return web.Response(body=_encode(body), status=status, content_type="application/json")
+
+
+def refusal(error: WireError) -> web.Response:
+    """The answer to a request that is refused."""
+    return web.Response(body=_encode(error.body()), status=error.status, content_type="application/json")
+
+
+def bearer(request: web.Request) -> str:
+    """The key of a request: its Authorization header's, else its query's (which Vast's client sends)."""
+    header = request.headers.get("Authorization", "")
+    if header.startswith("Bearer "):
+        return header[7:]
+    return request.query.get("api_key", "")

@@ -1,0 +1,88 @@
+"""Which worker a message is from: by the token of its own, or by the endpoint's, for one that joined by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING
+
+from nullworker.core.events import WorkerJoined
+from nullworker.wire.errors import ForbiddenError, NotFoundError, UnauthorizedError
+
+if TYPE_CHECKING:
+    from nullworker.core.workers import Worker
+    from nullworker.engine.catalog import Catalog
+    from nullworker.engine.driver import Driver
+    from nullworker.engine.keys import Keys
+
+#: Tokens kept, so that a report costs one comparison; more than there are workers.
+_TOKENS_MAX = 200_000
+
+
+class Identities:
+    """Tells workers by their tokens."""
+
+    def __init__(self, driver: Driver, catalog: Catalog, keys: Keys) -> None:
+        self._driver = driver
+        self._catalog = catalog
+        self._keys = keys
+        self._tokens: dict[int, str] = {}
+        self._join_digests: dict[bytes, int] = {}  # of each endpoint's join token -> its id
+        self._digested: set[int] = set()
+
+    def authentic(self, worker_id: int, token: str) -> Worker:
+        """The worker, if the token is its own; one that joins with its endpoint's token is taken in first.
+
+        Raises:
+            UnauthorizedError: the token is not the worker's, nor one to join by.
+            ForbiddenError: it is to join by, and the worker is another endpoint's.
+            NotFoundError: the worker is gone, or there is nothing to join.
+        """
+        worker = self._driver.engine.ledger.workers.get(worker_id)
+        if worker is not None and self._is_token_of(worker, token):
+            return worker
+        joining = None if worker is not None and worker.owned else self.joining(token)
+        if joining is not None:
+            if worker is not None:
+                raise ForbiddenError(f"Worker {worker_id} belongs to another endpoint.")
+            return self._join(worker_id, joining)
+        if worker is None and self._keys.is_worker(worker_id, token):
+            raise NotFoundError(f"Worker {worker_id} is gone; it may end.")
+        raise UnauthorizedError(f"The mtoken is not worker {worker_id}'s.")
+
+    def joining(self, token: str) -> int | None:
+        """The endpoint that the token is to join by, if any."""
+        for endpoint_id in self._catalog.endpoints.keys() - self._digested:
+            self._digested.add(endpoint_id)
+            self._join_digests[_digest(self._keys.join_token(endpoint_id).reveal())] = endpoint_id
+        endpoint_id = self._join_digests.get(_digest(token), 0)
+        return endpoint_id if endpoint_id in self._catalog.endpoints else None
+
+    def _join(self, worker_id: int, endpoint_id: int) -> Worker:
+        groups = (g.workergroup_id for g in self._catalog.workergroups.values() if g.endpoint_id == endpoint_id)
+        group_id = next(groups, None)
+        if group_id is not None:
+            self._driver.handle(WorkerJoined(worker_id, group_id))
+        worker = self._driver.engine.ledger.workers.get(worker_id)
+        if worker is None:
+            raise NotFoundError("The endpoint has no workergroup that a worker could join.")
+        return worker
+
+    def token_of(self, worker: Worker) -> str:
+        """The token that the worker proves itself with; grants to it are signed with it, too."""
+        if not worker.owned:
+            return self._keys.join_token(worker.group.spec.endpoint_id).reveal()
+        token = self._tokens.get(worker.worker_id)
+        if token is None:
+            token = self._keys.worker_token(worker.worker_id).reveal()
+            if len(self._tokens) >= _TOKENS_MAX:
+                self._tokens.clear()
+            self._tokens[worker.worker_id] = token
+        return token
+
+    def _is_token_of(self, worker: Worker, token: str) -> bool:
+        return hmac.compare_digest(token.encode(errors="surrogatepass"), self.token_of(worker).encode())
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

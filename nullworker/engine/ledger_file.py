@@ -1,0 +1,198 @@
+"""The ledger's file: its tables, how its rows are written and read, and what is wrong with one that cannot be used.
+
+Only `nullworker.engine.store` uses this module. A column is what a restart needs, or what explains what was done.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nullworker.core.endpoints import Parameters
+from nullworker.core.events import RestoredReservation, RestoredWorker
+from nullworker.engine.catalog import EndpointEntry, WorkergroupEntry
+from nullworker.engine.config import WorkergroupConfig
+from nullworker.engine.state_dir import StateError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Marks a file as ours (SQLite keeps it in the file's head): "null" in ASCII.
+APPLICATION_ID = 0x6E756C6C
+
+#: The n-th entry leads from version n to version n + 1; entries are added and never changed.
+MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE endpoints (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL, parameters TEXT NOT NULL, created_at_s REAL NOT NULL,
+        from_file TEXT NOT NULL, deleting INTEGER NOT NULL
+    );
+    CREATE TABLE workergroups (
+        id INTEGER PRIMARY KEY, endpoint_id INTEGER NOT NULL, config TEXT NOT NULL, created_at_s REAL NOT NULL,
+        vast TEXT NOT NULL, position INTEGER NOT NULL, deleting INTEGER NOT NULL
+    );
+    CREATE TABLE workers (
+        id INTEGER PRIMARY KEY, workergroup_id INTEGER NOT NULL, state TEXT NOT NULL, url TEXT NOT NULL,
+        perf REAL NOT NULL, owned INTEGER NOT NULL
+    );
+    CREATE TABLE reservations (
+        request_idx INTEGER PRIMARY KEY, endpoint_id INTEGER NOT NULL, cost REAL NOT NULL, worker_id INTEGER NOT NULL,
+        confirmed INTEGER NOT NULL, replay_timeout_s REAL NOT NULL
+    );
+    CREATE TABLE decisions (
+        seq INTEGER PRIMARY KEY, at_s REAL NOT NULL, cause INTEGER NOT NULL, kind TEXT NOT NULL,
+        endpoint_id INTEGER NOT NULL, worker_id INTEGER NOT NULL, request_idx INTEGER NOT NULL, reason TEXT NOT NULL
+    );
+    CREATE TABLE usage (
+        workergroup_id INTEGER NOT NULL, state TEXT NOT NULL, seconds REAL NOT NULL,
+        PRIMARY KEY (workergroup_id, state)
+    ) WITHOUT ROWID;
+    """,
+)
+
+#: table -> (the statement that writes a row, the one that removes it)
+STATEMENTS = {
+    "meta": ("INSERT OR REPLACE INTO meta VALUES (?, ?)", "DELETE FROM meta WHERE key = ?"),
+    "endpoints": ("INSERT OR REPLACE INTO endpoints VALUES (?, ?, ?, ?, ?, ?)", "DELETE FROM endpoints WHERE id = ?"),
+    "workergroups": (
+        "INSERT OR REPLACE INTO workergroups VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "DELETE FROM workergroups WHERE id = ?",
+    ),
+    "workers": ("INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?)", "DELETE FROM workers WHERE id = ?"),
+    "reservations": (
+        "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?)",
+        "DELETE FROM reservations WHERE request_idx = ?",
+    ),
+}
+ADD_DECISION = (
+    "INSERT INTO decisions (at_s, cause, kind, endpoint_id, worker_id, request_idx, reason) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+#: A grant that the log has and the tables have not: a session that the row already knows of stays one.
+TAKE_OVER_GRANT = (
+    "INSERT INTO reservations VALUES (?, ?, ?, ?, 0, 60.0) ON CONFLICT (request_idx) DO UPDATE SET "
+    "confirmed = confirmed AND worker_id = excluded.worker_id, worker_id = excluded.worker_id"
+)
+TRIM_DECISIONS = "DELETE FROM decisions WHERE seq <= (SELECT max(seq) FROM decisions) - ?"
+ADD_USAGE = (
+    "INSERT INTO usage VALUES (?, ?, ?) "
+    "ON CONFLICT (workergroup_id, state) DO UPDATE SET seconds = seconds + excluded.seconds"
+)
+
+
+class StoreError(StateError):
+    """The ledger cannot be used; the message is one sentence that says why and what to do."""
+
+
+def open_ledger(path: Path) -> None:
+    """Makes the ledger ``path`` where it is missing (0600), and brings an older one up to date.
+
+    Raises:
+        StoreError: it is damaged, no ledger, or a newer version's.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        with closing(connect(path)) as db:
+            _migrate(db, path)
+    except sqlite3.DatabaseError as error:
+        raise damaged(path, error) from None
+    except OSError as error:
+        raise StoreError(f"The ledger {path} cannot be opened ({(error.strerror or str(error)).lower()}).") from None
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection for one thread at a time. With synchronous=NORMAL, a power failure may lose the last commits, never
+    the file; a killed process loses none.
+    """
+    db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    version, mark = pragma(db, "user_version"), pragma(db, "application_id")
+    if version > len(MIGRATIONS) and mark == APPLICATION_ID:
+        raise StoreError(
+            f"The ledger {path} was written by a newer nullworker (version {version} of its tables; this one knows "
+            f"{len(MIGRATIONS)}); upgrade nullworker, or give another directory with --state."
+        )
+    if mark != APPLICATION_ID and (version or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]):
+        raise StoreError(f"The file {path} is not a ledger of nullworker's; move it away, or give another --state.")
+    for script in MIGRATIONS[version:]:
+        version += 1
+        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
+        db.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")
+
+
+def pragma(db: sqlite3.Connection, name: str) -> int:
+    """The value of a number that SQLite keeps in the file's head."""
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def damaged(path: Path, error: Exception) -> StoreError:
+    """The error of a ledger that cannot be read."""
+    return StoreError(
+        f"The ledger {path} is damaged ({error}); bring it back from a copy, or move it away to begin an empty one."
+    )
+
+
+def worker_of(row: tuple[Any, ...]) -> RestoredWorker:
+    """The worker that a row says."""
+    worker_id, workergroup_id, state, url, perf, owned = row
+    return RestoredWorker(worker_id, workergroup_id, state, url, perf, bool(owned))
+
+
+def reservation_of(row: tuple[Any, ...]) -> RestoredReservation:
+    """The reservation that a row says."""
+    request_idx, endpoint_id, cost, worker_id, confirmed, replay_timeout_s = row
+    return RestoredReservation(request_idx, endpoint_id, cost, worker_id, bool(confirmed), replay_timeout_s)
+
+
+def endpoint_row(entry: EndpointEntry) -> tuple[object, ...]:
+    """The row of an endpoint as it is now."""
+    parameters = msgspec.json.encode(entry.parameters).decode()
+    return (entry.endpoint_id, entry.name, parameters, entry.created_at_s, entry.from_file, entry.deleting)
+
+
+def endpoint_entry(row: tuple[Any, ...]) -> EndpointEntry:
+    """The endpoint that a row says. Raises ValueError where it says none."""
+    endpoint_id, name, parameters, created_at_s, from_file, deleting = row
+    decoded = msgspec.json.decode(parameters, type=Parameters)
+    return EndpointEntry(endpoint_id, name, decoded, created_at_s, from_file, bool(deleting))
+
+
+def workergroup_row(entry: WorkergroupEntry) -> tuple[object, ...]:
+    """The row of a workergroup as it is now."""
+    return (
+        entry.workergroup_id,
+        entry.endpoint_id,
+        msgspec.json.encode(entry.config).decode(),
+        entry.created_at_s,
+        msgspec.json.encode(entry.vast).decode(),
+        entry.position,
+        entry.deleting,
+    )
+
+
+def workergroup_entry(row: tuple[Any, ...]) -> WorkergroupEntry:
+    """The workergroup that a row says. Raises ValueError where it says none."""
+    workergroup_id, endpoint_id, config, created_at_s, vast, position, deleting = row
+    return WorkergroupEntry(
+        workergroup_id,
+        endpoint_id,
+        msgspec.json.decode(config, type=WorkergroupConfig),
+        created_at_s,
+        msgspec.json.decode(vast),
+        position,
+        bool(deleting),
+    )

@@ -1,0 +1,136 @@
+"""Every path that the engine serves: what is asked, what is answered, by whom, and with which key."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from nullworker.engine.http import reply
+from nullworker.engine.openapi import Route, openapi
+from nullworker.wire import paths
+from nullworker.wire import types as wire
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from nullworker.engine.app import Handler
+    from nullworker.engine.console import Console
+    from nullworker.engine.inspection import Inspection
+    from nullworker.engine.serverless import Serverless
+
+STATUS = "/api/v0/status/"
+STORY = "/api/v0/story/"
+
+ROUTES: tuple[Route, ...] = (
+    # What clients call.
+    Route(
+        "POST", paths.ROUTE, "route", "Ask for a worker; held until there is one, some seconds at most", "endpoint",
+        wire.RouteRequest, (wire.RouteReady, wire.RouteWaiting),
+    ),
+    Route(
+        "POST", paths.GET_ENDPOINT_WORKERS, "endpoint_workers", "The workers of an endpoint", "endpoint",
+        wire.GetWorkers, list[wire.WorkerRow],
+    ),
+    Route(
+        "GET", paths.ROOT_CERTIFICATE, "root_certificate", "The authority that signs workers' certificates", "none",
+        media="application/x-pem-file",
+    ),
+    # What workers call.
+    Route("GET", paths.PUBKEY, "pubkey", "The key that signatures are checked with", "none", media="text/plain"),
+    Route(
+        "POST", paths.WORKER_STATUS, "worker_status", "A worker reports", "worker", wire.WorkerStatus, wire.Success,
+    ),
+    Route(
+        "POST", paths.DELETE_REQUESTS, "delete_requests", "A worker is done with requests", "worker",
+        wire.DeleteRequests, wire.Success,
+    ),
+    Route(
+        "POST", paths.SIGN_CERT, "sign_certificate", "Sign a worker's certificate request (PEM in, PEM out)", "worker",
+        media="application/x-pem-file", query=(("instance_id", "the worker's id"),),
+    ),
+    # What the command line and the console call.
+    Route(
+        "GET", paths.ENDPOINTS, "list_endpoints", "All endpoints", "account", wire.Credentials, wire.EndpointList,
+    ),
+    Route(
+        "POST", paths.ENDPOINTS, "create_endpoint", "Make an endpoint", "account",
+        wire.EndpointBody, wire.EndpointCreated,
+    ),
+    Route(
+        "GET", paths.ENDPOINT, "show_endpoint", "One endpoint", "account", wire.Credentials, wire.EndpointResult,
+    ),
+    Route(
+        "PUT", paths.ENDPOINT, "update_endpoint", "Change an endpoint, at once", "account",
+        wire.EndpointBody, wire.Success,
+    ),
+    Route(
+        "DELETE", paths.ENDPOINT, "delete_endpoint", "Delete an endpoint when its workers are released", "account",
+        wire.Removal, wire.Success, query=(("force", "true: at once"),),
+    ),
+    *(
+        route
+        for many, one, suffix in (
+            (paths.WORKERGROUPS, paths.WORKERGROUP, ""),
+            (paths.WORKERGROUPS_SDK, paths.WORKERGROUP_SDK, "_sdk"),
+        )
+        for route in (
+            Route(
+                "GET", many, f"list_workergroups{suffix}", "All workergroups", "account",
+                wire.Credentials, wire.WorkergroupList,
+            ),
+            Route(
+                "POST", many, f"create_workergroup{suffix}", "Make a workergroup", "account",
+                wire.WorkergroupBody, wire.WorkergroupCreated,
+            ),
+            Route(
+                "PUT", one, f"update_workergroup{suffix}", "Change a workergroup", "account",
+                wire.WorkergroupBody, wire.Success,
+            ),
+            Route(
+                "DELETE", one, f"delete_workergroup{suffix}", "Delete a workergroup", "account",
+                wire.Removal, wire.Success,
+            ),
+        )
+    ),
+    Route(
+        "POST", paths.UPDATE_WORKERS, "update_workers", "Begin or cancel a rolling update", "account",
+        wire.UpdateWorkers, wire.WorkersUpdating,
+    ),
+    Route(
+        "POST", paths.GET_ENDPOINT_LOGS, "endpoint_logs", "The decisions about an endpoint", "account",
+        wire.GetLogs, wire.Logs,
+    ),
+    Route(
+        "POST", paths.GET_WORKERGROUP_LOGS, "workergroup_logs", "The decisions about a workergroup", "account",
+        wire.GetLogs, wire.Logs,
+    ),
+    # The engine's own.
+    Route("GET", paths.HEALTH, "health", "Whether the engine runs", "none"),
+    Route("GET", paths.OPENAPI, "document", "This document", "none"),
+    Route(
+        "GET", paths.INVITE, "invite", "What a worker needs that joins an endpoint by itself", "account",
+        response=wire.Invitation, query=(("endpoint", "the endpoint's name"),),
+    ),
+    Route("GET", STATUS, "status", "Everything in numbers", "account"),
+    Route(
+        "GET", STORY, "story", "What happened to an endpoint, a worker or a request, and why", "account",
+        query=(("about", "an endpoint's name, `worker ID` or `request ID`"),),
+    ),
+)  # fmt: skip
+
+
+def handlers(serverless: Serverless, console: Console, inspection: Inspection) -> dict[str, Handler]:
+    """What serves each route, by the name that the route gives."""
+    document = openapi(ROUTES, version("nullworker"))
+
+    async def show_document(_request: web.Request) -> web.Response:
+        return reply(document)
+
+    served: dict[str, Handler] = {"document": show_document}
+    for route in ROUTES:
+        name = route.handler.removesuffix("_sdk")
+        for part in (serverless, console, inspection):
+            found = getattr(part, name, None)
+            if found is not None:
+                served[route.handler] = found
+    return served

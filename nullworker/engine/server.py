@@ -1,0 +1,324 @@
+"""An engine from its configuration to its end: opens what it needs, serves, and leaves nothing behind.
+
+The order matters. The port is bound before anything is started, so that a port that is taken harms nobody; what an
+engine before this one knew is given to the core before the first call is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from nullworker.core.events import Restored
+from nullworker.engine import listening
+from nullworker.engine.app import build_app
+from nullworker.engine.backends import knows_backend
+from nullworker.engine.catalog import Catalog
+from nullworker.engine.certificates import CertificateAuthority
+from nullworker.engine.console import Console
+from nullworker.engine.decisions import Decisions
+from nullworker.engine.driver import Driver
+from nullworker.engine.identities import Identities
+from nullworker.engine.inspection import Inspection
+from nullworker.engine.journal_file import JournalFile
+from nullworker.engine.keys import Keys
+from nullworker.engine.orders import Orders
+from nullworker.engine.record import Record
+from nullworker.engine.routes import ROUTES, handlers
+from nullworker.engine.serverless import Serverless
+from nullworker.engine.signing import Signer
+from nullworker.engine.state_dir import StateError, StateLock, open_state_dir
+from nullworker.engine.store import Store
+from nullworker.engine.usage import Usage
+from nullworker.fleets.base import FleetError, InstanceSpec
+from nullworker.fleets.registry import fleet_names, open_fleet
+from nullworker.wire.errors import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from nullworker.core.commands import Create
+    from nullworker.engine.config import EngineConfig
+    from nullworker.fleets.base import Fleet
+
+#: request_idxs are reserved in the store in blocks of this many, so that none is given twice over a restart.
+REQUEST_IDX_BLOCK = 10_000
+#: A second Ctrl-C gives workers this long.
+HURRY_S = 0.5
+
+
+class ServerError(Exception):
+    """The engine cannot run; the message is one sentence that says why and what to do."""
+
+
+class Server:
+    """One engine, between `open` and `close`."""
+
+    def __init__(self, config: EngineConfig, state_dir: Path, lock: StateLock, listener: socket.socket) -> None:
+        self.config = config
+        self.state_dir = state_dir
+        self._lock = lock
+        self._listener = listener
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared only
+        self._report_addr = config.public_url or self.url
+        self._serving = contextlib.AsyncExitStack()
+        self._files = contextlib.ExitStack()
+        self._orders: Orders | None = None
+        self._record: Record | None = None
+        self._journal: JournalFile | None = None
+        self._http: web.Server | None = None
+
+    @classmethod
+    async def open(cls, config: EngineConfig, environ: Mapping[str, str]) -> Server:
+        """Opens everything and begins to serve.
+
+        Args:
+            config: as `load_config` gives it.
+            environ: the environment, for VAST_API_KEY at the first start.
+
+        Raises:
+            ServerError: the port is taken, a fleet cannot be opened, or the state cannot be read.
+        """
+        try:
+            state_dir = open_state_dir(config.state)
+            lock = StateLock(state_dir)
+        except StateError as error:
+            raise ServerError(str(error)) from None
+        try:
+            server = cls(config, state_dir, lock, _bind(config.host, config.port))
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            await server._start(environ)
+        except (StateError, FleetError, WireError) as error:
+            await server.close(destroy=False)
+            raise ServerError(str(error)) from None
+        except BaseException:
+            await server.close(destroy=False)
+            raise
+        return server
+
+    async def _start(self, environ: Mapping[str, str]) -> None:
+        config, state_dir = self.config, self.state_dir
+        self.store = Store.open(state_dir / "engine.db")
+        self._files.callback(self.store.close)
+        loaded = self.store.load()
+        self.keys = Keys.open(state_dir, environ.get("VAST_API_KEY", ""))
+        signer = Signer.open(state_dir)
+        authority = CertificateAuthority.open(state_dir)
+        orders = self._orders = Orders(await self._open_fleets(), self._spec, self._fleet_of)
+        self.decisions = Decisions(self._endpoint_of)
+        self.decisions.keep(loaded.decisions)
+        if config.journal is not None:
+            self._journal = JournalFile.open(config.journal)
+            self._files.callback(self._journal.close)
+        self.usage = Usage(self.store, loaded.usage)
+        record = self._record = Record(self.decisions, _wall_s, self.store, self._journal, self.usage)
+        self.driver = Driver(orders, record, next_request_idx=loaded.next_request_idx)
+        self.driver.reserve_request_idxs = self._reserve_request_idxs
+        self._serving.push_async_callback(self.driver.close)
+        self.catalog = Catalog(
+            self.driver.handle, _wall_s, self.store, self._knows_backend, lambda name: name in orders.fleets
+        )
+        record.endpoint_gone = self.catalog.endpoint_gone
+        self.catalog.restore(loaded.endpoints, loaded.workergroups, loaded.next_id)
+        if loaded.next_worker_id > 1 or loaded.workers or loaded.reservations:
+            restored = Restored(loaded.next_worker_id, tuple(loaded.workers), tuple(loaded.reservations))
+            self.driver.handle(restored)
+        self.catalog.apply_file(config.endpoints)
+        identities = Identities(self.driver, self.catalog, self.keys)
+        parts = (
+            Serverless(self.driver, self.catalog, self.keys, signer, identities),
+            Console(self.driver, self.catalog, self.keys, authority, identities, self._report_addr),
+            Inspection(self.driver, self.catalog, self.decisions, self.keys, self.usage, self._complaints),
+        )
+        await self._serve(build_app(ROUTES, handlers(*parts)))
+        self.driver.start_listing()
+
+    async def _serve(self, app: web.Application) -> None:
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        self._serving.push_async_callback(runner.cleanup)
+        assert runner.server is not None, "it is set up"
+        self._http = runner.server
+        accept = listening.accepting(runner.server, listening.connections_max())
+        server = await asyncio.get_running_loop().create_server(accept, sock=self._listener, backlog=1024)
+        self._serving.callback(server.close)
+
+    async def _open_fleets(self) -> dict[str, Fleet]:
+        used = {group.fleet for endpoint in self.config.endpoints for group in endpoint.workergroups}
+        fleets: dict[str, Fleet] = {}
+        for name in sorted(used | {"processes"}):
+            if name not in fleet_names():
+                raise FleetError(f"There is no fleet {name!r}; installed are {', '.join(fleet_names())}.")
+            settings = {"state_dir": str(self.state_dir), **self.config.fleets.get(name, {})}
+            fleets[name] = await open_fleet(name, settings, self.keys.mark, self._exited)
+        return fleets
+
+    def _exited(self, worker_id: int, detail: str) -> None:
+        if self._orders is not None:
+            self._orders.exited(worker_id, detail)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return 0 if self._http is None else len(self._http.connections)
+
+    # --------------------------------------------------------------------------------------------------------- lookups
+
+    def _spec(self, order: Create) -> InstanceSpec:
+        group = self.catalog.workergroups[order.workergroup_id]
+        return InstanceSpec(
+            worker_id=order.worker_id,
+            endpoint=self.catalog.endpoints[group.endpoint_id].name,
+            workergroup_id=order.workergroup_id,
+            backend=group.config.backend,
+            report_addr=self._report_addr,
+            worker_token=self.keys.worker_token(order.worker_id).reveal(),
+            consumer=group.config.consumer,
+            env=group.config.env,
+            use_ssl=group.config.use_ssl,
+        )
+
+    def _knows_backend(self, name: str) -> bool:
+        paths = self.config.fleets.get("processes", {}).get("workers_path", [])
+        return knows_backend(name, [str(path) for path in paths] if isinstance(paths, list) else [str(paths)])
+
+    def _fleet_of(self, worker_id: int) -> str | None:
+        worker = self.driver.engine.ledger.workers.get(worker_id)
+        return None if worker is None else worker.group.spec.fleet
+
+    def _endpoint_of(self, worker_id: int) -> int:
+        worker = self.driver.engine.ledger.workers.get(worker_id)
+        return 0 if worker is None else worker.group.spec.endpoint_id
+
+    def _complaints(self) -> list[str]:
+        """What is wrong with the engine itself, in sentences; it serves all the same."""
+        found = []
+        if self.store.error:
+            found.append(f"The ledger cannot be written ({self.store.error}): a restart would forget what is new.")
+        if self._journal is not None and self._journal.error:
+            found.append(f"{self._journal.error[:1].upper()}{self._journal.error[1:]}; it ended there.")
+        return found
+
+    def _reserve_request_idxs(self, start: int) -> int:
+        end = start + REQUEST_IDX_BLOCK
+        self.store.reserve_request_idxs(end)
+        return end
+
+    # ------------------------------------------------------------------------------------------------------------- end
+
+    async def close(self, *, destroy: bool = True, hurry: asyncio.Event | None = None) -> None:
+        """Ends the engine; with ``destroy`` its workers first, which have their grace unless ``hurry`` is set."""
+        try:
+            await self._serving.aclose()
+            if self._orders is not None:
+                await self._close_fleets(self._orders, destroy=destroy, hurry=hurry)
+        finally:
+            self._files.close()
+            self._listener.close()
+            self._lock.release()
+
+    async def _close_fleets(self, orders: Orders, *, destroy: bool, hurry: asyncio.Event | None) -> None:
+        closing = asyncio.ensure_future(orders.close(destroy=destroy))
+        if hurry is not None:
+            waiting = asyncio.ensure_future(hurry.wait())
+            await asyncio.wait([closing, waiting], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if not closing.done():
+                await orders.close(destroy=destroy, grace_s=HURRY_S)
+        await closing
+        if destroy and self._record is not None:
+            self._record.forget_owned(self.driver.engine)
+            self.usage.settle(asyncio.get_running_loop().time())
+
+
+def _wall_s() -> float:
+    return time.time()  # noqa: TID251 - the edge: decisions and rows are dated for people
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ServerError(f"The host {host} is no address of this machine ({error.strerror}); give another.") from None
+    family, kind, proto, _, address = infos[0]
+    listener = socket.socket(family, kind, proto)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise ServerError(
+            f"The engine cannot listen on {host}:{port} ({(error.strerror or str(error)).lower()}); "
+            f"stop what does, or give another with --port."
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(
+    config: EngineConfig,
+    environ: Mapping[str, str],
+    on_ready: Callable[[Server], None] = lambda _: None,
+    *,
+    leave_workers: bool = False,
+) -> int:
+    """Runs an engine until SIGINT or SIGTERM; returns the exit code (130 for SIGINT).
+
+    Args:
+        config: as `load_config` gives it.
+        environ: the environment.
+        on_ready: called once it serves.
+        leave_workers: let the workers run on at the end; the next start adopts them.
+
+    Raises:
+        ServerError: it could not begin.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+    hurry = asyncio.Event()
+
+    def stop(signum: int) -> None:
+        if ended.done():
+            hurry.set()
+        else:
+            ended.set_result(signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop, signum)
+    server = await Server.open(config, environ)
+    try:
+        on_ready(server)
+        received = await ended
+    finally:
+        await server.close(destroy=not leave_workers, hurry=hurry)
+    return 130 if received == signal.SIGINT else 0
+
+
+def run(
+    config: EngineConfig,
+    environ: Mapping[str, str],
+    on_ready: Callable[[Server], None] = lambda _: None,
+    *,
+    leave_workers: bool = False,
+) -> int:
+    """As `serve`, with an event loop of its own (uvloop's)."""
+    import uvloop  # noqa: PLC0415 - an engine alone needs it
+
+    listening.raise_limit()
+    try:
+        return uvloop.run(serve(config, environ, on_ready, leave_workers=leave_workers))
+    finally:
+        # The loop is closed and its handlers with it: a Ctrl-C that comes now finds nothing left to hurry.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

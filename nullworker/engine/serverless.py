@@ -1,0 +1,167 @@
+"""What clients and workers call: routes, reports, keys. The hot paths of the engine are `route` and `worker_status`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from nullworker.core.commands import Grant, Refuse
+from nullworker.core.events import Finished, RequestsFinished, WorkerReported
+from nullworker.engine.http import Reply, bearer, read, reply
+from nullworker.wire import grant as grants
+from nullworker.wire import headers
+from nullworker.wire.decoding import decode
+from nullworker.wire.errors import ForbiddenError, NotFoundError, TooManyError, UnauthorizedError, WireError
+from nullworker.wire.types import (
+    DeleteRequests,
+    RouteReady,
+    RouteRequest,
+    RouteWaiting,
+    Success,
+    WorkerStatus,
+)
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from nullworker.engine.catalog import Catalog, EndpointEntry
+    from nullworker.engine.driver import Driver
+    from nullworker.engine.identities import Identities
+    from nullworker.engine.keys import Keys
+    from nullworker.engine.signing import Signer
+
+#: So many may wait at one endpoint.
+WAITERS_MAX = 100_000
+
+_TAKEN = Success()
+
+
+class Serverless:
+    """The handlers of clients' and workers' calls."""
+
+    def __init__(self, driver: Driver, catalog: Catalog, keys: Keys, signer: Signer, identities: Identities) -> None:
+        self._driver = driver
+        self._catalog = catalog
+        self._keys = keys
+        self._signer = signer
+        self._identities = identities
+        self._reqnum = int(time.time() * 1000)  # noqa: TID251 - unique over restarts is all it must be
+
+    # --------------------------------------------------------------------------------------------------------- clients
+
+    async def route(self, request: web.Request) -> web.Response:
+        """Answers with a worker as soon as there is one, or WAITING after some seconds."""
+        ask = decode(RouteRequest, await read(request))
+        endpoint = self._routable(ask, request)
+        driver = self._driver
+        request_idx = ask.request_idx
+        if request_idx >= driver.next_request_idx:
+            raise WireError("request_idx", "request_idx is none that this engine gave; begin with 0.")
+        if not request_idx:
+            pool = driver.engine.ledger.pools.get(endpoint.endpoint_id)
+            if pool is not None and len(pool.waiting) >= WAITERS_MAX:
+                raise TooManyError(f"{WAITERS_MAX} wait at endpoint {endpoint.name} already; ask again later.")
+            request_idx = driver.new_request_idx()
+        answer = await driver.ask(endpoint.endpoint_id, request_idx, ask.cost, ask.replay_timeout)
+        if isinstance(answer, Grant):
+            return reply(self._ready(endpoint, answer))
+        if isinstance(answer, Refuse):
+            raise NotFoundError(f"Request {request_idx} gets no worker: {answer.reason}.")
+        reason = driver.engine.why_waiting(request_idx)
+        return reply(RouteWaiting(request_idx, endpoint.name, reason=reason))
+
+    def _routable(self, ask: RouteRequest, request: web.Request) -> EndpointEntry:
+        """The endpoint that is asked for, if the key is good for it."""
+        key = ask.api_key or bearer(request)
+        if not key:
+            raise UnauthorizedError("There is no api_key in the request.")
+        entry = self._catalog.by_name.get(ask.endpoint)
+        if entry is not None and self._keys.is_endpoint(entry.endpoint_id, key):
+            return entry
+        if not self._keys.is_account(key):
+            known = any(self._keys.is_endpoint(e.endpoint_id, key) for e in self._catalog.endpoints.values())
+            if known:
+                raise ForbiddenError("The api_key is another endpoint's.")
+            raise UnauthorizedError("The api_key is not one of this engine's.")
+        if entry is None:
+            raise NotFoundError(f"There is no endpoint called {ask.endpoint}; `vastai show endpoints` lists them.")
+        return entry
+
+    def _ready(self, endpoint: EndpointEntry, granted: Grant) -> RouteReady:
+        self._reqnum += 1
+        worker_id = granted.worker_id
+        token = grants.issue(
+            self._identities.token_of(self._driver.engine.ledger.workers[worker_id]),
+            worker_id,
+            granted.url,
+            granted.request_idx,
+            granted.expires_in_s,
+            time.time(),  # noqa: TID251 - a grant expires by the wall clock, which is all that engine and worker share
+        )
+        return RouteReady(
+            granted.request_idx,
+            endpoint.name,
+            granted.url,
+            self._signer.sign_url(granted.url),
+            granted.cost,
+            self._reqnum,
+            grant=token,
+        )
+
+    # --------------------------------------------------------------------------------------------------------- workers
+
+    async def pubkey(self, _request: web.Request) -> web.Response:
+        """The key that signatures are checked with, and what this engine takes beyond Vast's wire."""
+        answer = Reply(text=self._signer.public_pem, content_type="text/plain")
+        answer.headers[headers.FEATURES] = f"{headers.PROMPT_REPORTS}, {headers.GRANTS}"
+        return answer
+
+    async def worker_status(self, request: web.Request) -> web.Response:
+        """Takes a worker's report in."""
+        status = decode(WorkerStatus, await read(request))
+        worker = self._identities.authentic(status.id, status.mtoken)
+        if status.url:
+            _check_url(status.url, worker.url, self._driver.addresses.get(status.id, ""))
+        self._driver.handle(
+            WorkerReported(
+                status.id,
+                status.url or "",
+                bool(status.loadtime) and status.max_perf > 0,
+                (status.error_msg or "")[:2_000],
+                status.max_perf,
+                status.cur_load,
+                tuple(status.working_request_idxs),
+                status.num_requests_recieved,
+                status.seq,
+            )
+        )
+        return reply(_TAKEN)
+
+    async def delete_requests(self, request: web.Request) -> web.Response:
+        """Takes in what a worker is done with."""
+        done = decode(DeleteRequests, await read(request))
+        self._identities.authentic(done.worker_id, done.mtoken)
+        requests = tuple(Finished(r.request_idx, r.status, r.entered_queue_at or 0.0) for r in done.requests)
+        self._driver.handle(RequestsFinished(done.worker_id, requests))
+        return reply(_TAKEN)
+
+
+def _check_url(url: str, before: str, address: str) -> None:
+    """A worker's URL is what clients will be sent to: nothing but scheme, host and port, and those that are its own.
+
+    ``address`` is where its fleet has it ("": it does not say), ``before`` the URL that it had until now.
+    """
+    if address and url.partition("://")[2].rstrip("/") != address:
+        raise WireError("url", f"url is not where this worker's fleet has it, {address}.")
+    if url == before:
+        return
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        good = False
+    if any(not "!" <= character <= "~" for character in url):  # what URL readers disagree about
+        good = False
+    if not good or parts.username or parts.password or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise WireError("url", "url must be http(s)://host:port and nothing more.")

@@ -1,0 +1,284 @@
+"""The ledger: what an engine must know again after a restart, kept in SQLite by a thread of its own.
+
+Callers leave rows here and go on; the writer takes what is there twenty times a second. So a killed engine loses a
+twentieth of a second, which workers' reports bring back. What it must not lose it does not: grants and reserved numbers
+go to the grant log first, and an operator's change is answered when it is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nullworker.engine import ledger_file
+from nullworker.engine.decisions import KEPT as DECISIONS_LOADED
+from nullworker.engine.decisions import Decision
+from nullworker.engine.grant_log import GrantLog
+from nullworker.engine.ledger_file import StoreError
+from nullworker.engine.ledger_writer import LedgerWriter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nullworker.core.events import RestoredReservation, RestoredWorker
+    from nullworker.engine.catalog import EndpointEntry, WorkergroupEntry
+
+__all__ = ["Loaded", "Store", "StoreError"]
+
+#: An operator's change is answered when it is written, or after this long on a slow disk.
+CHANGE_WAIT_S = 1.0
+#: After a kill, numbers go on this far beyond the last one that was written: more than were given out meanwhile.
+WORKER_IDS_SKIPPED = 1_000
+REQUEST_IDXS_SKIPPED = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What an engine before this one wrote down."""
+
+    next_worker_id: int = 1
+    next_request_idx: int = 1
+    next_id: int = 1  # of endpoints and workergroups
+    endpoints: list[EndpointEntry] = field(default_factory=list)
+    workergroups: list[WorkergroupEntry] = field(default_factory=list)
+    workers: list[RestoredWorker] = field(default_factory=list)
+    reservations: list[RestoredReservation] = field(default_factory=list)  # in the order in which they were asked
+    decisions: list[Decision] = field(default_factory=list)  # oldest first
+    usage: dict[tuple[int, str], float] = field(default_factory=dict)  # seconds by workergroup and state
+    was_closed: bool = True  # and not killed
+
+
+class Store:
+    """An open ledger. Every method may be called by any thread; grants are logged by one."""
+
+    def __init__(
+        self, path: Path, writer: LedgerWriter, grants: GrantLog, meta: dict[str, int], *, was_closed: bool
+    ) -> None:
+        """Takes what `open` opened."""
+        self._path = path
+        self._writer = writer
+        self._lock = writer.lock
+        self._grants = grants
+        self._meta = meta
+        self._was_closed = was_closed
+        self._closed = False
+        self._unsettled: dict[int, int] = {}  # request_idx -> the number of a grant whose row is still to come
+        self._granting = False  # whether the last call logged a grant
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Opens the ledger ``path``, made where it is missing, and the grant log beside it.
+
+        Raises:
+            StoreError: it is damaged, no ledger, or a newer version's.
+            StateError: the grant log cannot be written.
+        """
+        ledger_file.open_ledger(path)
+        grants = GrantLog(path.parent)
+        db = ledger_file.connect(path)
+        try:
+            meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
+            was_closed = bool(meta.get("closed", 1))
+            _take_over_grants(db, grants, meta)
+            return cls(path, LedgerWriter(db), grants, meta, was_closed=was_closed)
+        except sqlite3.DatabaseError as error:
+            db.close()
+            grants.close()
+            raise ledger_file.damaged(path, error) from None
+        except BaseException:
+            db.close()
+            grants.close()
+            raise
+
+    # ----------------------------------------------------------------------------------------------- left to be written
+
+    def put_endpoint(self, endpoint: EndpointEntry) -> None:
+        """Writes an endpoint down as it is now, before its change is answered."""
+        self._leave_numbered("endpoints", endpoint.endpoint_id, ledger_file.endpoint_row(endpoint))
+
+    def delete_endpoint(self, endpoint_id: int) -> None:
+        """Forgets an endpoint."""
+        self._leave("endpoints", endpoint_id, None)
+
+    def put_workergroup(self, workergroup: WorkergroupEntry) -> None:
+        """Writes a workergroup down as it is now, before its change is answered."""
+        self._leave_numbered("workergroups", workergroup.workergroup_id, ledger_file.workergroup_row(workergroup))
+
+    def delete_workergroup(self, workergroup_id: int) -> None:
+        """Forgets a workergroup."""
+        self._leave("workergroups", workergroup_id, None)
+
+    def put_worker(self, row: tuple[int, int, str, str, float, bool]) -> None:
+        """Keeps a worker as ``row`` says: its id, workergroup, state, URL, perf, and whether we made it."""
+        with self._lock:
+            worker_id, owned = row[0], row[5]
+            if owned and worker_id >= self._meta.get("next_worker_id", 1):
+                self._set_meta("next_worker_id", worker_id + 1)
+            self._leave("workers", worker_id, row)
+
+    def delete_worker(self, worker_id: int) -> None:
+        """Forgets a worker."""
+        self._leave("workers", worker_id, None)
+
+    def put_reservation(
+        self,
+        request_idx: int,
+        endpoint_id: int,
+        cost: float,
+        worker_id: int,
+        confirmed: bool,
+        replay_timeout_s: float = 60.0,
+    ) -> None:
+        """Keeps a waiter (``worker_id`` 0), a grant, or a session (``confirmed``)."""
+        row = (request_idx, endpoint_id, cost, worker_id, confirmed, replay_timeout_s)
+        with self._lock:
+            self._settle(request_idx)
+            self._leave("reservations", request_idx, row)
+
+    def delete_reservation(self, request_idx: int) -> None:
+        """Forgets a reservation."""
+        with self._lock:
+            self._settle(request_idx)
+            self._leave("reservations", request_idx, None)
+
+    def add_decision(self, decision: Decision) -> None:
+        """Adds a decision to the record."""
+        with self._lock:
+            self._granting = False
+            self._writer.add_decision(decision)
+
+    def add_usage(self, workergroup_id: int, state: str, seconds: float) -> None:
+        """Adds the time that workers of a workergroup spent in a state."""
+        self._writer.add_usage(workergroup_id, state, seconds)
+
+    # -------------------------------------------------------------------------------------------------- written at once
+
+    def log_grant(self, request_idx: int, endpoint_id: int, worker_id: int, cost: float) -> None:
+        """Writes a grant down now, before it is answered; its row follows by `put_reservation`."""
+        with self._lock:
+            if not self._granting:
+                # All that came of the event before this one has been left here by now.
+                self._unsettled.clear()
+                self._granting = True
+                self._set_meta("grants_through", self._grants.last_seq)
+                if self._grants.is_full:
+                    self._turn_grants_over()
+            self._unsettled.pop(request_idx, None)
+            self._unsettled[request_idx] = self._grants.append(request_idx, endpoint_id, worker_id, cost)
+
+    def reserve_request_idxs(self, end: int) -> None:
+        """Makes sure, now, that no engine after this one gives out a request_idx below ``end`` again."""
+        with self._lock:
+            self._grants.append(0, 0, 0, float(end))
+            self._set_meta("request_idxs", end)
+
+    # ---------------------------------------------------------------------------------------------------------- reading
+
+    def load(self) -> Loaded:
+        """All that is in the ledger, with what was left here so far.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        self._writer.flush()
+        skip = not self._was_closed
+        try:
+            with contextlib.closing(ledger_file.connect(self._path)) as db:
+                meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
+                return Loaded(
+                    next_worker_id=meta.get("next_worker_id", 1) + (WORKER_IDS_SKIPPED if skip else 0),
+                    next_request_idx=meta.get("request_idxs", 1) + (REQUEST_IDXS_SKIPPED if skip else 0),
+                    next_id=meta.get("next_id", 1),
+                    endpoints=[ledger_file.endpoint_entry(row) for row in _all(db, "endpoints")],
+                    workergroups=[ledger_file.workergroup_entry(row) for row in _all(db, "workergroups")],
+                    workers=[ledger_file.worker_of(row) for row in _all(db, "workers")],
+                    reservations=[ledger_file.reservation_of(row) for row in _all(db, "reservations")],
+                    decisions=_decisions(db, DECISIONS_LOADED),
+                    usage={(row[0], row[1]): row[2] for row in db.execute("SELECT * FROM usage")},
+                    was_closed=self._was_closed,
+                )
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            raise ledger_file.damaged(self._path, error) from None
+
+    def close(self) -> None:
+        """Writes what is left and closes the ledger; once more is no error."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._set_meta("grants_through", self._grants.last_seq)
+            self._set_meta("closed", 1)
+        self._writer.close()
+        self._grants.close()
+
+    @property
+    def error(self) -> str:
+        """Why the ledger or the grant log could not be written last; "": they were."""
+        return self._writer.error or self._grants.error
+
+    # --------------------------------------------------------------------------------------------------------- common
+
+    def _leave(self, table: str, key: int, row: tuple[object, ...] | None) -> None:
+        with self._lock:
+            self._granting = False
+            self._writer.leave(table, key, row)
+
+    def _leave_numbered(self, table: str, key: int, row: tuple[object, ...]) -> None:
+        """Leaves an operator's change and waits for it, so that what was answered is so after a kill."""
+        with self._lock:
+            if key >= self._meta.get("next_id", 1):
+                self._set_meta("next_id", key + 1)
+            self._leave(table, key, row)
+        self._writer.flush(CHANGE_WAIT_S)
+
+    def _set_meta(self, key: str, value: int) -> None:
+        if self._meta.get(key) != value:
+            self._meta[key] = value
+            self._writer.leave("meta", key, (key, value))
+
+    def _settle(self, request_idx: int) -> None:
+        """The row that comes of a grant is here: the log's line is needed no more once it is written."""
+        if self._unsettled.pop(request_idx, None) is not None:
+            first = next(iter(self._unsettled.values()), None)
+            self._set_meta("grants_through", self._grants.last_seq if first is None else first - 1)
+
+    def _turn_grants_over(self) -> None:
+        old = self._grants.turn_over()
+        if old:
+            self._writer.when_written(lambda: _unlink(old))
+
+
+def _take_over_grants(db: sqlite3.Connection, grants: GrantLog, meta: dict[str, int]) -> None:
+    """Brings into the tables what the grant log has beyond them, and clears the log's old files away."""
+    grants.last_seq = meta.get("grants_through", 0)
+    lines = [line for line in grants.read() if line.seq > meta.get("grants_through", 0)]
+    db.execute("BEGIN IMMEDIATE")
+    for line in lines:
+        if line.request_idx:
+            db.execute(ledger_file.TAKE_OVER_GRANT, (line.request_idx, line.endpoint_id, line.cost, line.worker_id))
+        else:
+            meta["request_idxs"] = max(meta.get("request_idxs", 1), int(line.cost))
+    meta["grants_through"] = grants.last_seq
+    meta["closed"] = 0  # until we close it
+    db.executemany(ledger_file.STATEMENTS["meta"][0], list(meta.items()))
+    db.execute("COMMIT")
+    _unlink(grants.old_files)
+    grants.forget_old_files()
+
+
+def _unlink(paths: list[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):  # it is read again at the next start, and found to be behind the tables
+            path.unlink(missing_ok=True)
+
+
+def _all(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
+    return db.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608 - a table of ours
+
+
+def _decisions(db: sqlite3.Connection, count: int) -> list[Decision]:
+    columns = ", ".join(Decision._fields)
+    rows = db.execute(f"SELECT {columns} FROM decisions ORDER BY seq DESC LIMIT ?", (count,)).fetchall()  # noqa: S608 - columns of ours
+    return [Decision(*row) for row in reversed(rows)]

@@ -1,0 +1,61 @@
+"""Engines as processes of their own, on one state directory: what tests of beginnings, kills and ends start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+HANG_S = 60
+
+
+class Engines:
+    """Engine processes of one test, on one state directory."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.started: list[asyncio.subprocess.Process] = []
+
+    async def start(self, *flags: str, port: str = "0") -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
+        process = await self.begin("--json", *flags, port=port)
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), HANG_S)
+        return process, json.loads(line)
+
+    async def begin(self, *flags: str, port: str = "0") -> asyncio.subprocess.Process:
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("NULLWORKER_", "VAST_"))}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "nullworker.cli.main", "engine", "--port", port, "--state", str(self.state), *flags,
+            env=environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def worker_pids(self) -> list[int]:
+        """All processes that run in this engine's state directory, whoever is their parent."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if str(self.state) in process.cwd() or f"{self.state}/" in " ".join(process.cmdline()):
+                    found.append(process.pid)
+            except (psutil.Error, OSError):
+                continue
+        return [pid for pid in found if pid not in {p.pid for p in self.started}]
+
+    async def end(self) -> None:
+        for process in self.started:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+        for pid in self.worker_pids():
+            os.kill(pid, signal.SIGKILL)
+
+
+def key_of(said: dict[str, Any]) -> str:
+    return Path(said["api_key_file"]).read_text().strip()

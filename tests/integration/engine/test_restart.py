@@ -1,0 +1,139 @@
+"""An engine is killed in mid-flight and started again: all is as it was, and nobody loses a worker or a place.
+
+``make soak-restart`` runs this fifty times in a row; NULLWORKER_SOAK is how often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from tests.integration.engine.engines import HANG_S, Engines, key_of
+from tests.integration.engine.kit import until, vast_client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.promise("P11"), pytest.mark.timeout(180)]
+
+ENDPOINT = "null-local"
+#: A worker reports at least this often; nothing may shrink before all had time to.
+REPORTING_PERIOD_S = 10.0
+
+
+@pytest.fixture
+async def engines(tmp_path: Path) -> AsyncIterator[Engines]:
+    engines = Engines(tmp_path / "state")
+    yield engines
+    await engines.end()
+
+
+class Waiter:
+    """Asks for a worker as the SDK does, but for going on when the engine is away; then holds it."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, key: str) -> None:
+        self._http, self._url, self._key = http, url, key
+        self.request_idx = 0
+        self.reason = ""
+        self.got_at = 0.0
+        self.grant: dict[str, Any] = {}
+        self._session_id = ""
+        self.task = asyncio.ensure_future(self._wait())
+
+    async def _wait(self) -> None:
+        while not self.got_at:
+            body = {"endpoint": ENDPOINT, "api_key": self._key, "cost": 100, "request_idx": self.request_idx}
+            try:
+                async with self._http.post(f"{self._url}/route/", json={**body, "replay_timeout": 60}) as response:
+                    answer = await response.json()
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.1)
+                continue
+            assert response.status == 200, answer
+            self.request_idx, self.reason = answer["request_idx"], answer.get("reason", "")
+            if "url" in answer:
+                self.grant = answer
+                create = {"auth_data": answer, "session_id": None, "payload": {"lifetime": 60}}
+                async with self._http.post(f"{answer['url']}/session/create", json=create) as response:
+                    assert response.status == 201, await response.text()
+                    self._session_id = (await response.json())["session_id"]
+                self.got_at = time.monotonic()
+
+    async def release(self) -> None:
+        end = {"session_id": self._session_id, "session_auth": self.grant}
+        async with self._http.post(f"{self.grant['url']}/session/end", json=end) as response:
+            assert response.status == 200, await response.text()
+
+
+async def decisions(http: aiohttp.ClientSession, url: str, key: str) -> list[dict[str, Any]]:
+    headers = {"Authorization": f"Bearer {key}"}
+    async with http.get(f"{url}/api/v0/story/?about={ENDPOINT}", headers=headers) as response:
+        story = await response.json()
+    return list(story["decisions"])
+
+
+async def workers(http: aiohttp.ClientSession, url: str, key: str) -> list[dict[str, Any]]:
+    async with http.post(f"{url}/get_endpoint_workers/", json={"id": 1, "api_key": key}) as response:
+        return list(await response.json())
+
+
+async def put(http: aiohttp.ClientSession, url: str, key: str, **parameters: float) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    async with http.put(f"{url}/api/v0/endptjobs/1/", json=parameters, headers=headers) as response:
+        assert response.status == 200, await response.text()
+
+
+@pytest.mark.parametrize("_round", range(int(os.environ.get("NULLWORKER_SOAK", "1"))))
+async def test_killed_in_mid_flight_everything_goes_on(engines: Engines, _round: int) -> None:
+    flags = ("--set", f"endpoint.{ENDPOINT}.max_workers=2", "--set", f"endpoint.{ENDPOINT}.inactivity_timeout=1")
+    process, said = await engines.start(*flags)
+    url, key = said["url"], key_of(said)
+    async with vast_client(url, key) as client, aiohttp.ClientSession() as http:
+        endpoint = await client.get_endpoint(ENDPOINT)
+        held = await asyncio.gather(*(endpoint.session(cost=100, lifetime=120) for _ in range(2)))
+        waiting = []
+        for place in range(1, 4):
+            waiting.append(Waiter(http, url, key))
+            await asyncio.sleep(0.1)
+            assert len(waiting) == place
+        await until(lambda: all(waiter.request_idx for waiter in waiting), "each knows its place")
+        before = set(engines.worker_pids())
+        await put(http, url, key, max_workers=3)
+        await until(lambda: len(engines.worker_pids()) == 3, "a worker boots for the first of them")
+        boots = set(engines.worker_pids())
+        assert before < boots
+
+        process.kill()
+        await process.wait()
+        await held[1].close()  # while the engine is away
+        assert set(engines.worker_pids()) == boots
+        process, _ = await engines.start(*flags, port=url.rpartition(":")[2])
+        back_at = time.time()  # noqa: TID251 - the record is dated for people
+
+        # The worker that booted and the one that was given back go to those who came first.
+        await asyncio.wait_for(asyncio.gather(waiting[0].task, waiting[1].task), HANG_S)
+        assert not waiting[2].got_at
+        assert waiting[0].request_idx < waiting[1].request_idx < waiting[2].request_idx
+        assert await held[0].is_open()
+        await held[0].close()
+        await asyncio.wait_for(waiting[2].task, HANG_S)
+        assert {waiter.grant["url"] for waiter in waiting} == {row["url"] for row in await workers(http, url, key)}
+        assert set(engines.worker_pids()) == boots, "no worker came or went"
+
+        for waiter in waiting:
+            await waiter.release()
+        await until(lambda: not engines.worker_pids(), "the fleet is back at zero")
+        record = await decisions(http, url, key)
+    orders = [d for d in record if d["kind"] in ("create", "start", "stop", "destroy")]
+    created = [d["worker_id"] for d in orders if d["kind"] == "create"]
+    assert sorted(set(created)) == [1, 2, 3]
+    since = [d for d in orders if d["at_s"] >= back_at and d["kind"] != "create"]
+    assert min(d["at_s"] for d in since) - back_at >= REPORTING_PERIOD_S
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), HANG_S) == 0

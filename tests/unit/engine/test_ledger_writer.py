@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nullworker.engine import ledger_writer
+from nullworker.engine.decisions import Decision
+from nullworker.engine.ledger_file import connect, open_ledger
+from nullworker.engine.ledger_writer import LedgerWriter, Pending
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    open_ledger(tmp_path / "engine.db")
+    return tmp_path / "engine.db"
+
+
+@pytest.fixture
+def writer(path: Path) -> Iterator[LedgerWriter]:
+    writer = LedgerWriter(connect(path))
+    yield writer
+    writer.close()
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(connect(path)) as db:
+        return db.execute(query).fetchall()
+
+
+def worker_row(worker_id: int, url: str = "") -> tuple[object, ...]:
+    return (worker_id, 1, "ready", url, 100.0, True)
+
+
+def test_what_is_left_is_written_by_itself(writer: LedgerWriter, path: Path) -> None:
+    """Nobody asks for it: a callback tells when it is done."""
+    written = threading.Event()
+    with writer.lock:
+        writer.leave("workers", 1, worker_row(1))
+        writer.when_written(written.set)
+    assert written.wait(60)
+    assert len(rows(path, "SELECT * FROM workers")) == 1
+
+
+def test_the_last_word_on_a_row_counts(writer: LedgerWriter, path: Path) -> None:
+    with writer.lock:
+        writer.leave("workers", 1, worker_row(1, "first"))
+        writer.leave("workers", 1, worker_row(1, "second"))
+        writer.leave("workers", 2, worker_row(2))
+        writer.leave("workers", 2, None)
+    assert writer.flush()
+    assert rows(path, "SELECT id, url FROM workers") == [(1, "second")]
+    writer.leave("workers", 1, None)
+    assert writer.flush()
+    assert rows(path, "SELECT id FROM workers") == []
+
+
+def test_what_belongs_together_is_written_together(writer: LedgerWriter, path: Path) -> None:
+    """Whoever reads sees both rows of each pair or neither, however the writer's turns fall."""
+    done = threading.Event()
+
+    def leave_pairs() -> None:
+        for number in range(1, 2_001):
+            with writer.lock:
+                writer.leave("workers", 1, worker_row(1, str(number)))
+                writer.leave("workers", 2, worker_row(2, str(number)))
+        done.set()
+
+    thread = threading.Thread(target=leave_pairs)
+    thread.start()
+    seen = 0
+    while not done.is_set() or seen == 0:
+        found = rows(path, "SELECT url FROM workers")
+        assert len(set(found)) <= 1
+        seen += len(found)
+    thread.join()
+
+
+def test_a_flood_is_written_whole(writer: LedgerWriter, path: Path) -> None:
+    for number in range(5_000):
+        writer.leave("workers", number, worker_row(number))
+        writer.add_usage(number % 3, "ready", 1.0)
+    assert writer.flush()
+    assert rows(path, "SELECT count(*) FROM workers") == [(5_000,)]
+    assert rows(path, "SELECT sum(seconds) FROM usage") == [(5_000.0,)]
+
+
+def test_the_record_of_decisions_is_bounded(writer: LedgerWriter, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_writer, "DECISIONS_KEPT", 500)
+    for number in range(2_500):
+        writer.add_decision(Decision(1.0, number, "grant", 1, 1, number, "because"))
+    assert writer.flush()
+    # It is trimmed once there are a thousand more.
+    assert rows(path, "SELECT count(*) BETWEEN 500 AND 1499, max(cause) FROM decisions") == [(1, 2_499)]
+
+
+def test_one_row_that_cannot_be_kept_costs_no_other(
+    writer: LedgerWriter, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with writer.lock:
+        for number in (1, 2, 3):
+            writer.leave("workers", number, worker_row(number, "\ud800" if number == 2 else "fine"))
+        writer.leave("workers", 4, (2**70, 1, "ready", "", 100.0, True))
+        writer.leave("workers", 5, (5, None, "ready", "", 100.0, True))
+        writer.add_decision(Decision(1.0, 1, "grant", 1, 1, 1, "because"))
+    assert writer.flush()
+    assert rows(path, "SELECT id FROM workers") == [(1,), (3,)]
+    assert rows(path, "SELECT count(*) FROM decisions") == [(1,)]
+    assert caplog.text.count("a row cannot be kept") == 3
+    writer.leave("workers", 6, worker_row(6))
+    assert writer.flush()
+    assert rows(path, "SELECT count(*) FROM workers") == [(3,)]
+
+
+def test_close_writes_what_is_left(path: Path) -> None:
+    writer = LedgerWriter(connect(path))
+    writer.leave("workers", 1, worker_row(1))
+    writer.close()
+    assert rows(path, "SELECT id FROM workers") == [(1,)]
+    assert not writer.flush()
+
+
+def test_what_was_refused_takes_no_newer_words_place(writer: LedgerWriter, path: Path) -> None:
+    """While a refused batch was on its way back, newer rows and decisions were left."""
+    refused = Pending()
+    refused.rows["workers", 1] = worker_row(1, "older")
+    refused.rows["workers", 2] = worker_row(2, "older")
+    refused.decisions.append(Decision(1.0, 1, "grant", 1, 1, 1, "older"))
+    refused.usage[1, "ready"] = 1.0
+    with writer.lock:
+        writer.leave("workers", 1, worker_row(1, "newer"))
+        writer.add_decision(Decision(1.0, 2, "grant", 1, 1, 1, "newer"))
+        writer.add_usage(1, "ready", 2.0)
+        writer._put_back(refused)
+    assert writer.flush()
+    assert rows(path, "SELECT id, url FROM workers ORDER BY id") == [(1, "newer"), (2, "older")]
+    assert rows(path, "SELECT reason FROM decisions ORDER BY seq") == [("older",), ("newer",)]
+    assert rows(path, "SELECT seconds FROM usage") == [(3.0,)]
+
+
+FULL_DISK = """
+import pathlib, resource, sys
+from nullworker.engine.ledger_file import connect
+from nullworker.engine.ledger_writer import LedgerWriter
+
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+writer = LedgerWriter(connect(pathlib.Path(sys.argv[1])))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1, most))
+writer.leave("workers", 1, (1, 1, "ready", "x" * 50_000, 100.0, True))
+while not writer.error:
+    assert not writer.flush(0.1)
+writer.leave("workers", 1, (1, 1, "ready", "newer", 100.0, True))
+writer.leave("workers", 2, (2, 1, "ready", "", 100.0, True))
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+assert writer.flush(60)
+assert not writer.error
+writer.close()
+"""
+
+
+def test_a_disk_that_is_full_for_a_while_loses_nothing(path: Path) -> None:
+    """A real refusal, by the kernel's limit on file sizes, in a process of its own."""
+    subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], check=True, timeout=100)
+    assert rows(path, "SELECT id, url FROM workers") == [(1, "newer"), (2, "")]

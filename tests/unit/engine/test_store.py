@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nullworker.core.endpoints import TESTED_PARAMETERS
+from nullworker.core.events import RestoredReservation, RestoredWorker
+from nullworker.engine import grant_log, store
+from nullworker.engine.catalog import EndpointEntry, WorkergroupEntry
+from nullworker.engine.config import WorkergroupConfig
+from nullworker.engine.decisions import Decision
+from nullworker.engine.ledger_file import connect
+from nullworker.engine.store import Loaded, Store, StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "engine.db"
+
+
+def reopened(path: Path) -> Loaded:
+    """What an engine that starts now would know."""
+    with closing(Store.open(path)) as again:
+        return again.load()
+
+
+def killed(opened: Store) -> None:
+    """Ends a store as a kill would, once all that was left in it is written: it never says that it was closed."""
+    assert opened._writer.flush()
+    opened._writer.close()
+    opened._grants.close()
+
+
+def test_a_new_ledger_is_empty(path: Path) -> None:
+    assert reopened(path) == Loaded()
+
+
+def test_all_that_was_left_is_there_after_a_restart(path: Path) -> None:
+    endpoint = EndpointEntry(1, "a", TESTED_PARAMETERS, 1.5)
+    group = WorkergroupEntry(2, 1, WorkergroupConfig(), 1.5, {})
+    decision = Decision(1.5, 3, "create", 1, 7, 0, "because")
+    with closing(Store.open(path)) as first:
+        first.put_endpoint(endpoint)
+        first.put_workergroup(group)
+        first.put_worker((7, 2, "ready", "http://h:1", 100.0, True))
+        first.put_worker((8, 2, "ready", "http://h:2", 100.0, False))
+        first.put_reservation(5, 1, 100.0, 0, False)
+        first.put_reservation(4, 1, 50.0, 7, True, 30.0)
+        first.add_decision(decision)
+        first.add_usage(2, "ready", 1.5)
+        first.add_usage(2, "ready", 1.0)
+        first.reserve_request_idxs(10_000)
+    loaded = reopened(path)
+    assert (loaded.endpoints, loaded.workergroups, loaded.decisions) == ([endpoint], [group], [decision])
+    assert loaded.workers == [
+        RestoredWorker(7, 2, "ready", "http://h:1", 100.0, owned=True),
+        RestoredWorker(8, 2, "ready", "http://h:2", 100.0, owned=False),
+    ]
+    assert loaded.reservations == [
+        RestoredReservation(4, 1, 50.0, 7, confirmed=True, replay_timeout_s=30.0),
+        RestoredReservation(5, 1, 100.0, 0, confirmed=False),
+    ]
+    assert loaded.usage == {(2, "ready"): 2.5}
+    assert (loaded.next_worker_id, loaded.next_request_idx, loaded.next_id) == (8, 10_000, 3)
+    assert loaded.was_closed
+
+
+def test_what_was_forgotten_stays_forgotten_and_its_numbers_are_not_given_again(path: Path) -> None:
+    with closing(Store.open(path)) as first:
+        first.put_endpoint(EndpointEntry(1, "a", TESTED_PARAMETERS, 1.5))
+        first.put_workergroup(WorkergroupEntry(2, 1, WorkergroupConfig(), 1.5, {}))
+        first.put_worker((7, 2, "ready", "", 100.0, True))
+        first.put_reservation(5, 1, 100.0, 7, True)
+        first.delete_endpoint(1)
+        first.delete_workergroup(2)
+        first.delete_worker(7)
+        first.delete_reservation(5)
+    assert reopened(path) == Loaded(next_worker_id=8, next_id=3)
+
+
+def test_the_id_of_a_worker_that_joined_does_not_push_ours(path: Path) -> None:
+    with closing(Store.open(path)) as first:
+        first.put_worker((2**53 - 1, 2, "ready", "", 100.0, False))
+    assert reopened(path).next_worker_id == 1
+
+
+def test_after_a_kill_numbers_go_on_beyond_what_may_have_been_given(path: Path) -> None:
+    first = Store.open(path)
+    first.put_worker((7, 2, "ready", "", 100.0, True))
+    first.reserve_request_idxs(10_000)
+    killed(first)
+    loaded = reopened(path)
+    assert loaded.next_worker_id == 8 + store.WORKER_IDS_SKIPPED
+    assert loaded.next_request_idx == 10_000 + store.REQUEST_IDXS_SKIPPED
+    assert not loaded.was_closed
+
+
+def test_an_operators_change_is_written_when_the_call_returns(path: Path) -> None:
+    with closing(Store.open(path)) as opened:
+        opened.put_endpoint(EndpointEntry(1, "a", TESTED_PARAMETERS, 1.5))
+        with closing(connect(path)) as db:
+            assert db.execute("SELECT name FROM endpoints").fetchall() == [("a",)]
+
+
+@pytest.mark.promise("P11")
+def test_a_grant_that_no_table_knows_of_yet_is_honoured_after_a_kill(path: Path) -> None:
+    first = Store.open(path)
+    first.put_reservation(5, 1, 100.0, 0, False, 45.0)
+    assert first._writer.flush()
+    first.log_grant(5, 1, 7, 100.0)
+    first.log_grant(6, 1, 8, 100.0)
+    killed(first)
+    expected = [
+        RestoredReservation(5, 1, 100.0, 7, confirmed=False, replay_timeout_s=45.0),
+        RestoredReservation(6, 1, 100.0, 8, confirmed=False),
+    ]
+    assert reopened(path).reservations == expected
+    assert reopened(path).reservations == expected
+
+
+@pytest.mark.promise("P11")
+def test_what_came_of_a_grant_counts_and_not_the_grant(path: Path) -> None:
+    """A session that ended before the kill does not come back as a grant."""
+    first = Store.open(path)
+    for request_idx in (5, 6, 7):
+        first.log_grant(request_idx, 1, request_idx, 100.0)
+        first.put_reservation(request_idx, 1, 100.0, request_idx, False)
+    first.delete_reservation(5)
+    first.put_reservation(6, 1, 100.0, 6, True)
+    first.put_reservation(7, 1, 100.0, 0, False)
+    killed(first)
+    assert [(r.request_idx, r.worker_id, r.confirmed) for r in reopened(path).reservations] == [
+        (6, 6, True),
+        (7, 0, False),
+    ]
+
+
+def test_a_grant_given_again_without_a_change_does_not_hold_the_log_back(path: Path) -> None:
+    first = Store.open(path)
+    first.log_grant(5, 1, 5, 100.0)
+    first.add_decision(Decision(1.5, 3, "grant", 1, 5, 5, "asked again"))
+    first.log_grant(6, 1, 6, 100.0)
+    first.put_reservation(6, 1, 100.0, 6, False)
+    first.delete_reservation(6)
+    killed(first)
+    assert reopened(path).reservations == []
+
+
+def test_several_grants_of_one_event_are_each_kept_until_their_rows_are(path: Path) -> None:
+    first = Store.open(path)
+    for request_idx in (5, 6, 7):
+        first.log_grant(request_idx, 1, request_idx, 100.0)
+    first.put_reservation(6, 1, 100.0, 6, False)
+    killed(first)
+    assert [r.request_idx for r in reopened(path).reservations] == [5, 6, 7]
+
+
+@pytest.mark.promise("P11")
+def test_a_grant_that_was_given_again_leaves_a_session_a_session(path: Path) -> None:
+    first = Store.open(path)
+    for request_idx, worker_id, confirmed in ((5, 7, True), (6, 8, True), (7, 9, False)):
+        first.put_reservation(request_idx, 1, 100.0, worker_id, confirmed)
+    for request_idx, worker_id in ((5, 7), (6, 11), (7, 9)):
+        first.log_grant(request_idx, 1, worker_id, 100.0)
+    killed(first)
+    assert [(r.request_idx, r.worker_id, r.confirmed) for r in reopened(path).reservations] == [
+        (5, 7, True),
+        (6, 11, False),
+        (7, 9, False),
+    ]
+
+
+KILLED_AT_ONCE = """
+import os, pathlib, signal, sys
+from nullworker.engine.store import Store
+
+store = Store.open(pathlib.Path(sys.argv[1]))
+with store._writer.lock:  # the writer gets no turn
+    store.reserve_request_idxs(77_000)
+    store.log_grant(5, 1, 7, 100.0)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.promise("P11")
+def test_a_grant_and_reserved_numbers_survive_a_kill_at_once(path: Path) -> None:
+    """A real process, killed before its writer had a turn: the log alone has them."""
+    ended = subprocess.run([sys.executable, "-c", KILLED_AT_ONCE, str(path)], check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    loaded = reopened(path)
+    assert loaded.reservations == [RestoredReservation(5, 1, 100.0, 7, confirmed=False)]
+    assert loaded.next_request_idx == 77_000 + store.REQUEST_IDXS_SKIPPED
+
+
+def test_the_grant_log_does_not_grow_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grant_log, "FILE_BYTES_MAX", 2_000)
+    with closing(Store.open(path)) as opened:
+        for request_idx in range(1, 1_001):
+            opened.log_grant(request_idx, 1, 7, 100.0)
+            opened.put_reservation(request_idx, 1, 100.0, 7, True)
+            opened.delete_reservation(request_idx)
+        assert opened._writer.flush()
+        assert sum(path.stat().st_size for path in path.parent.glob("grants-*.log")) < 4_000
+    assert reopened(path).reservations == []
+    assert len(list(path.parent.glob("grants-*.log"))) == 1
+
+
+def test_closing_twice_is_no_error_and_nothing_is_running_after_it(path: Path) -> None:
+    opened = Store.open(path)
+    opened.close()
+    opened.close()
+    assert opened.error == ""
+
+
+def test_a_damaged_ledger_is_refused_with_a_sentence(path: Path) -> None:
+    with closing(Store.open(path)) as first:
+        for number in range(1, 500):
+            first.put_worker((number, 2, "ready", "http://h:1" * 10, 100.0, True))
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\x5a" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"engine\.db is damaged \(.*\); bring it back from a copy"):
+        reopened(path)
+
+
+def test_a_row_that_makes_no_sense_is_refused_with_a_sentence(path: Path) -> None:
+    with closing(Store.open(path)) as first:
+        first.put_endpoint(EndpointEntry(1, "a", TESTED_PARAMETERS, 1.5))
+    with closing(connect(path)) as db:
+        db.execute("UPDATE endpoints SET parameters = '{\"min_load\": -1}'")
+    with pytest.raises(StoreError, match="is damaged"):
+        reopened(path)
+
+
+WRITING = """
+import itertools, pathlib, sys
+from nullworker.engine.store import Store
+
+store = Store.open(pathlib.Path(sys.argv[1]))
+for number in itertools.count(1):
+    store.log_grant(number, 1, number + 10, 100.0)
+    print("granted", number, flush=True)
+    store.put_reservation(number, 1, 100.0, number + 10, number % 2 == 0)
+    if number % 3 == 0:
+        store.delete_reservation(number)
+    if number % 500 == 0:
+        assert store._writer.flush()
+        print("written", number, flush=True)
+"""
+
+
+@pytest.mark.promise("P11")
+def test_a_writing_process_that_is_killed_loses_no_grant_it_answered(path: Path) -> None:
+    """Real processes, killed wherever they happen to be: what they said was granted is there, what they said was
+    written as ended is gone.
+    """
+    for lines_before_the_kill in (1, 700, 1_803):
+        granted, written = _run_and_kill(path, lines_before_the_kill)
+        loaded = reopened(path)
+        found = {r.request_idx: r for r in loaded.reservations}
+        for number in granted:
+            if number % 3:
+                assert found[number].worker_id == number + 10
+        assert not [number for number in found if number % 3 == 0 and number <= written]
+        assert all(found[n].confirmed == (n % 2 == 0) for n in granted if n <= written and n % 3)
+        for file in path.parent.iterdir():
+            file.unlink()
+
+
+def _run_and_kill(path: Path, lines: int) -> tuple[list[int], int]:
+    """Which grants the process said it answered, and up to which number it said that all was written."""
+    granted, written = [], 0
+    with subprocess.Popen([sys.executable, "-c", WRITING, str(path)], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for count, line in enumerate(child.stdout, 1):
+            if count == lines:
+                child.send_signal(signal.SIGKILL)
+            word, number = line.split() if line.endswith("\n") else ("", "0")
+            if word == "granted":
+                granted.append(int(number))
+            elif word == "written":
+                written = int(number)
+        assert child.wait(timeout=60) == -signal.SIGKILL
+    return granted, written
