@@ -1,0 +1,186 @@
+"""What the dispatcher opened, in SQLite, so that a killed one's successor adopts it and opens nothing twice.
+
+One file may serve several dispatchers on a machine, each with queues of its own: `Ledger.claim` sees to that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS reservations (
+    id TEXT PRIMARY KEY,
+    pair TEXT NOT NULL,             -- "endpoint queue-name"
+    phase TEXT NOT NULL,            -- asked, creating, held
+    asked_at_s REAL NOT NULL,       -- Unix time, as all here
+    creating_at_s REAL,
+    held_at_s REAL,
+    record TEXT NOT NULL DEFAULT '' -- what NullClient.recover or .adopt needs; has the proof of ownership in it
+);
+CREATE TABLE IF NOT EXISTS spent (
+    asked_at_s REAL NOT NULL, ended_at_s REAL NOT NULL, pair TEXT NOT NULL, held_s REAL NOT NULL, cost REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS spent_by_end ON spent (ended_at_s);
+"""
+_VERSION = 1
+_KEEP_SPENT_S = 40 * 86_400.0
+_BUSY_S = 5.0
+
+
+class LedgerError(Exception):
+    """The dispatcher's ledger cannot be used; the message is one sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One reservation that was not closed; times are Unix seconds."""
+
+    id: str
+    pair: str
+    phase: str
+    asked_at_s: float
+    creating_at_s: float | None = None
+    held_at_s: float | None = None
+    record: dict[str, Any] | None = field(default=None, repr=False)
+
+
+class Ledger:
+    """The dispatcher's ledger. Each change is one short transaction; every method may raise LedgerError."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or makes the ledger (0600).
+
+        Raises:
+            LedgerError: it is damaged, or of another version, or cannot be written.
+        """
+        self._path = path
+        self._locks: list[int] = []
+        with self._explained():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_S)
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _VERSION):
+                raise LedgerError(
+                    f"The dispatcher's ledger {path} is of version {version}, not {_VERSION}; move it away."
+                )
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")  # survives kill -9; a power cut may cost the last moments
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+
+    def claim(self, pair: str) -> None:
+        """Makes this process the only one that dispatches ``pair``, until it ends.
+
+        Raises:
+            LedgerError: another process does.
+        """
+        name = hashlib.sha256(pair.encode()).hexdigest()[:16]
+        with self._explained():
+            lock = os.open(self._path.with_name(f"dispatch-{name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise LedgerError(
+                f"Another dispatcher has {pair} already, with the ledger {self._path}: end that one, or give --state."
+            ) from None
+        self._locks.append(lock)
+
+    def asked(self, slot_id: str, pair: str, at_s: float) -> None:
+        """A reservation is about to be asked for, or waits for a worker again."""
+        with self._explained():
+            self._db.execute(
+                "INSERT OR REPLACE INTO reservations (id, pair, phase, asked_at_s) VALUES (?, ?, 'asked', ?)",
+                (slot_id, pair, at_s),
+            )
+
+    def creating(self, slot_id: str, at_s: float, record: dict[str, Any] | None) -> None:
+        """A worker is about to be asked: if we die now, it may be held without our knowing."""
+        with self._explained():
+            self._db.execute(
+                "UPDATE reservations SET phase = 'creating', creating_at_s = ?, record = ? WHERE id = ?",
+                (at_s, json.dumps(record) if record else "", slot_id),
+            )
+
+    def held(self, slot_id: str, at_s: float, record: dict[str, Any]) -> None:
+        """It is held."""
+        with self._explained():
+            self._db.execute(
+                "UPDATE reservations SET phase = 'held', held_at_s = ?, record = ? WHERE id = ?",
+                (at_s, json.dumps(record), slot_id),
+            )
+
+    def closed(self, row: Row, at_s: float, held_s: float, cost: float) -> None:
+        """It is over, or was withdrawn (``held_s`` 0)."""
+        with self._explained():
+            self._db.execute("DELETE FROM reservations WHERE id = ?", (row.id,))
+            if held_s > 0:
+                spent = (row.asked_at_s, at_s, row.pair, held_s, cost)
+                self._db.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?)", spent)
+                self._db.execute("DELETE FROM spent WHERE ended_at_s < ?", (at_s - _KEEP_SPENT_S,))
+
+    def open_rows(self, pair: str) -> list[Row]:
+        """What was open when the last dispatcher of ``pair`` ended, oldest first."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT id, pair, phase, asked_at_s, creating_at_s, held_at_s, record FROM reservations "
+                "WHERE pair = ? ORDER BY asked_at_s",
+                (pair,),
+            ).fetchall()
+            return [_row(*columns) for columns in rows]
+
+    def other_pairs(self, pairs: list[str]) -> list[str]:
+        """Those that something is open of, and that are not among ``pairs``."""
+        with self._explained():
+            found = self._db.execute("SELECT DISTINCT pair FROM reservations ORDER BY pair").fetchall()
+        return [pair for (pair,) in found if pair not in pairs]
+
+    def spent_since(self, since_s: float) -> float:
+        """Cost, since then, of the reservations that have ended."""
+        query = "SELECT COALESCE(SUM(cost * MIN(1, (ended_at_s - ?) / held_s)), 0) FROM spent WHERE ended_at_s > ?"
+        with self._explained():
+            return float(self._db.execute(query, (since_s, since_s)).fetchone()[0])
+
+    def longest_held_s(self, pair: str) -> float:
+        """For how long a reservation of ``pair`` has been held at most, as far as is remembered; 0: none ever was."""
+        with self._explained():
+            found = self._db.execute("SELECT COALESCE(MAX(held_s), 0) FROM spent WHERE pair = ?", (pair,)).fetchone()
+        return float(found[0])
+
+    def history(self, pairs: list[str]) -> list[tuple[float, float]]:
+        """When each reservation was asked for (Unix seconds) and for how long it was held, in order of asking."""
+        marks = ", ".join("?" for _ in pairs)
+        query = f"SELECT asked_at_s, held_s FROM spent WHERE pair IN ({marks}) ORDER BY asked_at_s"  # noqa: S608 - marks
+        with self._explained():
+            return [(float(asked_at_s), float(held_s)) for asked_at_s, held_s in self._db.execute(query, pairs)]
+
+    def close(self) -> None:
+        """Closes the file, and lets other processes dispatch what this one did."""
+        self._db.close()
+        for lock in self._locks:
+            os.close(lock)
+        self._locks.clear()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise LedgerError(f"The dispatcher's ledger {self._path} cannot be used: {error}.") from error
+
+
+def _row(
+    slot_id: str, pair: str, phase: str, asked_at_s: float, creating_at_s: float, held_at_s: float, record: str
+) -> Row:
+    return Row(slot_id, pair, phase, asked_at_s, creating_at_s, held_at_s, json.loads(record) if record else None)

@@ -1,0 +1,110 @@
+"""``nullworker dispatch`` at a terminal: what it reads, what it refuses, and in which words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nullworker.dispatch.ledger import Ledger, Row
+from nullworker.queues import sqlite_jobs
+from tests.integration.dispatch.kit import ENDPOINT, DispatchProcess, farm, until
+from tests.integration.queues.brokers import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def dispatch(folder: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NULLWORKER_", "VAST_"))}
+    command = [sys.executable, "-m", "nullworker.cli.main", "dispatch", *flags, "--state", str(folder / "state")]
+    return subprocess.run(
+        command, env={**kept, **environment}, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_check_says_what_it_sees(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    sqlite_jobs.enqueue(file, ["a", "b", "c"])
+    sqlite_jobs.claim(file, "me")
+    checked = dispatch(tmp_path, "--queue", sqlite_jobs.url(file), "--check")
+    assert checked.returncode == 0, checked.stderr
+    assert "2 waiting, 1 in flight, 0 delayed" in checked.stdout
+    told = json.loads(dispatch(tmp_path, "--queue", sqlite_jobs.url(file), "--check", "--json").stdout)
+    assert (told["depth"]["waiting"], told["info"]["kind"]) == (2, "sqlite")
+
+
+def test_check_of_a_broker_that_is_down_fails_in_a_sentence(tmp_path: Path) -> None:
+    queue = f"amqp://me:s3cret-pass@127.0.0.1:{free_port()}/?queue=renders"
+    failed = dispatch(tmp_path, "--endpoint", "gpu", "--queue", queue, "--check")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: ")
+    assert len(failed.stderr.splitlines()) == 1
+    assert "s3cret-pass" not in failed.stderr + failed.stdout
+
+
+def test_advice_compares_the_lease_with_what_was_held(tmp_path: Path) -> None:
+    from nullworker.cli.dispatch import _advice
+    from nullworker.dispatch.pair import PairSettings
+    from nullworker.queues.base import QueueInfo
+
+    pair = PairSettings("gpu", sqlite_jobs.url(tmp_path / "jobs.db"), end_idle_s=5)
+    ledger = Ledger(tmp_path / "dispatch.db")
+    ledger.closed(Row("a", pair.name, "held", 0.0), 4000.0, 4000.0, 0.0)
+    ledger.close()
+    leased = QueueInfo("q", "q", "here", lease_s=1800.0, lag_s=60.0)
+    advice = _advice(pair, leased, tmp_path / "dispatch.db")
+    assert any("held for up to 4000 s" in each for each in advice)
+    assert any("--end-idle does nothing here" in each for each in advice)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--endpoint", "gpu"], 2, "Missing option '--queue'"),
+        (["--queue", "sqlite:///tmp/x.db"], 2, "Missing option '--endpoint'"),
+        (["--endpoint", "gpu", "--queue", "rabbit://host"], 1, "No queue adapter is installed for rabbit://"),
+        (["--endpoint", "gpu", "--queue", "jobs"], 1, "A queue's URL begins with"),
+        (["--endpoint", "gpu", "--queue", "sqlite:///tmp/x.db", "--poll", "0"], 1, "poll_s is 0"),
+        (["--endpoint", "gpu", "--queue", "sqlite:///tmp/x.db", "--max", "-1"], 2, "--max"),
+        (["--endpoint", "gpu", "--queue", "sqlite:///tmp/x.db", "--max-daily", "3"], 1, "needs the price"),
+        (["--endpoint", "gpu", "--queue", "sqlite:///tmp/x.db", "--instance", "moon"], 1, "no instance 'moon'"),
+        (["--config", "absent.toml"], 1, "absent.toml cannot be read"),
+        (["--config", "x.toml", "--queue", "sqlite:///tmp/x.db"], 2, "not both"),
+    ],
+)
+def test_wrong_use_is_refused_in_a_sentence(tmp_path: Path, flags: list[str], code: int, said: str) -> None:
+    refused = dispatch(tmp_path, *flags, VAST_API_KEY="k")
+    assert refused.returncode == code
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_help_has_an_example(tmp_path: Path) -> None:
+    shown = dispatch(tmp_path, "--help")
+    assert shown.returncode == 0
+    assert "nullworker dispatch --endpoint null-local --queue" in shown.stdout
+
+
+async def test_a_wrong_endpoint_or_key_is_said_and_tried_again(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    sqlite_jobs.enqueue(file, ["a 0"])
+    async with farm(tmp_path, "true") as running:
+        queue = ["--queue", sqlite_jobs.url(file), "--instance", running.url]
+        for endpoint, key, said in (
+            ("cpu", running.key, "no endpoint 'cpu'"),
+            (ENDPOINT, "s3cret-key", "refuses the API key"),
+        ):
+            dispatcher = DispatchProcess(tmp_path, ["--endpoint", endpoint, *queue], key)
+            dispatcher.start()
+            try:
+                await until(lambda d=dispatcher, s=said: s in str(d.last.get("trouble")), said)  # type: ignore[misc]
+                assert dispatcher.stop() == 130
+            finally:
+                dispatcher.kill()
+            assert "Traceback" not in dispatcher.log.read_text()
+            assert "s3cret-key" not in dispatcher.log.read_text()

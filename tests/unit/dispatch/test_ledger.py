@@ -1,0 +1,155 @@
+"""What is open and what was spent is in a file that survives a kill."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nullworker.dispatch.ledger import Ledger, LedgerError, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DAY_S = 86_400.0
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(tmp_path / "state" / "dispatch.db")
+    yield ledger
+    ledger.close()
+
+
+def test_each_step_of_a_reservation_is_there_for_the_next_dispatcher(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.asked("a", "gpu q", 1.0)
+    ledger.asked("b", "gpu q", 2.0)
+    ledger.asked("c", "gpu q", 3.0)
+    ledger.creating("b", 4.0, {"auth_data": 1})
+    ledger.creating("c", 4.0, None)
+    ledger.held("c", 5.0, {"session_id": "s"})
+    ledger.close()
+    heir = Ledger(tmp_path / "state" / "dispatch.db")
+    assert heir.open_rows("gpu q") == [
+        Row("a", "gpu q", "asked", 1.0),
+        Row("b", "gpu q", "creating", 2.0, 4.0, None, {"auth_data": 1}),
+        Row("c", "gpu q", "held", 3.0, 4.0, 5.0, {"session_id": "s"}),
+    ]
+    heir.close()
+
+
+def test_one_that_waits_again_is_asked_for_again(ledger: Ledger) -> None:
+    ledger.asked("a", "gpu q", 1.0)
+    ledger.creating("a", 2.0, {"auth_data": 1})
+    ledger.asked("a", "gpu q", 1.0)
+    assert ledger.open_rows("gpu q") == [Row("a", "gpu q", "asked", 1.0)]
+
+
+def test_what_is_closed_is_gone_and_counted(ledger: Ledger) -> None:
+    ledger.asked("a", "gpu q", 1.0)
+    ledger.asked("b", "gpu q", 2.0)
+    for row in ledger.open_rows("gpu q"):
+        ledger.closed(row, 100.0, 50.0 if row.id == "a" else 0.0, 0.5)
+    assert ledger.open_rows("gpu q") == []
+    assert ledger.spent_since(0.0) == 0.5
+    assert ledger.history(["gpu q"]) == [(1.0, 50.0)]
+    assert ledger.longest_held_s("gpu q") == 50.0
+    assert ledger.longest_held_s("gpu other") == 0.0
+
+
+def test_of_a_reservation_only_the_part_within_the_time_asked_for_counts(ledger: Ledger) -> None:
+    ledger.closed(Row("a", "gpu q", "held", 0.0), 1000.0, 400.0, 4.0)
+    assert ledger.spent_since(900.0) == pytest.approx(1.0)
+    assert ledger.spent_since(1000.0) == 0.0
+    assert ledger.spent_since(-5.0) == pytest.approx(4.0)
+
+
+def test_what_is_older_than_any_limit_looks_is_forgotten(ledger: Ledger) -> None:
+    ledger.closed(Row("a", "gpu q", "held", 0.0), 1000.0, 400.0, 4.0)
+    ledger.closed(Row("b", "gpu q", "held", 0.0), 1000.0 + 50 * DAY_S, 400.0, 4.0)
+    assert len(ledger.history(["gpu q"])) == 1
+
+
+def test_pairs_that_nobody_names_any_more_are_known(ledger: Ledger) -> None:
+    ledger.asked("a", "gpu q", 1.0)
+    ledger.asked("b", "gpu other", 1.0)
+    assert ledger.other_pairs(["gpu q"]) == ["gpu other"]
+
+
+def test_a_pair_has_one_dispatcher_at_a_time(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.claim("gpu q")
+    second = Ledger(tmp_path / "state" / "dispatch.db")
+    second.claim("gpu other")
+    with pytest.raises(LedgerError, match="Another dispatcher has gpu q already"):
+        second.claim("gpu q")
+    ledger.close()
+    second.claim("gpu q")
+    second.close()
+
+
+def test_a_killed_dispatcher_does_not_keep_its_pairs(ledger: Ledger, tmp_path: Path) -> None:
+    """The lock is the process's own, and dies with it."""
+    file = tmp_path / "state" / "dispatch.db"
+    script = (
+        "import sys, pathlib; from nullworker.dispatch.ledger import Ledger\n"
+        "ledger = Ledger(pathlib.Path(sys.argv[1])); ledger.claim('gpu q'); ledger.asked('a', 'gpu q', 1.0)\n"
+        "print('claimed', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "claimed\n"
+        with pytest.raises(LedgerError):
+            ledger.claim("gpu q")
+        process.kill()
+    ledger.claim("gpu q")
+    assert [row.id for row in ledger.open_rows("gpu q")] == ["a"]
+
+
+def test_nobody_else_can_read_it(ledger: Ledger, tmp_path: Path) -> None:
+    """It has in it what proves that a session is ours."""
+    ledger.asked("a", "gpu q", 1.0)
+    ledger.claim("gpu q")
+    for file in (tmp_path / "state").iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+def test_a_record_is_not_shown_by_accident() -> None:
+    assert "secret" not in repr(Row("a", "gpu q", "held", 1.0, 1.0, 1.0, {"auth_data": "secret"}))
+
+
+def test_a_file_that_is_something_else_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "dispatch.db").write_text("something else, and long enough to have been read" * 10)
+    with pytest.raises(LedgerError, match=r"dispatch\.db cannot be used: file is not a database"):
+        Ledger(tmp_path / "dispatch.db")
+
+
+def test_a_file_of_another_version_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "dispatch.db") as db:
+        db.execute("PRAGMA user_version = 7")
+    db.close()
+    with pytest.raises(LedgerError, match="version 7"):
+        Ledger(tmp_path / "dispatch.db")
+
+
+def test_a_directory_that_cannot_be_made_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LedgerError, match="cannot be used"):
+        Ledger(tmp_path / "file" / "dispatch.db")
+
+
+def test_a_disk_that_refuses_is_an_error_of_the_ledger(ledger: Ledger) -> None:
+    """And what was there before is there still."""
+    ledger.asked("a", "gpu q", 1.0)
+    ledger._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(LedgerError, match="readonly"):
+        ledger.asked("b", "gpu q", 1.0)
+    ledger._db.execute("PRAGMA query_only = OFF")
+    assert [row.id for row in ledger.open_rows("gpu q")] == ["a"]

@@ -1,0 +1,193 @@
+"""What a queue wants: the formula, and when nothing is done."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nullworker.dispatch.plan import Limits, Phase, Plan, Reading, Slot, plan, want
+from nullworker.queues.base import Depth
+
+NOW = 1_000.0
+
+
+def reading(waiting: int = 0, in_flight: int | None = 0, age_s: float = 0.0, **more: Any) -> Reading:
+    return Reading(Depth(waiting, in_flight, 1.7e9 - age_s, **more), NOW - age_s)
+
+
+def held(seconds: float = 100.0, *, took_job: bool = False) -> Slot:
+    return Slot(Phase.HELD, NOW - seconds - 1, NOW - seconds, took_job=took_job)
+
+
+def asked() -> Slot:
+    return Slot(Phase.ASKED, NOW - 1)
+
+
+def creating() -> Slot:
+    return Slot(Phase.CREATING, NOW - 1)
+
+
+def closed(seconds_ago: float, held_s: float = 10.0) -> Slot:
+    return Slot(Phase.CLOSED, NOW - 100, NOW - seconds_ago - held_s, NOW - seconds_ago)
+
+
+def test_one_reservation_for_each_job_that_waits_or_is_in_flight() -> None:
+    assert want(reading(5, 2), [held(), held()], Limits(16), NOW) == 7
+
+
+def test_never_more_than_the_maximum() -> None:
+    assert want(reading(500, 2), [held(), held()], Limits(16), NOW) == 16
+
+
+@pytest.mark.parametrize(("waiting", "per_worker", "wanted"), [(0, 4, 0), (1, 4, 1), (4, 4, 1), (5, 4, 2), (8, 4, 2)])
+def test_jobs_per_worker_divides_the_work(waiting: int, per_worker: int, wanted: int) -> None:
+    assert want(reading(waiting), [], Limits(16, per_worker), NOW) == wanted
+
+
+def test_those_who_are_at_work_do_their_share_of_what_waits() -> None:
+    """Two reservations that are to do four jobs each need no help with the other six."""
+    assert want(reading(6, 2), [held(), held()], Limits(16, 4), NOW) == 2
+
+
+def test_serialising_keys_cap_what_is_wanted() -> None:
+    assert want(reading(50, parallel_max=3), [], Limits(16), NOW) == 3
+
+
+def test_a_paused_queue_wants_what_is_in_flight_and_no_more() -> None:
+    assert want(reading(50, 2, paused=True), [held(), held()], Limits(16), NOW) == 2
+
+
+def test_what_is_in_flight_beyond_our_reservations_is_no_demand() -> None:
+    """Its consumer is dead, or not ours: a new reservation would find nothing to take."""
+    assert want(reading(0, 3), [], Limits(16), NOW) == 0
+    assert want(reading(2, 3), [held()], Limits(16), NOW) == 3
+    assert plan(reading(0, 5), [held()], Limits(16), NOW) == Plan(1, 1, reason="0 waiting, 5 in flight")
+
+
+def test_one_whose_worker_is_about_to_confirm_may_be_at_work() -> None:
+    """The consumer may have its job before the dispatcher hears that the worker is held."""
+    assert plan(reading(1, 1), [creating(), asked()], Limits(16), NOW).withdraw == 0
+
+
+def test_where_in_flight_is_unknown_those_who_have_taken_a_job_stand_in() -> None:
+    assert want(reading(3, None), [held(1, took_job=True), held(1, took_job=True)], Limits(16), NOW) == 5
+
+
+def test_one_just_held_may_not_have_taken_its_job_and_does_not_stand_in() -> None:
+    assert want(reading(3, None), [held(1, took_job=True), held(20)], Limits(16, claim_s=30), NOW) == 4
+
+
+def test_one_held_for_longer_than_a_claim_takes_stands_in() -> None:
+    assert want(reading(3, None), [held(31)], Limits(16, claim_s=30), NOW) == 4
+
+
+def test_what_is_asked_for_counts_from_the_instant_of_asking() -> None:
+    assert plan(reading(4), [asked(), asked()], Limits(16), NOW).open == 2
+
+
+def test_no_reading_opens_and_withdraws_nothing() -> None:
+    decided = plan(None, [asked(), held()], Limits(16), NOW)
+    assert (decided.open, decided.withdraw) == (0, 0)
+
+
+def test_a_stale_reading_opens_and_withdraws_nothing() -> None:
+    limits = Limits(16, stale_after_s=10)
+    assert plan(reading(9, age_s=9), [asked()], limits, NOW).open == 8
+    decided = plan(reading(9, age_s=11), [asked()], limits, NOW)
+    assert (decided.open, decided.withdraw) == (0, 0)
+    assert plan(reading(0, age_s=11), [asked()], limits, NOW).withdraw == 0
+
+
+def test_what_is_no_longer_wanted_is_withdrawn_while_it_waits() -> None:
+    assert plan(reading(0, 1), [asked(), asked(), held()], Limits(16), NOW).withdraw == 2
+
+
+def test_one_that_a_worker_is_about_to_confirm_is_not_withdrawn() -> None:
+    assert plan(reading(0, 0), [creating()], Limits(16), NOW).withdraw == 0
+
+
+def test_a_job_taken_and_done_since_the_reading_is_not_opened_for_again() -> None:
+    assert plan(reading(1, 0, age_s=2), [closed(1, held_s=0.5)], Limits(16), NOW).open == 0
+
+
+def test_one_that_closed_before_the_reading_covers_nothing() -> None:
+    assert plan(reading(1), [closed(1)], Limits(16), NOW).open == 1
+
+
+def test_a_late_broker_is_covered_for_while_it_may_show_the_job_as_waiting() -> None:
+    limits = Limits(16, lag_s=60)
+    assert plan(reading(1), [closed(30)], limits, NOW).open == 0
+    assert plan(reading(1), [closed(61)], limits, NOW).open == 1
+
+
+def test_a_job_that_was_taken_longer_ago_than_the_broker_is_late_does_not_cover() -> None:
+    """Hours of work end: what waits now is another job, and waits for nobody's settle window."""
+    assert plan(reading(1), [closed(1, held_s=7200)], Limits(16, lag_s=60), NOW).open == 1
+
+
+def test_what_a_late_broker_still_shows_in_flight_is_the_job_that_was_covered_for() -> None:
+    assert plan(reading(1, 1), [closed(5)], Limits(16, lag_s=60), NOW).open == 1
+
+
+def test_a_reservation_that_never_was_held_covers_nothing() -> None:
+    withdrawn = Slot(Phase.CLOSED, NOW - 5, None, NOW - 1)
+    assert plan(reading(1), [withdrawn], Limits(16, lag_s=60), NOW).open == 1
+
+
+def test_covering_takes_nothing_from_the_maximum() -> None:
+    decided = plan(reading(100, 0, age_s=1), [closed(0.5), closed(0.5)], Limits(2), NOW)
+    assert decided.open == 2
+
+
+def test_a_shared_limit_caps_and_says_so() -> None:
+    decided = plan(reading(5), [], Limits(16), NOW, allowed=2)
+    assert (decided.open, decided.want) == (2, 2)
+    assert "capped from 5" in decided.reason
+
+
+def test_a_limit_that_came_down_lets_those_who_wait_go_and_nobody_else() -> None:
+    decided = plan(reading(5), [held(), creating(), asked(), asked()], Limits(16), NOW, allowed=1)
+    assert (decided.open, decided.withdraw) == (0, 2)
+
+
+SLOTS = st.lists(
+    st.builds(
+        Slot,
+        st.sampled_from(Phase),
+        st.just(NOW - 50),
+        st.none() | st.floats(NOW - 50, NOW),
+        st.none() | st.floats(NOW - 50, NOW),
+        st.booleans(),
+    ),
+    max_size=40,
+)
+
+
+@given(
+    waiting=st.integers(0, 10_000),
+    in_flight=st.none() | st.integers(0, 1_000),
+    slots=SLOTS,
+    limits=st.builds(Limits, st.integers(0, 64), st.integers(1, 9), st.sampled_from([0.0, 60.0])),
+    age_s=st.floats(0, 100),
+    allowed=st.none() | st.integers(0, 64),
+)
+def test_never_more_open_than_the_maximum_and_never_a_held_one_withdrawn(
+    waiting: int, in_flight: int | None, slots: list[Slot], limits: Limits, age_s: float, allowed: int | None
+) -> None:
+    decided = plan(reading(waiting, in_flight, age_s), slots, limits, NOW, allowed)
+    live = sum(s.phase is not Phase.CLOSED for s in slots)
+    assert live + decided.open <= max(live, min(limits.most, math.inf if allowed is None else allowed))
+    assert 0 <= decided.withdraw <= sum(s.phase is Phase.ASKED for s in slots)
+    assert decided.open == 0 or decided.withdraw == 0
+
+
+@given(waiting=st.integers(0, 50), at_work=st.integers(0, 50), dead=st.integers(0, 5))
+def test_once_steady_there_are_as_many_as_wait_or_are_at_work(waiting: int, at_work: int, dead: int) -> None:
+    """Whatever dead consumers have left in flight."""
+    slots = [held() for _ in range(at_work)]
+    decided = plan(reading(waiting, at_work + dead), slots, Limits(1000), NOW)
+    assert (decided.want, decided.open) == (waiting + at_work, waiting)
