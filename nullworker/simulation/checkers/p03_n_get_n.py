@@ -1,0 +1,40 @@
+"""P3: whoever asks on an endpoint with room gets a worker within `target_queue_time` and one worker's start-up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nullworker.simulation.clients import Stage
+from nullworker.simulation.watch import Checker
+
+if TYPE_CHECKING:
+    from nullworker.simulation.clients import Client
+
+#: Polls of the stock client (5 s and a little), a fleet's answer, a tick, the way there and back.
+SLACK_S = 8.0
+
+
+class NGetN(Checker):
+    """In a world without faults: each client. In any: everyone who still waits when the faults are over."""
+
+    promise = "P3"
+
+    def held(self, client: Client) -> None:
+        plan = self.world.plan
+        if not self.world.calm or plan.endpoints[client.job.endpoint_id].max_workers < len(plan.jobs):
+            return
+        patience_s = plan.endpoints[client.job.endpoint_id].target_queue_time + plan.boot_s[1] + SLACK_S
+        waited_s = self.world.now - client.job.arrives_at
+        self.require(
+            waited_s <= patience_s,
+            f"client {client.number} waited {waited_s:.1f} s, and a worker's start-up is at most {plan.boot_s[1]:g} s",
+        )
+
+    def at_rest(self) -> None:
+        for client in self.world.clients:
+            if client.wants and self.world.has_room(client.job.endpoint_id):
+                engine = self.world.box.engine
+                why = engine.why_waiting(client.request_idx) if engine is not None else "the engine is down"
+                raise self.broken(f"client {client.number} (request {client.request_idx}) waits for ever: {why}")
+            if self.world.calm:
+                self.require(client.stage is Stage.DONE, f"client {client.number} is {client.stage.value}")

@@ -1,0 +1,63 @@
+"""P7: first come, first served within an endpoint; a waiter whose grant did not take keeps its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nullworker.core.commands import Grant
+from nullworker.simulation.checkers.evidence import RAN_OUT
+from nullworker.simulation.watch import Checker
+
+if TYPE_CHECKING:
+    from nullworker.core import events
+    from nullworker.core.commands import Command
+    from nullworker.core.engine import Engine
+    from nullworker.simulation.box import Call
+    from nullworker.simulation.checkers.evidence import Evidence
+    from nullworker.simulation.world import World
+
+
+class Order(Checker):
+    """Looks at each first answer: nobody who asked before may be waiting on the line with nothing promised."""
+
+    promise = "P7"
+
+    def __init__(self, world: World, evidence: Evidence) -> None:
+        super().__init__(world)
+        self.evidence = evidence
+        self._endpoint: dict[int, int] = {}
+        self._granted: set[tuple[int, int]] = set()
+        self._asking: int = 0
+
+    def asked(self, request_idx: int, endpoint_id: int, call: Call) -> None:  # noqa: ARG002 - a hook
+        self._endpoint[request_idx] = endpoint_id
+        self._asking = request_idx
+
+    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
+        grants = [command for command in decided if isinstance(command, Grant)]
+        asking, self._asking = self._asking, 0
+        if not grants:
+            return
+        now_granted = {grant.request_idx for grant in grants}
+        for grant in grants:
+            key = (grant.request_idx, grant.worker_id)
+            again = key in self._granted
+            self._granted.add(key)
+            # One that asks by itself may be answered with what was kept for it between two polls.
+            if again or grant.request_idx == asking or "session" in grant.reason:
+                continue
+            for request_idx in self.world.box.calls:
+                if (
+                    request_idx < grant.request_idx
+                    and request_idx not in now_granted
+                    and self._endpoint[request_idx] == grant.endpoint_id
+                    and self._has_nothing(request_idx)
+                ):
+                    before = self.evidence.promises.get(request_idx)
+                    why = f" (worker {before.worker_id}: {before.closed})" if before is not None else ""
+                    raise self.broken(f"request {grant.request_idx} is served before {request_idx}, which waits{why}")
+
+    def _has_nothing(self, request_idx: int) -> bool:
+        promise = self.evidence.promises.get(request_idx)
+        # What may excuse a second grant (a list that does not show the worker) need not have convinced the engine.
+        return promise is None or (not self.evidence.binds(promise) and promise.closed == RAN_OUT)

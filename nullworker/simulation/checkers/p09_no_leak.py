@@ -1,0 +1,62 @@
+"""P9: every instance that bears our mark is known or destroyed in bounded time; none that does not is ever touched;
+every grant is confirmed, refused or expired in bounded time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nullworker.core import limits
+from nullworker.core.reservations import Stage
+from nullworker.simulation.watch import Checker
+
+if TYPE_CHECKING:
+    from nullworker.core import events
+    from nullworker.core.commands import Command
+    from nullworker.core.engine import Engine
+    from nullworker.simulation.checkers.evidence import Evidence
+    from nullworker.simulation.world import World
+
+#: A grant is answered twice at most, kept between two polls, and lasts so long each time.
+GRANT_MAX_S = 2 * (limits.GRANT_TTL_S + limits.GRANT_REPORT_S) + limits.POLL_GRACE_S + 10.0
+_EVERY = 64
+
+
+class NoLeak(Checker):
+    """Orders as they go out; grants now and then; the fleet at rest."""
+
+    promise = "P9"
+
+    def __init__(self, world: World, evidence: Evidence) -> None:
+        super().__init__(world)
+        self.evidence = evidence
+
+    def ordered(self, verb: str, worker_id: int, endpoint_id: int) -> None:  # noqa: ARG002 - a hook
+        self.require(
+            worker_id in self.evidence.known_ids,
+            f"{verb} of instance {worker_id}, which was never ours and never listed under our mark",
+        )
+
+    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
+        if self.world.box.events % _EVERY or self.world.clock_was_changed:
+            return
+        now = engine.ledger.now
+        for reservation in engine.ledger.reservations.values():
+            if reservation.stage is Stage.GRANTED:
+                age_s = now - reservation.granted_at
+                self.require(
+                    age_s <= GRANT_MAX_S or engine.ledger.quiet_until > now,
+                    f"request {reservation.request_idx} is granted for {age_s:.0f} s and not confirmed",
+                )
+
+    def at_rest(self) -> None:
+        engine = self.world.box.engine
+        self.require(engine is not None, "the engine is down")
+        if engine is None:
+            return
+        known = {worker.worker_id for worker in engine.ledger.workers.values() if worker.owned}
+        there = set(self.world.fleet.instances)
+        self.require(there <= known, f"instances {sorted(there - known)} run, and nobody knows them")
+        self.require(known <= there, f"workers {sorted(known - there)} are known, and are not there")
+        held = [p.worker_id for p in self.world.processes() if p.sessions]
+        self.require(not held, f"workers {held} hold sessions of clients that are gone")

@@ -1,0 +1,65 @@
+"""P10: lost, repeated, late, out of order: the state converges with the next report and never moves backwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nullworker.core import events
+from nullworker.core.commands import Note
+from nullworker.core.reservations import Stage
+from nullworker.simulation.watch import Checker
+
+if TYPE_CHECKING:
+    from nullworker.core.commands import Command
+    from nullworker.core.engine import Engine
+    from nullworker.simulation.process import Process
+    from nullworker.simulation.world import World
+
+
+class Reports(Checker):
+    """A report older than one that was told before changes no reservation; at rest both sides say the same."""
+
+    promise = "P10"
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._newest: dict[int, tuple[int, int]] = {}  # worker -> (process, snapshot), of this engine
+        self._boots: dict[int, int] = {}  # id of a process -> its number
+        self._stale = ""
+
+    def engine_started(self) -> None:
+        self._newest = {}
+
+    def told(self, message: events.WorkerReported | events.RequestsFinished, process: Process, snapshot: int) -> None:
+        self._stale = ""
+        if not isinstance(message, events.WorkerReported):
+            return
+        told = (process.boot, snapshot)
+        newest = self._newest.get(message.worker_id, (0, 0))
+        if told[0] == newest[0] and told < newest:
+            self._stale = f"report {told} of worker {message.worker_id} after {newest}"
+        elif told > newest:
+            self._newest[message.worker_id] = told
+
+    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
+        if self.world.clock_was_changed:
+            return  # what is remembered, is remembered for a time
+        if self._stale and isinstance(event, events.WorkerReported):
+            stale, self._stale = self._stale, ""
+            kinds = {command.kind for command in decided if isinstance(command, Note)}
+            back = kinds & {"session_ended", "session_adopted", "session_lost"}
+            self.require(not back or "worker_counts_anew" in kinds, f"{stale}: {', '.join(sorted(back))}")
+
+    def at_rest(self) -> None:
+        engine = self.world.box.engine
+        if engine is None:
+            return
+        really = {
+            (process.worker_id, request_idx) for process in self.world.processes() for request_idx in process.sessions
+        }
+        believed = {
+            (r.worker_id, r.request_idx) for r in engine.ledger.reservations.values() if r.stage is Stage.SESSION
+        }
+        self.require(really == believed, f"sessions are believed to be {sorted(believed)}, and are {sorted(really)}")
+        for worker in engine.ledger.workers.values():
+            self.require(not worker.suspect and not worker.doubt, f"worker {worker.worker_id} is not trusted for ever")

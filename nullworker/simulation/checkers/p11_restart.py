@@ -1,0 +1,87 @@
+"""P11: an engine killed between any two effects and started again adopts everything and ends nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nullworker.core import limits
+from nullworker.core.commands import Create, Destroy, Stop
+from nullworker.simulation.watch import Checker
+
+if TYPE_CHECKING:
+    from nullworker.core import events
+    from nullworker.core.commands import Command
+    from nullworker.core.engine import Engine
+    from nullworker.simulation.checkers.evidence import Evidence
+    from nullworker.simulation.world import World
+
+
+class Restart(Checker):
+    """In the first reporting period after a restart: no new end, and no creation while enough workers are there."""
+
+    promise = "P11"
+
+    def __init__(self, world: World, evidence: Evidence) -> None:
+        super().__init__(world)
+        self.evidence = evidence
+        self._leaving: set[int] = set()
+        self._ordered: set[int] = set()
+
+    def engine_started(self) -> None:
+        store = self.world.box.store
+        self._leaving = {
+            worker.worker_id for worker in store.workers.values() if worker.state in ("stopping", "destroying")
+        }
+
+    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
+        box = self.world.box
+        if box.generation < 2 or self.world.now >= box.started_at + limits.REPORT_PERIOD_S:
+            return
+        for command in decided:
+            if isinstance(command, (Stop, Destroy)):
+                self._no_end(engine, event, command)
+            elif isinstance(command, Create) and self._enough(command.worker_id):
+                raise self.broken(f"worker {command.worker_id} is created on account of a restart: {command.reason}")
+
+    def _no_end(self, engine: Engine, event: events.Event, command: Stop | Destroy) -> None:
+        worker_id = command.worker_id
+        told = self.evidence.workers.get(worker_id)
+        operators = type(event).__name__ in ("EndpointDeleted", "WorkergroupDeleted", "WorkersUpdated", "EndpointPut")
+        excused = (
+            operators
+            or worker_id in self._leaving
+            or told is None
+            or self.evidence.failed(worker_id)
+            or worker_id not in engine.ledger.workers
+            or engine.ledger.workers[worker_id].retire
+            or "failed" in command.reason
+            or "restarted" in command.reason
+            or "not done yet" in command.reason
+        )
+        self.require(excused, f"worker {worker_id} is ended in the first reporting period: {command.reason}")
+
+    def _enough(self, worker_id: int) -> bool:
+        """Whether the workers that run or are on their way are enough for all who want one, with exact parameters."""
+        world = self.world
+        if worker_id in world.box.store.workers or worker_id in world.fleet.ever or world.uneven:
+            return False
+        endpoint_id = self.evidence.workers[worker_id].endpoint_id
+        parameters = world.box.endpoints[endpoint_id][1]
+        exact = parameters.target_util == 1.0 and not parameters.min_load and not parameters.cold_workers
+        if not exact or parameters.min_cold_load or parameters.cold_mult > 1:
+            return False
+        store = world.box.store
+        good = [
+            row.worker_id
+            for row in store.workers.values()
+            if row.state in ("asked", "creating", "loading", "starting", "ready", "held")
+            and self.evidence.workers[row.worker_id].endpoint_id == endpoint_id
+            and not self.evidence.failed(row.worker_id)
+            and row.worker_id in world.fleet.instances
+        ]
+        known = {r.request_idx for r in store.reservations.values() if r.endpoint_id == endpoint_id}
+        asking = {idx for idx in world.box.calls if world.endpoint_of_call(idx) == endpoint_id}
+        asking |= {idx for process in world.processes() for idx in process.sessions}
+        engine = world.box.engine
+        there = len(engine.ledger.pools[endpoint_id].workers) if engine is not None else 0
+        return len(good) >= len(known | asking) and there - 1 >= len(good)

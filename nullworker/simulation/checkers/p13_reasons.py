@@ -1,0 +1,46 @@
+"""P13: every decision is recorded with its cause in numbers; their sum explains the fleet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nullworker.core import events
+from nullworker.core.commands import Create, Destroy, Note
+from nullworker.simulation.watch import Checker
+
+if TYPE_CHECKING:
+    from nullworker.core.commands import Command
+    from nullworker.core.engine import Engine
+    from nullworker.simulation.world import World
+
+
+class Reasons(Checker):
+    """Whoever is in the engine's tables was created by a command, and whoever left them was destroyed or failed."""
+
+    promise = "P13"
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._explained: set[int] = set()
+        self._ending: set[int] = set()
+
+    def engine_started(self) -> None:
+        self._explained = set()
+        self._ending = set()
+
+    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
+        cause = engine.ledger.cause
+        for command in decided:
+            self.require(command.reason, f"{type(command).__name__} gives no reason")
+            self.require(command.cause == cause, f"{type(command).__name__} gives {command.cause} as its cause")
+            if isinstance(command, Create):
+                self._explained.add(command.worker_id)
+            elif isinstance(command, Destroy) or (isinstance(command, Note) and command.kind == "worker_failed"):
+                self._ending.add(command.worker_id)
+        if isinstance(event, events.Restored):
+            self._explained.update(worker.worker_id for worker in event.workers)
+        for worker_id in engine.ledger.changed_workers:
+            if worker_id in engine.ledger.workers:
+                self.require(worker_id in self._explained, f"worker {worker_id} is there, and nothing says why")
+            else:
+                self.require(worker_id in self._ending, f"worker {worker_id} is there no longer, and nothing says why")

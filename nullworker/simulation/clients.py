@@ -1,0 +1,259 @@
+"""A simulated client: asks for a reservation, holds it, ends it. The stock SDK sleeps between its polls and lets an
+error of the engine end its wait; nullworker's own asks again at once and outlives an engine's restart.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nullworker.core.commands import Grant, Refuse
+from nullworker.simulation.network import Link
+
+if TYPE_CHECKING:
+    from nullworker.simulation.world import World
+
+CALL_TIMEOUT_S = 10.0
+REPLAY_TIMEOUT_S = 60.0
+RETRY_S = 1.0
+ENDS_TRIED_MAX = 3
+
+
+class Stage(enum.Enum):
+    """Where a client is with its one reservation."""
+
+    ASKING = "asking"
+    GOING = "going"  # it has a grant and calls the worker
+    HOLDING = "holding"
+    DONE = "done"  # held and closed
+    REFUSED = "refused"
+    FAILED = "failed"  # raised an error to its caller
+    LEFT = "left"  # gave up, or vanished
+    LOST = "lost"  # its worker died under it
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a client is there for."""
+
+    arrives_at: float
+    hold_s: float
+    endpoint_id: int = 1
+    cost: float = 100.0
+    stock: bool = False  # the unmodified SDK
+    lifetime_s: float = 60.0
+
+
+class Client:
+    """One client with one job. It is itself the call that the engine holds open: it has one at a time."""
+
+    def __init__(self, world: World, number: int, job: Job) -> None:
+        self.world = world
+        self.number = number
+        self.job = job
+        self.stage = Stage.ASKING
+        self.request_idx = 0
+        self.open_as = 0
+        self.worker_id = 0
+        self.held_at: float | None = None
+        self.contact_at = world.now  # when a call of it last reached the engine, or was answered
+        self._polls = 0
+        self._turn = 0  # what belongs to an earlier turn comes too late
+        self._ends = 0
+
+    # -------------------------------------------------------------------------------------------------------- asking
+
+    def ask(self) -> None:
+        """Calls /route/."""
+        if self.stage is not Stage.ASKING:
+            return
+        self._turn += 1
+        self.world.network.send(Link.CLIENT_ENGINE, self._arrive, self._turn)
+        self.world.agenda.after(CALL_TIMEOUT_S, self._timed_out, self._turn)
+
+    def _arrive(self, turn: int) -> None:
+        if self._turn == turn or self.world.faults.half_open:
+            job = self.job
+            self.contact_at = self.world.now
+            self.world.box.route(self, job.endpoint_id, self.request_idx, job.cost, REPLAY_TIMEOUT_S)
+
+    def _timed_out(self, turn: int) -> None:
+        if turn == self._turn and self.stage is Stage.ASKING:
+            self._turn += 1
+            self._hang_up()
+            self._call_failed()
+
+    def broken(self) -> None:
+        """The connection broke."""
+        if self.stage is Stage.ASKING:
+            self._turn += 1
+            self._call_failed()
+
+    def _call_failed(self) -> None:
+        if self.job.stock:
+            self._over(Stage.FAILED)
+        else:
+            self.world.agenda.after(RETRY_S, self.ask)
+
+    def _hang_up(self) -> None:
+        faults = self.world.faults
+        if not (faults.half_open and self.world.random.random() < faults.half_open):
+            self.world.network.send(Link.CLIENT_ENGINE, self.world.box.hang_up, self)
+
+    def answered(self, answer: Grant | Refuse | int) -> None:
+        """The engine's answer arrives."""
+        if self.stage is not Stage.ASKING:
+            return
+        if isinstance(answer, int):
+            if self.request_idx and answer != self.request_idx:
+                return
+            self._turn += 1
+            self.request_idx = answer
+            self._wait()
+        elif isinstance(answer, Refuse):
+            self._over(Stage.REFUSED)
+        elif self.request_idx in (0, answer.request_idx):
+            self._turn += 1
+            self.request_idx = answer.request_idx
+            self._go(answer)
+
+    def _wait(self) -> None:
+        if not self.job.stock:
+            self.ask()
+            return
+        random = self.world.random
+        self._polls += 1
+        pause_s = 1.0 if self._polls == 1 else random.uniform(0.1, min(2.0**self._polls + random.random(), 5.0))
+        self.world.agenda.after(pause_s, self.ask)
+
+    # ------------------------------------------------------------------------------------------------- at the worker
+
+    def _go(self, grant: Grant) -> None:
+        world = self.world
+        self.stage = Stage.GOING
+        expires_at = world.now + grant.expires_in_s
+        delay_s = 0.0
+        if world.faults.use_late and world.random.random() < 0.5 * world.faults.use_late:
+            delay_s = world.random.uniform(0.8, 1.3) * grant.expires_in_s
+        world.agenda.after(delay_s, self._create, grant.worker_id, expires_at, self._turn)
+        world.agenda.after(delay_s + CALL_TIMEOUT_S, self._no_answer, self._turn)
+
+    def _create(self, worker_id: int, expires_at: float, turn: int) -> None:
+        if turn == self._turn and self.stage is Stage.GOING:
+            self.world.network.send(Link.CLIENT_WORKER, self._at_worker, worker_id, expires_at, turn)
+
+    def _at_worker(self, worker_id: int, expires_at: float, turn: int) -> None:
+        process = self.world.process(worker_id)
+        if process is None or not process.alive:
+            self.world.network.send(Link.CLIENT_WORKER, self._answered_by_worker, worker_id, 0, turn)
+            return
+        if not process.answers:
+            return
+        status = process.create(self, self.request_idx, self.job.cost, self.job.lifetime_s, expires_at)
+        gone = self.stage is not Stage.GOING or turn != self._turn
+        network = self.world.network
+        told = (
+            not gone
+            and not network.answer_is_lost(Link.CLIENT_WORKER)
+            and network.send(Link.CLIENT_WORKER, self._answered_by_worker, worker_id, status, turn)
+        )
+        if status == 201 and not told:
+            process.left_alone(self.request_idx)  # until it comes again
+
+    def _answered_by_worker(self, worker_id: int, status: int, turn: int) -> None:
+        if turn != self._turn or self.stage is not Stage.GOING:
+            if status == 201:
+                self._leave_alone(worker_id)
+            return
+        self._turn += 1
+        if status == 201:
+            self._hold(worker_id)
+        else:
+            self.stage = Stage.ASKING
+            self.ask()  # the SDK does not sleep here
+
+    def _no_answer(self, turn: int) -> None:
+        if turn == self._turn and self.stage is Stage.GOING:
+            self._turn += 1
+            self.stage = Stage.ASKING
+            self.ask()
+
+    def _leave_alone(self, worker_id: int) -> None:
+        process = self.world.process(worker_id)
+        if process is not None:
+            process.left_alone(self.request_idx)
+
+    def _hold(self, worker_id: int) -> None:
+        process = self.world.process(worker_id)
+        session = process.sessions.get(self.request_idx) if process is not None else None
+        if session is None:
+            self._over(Stage.LOST)
+            return
+        session.client, session.expires_at = self, float("inf")
+        self.stage, self.worker_id, self.held_at = Stage.HOLDING, worker_id, self.world.now
+        self.world.held(self)
+        self.world.agenda.after(self.job.hold_s, self._end)
+
+    def session_closed(self, why: str) -> None:
+        """Its session ended otherwise than by its own word."""
+        if self.stage is Stage.HOLDING and why != "ended":
+            self._over(Stage.LOST)
+
+    # -------------------------------------------------------------------------------------------------------- ending
+
+    def _end(self) -> None:
+        if self.stage is not Stage.HOLDING:
+            return
+        self._ends += 1
+        world = self.world
+        world.network.send(Link.CLIENT_WORKER, self._end_at_worker, self._ends)
+        world.agenda.after(CALL_TIMEOUT_S, self._end_again, self._ends)
+        if world.faults.close_twice and world.random.random() < world.faults.close_twice:
+            world.network.send(Link.CLIENT_WORKER, self._end_at_worker, self._ends)
+
+    def _end_at_worker(self, attempt: int) -> None:
+        process = self.world.process(self.worker_id)
+        if process is None or not process.answers:
+            return
+        process.end(self.request_idx)
+        if not self.world.network.answer_is_lost(Link.CLIENT_WORKER):
+            self.world.network.send(Link.CLIENT_WORKER, self._ended, attempt)
+
+    def _ended(self, _attempt: int) -> None:
+        if self.stage is Stage.HOLDING:
+            self._over(Stage.DONE)
+
+    def _end_again(self, attempt: int) -> None:
+        if self.stage is Stage.HOLDING and attempt == self._ends:
+            if attempt < ENDS_TRIED_MAX:
+                self._end()
+            else:
+                self._leave_alone(self.worker_id)
+                self._over(Stage.DONE)
+
+    def vanish(self) -> None:
+        """Gone without a word."""
+        if self.stage in (Stage.ASKING, Stage.GOING, Stage.HOLDING):
+            self._turn += 1
+            if self.stage is Stage.HOLDING:
+                self._leave_alone(self.worker_id)
+            elif self.stage is Stage.ASKING:
+                self._hang_up()  # the system it ran on closes its connections, if it still can
+            self._over(Stage.LEFT)
+
+    def give_up(self) -> None:
+        """Cancelled by its caller while it waits."""
+        if self.stage is Stage.ASKING:
+            self._turn += 1
+            self._hang_up()
+            self._over(Stage.LEFT)
+
+    def _over(self, stage: Stage) -> None:
+        self.stage = stage
+        self.world.client_over(self)
+
+    @property
+    def wants(self) -> bool:
+        """Whether it waits for, goes to or holds a reservation."""
+        return self.stage in (Stage.ASKING, Stage.GOING, Stage.HOLDING)

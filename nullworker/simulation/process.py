@@ -1,0 +1,274 @@
+"""A simulated worker process. It does what the framework's does: looks every second whether there is something to
+report, reports at least every 10 s, tries three times 2 s apart, collects expired sessions every 5 s, and refuses what
+is one reservation too many. A Null PyWorker besides reports at once, gives the same session for the same request, and
+refuses grants that have run out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nullworker.core.events import Finished, RequestsFinished, WorkerReported
+from nullworker.simulation.network import Link
+
+if TYPE_CHECKING:
+    from nullworker.simulation.clients import Client
+    from nullworker.simulation.world import World
+
+TICK_S = 1.0
+HEARTBEAT_S = 10.0
+SWEEP_S = 5.0
+RETRY_S = 2.0
+TIMEOUT_S = 10.0
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What kind of worker it is."""
+
+    prompt: bool = True  # reports at once when a session opens or closes, and numbers its reports
+    repeats: bool = True  # the same request again gets the same session
+    checks_grants: bool = True  # refuses a grant that has run out
+    perf: float = 100.0
+    sessions_max: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A session as it really is."""
+
+    request_idx: int
+    client: Client | None
+    cost: float
+    opened_at: float
+    lifetime_s: float
+    expires_at: float = math.inf  # while its client keeps it alive
+    by_old_grant: bool = False  # opened with a grant that had run out
+
+
+class Process:
+    """One boot of one worker."""
+
+    def __init__(self, world: World, worker_id: int, traits: Traits) -> None:
+        self.world = world
+        self.worker_id = worker_id
+        self.traits = traits
+        self.url = f"http://worker-{worker_id}"
+        self.sessions: dict[int, Session] = {}
+        self.alive = True
+        self.ready = False
+        self.ready_at: float | None = None
+        self.error = ""
+        self.mute_until = self.hung_until = self.flaps_until = 0.0
+        world.boots += 1
+        self.boot = world.boots
+        self.received = self.snapshots = 0
+        self._perf_told = 0.0
+        self._finished: list[Finished] = []
+        self._changed = True
+        self._sending = self._sending_finished = False
+        self._reported_at = -math.inf
+        self._look_at = math.inf
+        self._phase = world.random.random()
+
+    @property
+    def untold_ends(self) -> bool:
+        """Whether a session has ended of which the engine was not told yet."""
+        return bool(self._finished)
+
+    # ---------------------------------------------------------------------------------------------------------- life
+
+    def begin(self) -> None:
+        """The process runs, and loads."""
+        self.look_soon()
+
+    def get_ready(self) -> None:
+        """It has loaded."""
+        if self.alive and not self.ready:
+            self.ready, self.ready_at = True, self.world.now
+            self.changed()
+
+    def die(self, why: str) -> None:
+        """The process ends, and what it held with it."""
+        if self.alive:
+            self.alive = False
+            for session in list(self.sessions.values()):
+                self._close(session, why)
+
+    def break_down(self, message: str) -> None:
+        """Its health check fails: it says so from now on, and serves on."""
+        if self.alive and not self.error:
+            self.error = message
+            self.changed()
+
+    @property
+    def answers(self) -> bool:
+        """Whether it answers calls now."""
+        return self.alive and self.hung_until <= self.world.now
+
+    # ------------------------------------------------------------------------------------------------------ sessions
+
+    def create(self, client: Client, request_idx: int, cost: float, lifetime_s: float, grant_expires_at: float) -> int:
+        """Opens a session: 201, or 401 (the grant has run out), 429 (no room), 503 (not ready)."""
+        if not self.ready:
+            return 503
+        if request_idx in self.sessions and self.traits.repeats:
+            return 201
+        late = self.world.now > grant_expires_at
+        if late and self.traits.checks_grants:
+            return 401
+        self.received += 1
+        if len(self.sessions) >= self.traits.sessions_max:
+            self._finished.append(Finished(request_idx, "Rejected", self.world.now))
+            self.changed()
+            return 429
+        session = Session(request_idx, client, cost, self.world.now, lifetime_s, by_old_grant=late)
+        self.sessions[request_idx] = session
+        self.world.session_opened(self, session)
+        self.changed()
+        return 201
+
+    def end(self, request_idx: int) -> bool:
+        """Closes a session; False if there is none (any more)."""
+        session = self.sessions.get(request_idx)
+        if session is None:
+            return False
+        self._close(session, "ended")
+        return True
+
+    def left_alone(self, request_idx: int) -> None:
+        """Nobody keeps the session alive any more: it runs out, and is collected by the next sweep."""
+        session = self.sessions.get(request_idx)
+        if session is not None:
+            session.client = None
+            session.expires_at = self.world.now + session.lifetime_s
+            sweep = math.ceil(session.expires_at / SWEEP_S) * SWEEP_S
+            self.world.agenda.at(sweep, self._sweep, session)
+
+    def _sweep(self, session: Session) -> None:
+        if self.sessions.get(session.request_idx) is session and session.expires_at <= self.world.now:
+            self._close(session, "expired")
+
+    def _close(self, session: Session, why: str) -> None:
+        del self.sessions[session.request_idx]
+        self._finished.append(Finished(session.request_idx, "Success", session.opened_at))
+        self.world.session_closed(self, session, why)
+        self.changed()
+
+    # ------------------------------------------------------------------------------------------------------- reports
+
+    def changed(self) -> None:
+        """There is something to report."""
+        self._changed = True
+        self.look_soon()
+
+    def look_soon(self) -> None:
+        """Looks at once (a prompt one), or with the next tick, whether there is something to report."""
+        now = self.world.now
+        self._plan(now if self.traits.prompt else self._tick_after(now))
+
+    def _tick_after(self, when: float) -> float:
+        return math.floor(when - self._phase) + 1.0 + self._phase
+
+    def _plan(self, when: float) -> None:
+        if self.alive and when < self._look_at:
+            self._look_at = when
+            self.world.agenda.at(when, self._look, when)
+
+    def _look(self, planned: float) -> None:
+        if planned != self._look_at:
+            return
+        self._look_at = math.inf
+        now = self.world.now
+        if not self.alive:
+            return
+        silent_until = max(self.mute_until, self.hung_until)
+        if silent_until > now:
+            self._plan(self._tick_after(silent_until))
+            return
+        if self._finished and not self._sending_finished:
+            self._sending_finished = True
+            self._send_finished(tuple(self._finished), 1)
+        if not self._sending and (self._changed or now - self._reported_at >= HEARTBEAT_S):
+            self._sending, self._changed = True, False
+            self.snapshots += 1
+            self._send(self._report(), self.snapshots, 1)
+        self._plan(self._tick_after(now + HEARTBEAT_S - TICK_S))
+
+    def _report(self) -> WorkerReported:
+        ready = self.ready and self.flaps_until <= self.world.now
+        perf = self.traits.perf if self.ready else 0.0
+        load = sum(session.cost for session in self.sessions.values())
+        idxs = tuple(self.sessions)
+        faults, random = self.world.faults, self.world.random
+        if faults.nonsense and random.random() < 0.1 * faults.nonsense:
+            perf = random.choice([math.nan, math.inf, -1.0, 0.0])
+            load = random.choice([math.nan, -math.inf, 1e308, -5.0])
+        return WorkerReported(
+            self.worker_id,
+            self.url,
+            ready,
+            self.error,
+            perf,
+            load,
+            idxs,
+            self.received,
+            self.snapshots if self.traits.prompt else 0,
+        )
+
+    def _send(self, report: WorkerReported, snapshot: int, attempt: int) -> None:
+        network, faults, random = self.world.network, self.world.faults, self.world.random
+        sent = network.send(Link.WORKER_ENGINE, self._arrive, report, snapshot, attempt)
+        if not sent:
+            self.world.agenda.after(TIMEOUT_S + RETRY_S, self._again, report, snapshot, attempt)
+        elif faults.duplicate and random.random() < 0.5 * faults.duplicate:
+            network.send(Link.WORKER_ENGINE, self.world.box.worker_says, report, self, snapshot)
+        if faults.stale and random.random() < 0.1 * faults.stale:
+            self.world.agenda.after(random.uniform(3, 25), self.world.box.worker_says, report, self, snapshot)
+
+    def _arrive(self, report: WorkerReported, snapshot: int, attempt: int) -> None:
+        if not self.world.box.worker_says(report, self, snapshot):
+            self.world.agenda.after(RETRY_S, self._again, report, snapshot, attempt)
+        elif self.world.network.answer_is_lost(Link.WORKER_ENGINE):
+            self.world.agenda.after(TIMEOUT_S + RETRY_S, self._again, report, snapshot, attempt)
+        else:
+            self._sending = False
+            self._reported_at = self.world.now
+            if self._changed:
+                self.look_soon()
+
+    def _again(self, report: WorkerReported, snapshot: int, attempt: int) -> None:
+        if not self.alive:
+            return
+        if attempt < ATTEMPTS and max(self.mute_until, self.hung_until) <= self.world.now:
+            self._send(report, snapshot, attempt + 1)
+        else:
+            self._sending = False
+            self.changed()
+
+    def _send_finished(self, requests: tuple[Finished, ...], attempt: int) -> None:
+        if not self.world.network.send(Link.WORKER_ENGINE, self._finished_arrive, requests, attempt):
+            self.world.agenda.after(TIMEOUT_S + RETRY_S, self._finished_again, requests, attempt)
+
+    def _finished_arrive(self, requests: tuple[Finished, ...], attempt: int) -> None:
+        taken = self.world.box.worker_says(RequestsFinished(self.worker_id, requests), self, 0)
+        if taken and not self.world.network.answer_is_lost(Link.WORKER_ENGINE):
+            self._finished = [request for request in self._finished if request not in requests]
+            self._sending_finished = False
+            if self._finished:
+                self.look_soon()
+        else:
+            pause_s = TIMEOUT_S + RETRY_S if taken else RETRY_S
+            self.world.agenda.after(pause_s, self._finished_again, requests, attempt)
+
+    def _finished_again(self, requests: tuple[Finished, ...], attempt: int) -> None:
+        if not self.alive:
+            return
+        if attempt < ATTEMPTS and max(self.mute_until, self.hung_until) <= self.world.now:
+            self._send_finished(requests, attempt + 1)
+        else:
+            self._sending_finished = False
+            self.look_soon()

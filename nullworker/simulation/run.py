@@ -1,0 +1,129 @@
+"""Runs one seed of one scenario, and says what it found."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, field, replace
+from time import process_time
+from typing import TYPE_CHECKING
+
+from nullworker.core.invariants import InvariantBroken
+from nullworker.simulation.scenarios import SCENARIOS, scenario_of
+from nullworker.simulation.watch import PromiseBroken
+from nullworker.simulation.world import Plan, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: How many of the last events a failure shows.
+HISTORY_LINES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What was broken, and the line that repeats it."""
+
+    promise: str  # "P1" to "P15", "invariant", or "error" for an exception that escaped
+    message: str
+    repeat: str
+    history: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  to repeat: {self.repeat}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run."""
+
+    seed: int
+    scenario: str
+    failure: Failure | None
+    simulated_s: float
+    cpu_s: float
+    events: int  # that the core handled
+    steps: int  # things that happened in the world
+    clients: int
+    faults: tuple[str, ...]
+    digest: str = ""
+    journal: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Less:
+    """What is left out of a seed's world, to find a short history: faults, clients (by their number), time."""
+
+    faults: frozenset[str] = frozenset()
+    clients: frozenset[int] = frozenset()
+    until_s: float | None = None
+
+    def apply(self, plan: Plan) -> Plan:
+        """The plan with less in it."""
+        jobs = [job for number, job in enumerate(plan.jobs, 1) if number not in self.clients]
+        trouble_s = plan.trouble_s if self.until_s is None else min(plan.trouble_s, self.until_s)
+        return replace(
+            plan,
+            faults=plan.faults.without(self.faults),
+            jobs=[job for job in jobs if job.arrives_at < trouble_s],
+            trouble_s=trouble_s,
+        )
+
+    def flags(self) -> str:
+        """The same as flags of the command."""
+        parts = [f"--without {name}" for name in sorted(self.faults)]
+        if self.clients:
+            parts.append(f"--without-clients {','.join(str(number) for number in sorted(self.clients))}")
+        if self.until_s is not None:
+            parts.append(f"--until {self.until_s:g}")
+        return "".join(f" {part}" for part in parts)
+
+
+def run(
+    seed: int, scenario: str = "", less: Less | None = None, *, journal: bool = False, check_every: int = 16
+) -> Result:
+    """Runs a seed of a scenario ("": the one whose turn it is); ``journal`` keeps every event and command.
+
+    Raises:
+        KeyError: there is no such scenario.
+    """
+    chosen = SCENARIOS[scenario] if scenario else scenario_of(seed)
+    less = less or Less()
+    plan = less.apply(chosen.plan(seed))
+    world = World(plan, seed)
+    world.box.check_every = check_every
+    if journal:
+        world.box.journal_lines = []
+    began = process_time()
+    failure: Failure | None = None
+    repeat = f"nullworker simulate --seed {seed} --scenario {chosen.name}{less.flags()}"
+    try:
+        world.run()
+    except PromiseBroken as error:
+        failure = Failure(error.promise, str(error), repeat)
+    except InvariantBroken as error:
+        failure = Failure("invariant", f"invariant broken at {world.now:.3f} s: {error}", repeat)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__} at {world.now:.3f} s: {error} ({where.name}, line {where.lineno})"
+        failure = Failure("error", message, repeat)
+    lines = tuple(world.box.journal_lines or ())
+    if failure is not None:
+        failure = replace(failure, history=lines[-HISTORY_LINES:])
+    return Result(
+        seed,
+        chosen.name,
+        failure,
+        world.now,
+        process_time() - began,
+        world.box.events,
+        world.agenda.done,
+        len(world.clients),
+        tuple(plan.faults.names()),
+        journal=lines,
+    )
+
+
+def run_many(seeds: Iterable[int], scenario: str = "") -> Iterable[Result]:
+    """Runs many, one after another."""
+    for seed in seeds:
+        yield run(seed, scenario)

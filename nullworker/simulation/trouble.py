@@ -1,0 +1,250 @@
+"""What goes wrong of itself: when, to whom, and for how long, by the faults that are on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nullworker.core import events
+from nullworker.core.endpoints import EndpointState
+from nullworker.simulation.faults import Faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from nullworker.core.endpoints import Parameters
+    from nullworker.simulation.fleet import Instance
+    from nullworker.simulation.process import Process
+    from nullworker.simulation.world import World
+
+_STRAY_ID = 5000
+
+
+class Trouble:
+    """Draws misfortunes from its own chance, so that switching one off leaves the others much as they are."""
+
+    def __init__(self, world: World, random: Random) -> None:
+        self.world = world
+        self.random = random
+        self.over = False
+
+    def start(self) -> None:
+        """Begins with what happens to the whole world."""
+        for name, mean_s, happen in (
+            ("kill", 30.0, self._kill),
+            ("pause", 120.0, self._pause),
+            ("clock_forward", 200.0, self._clock_forward),
+            ("clock_backward", 100.0, self._clock_backward),
+            ("outage", 200.0, self._outage),
+            ("preempt_all", 300.0, self._preempt_all),
+            ("change", 60.0, self._change),
+            ("suspend", 150.0, self._suspend),
+            ("update", 120.0, self._update),
+            ("delete", 400.0, self._delete),
+            ("forge", 4.0, self._forge),
+        ):
+            if getattr(self.world.faults, name):
+                self._every(name, mean_s, happen)
+        if self.world.faults.strays:
+            for number in range(1 + int(4 * self.world.faults.strays)):
+                self.world.fleet.make(_STRAY_ID + number, 0, self.world.traits_of(None))
+        if self.world.faults.store_lag:
+            self.world.box.store.lag_s += 2 * self.world.faults.store_lag
+
+    def stop(self) -> None:
+        """Nothing goes wrong from now on."""
+        self.over = True
+        world = self.world
+        world.faults = world.network.faults = Faults()
+        world.network.heal()
+        world.fleet.out_until = world.box.paused_until = 0.0
+        world.box.kill_at = None
+        world.box.resume()
+        for instance in world.fleet.instances.values():
+            process = instance.process
+            if process is not None:
+                process.mute_until = process.flaps_until = process.hung_until = 0.0
+                process.changed()
+        if world.box.engine is None:
+            world.box.start()
+        for endpoint_id, (name, parameters) in list(world.box.endpoints.items()):
+            if parameters.state is not EndpointState.ACTIVE:
+                active = replace(parameters, state=EndpointState.ACTIVE)
+                world.box.operate(events.EndpointPut(endpoint_id, name, active))
+
+    def _every(self, name: str, mean_s: float, happen: Callable[[float], None]) -> None:
+        strength = getattr(self.world.faults, name)
+        delay_s = self.random.expovariate(strength / mean_s) if strength else 0.0
+
+        def do() -> None:
+            if not self.over:
+                happen(strength)
+                self._every(name, mean_s, happen)
+
+        self.world.agenda.after(delay_s, do)
+
+    # -------------------------------------------------------------------------------------------------------- engine
+
+    def _kill(self, _strength: float) -> None:
+        self.world.box.kill_at = self.world.now
+
+    def engine_is_down(self) -> None:
+        """The engine was killed: it is started again some time later."""
+        self.world.agenda.after(self.random.choice([0.1, 1.0, 5.0, 30.0]), self._start_engine)
+
+    def _start_engine(self) -> None:
+        if self.world.box.engine is None:
+            self.world.box.start()
+
+    def _pause(self, strength: float) -> None:
+        self.world.box.pause(1 + self.random.uniform(0, 120 * strength))
+
+    def _clock_forward(self, strength: float) -> None:
+        self.world.box.clock_skew_s += self.random.uniform(1, 1 + 3600 * strength)
+        self.world.box.clock_jumped()
+
+    def _clock_backward(self, strength: float) -> None:
+        self.world.box.clock_skew_s -= self.random.uniform(0.1, 0.1 + 3 * strength)
+        self.world.box.clock_jumped()
+
+    # ------------------------------------------------------------------------------------------- workers and fleets
+
+    def booted(self, instance: Instance, process: Process, boot_s: float) -> None:
+        """A process boots: its fate is drawn."""
+        faults, random = self.world.faults, self.random
+        if self.over:
+            return
+        if faults.crash_young and random.random() < faults.crash_young:
+            self.world.agenda.after(random.uniform(0, 1.5 * boot_s + 10), self._to, instance, process, self._crash)
+        for name, mean_s, happen in (
+            ("crash", 100.0, self._crash),
+            ("hang", 150.0, self._hang),
+            ("unhealthy", 150.0, self._unhealthy),
+            ("restart", 150.0, self._restart),
+            ("flap", 100.0, self._flap),
+            ("mute", 100.0, self._mute),
+            ("preempt", 100.0, self._preempt),
+        ):
+            strength = getattr(faults, name)
+            if strength:
+                delay_s = random.expovariate(strength / mean_s)
+                self.world.agenda.after(delay_s, self._to, instance, process, happen)
+
+    def never_gets_ready(self) -> bool:
+        """Whether the process that boots now loads for ever."""
+        strength = self.world.faults.never_ready
+        return bool(strength) and not self.over and self.random.random() < 0.5 * strength
+
+    def _to(self, instance: Instance, process: Process, happen: Callable[[Instance, Process], None]) -> None:
+        if not self.over and instance.process is process and process.alive:
+            happen(instance, process)
+
+    def _crash(self, instance: Instance, _process: Process) -> None:
+        self.world.fleet.crash(instance)
+
+    def _hang(self, _instance: Instance, process: Process) -> None:
+        seconds = self.random.uniform(1, 120) if self.random.random() < 0.8 else 1e9
+        process.hung_until = self.world.now + seconds
+
+    def _unhealthy(self, _instance: Instance, process: Process) -> None:
+        process.break_down("the health check failed")
+
+    def _restart(self, instance: Instance, _process: Process) -> None:
+        self.world.fleet.restart_process(instance)
+
+    def _flap(self, _instance: Instance, process: Process) -> None:
+        process.flaps_until = self.world.now + self.random.uniform(1, 15)
+        process.changed()
+
+    def _mute(self, _instance: Instance, process: Process) -> None:
+        process.mute_until = self.world.now + self.random.uniform(1, 1 + 60 * self.world.faults.mute)
+
+    def _preempt(self, instance: Instance, _process: Process) -> None:
+        self.world.fleet.take_away(instance)
+
+    def _preempt_all(self, _strength: float) -> None:
+        for instance in list(self.world.fleet.instances.values()):
+            self.world.fleet.take_away(instance)
+
+    def _outage(self, strength: float) -> None:
+        self.world.fleet.out_until = self.world.now + self.random.uniform(5, 5 + 200 * strength)
+
+    # ----------------------------------------------------------------------------------------------------- operators
+
+    def _an_endpoint(self) -> tuple[int, str, Parameters] | None:
+        box = self.world.box
+        there = [endpoint_id for endpoint_id in box.endpoints if endpoint_id not in box.deleting]
+        if not there:
+            return None
+        endpoint_id = self.random.choice(there)
+        return (endpoint_id, *box.endpoints[endpoint_id])
+
+    def _change(self, _strength: float) -> None:
+        chosen = self._an_endpoint()
+        if chosen is None:
+            return
+        endpoint_id, name, parameters = chosen
+        random = self.random
+        changes: list[tuple[str, Any]] = [
+            ("max_workers", random.randint(1, 12)),
+            ("min_load", random.choice([0.0, 0.0, 100.0, 150.0])),
+            ("target_util", random.choice([1.0, 0.9, 0.5])),
+            ("cold_workers", random.choice([0, 0, 1, 2])),
+            ("cold_mult", random.choice([0.0, 1.0, 2.0])),
+            ("max_queue_time", random.choice([0.0, 1.0, 30.0])),
+            ("target_queue_time", random.choice([0.0, 0.5, 10.0])),
+            ("inactivity_timeout", random.choice([None, 1.0, 10.0, 60.0, -1.0])),
+        ]
+        field, value = random.choice(changes)
+        changed = replace(parameters, **{field: value})
+        self.world.box.operate(events.EndpointPut(endpoint_id, name, changed))
+
+    def _suspend(self, _strength: float) -> None:
+        chosen = self._an_endpoint()
+        if chosen is None:
+            return
+        endpoint_id, name, parameters = chosen
+        state = self.random.choice([EndpointState.SUSPENDED, EndpointState.STOPPED, EndpointState.ACTIVE])
+        self.world.box.operate(events.EndpointPut(endpoint_id, name, replace(parameters, state=state)))
+        self.world.agenda.after(self.random.uniform(5, 60), self._activate, endpoint_id)
+
+    def _activate(self, endpoint_id: int) -> None:
+        box = self.world.box
+        if endpoint_id in box.endpoints and endpoint_id not in box.deleting:
+            name, parameters = box.endpoints[endpoint_id]
+            active = replace(parameters, state=EndpointState.ACTIVE)
+            box.operate(events.EndpointPut(endpoint_id, name, active))
+
+    def _update(self, _strength: float) -> None:
+        if self.world.box.groups:
+            group_id = self.random.choice(list(self.world.box.groups))
+            self.world.box.operate(events.WorkersUpdated(group_id, cancel=self.random.random() < 0.3))
+
+    def _delete(self, _strength: float) -> None:
+        chosen = self._an_endpoint()
+        if chosen is not None:
+            self.world.box.operate(events.EndpointDeleted(chosen[0], force=self.random.random() < 0.4))
+
+    # -------------------------------------------------------------------------------------------------------- malice
+
+    def _forge(self, _strength: float) -> None:
+        """What nobody may say: its sender has no such worker, request or endpoint."""
+        random = self.random
+        nobody = 10_000_000 + random.randrange(1000)
+        forgeries: list[events.Event] = [
+            events.WorkerReported(nobody, "http://evil", True, "", 1e9, 0.0, (1, 2), 99, 99),
+            events.RequestsFinished(nobody, (events.Finished(1, "Success", 1.0),)),
+            events.HoldEnded(nobody),
+            events.WaiterGone(nobody),
+            events.InstanceGone(nobody),
+            events.InstanceExited(nobody, "forged"),
+            events.InstanceCreated(nobody),
+            events.InstanceFailed(nobody, "destroy", "forged"),
+            events.WorkerJoined(nobody, nobody),
+            events.WorkersUpdated(nobody),
+            events.WorkergroupDeleted(nobody),
+            events.EndpointDeleted(nobody, force=True),
+            events.Asked(nobody, nobody, 100.0),
+        ]
+        self.world.box.forged(random.choice(forgeries))

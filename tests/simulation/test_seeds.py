@@ -1,0 +1,33 @@
+"""Five hundred worlds full of faults, in which every promise is kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from nullworker.simulation.run import Less, run
+from nullworker.simulation.scenarios import SCENARIOS
+
+SEEDS = 500
+CHUNK = 25
+
+
+@pytest.mark.parametrize("first", range(1, SEEDS + 1, CHUNK))
+def test_every_promise_is_kept(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        result = run(seed)
+        assert result.failure is None, f"\n{result.failure}"
+        assert result.simulated_s >= 600
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_each_scenario_is_the_same_for_the_same_seed(scenario: str) -> None:
+    first, again = (run(77, scenario, journal=True) for _ in range(2))
+    assert first.failure is None, f"\n{first.failure}"
+    assert first.journal == again.journal
+    assert first.events > 0
+
+
+def test_what_is_left_out_is_named_by_the_line_that_repeats_a_run() -> None:
+    less = Less(frozenset({"loss"}), frozenset({3}), 60.0)
+    assert less.flags() == " --without loss --without-clients 3 --until 60"
+    assert run(1, less=less).failure is None
