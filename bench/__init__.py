@@ -1,0 +1,1 @@
+"""What the README's figures come from: ``nullworker bench`` runs these, and each prints what its figures are of."""

@@ -1,0 +1,46 @@
+"""``nullworker consume``: runs a command beside a worker, while that is held."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+
+import click
+
+from nullworker.cli.errors import UserError
+
+EPILOG = """\b
+Examples:
+  nullworker consume -- python consumer.py
+  nullworker consume --release-when-idle 60 -- celery -A tasks worker -c 1
+  NULL_CONTROL_PORT=19001 nullworker consume -- rq worker --burst gpu
+
+Run it on the worker's instance. The command starts when the worker is held, with NULL_SESSION_ID and NULL_PAYLOAD in
+its environment; it gets SIGTERM when the reservation is over; its end gives the worker back, and its crash reports the
+worker as broken. docs/consumer.md says more."""
+
+
+@click.command("consume", epilog=EPILOG, context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--release-when-idle", "idle_s", type=click.FloatRange(1.0), metavar="SECONDS",
+    help="Ask the command to end when it has done nothing for so long: no output, no process started or ended, next to "
+    "no processor time, no GPU in use, no heartbeat. Not for a command that waits for other machines.",
+)  # fmt: skip
+@click.option(
+    "--grace", "grace_s", type=click.FloatRange(0.0, 3600.0), default=8.0, show_default=True,
+    help="Seconds between SIGTERM and SIGKILL, when the reservation is over.",
+)  # fmt: skip
+@click.option(
+    "--control-port", type=click.IntRange(1, 65_535), envvar="NULL_CONTROL_PORT", default=18_999, show_default=True,
+    help="The worker's control port on this machine.",
+)  # fmt: skip
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def command(idle_s: float | None, grace_s: float, control_port: int, command: tuple[str, ...]) -> int:
+    """Run COMMAND while the worker on this machine is held, once for each reservation."""
+    from nullworker.worker.consume import ConsumeSettings, run
+
+    if shutil.which(command[0]) is None:
+        raise UserError(f"There is no program {command[0]!r} to run; correct the command after --.", exit_code=127)
+    logging.basicConfig(level=logging.INFO, format="nullworker consume: %(message)s", stream=sys.stderr)
+    return run(ConsumeSettings(command, f"http://127.0.0.1:{control_port}", grace_s, idle_s))

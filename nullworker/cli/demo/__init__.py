@@ -1,0 +1,74 @@
+"""``nullworker demo``: four workers come up for a queue of jobs, finish them, and go away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import click
+
+from nullworker.cli.errors import UserError
+
+JOBS_MAX = 10_000
+
+
+@click.command(
+    "demo",
+    epilog="""\b
+Examples:
+  nullworker demo
+  nullworker demo --jobs 8 --max 2 -- sh -c 'sleep 1; echo "job $JOB"'""",
+)
+@click.option("--jobs", type=click.IntRange(1, JOBS_MAX), default=24, show_default=True, help="How many jobs.")
+@click.option("--max", "at_most", type=click.IntRange(1, 64), default=4, show_default=True, help="Workers at most.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Where the picture and the timeline go.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON and nothing else.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def command(jobs: int, at_most: int, folder: Path, as_json: bool, command: tuple[str, ...]) -> None:
+    """Draw a Mandelbrot set with one worker for each tile in flight, from zero workers and back to zero.
+
+    An engine, its worker processes and a job queue run on this machine for less than a minute; nothing is left behind.
+    With COMMAND, that is run for each job instead, with the job's number in the variable JOB.
+    """
+    from nullworker.cli.demo.mandelbrot import TILES
+    from nullworker.cli.demo.screen import Screen
+    from nullworker.cli.demo.stage import Show, play
+    from nullworker.client.errors import ClientError
+    from nullworker.engine.server import ServerError
+    from nullworker.queues.base import QueueError
+
+    if not command and jobs > TILES:
+        raise click.BadParameter(f"the picture has {TILES} tiles", param_hint="--jobs")
+    show = Show([str(number) for number in range(jobs)], at_most, folder, list(command))
+
+    async def play_until_interrupted() -> bool:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(play(show, screen.show))
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(signum, task.cancel)
+        try:
+            summary = await task
+        except asyncio.CancelledError:
+            return False
+        if as_json:
+            print(json.dumps(summary.to_json(), indent=2))
+        screen.finish(summary)
+        if summary.jobs_done < jobs or summary.workers_left or summary.processes_left:
+            raise UserError("The demo did not end as it should; the summary above says what is missing.")
+        return True
+
+    try:
+        with Screen(jobs, quiet=as_json) as screen:
+            whole = asyncio.run(play_until_interrupted())
+    except (ServerError, ClientError, QueueError) as error:
+        raise UserError(str(error)) from None
+    if not whole:
+        raise KeyboardInterrupt

@@ -1,0 +1,212 @@
+"""The demo from its beginning to its end: an engine, an endpoint with no worker, a queue, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from nullworker.cli.demo.crew import Crew
+from nullworker.cli.demo.history import BOOTING, LEAVING, History, Moment
+from nullworker.cli.demo.mandelbrot import join_tiles
+from nullworker.client import NullClient
+from nullworker.core import snapshot
+from nullworker.core.endpoints import Parameters
+from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupConfig
+from nullworker.engine.server import Server
+from nullworker.queues import sqlite_jobs
+from nullworker.queues.sqlite import SqliteQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ENDPOINT = "demo"
+LOOK_S = 0.1
+#: For a job to get a worker, and for the fleet to go back to zero; a hang limit.
+DEADLINE_S = 60.0
+#: As the tested parameters, but for a show: a free worker goes after two seconds.
+IDLE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """What is to be shown."""
+
+    jobs: list[str]
+    at_most: int
+    folder: Path
+    command: list[str]  # run for each job; empty: the Mandelbrot set is drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What came of it."""
+
+    jobs_done: int
+    jobs_failed: int
+    jobs_lost: int
+    reservations: int
+    workers_created: int
+    peak_workers: int
+    workers_left: int
+    processes_left: int
+    worker_seconds_held: float
+    worker_seconds_idle: float
+    worker_seconds_booting: float
+    first_grant_s: float | None
+    total_s: float
+    picture: str
+    timeline: str
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as JSON can hold it."""
+        return asdict(self)
+
+
+async def play(show: Show, on_look: Callable[[Moment, list[dict[str, Any]]], None]) -> Summary:
+    """Runs the demo; ``on_look`` is called with the state some times a second.
+
+    Raises:
+        ServerError, ClientError, QueueError: it could not go on; everything that it started is ended.
+    """
+    show.folder.mkdir(parents=True, exist_ok=True)
+    for old in show.folder.glob("tile-*.png"):
+        old.unlink()
+    with TemporaryDirectory(prefix="nullworker-demo-") as scratch:
+        jobs_file = Path(scratch) / "jobs.db"
+        sqlite_jobs.enqueue(jobs_file, show.jobs)
+        history = History()
+        began_s = time.monotonic()
+        server = await Server.open(_config(show, Path(scratch), jobs_file), {})
+        try:
+            looking = asyncio.ensure_future(_look(server, jobs_file, history, began_s, on_look))
+            try:
+                opened = await _work(server, jobs_file, show)
+                await _until_zero(server)
+            finally:
+                looking.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await looking
+            history.add(_moment(server, jobs_file, began_s))
+            created = sum(d.kind == "create" for d in server.decisions.about())
+            left = len(server.driver.engine.ledger.workers)
+            first = next((d.at_s for d in server.decisions.about() if d.kind == "grant"), None)
+            first_ask = next((d.at_s for d in server.decisions.about() if d.kind == "create"), None)
+        finally:
+            await server.close()
+        counts = sqlite_jobs.counts(jobs_file)
+        return Summary(
+            jobs_done=counts.get("done", 0),
+            jobs_failed=counts.get("failed", 0),
+            jobs_lost=len(show.jobs) - counts.get("done", 0) - counts.get("failed", 0),
+            reservations=opened,
+            workers_created=created,
+            peak_workers=history.peak_workers,
+            workers_left=left,
+            processes_left=_processes_left(scratch),
+            worker_seconds_held=round(history.held_s, 1),
+            worker_seconds_idle=round(history.idle_s, 1),
+            worker_seconds_booting=round(history.booting_s, 1),
+            first_grant_s=None if first is None or first_ask is None else round(first - first_ask, 2),
+            total_s=round(time.monotonic() - began_s, 1),
+            picture=_picture(show),
+            timeline=_timeline(show, history),
+        )
+
+
+def _config(show: Show, scratch: Path, jobs_file: Path) -> EngineConfig:
+    parameters = Parameters(
+        min_load=0.0,
+        target_util=1.0,
+        cold_mult=1.0,
+        cold_workers=0,
+        max_workers=show.at_most,
+        max_queue_time=1.0,
+        target_queue_time=0.5,
+        inactivity_timeout=IDLE_S,
+    )
+    consumer = [sys.executable, "-m", "nullworker.cli.demo.consumer"]
+    if show.command:
+        consumer += ["--", *show.command]
+    group = WorkergroupConfig(
+        consumer=shlex.join(consumer),
+        env={"DEMO_QUEUE": str(jobs_file), "DEMO_TILES": str(show.folder.absolute())},
+    )
+    endpoint = EndpointConfig(ENDPOINT, parameters, (group,))
+    return EngineConfig("127.0.0.1", 0, scratch / "state", (endpoint,))
+
+
+async def _work(server: Server, jobs_file: Path, show: Show) -> int:
+    queue = await SqliteQueue.open(sqlite_jobs.url(jobs_file))
+    async with queue, NullClient(server.url, server.keys.account_key.reveal()) as client:
+        crew = Crew(client, ENDPOINT, queue, show.at_most, deadline_s=DEADLINE_S)
+        await crew.run()
+        return crew.opened
+
+
+async def _until_zero(server: Server) -> None:
+    give_up_at = time.monotonic() + DEADLINE_S
+    while server.driver.engine.ledger.workers and time.monotonic() < give_up_at:  # noqa: ASYNC110 - the core has no events
+        await asyncio.sleep(LOOK_S)
+
+
+async def _look(
+    server: Server,
+    jobs_file: Path,
+    history: History,
+    began_s: float,
+    on_look: Callable[[Moment, list[dict[str, Any]]], None],
+) -> None:
+    while True:
+        moment = _moment(server, jobs_file, began_s)
+        history.add(moment)
+        on_look(moment, snapshot.workers(server.driver.engine))
+        await asyncio.sleep(LOOK_S)
+
+
+def _moment(server: Server, jobs_file: Path, began_s: float) -> Moment:
+    jobs = sqlite_jobs.counts(jobs_file)
+    row = snapshot.endpoints(server.driver.engine)[0]
+    workers: dict[str, int] = row["workers"]
+    return Moment(
+        at_s=time.monotonic() - began_s,
+        waiting_jobs=jobs.get("waiting", 0),
+        waiters=row["waiting"],
+        booting=sum(workers.get(state, 0) for state in BOOTING),
+        ready=workers.get("ready", 0),
+        held=workers.get("held", 0),
+        leaving=sum(workers.get(state, 0) for state in LEAVING),
+        done=jobs.get("done", 0),
+    )
+
+
+def _processes_left(scratch: str) -> int:
+    """Processes that still have the demo's folder in their environment."""
+    left = 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                left += scratch.encode() in (entry / "environ").read_bytes()
+    return left
+
+
+def _picture(show: Show) -> str:
+    if show.command:
+        return ""
+    path = show.folder / "mandelbrot.png"
+    join_tiles(show.folder, path)
+    for tile in show.folder.glob("tile-*.png"):
+        tile.unlink()
+    return str(path)
+
+
+def _timeline(show: Show, history: History) -> str:
+    path = show.folder / "timeline.svg"
+    history.draw(path)
+    return str(path)

@@ -1,0 +1,301 @@
+"""``nullworker dispatch``: keeps as many reservations as a queue has work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nullworker.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from nullworker.dispatch.dispatcher import Dispatcher
+    from nullworker.dispatch.pair import Pair, PairSettings
+    from nullworker.dispatch.settings import DispatchSettings
+    from nullworker.queues.base import Depth, QueueInfo
+
+EPILOG = """\b
+Examples:
+  nullworker dispatch --endpoint null-local --queue sqlite:///var/work/jobs.db --max 4
+  nullworker dispatch --queue celery+redis://localhost/0?queue=celery --check
+  nullworker dispatch --endpoint gpu --queue rq://localhost/0?queue=default --instance prod --price 0.4 --max-daily 20
+  nullworker dispatch --config nullworker.toml
+
+Reads the queue and takes nothing from it. Ctrl-C withdraws what only waits and ends nothing that is held: the next
+start adopts it. docs/dispatcher.md says more."""
+
+
+@click.command("dispatch", epilog=EPILOG)
+@click.option("--endpoint", help="The endpoint to reserve workers of.")
+@click.option("--queue", metavar="URL", help="The queue to read; docs/queues.md lists the kinds.")
+@click.option("--max", "most", type=click.IntRange(0), default=16, show_default=True, help="Reservations at most.")
+@click.option(
+    "--jobs-per-worker", type=click.IntRange(1), default=1, show_default=True, help="Jobs for each reservation."
+)
+@click.option("--instance", metavar="prod|alpha|candidate|local|URL", help="The engine  [default: local]")
+@click.option("--poll", "poll_s", type=float, default=1.0, show_default=True, help="Seconds between two readings.")
+@click.option("--cost", type=float, default=100.0, show_default=True, help="What a reservation takes, in perf units.")
+@click.option(
+    "--lifetime", "lifetime_s", type=float, default=600.0, show_default=True,
+    help="Seconds that a worker stays held without a word from here.",
+)  # fmt: skip
+@click.option(
+    "--claim", "claim_s", type=float, default=30.0, show_default=True,
+    help="Seconds in which a consumer takes its first job; matters where the broker does not tell what is in flight.",
+)  # fmt: skip
+@click.option(
+    "--end-idle", "end_idle_s", type=float, metavar="SECONDS",
+    help="End held workers when nothing has waited or been in flight for so long; only for consumers that acknowledge "
+    "a job after it is done.",
+)  # fmt: skip
+@click.option("--price", type=float, default=0.0, help="Of one worker, an hour; for the limits on money.")
+@click.option("--max-hourly", type=float, help="Open no more than this costs an hour.")
+@click.option("--max-daily", type=float, help="Open nothing more once this was spent in 24 hours.")
+@click.option("--cap", type=click.IntRange(0), help="Reservations of all queues together.")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A file with [dispatch] in it.")
+@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="Where the ledger is kept.")
+@click.option(
+    "--history", type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep a trace of arrivals and durations there (CSV), for nullworker simulate.",
+)  # fmt: skip
+@click.option("--check", is_flag=True, help="Read the queue once, say what is seen and what will hurt, and end.")
+@click.option("--until-empty", is_flag=True, help="End when the queue is empty and nothing is held.")
+@click.option("--api-key", help="The engine's key; else VAST_API_KEY, else the local engine's own.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def command(**options: Any) -> int:
+    """Keep one reservation for each job of a queue that waits or is in flight, and end none whose job may run."""
+    from nullworker.dispatch.ledger import LedgerError
+    from nullworker.dispatch.settings import SettingsError
+    from nullworker.queues.base import QueueError
+
+    try:
+        settings = _settings(options)
+        ledger_file = _ledger_file(options["state"])
+        if options["check"]:
+            return asyncio.run(_check(settings, ledger_file, as_json=options["as_json"]))
+        return _dispatch(settings, ledger_file, options)
+    except (SettingsError, QueueError, LedgerError) as error:
+        raise UserError(str(error)) from None
+
+
+def _ledger_file(state: Path | None) -> Path:
+    from nullworker.client.instances import state_directory
+
+    return (state or state_directory()) / "dispatch.db"
+
+
+def _settings(options: dict[str, Any]) -> DispatchSettings:
+    from dataclasses import replace
+
+    from nullworker.dispatch.money import Budget
+    from nullworker.dispatch.settings import DispatchSettings, check_pair, check_settings
+
+    if options["config"] is not None:
+        from nullworker.dispatch.settings_file import load_settings
+
+        if options["queue"] or options["endpoint"]:
+            raise click.UsageError("Give --config, or --endpoint and --queue, not both.")
+        settings = load_settings(options["config"])
+    else:
+        settings = DispatchSettings((check_pair(_pair(options)),))
+    budget = Budget(
+        settings.budget.hourly if options["max_hourly"] is None else options["max_hourly"],
+        settings.budget.daily if options["max_daily"] is None else options["max_daily"],
+    )
+    settings = replace(
+        settings,
+        budget=budget,
+        instance=options["instance"] or settings.instance,
+        cap=settings.cap if options["cap"] is None else options["cap"],
+        history=str(options["history"]) if options["history"] else settings.history,
+    )
+    return check_settings(settings)
+
+
+def _pair(options: dict[str, Any]) -> PairSettings:
+    from nullworker.dispatch.pair import PairSettings
+
+    missing = [f"--{name}" for name in ("endpoint", "queue") if not options[name]]
+    if missing and not (options["check"] and missing == ["--endpoint"]):
+        raise click.UsageError(f"Missing option '{missing[0]}' (or --config).")
+    return PairSettings(
+        endpoint=options["endpoint"] or "(none)",
+        queue=options["queue"],
+        most=options["most"],
+        jobs_per_worker=options["jobs_per_worker"],
+        poll_s=options["poll_s"],
+        cost=options["cost"],
+        lifetime_s=options["lifetime_s"],
+        claim_s=options["claim_s"],
+        end_idle_s=options["end_idle_s"],
+        price_per_hour=options["price"],
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- check
+
+
+async def _check(settings: DispatchSettings, ledger_file: Path, *, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from nullworker.queues.registry import open_queue
+
+    for pair in settings.pairs:
+        async with await open_queue(pair.queue) as queue:
+            info, depth = await queue.info(), await queue.depth()
+        advice = _advice(pair, info, ledger_file)
+        if as_json:
+            print(json.dumps({"info": asdict(info), "depth": asdict(depth), "advice": advice}), flush=True)
+        else:
+            _show(info, depth, advice)
+    return 0
+
+
+def _show(info: QueueInfo, depth: Depth, advice: list[str]) -> None:
+    in_flight = "unknown" if depth.in_flight is None else str(depth.in_flight)
+    print(f"{info.kind} {info.name} ({info.broker})")
+    text = f"  {depth.waiting} waiting, {in_flight} in flight, {depth.delayed} delayed"
+    text += f", {depth.redelivered} delivered again" if depth.redelivered else ""
+    text += f", {depth.parallel_max} at a time at most" if depth.parallel_max is not None else ""
+    print(text + (", paused" if depth.paused else "") + ("" if depth.exact else " (not exact)"))
+    how = "tells of changes" if info.pushes else "is read once a poll"
+    lease = f", gives a job away again after {info.lease_s:g} s" if info.lease_s else ""
+    print(f"  the broker {how}, its numbers may be {info.lag_s:g} s late{lease}")
+    for warning in info.warnings:
+        print(f"  warning ({warning.code}): {warning.message}")
+    for sentence in advice:
+        print(f"  warning: {sentence}")
+
+
+def _advice(pair: PairSettings, info: QueueInfo, ledger_file: Path) -> list[str]:
+    """What will hurt, by the settings and the past of this very dispatcher."""
+    from nullworker.dispatch.ledger import Ledger
+
+    advice = []
+    if pair.end_idle_s is not None and info.lag_s > 0:
+        advice.append(f"--end-idle does nothing here, for the broker's numbers may be {info.lag_s:g} s late.")
+    if info.lease_s and ledger_file.exists():
+        ledger = Ledger(ledger_file)
+        longest_s = ledger.longest_held_s(pair.name)
+        ledger.close()
+        if longest_s > info.lease_s:
+            advice.append(
+                f"Reservations were held for up to {longest_s:.0f} s, and the broker gives a job to another consumer "
+                f"after {info.lease_s:g} s: raise that, or renew it beside the job (docs/consumer.md)."
+            )
+    return advice
+
+
+# ------------------------------------------------------------------------------------------------------------- dispatch
+
+
+def _dispatch(settings: DispatchSettings, ledger_file: Path, options: dict[str, Any]) -> int:
+    from nullworker.dispatch.dispatcher import Dispatcher
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("vastai", "Client", "aio_pika", "aiormq"):  # what matters of their errors is said in a sentence
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    teller = _Teller(as_json=options["as_json"])
+
+    async def run() -> int:
+        dispatcher = Dispatcher(
+            settings.pairs,
+            instance=settings.instance,
+            api_key=options["api_key"],
+            ledger_file=ledger_file,
+            shared_cap=settings.cap,
+            budget=settings.budget,
+            history=Path(settings.history) if settings.history else None,
+            on_change=teller.tell,
+        )
+        async with dispatcher:
+            adopted = dispatcher.adopt()
+            if adopted:
+                logging.getLogger(__name__).info("%d reservations of a dispatcher before this one are adopted", adopted)
+            return await _until_told(dispatcher, until_empty=options["until_empty"])
+
+    return asyncio.run(run())
+
+
+async def _until_told(dispatcher: Dispatcher, *, until_empty: bool) -> int:
+    loop = asyncio.get_running_loop()
+    running = asyncio.ensure_future(dispatcher.run(until_empty=until_empty))
+    received: list[int] = []
+
+    def stop(signum: int) -> None:
+        received.append(signum)
+        running.cancel()
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop, signum)
+    try:
+        await running
+    except asyncio.CancelledError:
+        if not received:
+            raise
+    if not received:
+        return 0
+    draining = asyncio.ensure_future(dispatcher.drain())
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, draining.cancel)
+    try:
+        held = await draining
+    except asyncio.CancelledError:
+        held = sum(pair.holding for pair in dispatcher.pairs)
+    if held:
+        print(
+            f"{held} reservations stay held for the jobs in them; start nullworker dispatch again to adopt them.",
+            file=sys.stderr,
+        )
+    return 130 if received[0] == signal.SIGINT else 0
+
+
+class _Teller:
+    """Prints a line when something changed."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._said: dict[str, tuple[object, ...]] = {}
+
+    def tell(self, pair: Pair) -> None:
+        """Says how a pair stands, if that is news."""
+        from nullworker.dispatch.plan import Phase
+
+        plan, depth = pair.last, pair.reading.depth if pair.reading else None
+        held, asked = pair.count(Phase.HELD), pair.count(Phase.ASKED, Phase.CREATING)
+        trouble = "; ".join(text for text in (pair.queue_trouble, pair.trouble) if text)
+        facts = {
+            "queue": pair.name,
+            "waiting": depth.waiting if depth else None,
+            "in_flight": depth.in_flight if depth else None,
+            "want": plan.want if plan else None,
+            "asked": asked,
+            "held": held,
+            "trouble": trouble,
+        }
+        news = tuple(facts.values())
+        if self._said.get(pair.name) == news:
+            return
+        self._said[pair.name] = news
+        reason = plan.reason if plan else "no reading yet"
+        if self._as_json:
+            self._print(json.dumps({**facts, "reason": reason}))
+            return
+        because = next((s.waits_because for s in pair.slots if s.waits_because and s.phase is Phase.ASKED), "")
+        text = f"{pair.name}: want {plan.want if plan else '?'} ({reason}), "
+        text += f"{held} held, {asked} asked for" + (f" ({because})" if because else "")
+        self._print(text + (f" | {trouble}" if trouble else ""))
+
+    def _print(self, line: str) -> None:
+        """Whoever read the output may have gone; the work goes on."""
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

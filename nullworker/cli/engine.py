@@ -1,0 +1,83 @@
+"""``nullworker engine``: routes reservations and scales fleets until it is told to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nullworker.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from nullworker.engine.server import Server
+
+EPILOG = """\b
+Examples:
+  nullworker engine
+  nullworker engine --config nullworker.toml --port 9000
+  nullworker engine --state /var/lib/nullworker --set endpoint.null-local.max_workers=4
+
+With no file it serves one endpoint, null-local, on processes of this machine. Ctrl-C ends it and its workers."""
+
+
+@click.command("engine", epilog=EPILOG)
+@click.option("--host", help="The address to listen on  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port, 0 for any free one  [default: 8080]")
+@click.option("--state", type=click.Path(path_type=Path), help="Where keys, ledger and logs are kept.")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="The configuration file (TOML).")
+@click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="Write every event and command there.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the file, by its path.")
+@click.option("--leave-workers", is_flag=True, help="At the end, let the workers run on for the next start.")
+@click.option("--json", "as_json", is_flag=True, help="Say in JSON where it listens.")
+def command(
+    host: str | None,
+    port: int | None,
+    state: Path | None,
+    config: Path | None,
+    journal: Path | None,
+    log_level: str | None,
+    settings: tuple[str, ...],
+    leave_workers: bool,
+    as_json: bool,
+) -> int:
+    """Route reservations and scale fleets, on Vast Serverless's wire.
+
+    The unmodified vastai client, worker framework and command line work against it.
+    """
+    from nullworker.engine.config import ConfigError, load_config
+    from nullworker.engine.logs import configure
+    from nullworker.engine.server import ServerError, run
+
+    given = {"host": host, "port": port, "state": state, "journal": journal, "log_level": log_level}
+    flags = [(key, str(value)) for key, value in given.items() if value is not None]
+    flags += [_setting(text) for text in settings]
+    own = {f"NULLWORKER_ENGINE_{name}" for name in ("HOST", "PORT", "STATE", "CONFIG", "JOURNAL", "LOG_LEVEL")}
+    environ = {name: value for name, value in os.environ.items() if name not in own}
+    try:
+        loaded = load_config(config, environ, flags)
+        configure(loaded.state, loaded.log_level)
+        return run(loaded, environ, lambda server: _say(server, as_json=as_json), leave_workers=leave_workers)
+    except (ConfigError, ServerError) as error:
+        raise UserError(str(error)) from None
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise click.BadParameter(f"{text} is not KEY=VALUE", param_hint="--set")
+    return key.strip(), value.strip()
+
+
+def _say(server: Server, *, as_json: bool) -> None:
+    endpoints = [entry.name for entry in server.catalog.endpoints.values()]
+    key_file = server.state_dir / "api_key"
+    if as_json:
+        print(json.dumps({"url": server.url, "api_key_file": str(key_file), "endpoints": endpoints}), flush=True)
+        return
+    print(f"nullworker engine at {server.url}, endpoints: {', '.join(endpoints) or 'none yet'}", flush=True)
+    if server.keys.is_new:
+        print(f"account key (kept in {key_file}): {server.keys.account_key.reveal()}", flush=True)

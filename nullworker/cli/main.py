@@ -1,0 +1,177 @@
+"""``nullworker``: a group of commands, each in a file (or package) of its own here, loaded when it is asked for.
+
+A command's file has the attribute ``command``, a ``click`` command that returns its exit code (None: 0). What its user
+can mend it raises as `nullworker.cli.errors.UserError`, or as the client's ``ClientError``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nullworker.cli.errors import UserError
+from nullworker.client.errors import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_DONE, EXIT_FAILED, EXIT_MISUSED, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+#: What ``nullworker --help`` says of each, without loading it. One whose file is not there is not a command.
+COMMANDS = {
+    "engine": "Route reservations and scale fleets, on Vast Serverless's wire.",
+    "reserve": "Reserve workers, hold them for a while, and give them back.",
+    "dispatch": "Keep as many reservations as a queue has work.",
+    "consume": "Run a command for each job of a queue.",
+    "status": "Show endpoints, workers and reservations.",
+    "logs": "Show what the engine decided about an endpoint, and why.",
+    "explain": "Tell why a fleet has the size that it has.",
+    "join": "Print what a worker of your own needs to join an endpoint.",
+    "simulate": "Try an endpoint's parameters on a trace before they cost money.",
+    "replay": "Run an engine's journal again.",
+    "bench": "Measure what the README says.",
+    "demo": "Draw a picture with a queue, a fleet and no idle worker.",
+}
+
+#: Which extra brings what a command may find missing.
+EXTRA_OF_MODULE = {
+    "msgspec": "engine",
+    "uvloop": "engine",
+    "tomli": "engine",
+    "flask": "classic",
+    "waitress": "classic",
+    "matplotlib": "charts",
+    "redis": "redis",
+    "boto3": "sqs",
+    "botocore": "sqs",
+    "nats": "nats",
+    "aio_pika": "rabbitmq",
+    "psycopg": "postgres",
+}
+
+EPILOG = "Each command explains itself with an example: nullworker reserve --help"
+
+
+class Commands(click.Group):
+    """The commands that have a file. ``package`` is where they are."""
+
+    def __init__(self, package: str, directory: Path) -> None:
+        super().__init__(
+            name="nullworker",
+            help="One worker for each job in flight, from zero and back.",
+            epilog=EPILOG,
+            context_settings={"auto_envvar_prefix": "NULLWORKER", "help_option_names": ["-h", "--help"]},
+        )
+        self._package = package
+        self._directory = directory
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """In the order of `COMMANDS`."""
+        return [name for name in COMMANDS if self._has(name)]
+
+    def _has(self, name: str) -> bool:
+        return (self._directory / f"{name}.py").is_file() or (self._directory / name / "__init__.py").is_file()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Loads the command's file.
+
+        Raises:
+            UserError: it needs something that is not installed.
+        """
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        try:
+            module = importlib.import_module(f"{self._package}.{cmd_name}")
+        except ModuleNotFoundError as error:
+            raise _missing(cmd_name, error) from error
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> Exception:
+    """What to install; the error itself where the module is one of ours, or nothing that an extra brings."""
+    module = (error.name or "").partition(".")[0]
+    extra = EXTRA_OF_MODULE.get(module)
+    if extra is None:
+        return error
+    return UserError(
+        f"nullworker {command} needs the extra '{extra}' ({module} is not installed): pip install 'nullworker[{extra}]'"
+    )
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"nullworker {version('nullworker')}")
+        except PackageNotFoundError:
+            click.echo("nullworker, run from a clone that is not installed")
+        ctx.exit()
+
+
+def build(package: str = "nullworker.cli", directory: Path = Path(__file__).parent) -> click.Group:
+    """The group, with the commands that ``directory`` has."""
+    group = Commands(package, directory)
+    group.params.append(
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_version,
+            help="Show the version and exit.",
+        )
+    )
+    return group
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    sys.exit(run(build(), argv))
+
+
+def run(group: click.Group, argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code. Prints one sentence on stderr for what the user can mend."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = group.main(arguments, prog_name="nullworker", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except UserError as error:
+        return _fail(error, error.exit_code)
+    except ClientError as error:
+        return _fail(error, EXIT_FAILED)
+    except ModuleNotFoundError as error:
+        missing = _missing(next(iter(arguments), ""), error)
+        if not isinstance(missing, UserError):
+            raise
+        return _fail(missing, missing.exit_code)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. Else Python would complain while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def _fail(error: Exception, code: int) -> int:
+    click.echo(f"error: {error}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

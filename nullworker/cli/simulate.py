@@ -1,0 +1,229 @@
+"""``nullworker simulate``: endpoint parameters on a trace, this engine beside its rivals, and the hunt for faults."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nullworker.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from nullworker.core.endpoints import Parameters
+    from nullworker.simulation.traces import Job
+
+EPILOG = """\b
+Examples:
+  nullworker simulate --trace jobs.csv
+  nullworker simulate --trace jobs.csv --set cold_workers=2 --start-up 90 --price 0.40 --chart fleet.svg
+  nullworker simulate --trace jobs.csv --sweep target_queue_time=0,0.5,5 --sweep cold_workers=0..4
+  nullworker simulate --compare
+  nullworker simulate --seed 8812 --scenario chaos
+
+A trace is a CSV with the columns arrival_s and duration_s, such as nullworker dispatch --history writes."""
+
+
+@click.command("simulate", epilog=EPILOG)
+@click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), help="Jobs by arrival and duration (CSV).")
+@click.option("--endpoint", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file with one [[endpoint]].")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An endpoint parameter.")
+@click.option("--start-up", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds a worker boots.")
+@click.option("--price", type=click.FloatRange(0), default=0.0, help="Of one worker, an hour.")
+@click.option("--sweep", "sweeps", multiple=True, metavar="NAME=A,B|A..B", help="Try all of these values.")
+@click.option("--compare", "comparing", is_flag=True, help="This engine beside the rivals' documented rules.")
+@click.option(
+    "--chart", type=click.Path(dir_okay=False, path_type=Path), help="Draw demand, workers, waiting (PNG, SVG)."
+)
+@click.option("--seed", type=int, help="Hunt for broken promises: the world of this seed.")
+@click.option("--seeds", type=click.IntRange(1), help="So many seeds, from --seed (or 1) on.")
+@click.option("--scenario", default="", help="The kind of world; each seed has one of its own otherwise.")
+@click.option("--without", multiple=True, metavar="FAULT", help="Leave this fault out of the seed's world.")
+@click.option("--without-clients", default="", metavar="N,N", help="Leave these clients out.")
+@click.option("--until", "until_s", type=float, help="Let trouble end at this time.")
+@click.option("--soak", is_flag=True, help="Run seeds on all cores until --minutes are up, and add to the record.")
+@click.option("--minutes", type=click.FloatRange(0.01), default=10.0, show_default=True, help="How long to soak.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(**options: Any) -> int:
+    """Try an endpoint's parameters on a trace before they cost money; it is the engine's own code that decides."""
+    if options["soak"]:
+        from nullworker.cli.hunt import soak
+
+        return soak(options["minutes"], options["scenario"], as_json=options["as_json"])
+    if options["seed"] is not None or options["seeds"] is not None or options["scenario"]:
+        from nullworker.cli.hunt import hunt
+
+        return hunt(options)
+    return _study(options)
+
+
+def _study(options: dict[str, Any]) -> int:
+    from nullworker.core.endpoints import ParameterError
+    from nullworker.simulation.traces import TraceError
+
+    if options["trace"] is None and not options["comparing"]:
+        raise click.UsageError("Give --trace FILE, --compare, or --seed N.")
+    try:
+        parameters = _parameters(options)
+        if options["comparing"]:
+            return _compare(options, parameters)
+        if options["sweeps"]:
+            return _sweep(options, parameters)
+        return _one(options, parameters)
+    except (TraceError, ParameterError, ValueError) as error:
+        raise UserError(str(error)) from None
+
+
+def _parameters(options: dict[str, Any]) -> Parameters:
+    from nullworker.core.endpoints import TESTED_PARAMETERS
+
+    parameters = replace(TESTED_PARAMETERS, max_workers=1000)
+    if options["endpoint"] is not None:
+        from nullworker.engine.config import ConfigError, load_config
+
+        try:
+            endpoints = load_config(options["endpoint"]).endpoints
+        except ConfigError as error:
+            raise UserError(str(error)) from None
+        if len(endpoints) != 1:
+            raise UserError(f"{options['endpoint']} has {len(endpoints)} endpoints; give a file with one.")
+        parameters = endpoints[0].parameters
+    given: dict[str, Any] = {}
+    for text in options["settings"]:
+        name, value = _split(text, "--set")
+        given[name] = _number(name, value)
+    return replace(parameters, **given)
+
+
+def _split(text: str, option: str) -> tuple[str, str]:
+    from nullworker.core.endpoints import BOUNDS
+
+    name, separator, value = text.partition("=")
+    if not separator or name not in BOUNDS:
+        raise UserError(f"{option} {text} is not NAME=VALUE with one of {', '.join(BOUNDS)}.")
+    return name, value
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise UserError(f"{name} must be a number, not {text!r}.") from None
+    return int(number) if name in ("cold_workers", "max_workers") and number.is_integer() else number
+
+
+def _axis(text: str) -> tuple[str, list[float]]:
+    name, values = _split(text, "--sweep")
+    first, dots, last = values.partition("..")
+    if dots:
+        low, high = int(_number(name, first)), int(_number(name, last))
+        return name, [float(number) for number in range(low, high + 1)]
+    return name, [float(_number(name, value)) for value in values.split(",")]
+
+
+def _jobs(path: Path) -> list[Job]:
+    from nullworker.simulation.traces import read_trace
+
+    return read_trace(path)
+
+
+def _one(options: dict[str, Any], parameters: Parameters) -> int:
+    from nullworker.simulation.outcome import clairvoyant_s
+    from nullworker.simulation.study import Setting, Study
+
+    jobs = _jobs(options["trace"])
+    chart: Path | None = options["chart"]
+    study = Study(jobs, Setting(parameters, options["start_up"], timeline=chart is not None))
+    show = sys.stderr.isatty() and not options["as_json"]
+    outcome = study.run(lambda done: print(f"\r{done} of {len(jobs)} jobs", end="", file=sys.stderr) if show else None)
+    if show:
+        print("\r", end="", file=sys.stderr)
+    row = outcome.row(clairvoyant_s(study.starts_and_ends, options["start_up"]), options["price"])
+    if chart is not None:
+        from nullworker.cli.charts import draw_timeline
+
+        draw_timeline(outcome.timeline, chart)
+        row["chart"] = str(chart)
+    if options["as_json"]:
+        print(json.dumps(row, indent=2))
+    else:
+        for name, value in row.items():
+            print(f"{name:14}{value}")
+    return 0
+
+
+def _sweep(options: dict[str, Any], parameters: Parameters) -> int:
+    from nullworker.simulation.compare import sweep
+    from nullworker.simulation.study import Setting
+
+    axes: dict[str, list[float]] = {}
+    for text in options["sweeps"]:
+        for part in text.split():
+            name, values = _axis(part)
+            axes[name] = values
+    found = sweep(_jobs(options["trace"]), Setting(parameters, options["start_up"]), axes)
+    rows = []
+    for chosen, outcome, best in found:
+        row = outcome.row(None, options["price"])
+        worker_s = round(outcome.worker_s, 1)
+        kept = {name: row[name] for name in ("killed", "unserved", "wait_p50_s", "wait_p95_s", "wait_p99_s", "peak")}
+        cost = {"cost": row["cost"]} if "cost" in row else {}
+        rows.append({**chosen, **kept, "worker_s": worker_s, "inactive_s": row["inactive_s"], **cost, "frontier": best})
+    if options["as_json"]:
+        print(json.dumps(rows, indent=2))
+    else:
+        _table(rows)
+        print("frontier: no other set is better on p95 wait without more worker-seconds, or the other way round")
+    return 0
+
+
+def _compare(options: dict[str, Any], parameters: Parameters) -> int:
+    from nullworker.simulation.compare import compare
+    from nullworker.simulation.traces import SYNTHETIC
+
+    if options["trace"] is not None:
+        traces = {options["trace"].name: _jobs(options["trace"])}
+    else:
+        traces = {name: make(Random(1)) for name, make in SYNTHETIC.items()}
+    answers = []
+    for name, jobs in traces.items():
+        found = compare(name, jobs, parameters, options["start_up"], lambda: Random(7))
+        beaten = found.beaten_by()
+        answers.append({"trace": name, "jobs": len(jobs), "beaten_by": beaten, "rows": found.rows(options["price"])})
+        if options["as_json"]:
+            continue
+        print(f"\n{name}: {len(jobs)} jobs, a worker boots {options['start_up']:g} s, over_bound is worker-seconds")
+        columns = (
+            "policy",
+            "killed",
+            "unserved",
+            "wait_p50_s",
+            "wait_p95_s",
+            "wait_p99_s",
+            "over_bound",
+            "peak",
+            "cost",
+        )
+        _table([{key: row[key] for key in columns if key in row} for row in found.rows(options["price"])])
+        if beaten:
+            print(f"better on waits and cost at once: {', '.join(beaten)}")
+    if options["as_json"]:
+        print(json.dumps(answers, indent=2))
+    return 0
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2))
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*("yes" if v is True else "" if v is False else f"{v:g}" if isinstance(v, float) else str(v)
+                        for v in row.values()))  # fmt: skip
+    Console(width=160, highlight=False).print(table)

@@ -1,0 +1,73 @@
+"""The README's first command, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+HANG_S = 110
+
+
+def demo(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nullworker.cli.main", "demo", "--folder", str(folder), *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+
+
+def test_the_demo_draws_its_picture_and_ends_with_nothing_left(tmp_path: Path) -> None:
+    done = demo(tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    assert (summary["jobs_done"], summary["jobs_lost"], summary["jobs_failed"]) == (24, 0, 0)
+    assert summary["peak_workers"] == 4
+    assert (summary["workers_left"], summary["processes_left"]) == (0, 0)
+    assert summary["first_grant_s"] > 0
+    assert summary["worker_seconds_held"] > summary["worker_seconds_idle"]
+    with Image.open(summary["picture"]) as picture:
+        assert picture.size == (960, 640)
+        assert len(picture.resize((24, 16)).getcolors() or []) > 10
+    assert Path(summary["timeline"]).read_text().lstrip().startswith("<?xml")
+
+
+def test_the_demo_runs_a_users_own_command_for_each_job(tmp_path: Path) -> None:
+    done = demo(tmp_path, "--jobs", "3", "--max", "2", "--", "sh", "-c", f"touch {tmp_path}/did-$JOB")
+    assert done.returncode == 0, done.stderr
+    assert "3 done, 0 failed, 0 lost" in done.stdout
+    assert sorted(path.name for path in tmp_path.glob("did-*")) == ["did-0", "did-1", "did-2"]
+
+
+def test_ctrl_c_in_the_middle_leaves_no_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nullworker.cli.main", "demo", "--folder", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "1 held" in line or "2 held" in line or "3 held" in line or "4 held" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=HANG_S)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    give_up_at = time.monotonic() + 10
+    while (left := processes_with(str(tmp_path))) and time.monotonic() < give_up_at:
+        time.sleep(0.1)
+    assert left == []
+
+
+def processes_with(text: str) -> list[int]:
+    """Processes that have ``text`` in their environment: the demo's workers and consumers have its folder there."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if f"DEMO_TILES={text}".encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found

@@ -1,0 +1,291 @@
+"""``nullworker consume`` beside a real worker: the command runs while that is held, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration import null_worker_kit as kit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+#: Writes down its process and environment, then does what its argument says.
+COMMAND = """
+    import json, os, signal, subprocess, sys, time, urllib.request
+    what = sys.argv[1]
+    if what == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if what == "warm":  # ends after the job in hand, as queue libraries do
+        signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1.5), open("ended-warm", "w").close(), os._exit(0)))
+    if what == "family":
+        subprocess.Popen(["sleep", "600"])
+    name = "started-" + os.environ["NULL_SESSION_ID"]
+    with open(name + ".tmp", "w") as out:
+        json.dump({"pid": os.getpid(), "env": dict(os.environ)}, out)
+    os.replace(name + ".tmp", name)
+    if what == "print":
+        print("words of the command", flush=True)
+    busy_until = time.monotonic() + 4
+    while what == "busy" and time.monotonic() < busy_until:
+        pass
+    while what == "talk" and time.monotonic() < busy_until:
+        print(".", end="", flush=True)
+        time.sleep(0.2)
+    while what == "beat" and time.monotonic() < busy_until:
+        urllib.request.urlopen(urllib.request.Request(os.environ["NULL_CONTROL_URL"] + "/heartbeat", method="POST"))
+        time.sleep(0.2)
+    while what == "fork" and time.monotonic() < busy_until:
+        subprocess.run(["sleep", "0.3"])
+    if what in ("busy", "talk", "beat", "fork"):
+        open("worked", "w").close()
+    while not os.path.exists("exit"):
+        time.sleep(0.02)
+    sys.exit(int(open("exit").read()))
+"""
+
+
+@dataclass
+class Beside:
+    """A worker, its engine, and a ``nullworker consume`` beside it."""
+
+    engine: kit.StubEngine
+    worker: kit.WorkerProcess
+    process: asyncio.subprocess.Process
+    directory: Path
+
+    @property
+    def said(self) -> str:
+        return (self.directory / "consume.log").read_text()
+
+    async def reserve(self, **payload: Any) -> tuple[str, dict[str, Any]]:
+        auth_data = self.engine.auth_data(self.worker.url)
+        opened = await kit.create(self.worker, auth_data, **payload)
+        assert opened.status == 201, opened
+        return opened.body["session_id"], auth_data
+
+    async def started(self, session_id: str) -> tuple[int, dict[str, str]]:
+        """The process and the environment of the command, once it runs."""
+        note = self.directory / f"started-{session_id}"
+        await kit.until(note.exists)
+        found = json.loads(note.read_text())
+        return found["pid"], found["env"]
+
+    async def released(self, auth_data: dict[str, Any]) -> None:
+        await self.engine.wait_for(lambda _: bool(self.engine.finished(auth_data["request_idx"])))
+
+    async def reservation(self) -> dict[str, Any]:
+        seen: dict[str, Any] = (await kit.call("GET", self.worker.control_url + "/reservation")).body
+        return seen
+
+
+@contextlib.asynccontextmanager
+async def consuming(port: str, directory: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Runs ``nullworker consume`` in ``directory``; whatever happens, nothing of it is left."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(kit.ROOT), "NULL_CONTROL_PORT": port}
+    with (directory / "consume.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "nullworker.cli.main", "consume", *arguments),
+            env=environment,
+            cwd=directory,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(process.wait(), 15)
+        for pid in kit.session_pids(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def beside(directory: Path, what: str, *flags: str) -> AsyncIterator[Beside]:
+    program = directory / "command.py"
+    program.write_text(textwrap.dedent(COMMAND))
+    async with (
+        kit.StubEngine().running() as engine,
+        kit.worker(kit.worker_env(engine.url), directory) as worker,
+    ):
+        port = worker.env["NULL_CONTROL_PORT"]
+        async with consuming(port, directory, *flags, "--", sys.executable, str(program), what) as process:
+            await engine.ready()
+            yield Beside(engine, worker, process, directory)
+
+
+async def gone(pid: int) -> None:
+    await kit.until(lambda: not kit.is_alive(pid))
+
+
+async def test_the_command_runs_once_for_each_reservation_and_its_end_releases(tmp_path: Path) -> None:
+    (tmp_path / "exit").write_text("0")
+    async with beside(tmp_path, "plain") as there:
+        pids = set()
+        for number in range(3):
+            session_id, auth_data = await there.reserve(on_close_payload={"job": number})
+            pid, env = await there.started(session_id)
+            pids.add(pid)
+            assert (env["NULL_SESSION_ID"], json.loads(env["NULL_PAYLOAD"])) == (session_id, {"job": number})
+            assert (env["NULL_CONTROL_URL"], "MASTER_TOKEN" in env) == (there.worker.control_url, False)
+            await there.released(auth_data)
+        assert len(pids) == 3
+        assert not any(report.body.get("error_msg") for report in there.engine.reports)
+        assert there.process.returncode is None
+
+
+async def test_a_release_reaches_the_command_and_all_that_it_started(tmp_path: Path) -> None:
+    async with beside(tmp_path, "family") as there:
+        session_id, auth_data = await there.reserve()
+        pid, _ = await there.started(session_id)
+        children = [p for p in kit.session_pids(there.process.pid) if p != there.process.pid]
+        assert len(children) == 3  # its guard, the command, and the command's child
+        await kit.end(there.worker, session_id, auth_data)
+        for each in children:
+            await gone(each)
+        assert not (await there.reservation())["held"]
+        again, _ = await there.reserve()
+        assert (await there.started(again))[0] != pid
+        assert not any(report.body.get("error_msg") for report in there.engine.reports)
+
+
+async def test_a_command_that_does_not_mind_is_killed_after_its_grace_and_never_runs_twice(tmp_path: Path) -> None:
+    """The next reservation may open before the one before is quite gone; its command waits for that."""
+    async with beside(tmp_path, "stubborn", "--grace", "1") as there:
+        session_id, auth_data = await there.reserve()
+        pid, _ = await there.started(session_id)
+        await kit.end(there.worker, session_id, auth_data)
+        next_id, _ = await there.reserve()
+        await there.started(next_id)
+        assert not kit.is_alive(pid)
+        assert (await there.reservation())["session_id"] == next_id  # the end of the first did not release the second
+
+
+async def test_a_crash_is_reported_as_ill_health_and_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "exit").write_text("3")
+    async with beside(tmp_path, "plain") as there:
+        _, auth_data = await there.reserve()
+        reason = "The consumer ended with exit code 3 while its reservation was open."
+        await there.engine.wait_for(lambda report: report.body.get("error_msg") == reason)
+        await there.released(auth_data)
+        assert await asyncio.wait_for(there.process.wait(), kit.HANG_S) == 1
+        assert "ended with exit code 3" in there.said
+        assert (await kit.call("GET", there.worker.control_url + "/health")).status == 500
+
+
+async def test_it_keeps_the_worker_held_while_the_command_runs(tmp_path: Path) -> None:
+    """Whoever asked for the worker may be gone: the job is done first."""
+    async with beside(tmp_path, "plain") as there:
+        session_id, auth_data = await there.reserve(lifetime=2)
+        await there.started(session_id)
+        await asyncio.sleep(8)
+        assert (await there.reservation())["session_id"] == session_id
+        (tmp_path / "exit").write_text("0")
+        await there.released(auth_data)
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_ctrl_c_ends_the_command_and_gives_the_worker_back(
+    tmp_path: Path, sign: signal.Signals, code: int
+) -> None:
+    async with beside(tmp_path, "family") as there:
+        session_id, auth_data = await there.reserve()
+        pid, _ = await there.started(session_id)
+        os.kill(there.process.pid, sign)
+        assert await asyncio.wait_for(there.process.wait(), kit.HANG_S) == code
+        assert not kit.is_alive(pid)
+        assert kit.session_pids(there.process.pid) == []
+        await there.released(auth_data)
+        assert not any(report.body.get("error_msg") for report in there.engine.reports)
+        assert "Traceback" not in there.said
+
+
+async def test_killed_it_leaves_no_command_behind(tmp_path: Path) -> None:
+    async with beside(tmp_path, "family") as there:
+        session_id, _ = await there.reserve()
+        pid, _ = await there.started(session_id)
+        there.process.kill()
+        await gone(pid)
+
+
+async def test_the_end_of_the_worker_is_the_end_of_the_command(tmp_path: Path) -> None:
+    """Its reservation died with it; a worker that comes back is served again."""
+    async with beside(tmp_path, "plain") as there:
+        session_id, _ = await there.reserve()
+        pid, _ = await there.started(session_id)
+        there.worker.process.kill()
+        await gone(pid)
+        assert there.process.returncode is None
+        async with kit.worker(there.worker.env, tmp_path):
+            seen = len(there.engine.reports)
+            await there.engine.wait_for(lambda _: len(there.engine.reports) > seen)
+            await kit.until(lambda: "the worker's control port answers" in there.said)
+            next_id, _ = await there.reserve()
+            await there.started(next_id)
+
+
+class TestReleaseWhenIdle:
+    async def test_a_command_that_does_nothing_is_asked_to_end(self, tmp_path: Path) -> None:
+        async with beside(tmp_path, "plain", "--release-when-idle", "1.5") as there:
+            session_id, auth_data = await there.reserve()
+            await there.started(session_id)
+            await there.released(auth_data)
+            assert "has done nothing for 1.5 s" in there.said
+            assert not any(report.body.get("error_msg") for report in there.engine.reports)
+            again, _ = await there.reserve()
+            await there.started(again)
+
+    @pytest.mark.parametrize("sign", ["busy", "talk", "beat", "fork"])
+    async def test_any_sign_of_work_is_work(self, tmp_path: Path, sign: str) -> None:
+        async with beside(tmp_path, sign, "--release-when-idle", "1.5") as there:
+            _, auth_data = await there.reserve()
+            await there.released(auth_data)
+            assert (tmp_path / "worked").exists()
+
+    async def test_one_that_had_just_begun_a_job_is_given_its_time(self, tmp_path: Path) -> None:
+        """It is asked, and not killed: the worker stays held until it has ended by itself, later than any grace."""
+        async with beside(tmp_path, "warm", "--release-when-idle", "1", "--grace", "0.2") as there:
+            _, auth_data = await there.reserve()
+            await there.released(auth_data)
+            assert (tmp_path / "ended-warm").exists()
+
+    async def test_it_is_never_assumed(self, tmp_path: Path) -> None:
+        async with beside(tmp_path, "plain") as there:
+            session_id, _ = await there.reserve()
+            pid, _ = await there.started(session_id)
+            await asyncio.sleep(3)
+            assert kit.is_alive(pid)
+
+    async def test_what_the_command_prints_is_passed_on(self, tmp_path: Path) -> None:
+        async with beside(tmp_path, "print", "--release-when-idle", "1") as there:
+            _, auth_data = await there.reserve()
+            await there.released(auth_data)
+            assert "words of the command\n" in there.said
+
+
+def test_it_needs_nothing_but_what_a_vast_instance_installs() -> None:
+    """Of what is installed here, only what requirements.txt brings is loaded."""
+    script = (
+        "import sys, nullworker.cli.consume, nullworker.worker.consume\n"
+        "ours = {'msgspec', 'uvloop', 'redis', 'cryptography', 'flask', 'nullworker.core', 'nullworker.engine'}\n"
+        "print(sorted(ours & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=kit.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
