@@ -1,0 +1,121 @@
+"""Runs the unmodified ``vastai`` command line against an engine, and writes docs/command-line.md of what it printed.
+
+python docs/tools/transcript.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "command-line.md"
+
+#: (what is shown, the arguments). The ids are those that a new engine gives: its own endpoint and workergroup are 1, 2.
+STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("An endpoint that scales from zero", (
+        "create", "endpoint", "--endpoint_name", "gpu", "--min_load", "0", "--target_util", "1.0", "--cold_mult", "1",
+        "--cold_workers", "0", "--max_workers", "3", "--max_queue_time", "1", "--target_queue_time", "0.5",
+        "--inactivity_timeout", "5",
+    )),
+    ("Its workergroup: `null` is the backend for reservations", (
+        "create", "workergroup", "--template_hash", "null", "--endpoint_name", "gpu",
+    )),
+    ("What there is", ("show", "endpoints")),
+    ("", ("show", "workergroups")),
+    ("A change takes effect at once", ("update", "endpoint", "3", "--min_load", "100")),
+    ("A second later there is a worker, for `min_load` is a floor", ("get", "endpt-workers", "3")),
+    ("And the record says why", ("get", "endpt-logs", "3", "--level", "0")),
+    ("", ("get", "endpt-logs", "3", "--level", "3", "--tail", "5")),
+    ("", ("get", "wrkgrp-logs", "4", "--level", "1")),
+    ("A rolling update, and its cancelling", ("update", "workers", "4")),
+    ("", ("update", "workers", "4", "--cancel")),
+    ("", ("update", "workergroup", "4", "--gpu_ram", "24")),
+    ("Nothing is recruited or released", ("update", "endpoint", "3", "--endpoint_state", "suspended")),
+    ("", ("update", "endpoint", "3", "--endpoint_state", "active", "--min_load", "0")),
+    ("Mistakes are sentences", ("create", "endpoint", "--endpoint_name", "gpu")),
+    ("", ("create", "endpoint", "--endpoint_name", "other", "--target_util", "7")),
+    ("", ("update", "endpoint", "99", "--max_workers", "5")),
+    ("", ("update", "workers", "99")),
+    ("Deleting drains first", ("delete", "workergroup", "4")),
+    ("", ("delete", "endpoint", "3")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """One command and what it printed."""
+
+    heading: str
+    arguments: tuple[str, ...]
+    output: str
+    code: int
+
+
+def run_steps(url: str, key: str, vastai: str) -> list[Line]:
+    """Runs all steps against the engine at ``url``."""
+    lines = []
+    with TemporaryDirectory() as home:
+        environ = {**os.environ, "HOME": home, "XDG_CONFIG_HOME": home, "VAST_API_KEY": ""}
+        for heading, arguments in STEPS:
+            if arguments[:2] == ("get", "endpt-workers"):
+                time.sleep(4)  # a worker boots
+            done = subprocess.run(
+                [vastai, "--url", url, "--api-key", key, *arguments],
+                capture_output=True, text=True, env=environ, timeout=60, check=False,
+            )  # fmt: skip
+            lines.append(Line(heading, arguments, done.stdout + done.stderr, done.returncode))
+    return lines
+
+
+def page(lines: list[Line]) -> str:
+    """The page."""
+    parts = [
+        "# The vastai command line against this engine",
+        "",
+        "Made by `python docs/tools/transcript.py`, which runs the unmodified command line; not typed by hand.",
+        "`V` stands for `vastai --url http://127.0.0.1:8080 --api-key KEY`.",
+    ]
+    for line in lines:
+        if line.heading:
+            parts += ["", f"## {line.heading}"]
+        shown = " ".join(line.arguments)
+        parts += ["", "```console", f"$ V {shown}", _tidy(line.output).rstrip("\n"), "```"]
+    return "\n".join(parts) + "\n"
+
+
+def _tidy(text: str) -> str:
+    """Takes out what differs each time: times of creation, ports."""
+    text = re.sub(r'"created_at": [\d.]+', '"created_at": 0', text)
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text)
+    return re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+", "TIME", text, flags=re.MULTILINE)
+
+
+def main() -> None:
+    """Starts an engine, runs the steps, writes the page."""
+    with TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "nullworker.cli.main", "engine", "--port", "0", "--json"]
+        command += ["--state", str(Path(scratch) / "state"), "--log-level", "error"]
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("NULLWORKER_", "VAST_"))}
+        engine = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
+        try:
+            assert engine.stdout is not None
+            said = json.loads(engine.stdout.readline())
+            key = Path(said["api_key_file"]).read_text().strip()
+            lines = run_steps(said["url"], key, str(Path(sys.executable).parent / "vastai"))
+        finally:
+            engine.terminate()
+            engine.wait()
+    PAGE.write_text(page(lines))
+    print(f"wrote {PAGE.relative_to(ROOT)}: {len(lines)} commands")
+
+
+if __name__ == "__main__":
+    main()
