@@ -17,7 +17,7 @@ from nullworker.core.events import Asked, FleetListed, HoldEnded, TimePassed, Wa
 from nullworker.core.workers import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from nullworker.core.commands import Command
     from nullworker.core.events import Event
@@ -52,12 +52,8 @@ class Recorder(Protocol):
 class Driver:
     """Feeds one core. Made inside a running event loop, whose clock is the core's."""
 
-    def __init__(self, orders: Orders, recorder: Recorder | None = None, *, next_request_idx: int = 1) -> None:
+    def __init__(self, orders: Orders, recorder: Recorder | None = None) -> None:
         self.engine = Engine()
-        self.next_request_idx = next_request_idx
-        #: Called when `next_request_idx` is about to reach what was reserved: reserves more and returns the new end.
-        self.reserve_request_idxs: Callable[[int], int] = lambda start: start + (1 << 52)
-        self._reserved_until = next_request_idx
         self._loop = asyncio.get_running_loop()
         self._orders = orders
         self._recorder = recorder
@@ -121,14 +117,6 @@ class Driver:
         self._set_timer()
 
     # -------------------------------------------------------------------------------------------------------- waiters
-
-    def new_request_idx(self) -> int:
-        """A request_idx that nobody ever had, also not before a restart."""
-        if self.next_request_idx >= self._reserved_until:
-            self._reserved_until = self.reserve_request_idxs(self.next_request_idx)
-        request_idx = self.next_request_idx
-        self.next_request_idx += 1
-        return request_idx
 
     async def ask(
         self, endpoint_id: int, request_idx: int, cost: float, replay_timeout_s: float, hold_s: float = HOLD_S

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class GrantLine(NamedTuple):
-    """A line of the log. With ``request_idx`` 0 it says that request_idxs below ``cost`` are spoken for."""
+    """A line of the log. With ``request_idx`` 0 it says that request places below ``cost`` are spoken for."""
 
     seq: int
     request_idx: int

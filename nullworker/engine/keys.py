@@ -90,6 +90,10 @@ class Keys:
         """Whether ``token`` is the endpoint's join token."""
         return _same(token, self._derive(f"join:{endpoint_id}"))
 
+    def request_mark(self, place: int) -> int:
+        """What makes a request's number one that nobody else can make up: 64 bits."""
+        return int.from_bytes(hmac.digest(self._secret, b"request:%d" % place, "sha256")[:8], "big")
+
     def _endpoint_key(self, endpoint_id: int) -> str:
         return self._derive(f"endpoint:{endpoint_id}")
 

@@ -30,6 +30,7 @@ from nullworker.engine.journal_file import JournalFile
 from nullworker.engine.keys import Keys
 from nullworker.engine.orders import Orders
 from nullworker.engine.record import Record
+from nullworker.engine.request_numbers import RequestNumbers
 from nullworker.engine.routes import ROUTES, handlers
 from nullworker.engine.serverless import Serverless
 from nullworker.engine.signing import Signer
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
     from nullworker.engine.config import EngineConfig
     from nullworker.fleets.base import Fleet
 
-#: request_idxs are reserved in the store in blocks of this many, so that none is given twice over a restart.
-REQUEST_IDX_BLOCK = 10_000
+#: Places of requests are reserved in the store in blocks of this many, so that none is given twice over a restart.
+REQUEST_PLACES_BLOCK = 10_000
 #: A second Ctrl-C gives workers this long.
 HURRY_S = 0.5
 
@@ -123,8 +124,7 @@ class Server:
             self._files.callback(self._journal.close)
         self.usage = Usage(self.store, loaded.usage)
         record = self._record = Record(self.decisions, _wall_s, self.store, self._journal, self.usage)
-        self.driver = Driver(orders, record, next_request_idx=loaded.next_request_idx)
-        self.driver.reserve_request_idxs = self._reserve_request_idxs
+        self.driver = Driver(orders, record)
         self._serving.push_async_callback(self.driver.close)
         self.catalog = Catalog(
             self.driver.handle, _wall_s, self.store, self._knows_backend, lambda name: name in orders.fleets
@@ -136,8 +136,9 @@ class Server:
             self.driver.handle(restored)
         self.catalog.apply_file(config.endpoints)
         identities = Identities(self.driver, self.catalog, self.keys)
+        numbers = RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places)
         parts = (
-            Serverless(self.driver, self.catalog, self.keys, signer, identities),
+            Serverless(self.driver, self.catalog, self.keys, signer, identities, numbers),
             Console(self.driver, self.catalog, self.keys, authority, identities, self._report_addr),
             Inspection(self.driver, self.catalog, self.decisions, self.keys, self.usage, self._complaints),
         )
@@ -210,9 +211,9 @@ class Server:
             found.append(f"{self._journal.error[:1].upper()}{self._journal.error[1:]}; it ended there.")
         return found
 
-    def _reserve_request_idxs(self, start: int) -> int:
-        end = start + REQUEST_IDX_BLOCK
-        self.store.reserve_request_idxs(end)
+    def _reserve_request_places(self, start: int) -> int:
+        end = start + REQUEST_PLACES_BLOCK
+        self.store.reserve_request_places(end)
         return end
 
     # ------------------------------------------------------------------------------------------------------------- end

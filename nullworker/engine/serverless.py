@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nullworker.engine.driver import Driver
     from nullworker.engine.identities import Identities
     from nullworker.engine.keys import Keys
+    from nullworker.engine.request_numbers import RequestNumbers
     from nullworker.engine.signing import Signer
 
 #: So many may wait at one endpoint.
@@ -40,12 +41,21 @@ _TAKEN = Success()
 class Serverless:
     """The handlers of clients' and workers' calls."""
 
-    def __init__(self, driver: Driver, catalog: Catalog, keys: Keys, signer: Signer, identities: Identities) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        catalog: Catalog,
+        keys: Keys,
+        signer: Signer,
+        identities: Identities,
+        numbers: RequestNumbers,
+    ) -> None:
         self._driver = driver
         self._catalog = catalog
         self._keys = keys
         self._signer = signer
         self._identities = identities
+        self._numbers = numbers
         self._reqnum = int(time.time() * 1000)  # noqa: TID251 - unique over restarts is all it must be
 
     # --------------------------------------------------------------------------------------------------------- clients
@@ -56,13 +66,13 @@ class Serverless:
         endpoint = self._routable(ask, request)
         driver = self._driver
         request_idx = ask.request_idx
-        if request_idx >= driver.next_request_idx:
+        if request_idx and not self._numbers.has_given(request_idx):
             raise WireError("request_idx", "request_idx is none that this engine gave; begin with 0.")
         if not request_idx:
             pool = driver.engine.ledger.pools.get(endpoint.endpoint_id)
             if pool is not None and len(pool.waiting) >= WAITERS_MAX:
                 raise TooManyError(f"{WAITERS_MAX} wait at endpoint {endpoint.name} already; ask again later.")
-            request_idx = driver.new_request_idx()
+            request_idx = self._numbers.new()
         answer = await driver.ask(endpoint.endpoint_id, request_idx, ask.cost, ask.replay_timeout)
         if isinstance(answer, Grant):
             return reply(self._ready(endpoint, answer))

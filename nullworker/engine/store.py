@@ -31,7 +31,7 @@ __all__ = ["Loaded", "Store", "StoreError"]
 CHANGE_WAIT_S = 1.0
 #: After a kill, numbers go on this far beyond the last one that was written: more than were given out meanwhile.
 WORKER_IDS_SKIPPED = 1_000
-REQUEST_IDXS_SKIPPED = 1_000_000
+REQUEST_PLACES_SKIPPED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Loaded:
     """What an engine before this one wrote down."""
 
     next_worker_id: int = 1
-    next_request_idx: int = 1
+    next_request_place: int = 1
     next_id: int = 1  # of endpoints and workergroups
     endpoints: list[EndpointEntry] = field(default_factory=list)
     workergroups: list[WorkergroupEntry] = field(default_factory=list)
@@ -168,11 +168,11 @@ class Store:
             self._unsettled.pop(request_idx, None)
             self._unsettled[request_idx] = self._grants.append(request_idx, endpoint_id, worker_id, cost)
 
-    def reserve_request_idxs(self, end: int) -> None:
-        """Makes sure, now, that no engine after this one gives out a request_idx below ``end`` again."""
+    def reserve_request_places(self, end: int) -> None:
+        """Makes sure, now, that no engine after this one gives a request a place below ``end`` again."""
         with self._lock:
             self._grants.append(0, 0, 0, float(end))
-            self._set_meta("request_idxs", end)
+            self._set_meta("request_places", end)
 
     # ---------------------------------------------------------------------------------------------------------- reading
 
@@ -189,7 +189,7 @@ class Store:
                 meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
                 return Loaded(
                     next_worker_id=meta.get("next_worker_id", 1) + (WORKER_IDS_SKIPPED if skip else 0),
-                    next_request_idx=meta.get("request_idxs", 1) + (REQUEST_IDXS_SKIPPED if skip else 0),
+                    next_request_place=meta.get("request_places", 1) + (REQUEST_PLACES_SKIPPED if skip else 0),
                     next_id=meta.get("next_id", 1),
                     endpoints=[ledger_file.endpoint_entry(row) for row in _all(db, "endpoints")],
                     workergroups=[ledger_file.workergroup_entry(row) for row in _all(db, "workergroups")],
@@ -259,7 +259,7 @@ def _take_over_grants(db: sqlite3.Connection, grants: GrantLog, meta: dict[str, 
         if line.request_idx:
             db.execute(ledger_file.TAKE_OVER_GRANT, (line.request_idx, line.endpoint_id, line.cost, line.worker_id))
         else:
-            meta["request_idxs"] = max(meta.get("request_idxs", 1), int(line.cost))
+            meta["request_places"] = max(meta.get("request_idxs", 1), int(line.cost))
     meta["grants_through"] = grants.last_seq
     meta["closed"] = 0  # until we close it
     db.executemany(ledger_file.STATEMENTS["meta"][0], list(meta.items()))

@@ -95,7 +95,8 @@ class ClassicProcess:
         """Until it has closed each connection that its client had closed before."""
         deadline = time.monotonic() + HANG_S
         while any(
-            c.status == psutil.CONN_CLOSE_WAIT and c.laddr.port == self.port for c in psutil.net_connections("tcp")
+            c.status == psutil.CONN_CLOSE_WAIT and c.laddr and c.laddr.port == self.port
+            for c in psutil.net_connections("tcp")
         ):
             assert time.monotonic() < deadline, "it keeps a connection whose client is gone"
             time.sleep(0.02)

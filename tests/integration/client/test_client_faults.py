@@ -161,7 +161,7 @@ class TestOpening:
             record = {**(await client.open(ENDPOINT)).to_record(), "url": "https://127.0.0.1:9"}
         stub_engine.certificate_calls = 0
         async with NullClient(stub_engine.url, stub_engine.api_key) as client:
-            tries = [client.adopt(record, timeout_s=0.1) for _ in range(50)]
+            tries = [client.adopt(record, timeout_s=HANG_S) for _ in range(50)]
             results = await asyncio.gather(*tries, client.endpoints(), return_exceptions=True)
         assert {type(result) for result in results[:50]} == {ReservationLostError}  # nothing listens there
         assert stub_engine.certificate_calls == 1

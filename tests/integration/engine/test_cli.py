@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("P13
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    """An engine whose worker 1 is held by request 1, while request 2 waits."""
+    """An engine whose worker 1 is held by one request, while another waits."""
     settings = config(tmp_path_factory.mktemp("engine"), quick(max_workers=1))
     async with running(settings) as engine, endpoint_of(engine) as endpoint:
         session = await endpoint.session(cost=100, lifetime=600)
@@ -53,18 +53,26 @@ async def told(engine: Running, *about: str) -> list[str]:
     return out.splitlines()
 
 
+def requests_of(engine: Running) -> tuple[int, int]:
+    """The numbers of the one that holds the worker and of the one that waits."""
+    holder, waiter = sorted(engine.server.driver.engine.ledger.reservations)
+    return holder, waiter
+
+
 async def test_why_a_worker_is_up(engine: Running) -> None:
+    holder, _ = requests_of(engine)
     answer, _, *story = await told(engine, "worker", "1")
-    assert re.fullmatch(r"Worker 1 is up because it holds request 1 for \d+\.\d s\.", answer)
+    assert re.fullmatch(rf"Worker 1 is up because it holds request {holder} for \d+\.\d s\.", answer)
     assert "create" in story[0]
     assert "active perf 0 of 100 wanted" in story[0]
 
 
 async def test_why_a_request_waits(engine: Running) -> None:
-    answer = (await told(engine, "request", "2"))[0]
-    assert re.match(r"Request 2 waits for \d+\.\d s, number 1 of 1, because 1 worker is held", answer)
-    held = (await told(engine, "request-1"))[0]
-    assert re.fullmatch(r"Request 1 holds worker 1 for \d+\.\d s\.", held)
+    holder, waiter = requests_of(engine)
+    answer = (await told(engine, "request", str(waiter)))[0]
+    assert re.match(rf"Request {waiter} waits for \d+\.\d s, number 1 of 1, because 1 worker is held", answer)
+    held = (await told(engine, f"request-{holder}"))[0]
+    assert re.fullmatch(rf"Request {holder} holds worker 1 for \d+\.\d s\.", held)
 
 
 async def test_what_an_endpoint_has_and_wants(engine: Running) -> None:

@@ -16,6 +16,7 @@ import pytest_asyncio
 from nullworker.engine import driver as driving
 from nullworker.engine import http, listening, serverless
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig, load_config
+from nullworker.engine.request_numbers import MARK_BITS
 from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running, until
 
 if TYPE_CHECKING:
@@ -245,6 +246,25 @@ async def test_held_calls_and_waiters_are_bounded(engine: Running, monkeypatch: 
     assert (await engine.call("POST", "/route/", ask))[0] == 429
     held.cancel()
     await asyncio.wait([held])
+
+
+async def test_a_holder_of_the_same_key_cannot_guess_anothers_request(engine: Running) -> None:
+    """Who asks under a request's number is given its session, so that numbers must not be found by counting."""
+    ask = {"endpoint": OTHER, "cost": 100, "request_idx": 0}
+    waiting = engine.server.driver.engine.ledger.pools[engine.endpoint_id(OTHER)].waiting
+    others = set(waiting)
+    held = asyncio.ensure_future(engine.call("POST", "/route/", ask))
+    await until(lambda: bool(waiting.keys() - others), "one more waits")
+    (number,) = waiting.keys() - others
+    before = number - (1 << MARK_BITS)
+    for guess in (number - 1, number + 1, number ^ (1 << MARK_BITS - 1), before, number + (1 << MARK_BITS)):
+        status, answer = await engine.call("POST", "/route/", {**ask, "request_idx": guess})
+        assert (status, answer["field"]) == (400, "request_idx")
+    assert waiting.keys() - others == {number}
+    assert not held.done()
+    held.cancel()
+    await asyncio.wait([held])
+    await until(lambda: number not in waiting, "it has hung up")
 
 
 async def test_a_fault_of_the_engines_own_shows_nothing_of_its_inside(

@@ -57,7 +57,7 @@ def test_all_that_was_left_is_there_after_a_restart(path: Path) -> None:
         first.add_decision(decision)
         first.add_usage(2, "ready", 1.5)
         first.add_usage(2, "ready", 1.0)
-        first.reserve_request_idxs(10_000)
+        first.reserve_request_places(10_000)
     loaded = reopened(path)
     assert (loaded.endpoints, loaded.workergroups, loaded.decisions) == ([endpoint], [group], [decision])
     assert loaded.workers == [
@@ -69,7 +69,7 @@ def test_all_that_was_left_is_there_after_a_restart(path: Path) -> None:
         RestoredReservation(5, 1, 100.0, 0, confirmed=False),
     ]
     assert loaded.usage == {(2, "ready"): 2.5}
-    assert (loaded.next_worker_id, loaded.next_request_idx, loaded.next_id) == (8, 10_000, 3)
+    assert (loaded.next_worker_id, loaded.next_request_place, loaded.next_id) == (8, 10_000, 3)
     assert loaded.was_closed
 
 
@@ -95,11 +95,11 @@ def test_the_id_of_a_worker_that_joined_does_not_push_ours(path: Path) -> None:
 def test_after_a_kill_numbers_go_on_beyond_what_may_have_been_given(path: Path) -> None:
     first = Store.open(path)
     first.put_worker((7, 2, "ready", "", 100.0, True))
-    first.reserve_request_idxs(10_000)
+    first.reserve_request_places(10_000)
     killed(first)
     loaded = reopened(path)
     assert loaded.next_worker_id == 8 + store.WORKER_IDS_SKIPPED
-    assert loaded.next_request_idx == 10_000 + store.REQUEST_IDXS_SKIPPED
+    assert loaded.next_request_place == 10_000 + store.REQUEST_PLACES_SKIPPED
     assert not loaded.was_closed
 
 
@@ -184,7 +184,7 @@ from nullworker.engine.store import Store
 
 store = Store.open(pathlib.Path(sys.argv[1]))
 with store._writer.lock:  # the writer gets no turn
-    store.reserve_request_idxs(77_000)
+    store.reserve_request_places(77_000)
     store.log_grant(5, 1, 7, 100.0)
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -197,7 +197,7 @@ def test_a_grant_and_reserved_numbers_survive_a_kill_at_once(path: Path) -> None
     assert ended.returncode == -signal.SIGKILL
     loaded = reopened(path)
     assert loaded.reservations == [RestoredReservation(5, 1, 100.0, 7, confirmed=False)]
-    assert loaded.next_request_idx == 77_000 + store.REQUEST_IDXS_SKIPPED
+    assert loaded.next_request_place == 77_000 + store.REQUEST_PLACES_SKIPPED
 
 
 def test_the_grant_log_does_not_grow_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
