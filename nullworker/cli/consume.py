@@ -28,6 +28,10 @@ worker as broken. docs/consumer.md says more."""
     "no processor time, no GPU in use, no heartbeat. Not for a command that waits for other machines.",
 )  # fmt: skip
 @click.option(
+    "--keep-alive", is_flag=True,
+    help="Keep the worker held while the command runs, even if whoever asked for it is gone for good.",
+)  # fmt: skip
+@click.option(
     "--grace", "grace_s", type=click.FloatRange(0.0, 3600.0), default=8.0, show_default=True,
     help="Seconds between SIGTERM and SIGKILL, when the reservation is over.",
 )  # fmt: skip
@@ -36,11 +40,11 @@ worker as broken. docs/consumer.md says more."""
     help="The worker's control port on this machine.",
 )  # fmt: skip
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(idle_s: float | None, grace_s: float, control_port: int, command: tuple[str, ...]) -> int:
+def command(idle_s: float | None, keep_alive: bool, grace_s: float, control_port: int, command: tuple[str, ...]) -> int:
     """Run COMMAND while the worker on this machine is held, once for each reservation."""
     from nullworker.worker.consume import ConsumeSettings, run
 
     if shutil.which(command[0]) is None:
         raise UserError(f"There is no program {command[0]!r} to run; correct the command after --.", exit_code=127)
     logging.basicConfig(level=logging.INFO, format="nullworker consume: %(message)s", stream=sys.stderr)
-    return run(ConsumeSettings(command, f"http://127.0.0.1:{control_port}", grace_s, idle_s))
+    return run(ConsumeSettings(command, f"http://127.0.0.1:{control_port}", grace_s, idle_s, keep_alive))

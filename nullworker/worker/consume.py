@@ -2,8 +2,8 @@
 
 For instances on which the worker is started by somebody else (Vast's own start script, say). It talks to the worker's
 control port alone, and does what the worker does with a NULL_CONSUMER: it starts the command when a reservation opens,
-keeps the worker held while the command runs, ends the command when the reservation is over, releases when the command
-has ended, and reports the worker as broken when it crashed.
+ends the command when the reservation is over, releases when the command has ended, and reports the worker as broken
+when it crashed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,12 +19,13 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from nullworker.worker import guard
-from nullworker.worker.consumer import consumer_environment, how_ended
+from nullworker.worker.consumer import consumer_environment, how_ended, start, why_ill
 from nullworker.worker.control_client import ControlGone, ControlPort, ControlSilent
 from nullworker.worker.idleness import Output, tree_of, until_idle
+from nullworker.worker.last_words import LastWords
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
     from nullworker.worker.control_client import Held
@@ -43,7 +43,7 @@ PAUSE_MAX_S = 5.0
 COLLECTED_S = 10.0
 LAST_OUTPUT_S = 5.0
 KILL_MARGIN_S = 2.0
-SAY_AGAIN_S = 60.0
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class ConsumeSettings:
     control_url: str = "http://127.0.0.1:18999"
     grace_s: float = 8.0
     release_when_idle_s: float | None = None
+    keep_alive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,12 @@ class Ended:
 
     code: int
     was_told: bool
+    last_line: str = ""  # of what it wrote to standard error
+
+    @property
+    def is_crash(self) -> bool:
+        """Whether the worker is broken by it."""
+        return self.code != 0 and not self.was_told
 
 
 async def consume(settings: ConsumeSettings) -> int:
@@ -97,24 +104,24 @@ class _Orders:
 
 
 async def _work(settings: ConsumeSettings, port: ControlPort, orders: _Orders) -> int:
+    served: str | None = None
     while True:
-        held = await _until_held(port)
+        held = await _until_held(port, served)
+        served = held.session_id
         run = orders.running = Run(settings, port, held)
         ended = await run.to_its_end()
         orders.running = None
-        if ended.code == 0 or ended.was_told:
-            continue
-        reason = f"The command of nullworker consume ended with {how_ended(ended.code)} while its reservation was open."
-        log.error("%s", reason)
-        return 1
+        if ended.is_crash:
+            log.error("%s", why_ill(ended.code, ended.last_line))
+            return 1
 
 
-async def _until_held(port: ControlPort) -> Held:
-    """Waits for a reservation, and for a worker that is not there yet."""
+async def _until_held(port: ControlPort, served: str | None) -> Held:
+    """Waits for a reservation other than the one ``served``, and for a worker that is not there yet."""
     failures = 0
     while True:
         try:
-            held = await port.held(wait_s=WAIT_S)
+            held = await port.held(other_than=served, wait_s=WAIT_S)
         except (ControlGone, ControlSilent) as error:
             if failures == 0:
                 log.warning("the worker's control port at %s does not answer (%s); it is waited for", port.url, error)
@@ -124,7 +131,9 @@ async def _until_held(port: ControlPort) -> Held:
             if failures:
                 log.info("the worker's control port answers")
             failures = 0
-            if held is not None:
+            if held is None:
+                served = None
+            elif held.session_id != served:
                 return held
 
 
@@ -146,52 +155,59 @@ class Run:
 
     async def to_its_end(self) -> Ended:
         """Starts the command, and sees to it that it ends with the reservation and the reservation with it."""
-        process = self._process = await self._start()
-        log.info("held (session %s): started as process %d", self._held.session_id, process.pid)
-        ended = asyncio.ensure_future(process.wait())
-        beats = asyncio.ensure_future(self._keep_alive())
-        over = asyncio.ensure_future(self._until_over())
-        told = False
+        last_words = LastWords()
+        env = consumer_environment(self._held.session_id, self._held.request_idx, self._held.payload, self._port.url)
         try:
-            idle = self._watch_idleness(process.pid)
-            async with idle:
+            process = self._process = await self._start(last_words, env)
+            log.info("held (session %s): started as process %d", self._held.session_id, process.pid)
+            was_told = await self._watch(process)
+        except asyncio.CancelledError:  # we are told to end ourselves
+            await self._let_go(Ended(0, was_told=True))
+            raise
+        except OSError as error:
+            ended = Ended(guard.NOT_STARTED, was_told=False, last_line=str(error.strerror or error))
+        else:
+            ended = Ended(process.returncode or 0, was_told, last_words.line(env))
+        finally:
+            last_words.close()
+        await self._let_go(ended)
+        log.info("the command ended with %s", how_ended(ended.code))
+        return ended
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> bool:
+        """Returns when the command has ended; whether it had been told to."""
+        ended = asyncio.ensure_future(process.wait())
+        over = asyncio.ensure_future(self._until_over())
+        beats = asyncio.ensure_future(self._keep_alive()) if self._settings.keep_alive else None
+        try:
+            async with _IdleWatch(self, process.pid, self._settings.release_when_idle_s) as idle:
                 waiting: set[asyncio.Future[Any]] = {ended, over}
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                told = idle.asked
-            if not ended.done():
-                log.info("the reservation is over: the command is told to end")
-                told = True
-                await self._end(process, ended)
+            if ended.done():  # by itself, if it has not been told, by us or by what it has read at the control port
+                return idle.asked or over.done() or (process.returncode != 0 and await self._is_over())
+            log.info("the reservation is over: the command is told to end")
+            return True
         finally:
-            if not ended.done():  # we are told to end ourselves
-                await asyncio.shield(asyncio.ensure_future(self._end(process, ended)))
-                told = True
-            for task in (beats, over):
+            if not ended.done():
+                await self._end(process, ended)
+            tasks = [task for task in (beats, over) if task is not None]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(beats, over, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             for output in self._outputs:
                 await output.finish(LAST_OUTPUT_S)
-            await self._let_go(Ended(process.returncode or 0, told))
-        log.info("the command ended with %s", how_ended(process.returncode or 0))
-        return Ended(process.returncode or 0, told)
 
-    async def _start(self) -> asyncio.subprocess.Process:
-        held, settings = self._held, self._settings
+    async def _start(self, last_words: LastWords, env: dict[str, str]) -> asyncio.subprocess.Process:
+        settings = self._settings
         streams: dict[str, int] = {}
         if settings.release_when_idle_s is not None:
             self._outputs = [Output(1), Output(2)]
             streams = {"stdout": self._outputs[0].write_end, "stderr": self._outputs[1].write_end}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-S", guard.__file__, str(settings.grace_s)),
-            *settings.command,
-            stdin=asyncio.subprocess.PIPE,
-            env=consumer_environment(held.session_id, held.request_idx, held.payload, self._port.url),
-            **streams,  # type: ignore[arg-type]  # two of its many arguments
-        )
-        for output in self._outputs:
-            output.started()
-        return process
+        try:
+            return await start(settings.command, settings.grace_s, last_words, env, **streams)
+        finally:
+            for output in self._outputs:
+                output.started()
 
     async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Future[int]) -> None:
         self.tell(guard.TERMINATE)
@@ -202,21 +218,39 @@ class Run:
 
     async def _let_go(self, ended: Ended) -> None:
         """The command has ended, so that nobody needs the worker; if it crashed, nobody should have it."""
-        with contextlib.suppress(ControlGone, ControlSilent):
-            if ended.code != 0 and not ended.was_told:
-                await self._port.fail(
-                    f"The consumer ended with {how_ended(ended.code)} while its reservation was open."
-                )
-        for attempt in range(3):
+        if ended.is_crash:
+            await self._insist(lambda: self._port.fail(why_ill(ended.code, ended.last_line)))
+        if not await self._insist(lambda: self._port.release(self._held.session_id)):
+            await self._insist(lambda: self._port.fail("Its consumer has ended, and it cannot be released."))
+
+    @staticmethod
+    async def _insist(call: Callable[[], Awaitable[None]]) -> bool:
+        """Makes a call to the worker, again if there is no answer; False: there was none. A worker that has ended has
+        nothing left to be told.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
             try:
-                await self._port.release(self._held.session_id)
+                await call()
             except ControlGone:
-                return
+                break
             except ControlSilent as error:
-                log.warning("the worker did not confirm the release (%s)", error)
-                await asyncio.sleep(PAUSE_S * (attempt + 1))
+                log.warning("the worker did not confirm what it was told (%s)", error)
+                if attempt == ATTEMPTS:
+                    return False
+                await asyncio.sleep(PAUSE_S * attempt)
             else:
-                return
+                break
+        return True
+
+    async def _is_over(self) -> bool:
+        """Whether the worker is not held by this session any more, as far as it can be told."""
+        try:
+            held = await self._port.held()
+        except ControlGone:
+            return True
+        except ControlSilent:
+            return False
+        return held is None or held.session_id != self._held.session_id
 
     # ---------------------------------------------------------------------------------------------- while it is running
 
@@ -239,17 +273,17 @@ class Run:
         """Returns when the worker is not held by this session any more, or is gone."""
         gone_since_s: float | None = None
         while True:
-            now_s = time.monotonic()
             try:
                 held = await self._port.held(other_than=self._held.session_id, wait_s=WAIT_S)
             except ControlGone:
+                now_s = time.monotonic()
                 gone_since_s = gone_since_s or now_s
                 if now_s - gone_since_s >= GONE_AFTER_S:
                     log.warning("the worker has ended, and its reservation with it")
                     return
             except ControlSilent:
                 gone_since_s = None
-                if now_s >= self._over_at_s:
+                if time.monotonic() >= self._over_at_s:
                     log.warning("the worker has been silent for longer than its reservation lasts")
                     return
             else:
@@ -259,9 +293,6 @@ class Run:
                 self._heard(held)
                 continue
             await asyncio.sleep(PAUSE_S)
-
-    def _watch_idleness(self, guard_pid: int) -> _IdleWatch:
-        return _IdleWatch(self, guard_pid, self._settings.release_when_idle_s)
 
     def look(self, guard_pid: int) -> Any:
         """The command's processes, as `until_idle` wants them."""
@@ -289,9 +320,10 @@ class _IdleWatch:
         self._idle_s = idle_s
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> _IdleWatch:  # noqa: PYI034 - final
         if self._idle_s is not None:
             self._task = asyncio.ensure_future(self._watch(self._idle_s))
+        return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._task is not None:

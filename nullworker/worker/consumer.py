@@ -15,10 +15,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from nullworker.worker import guard
+from nullworker.worker.last_words import LastWords
 from nullworker.worker.release import ReleaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import Any
 
     from nullworker.worker.health import Health
     from nullworker.worker.leases import Lease
@@ -74,16 +76,13 @@ class Consumer:
             self._process.stdin.write(guard.KILL)
 
     async def _run(self, lease: Lease, stop: asyncio.Event) -> None:
+        last_words, env = LastWords(), self._environment(lease)
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-I", "-S", guard.__file__, str(self._settings.consumer_grace_s)),
-                *self._settings.consumer,
-                stdin=asyncio.subprocess.PIPE,
-                cwd=self._directory,
-                env=self._environment(lease),
+            process = await start(
+                self._settings.consumer, self._settings.consumer_grace_s, last_words, env, cwd=self._directory
             )
         except OSError as error:
+            last_words.close()
             self._health.fail(f"The consumer could not be started: {error.strerror or error}.")
             await self._let_go(lease)
             return
@@ -95,11 +94,12 @@ class Consumer:
         stopped.cancel()
         if stop.is_set():
             await self._end(process, ended)
+            last_words.close()
             return
-        code = ended.result()
+        code, line = ended.result(), last_words.line(env)
         log.info("consumer of request %s ended with %s", lease.request_idx, how_ended(code))
         if code != 0:
-            self._health.fail(f"The consumer ended with {how_ended(code)} while its reservation was open.")
+            self._health.fail(why_ill(code, line))
         await self._let_go(lease)
 
     async def _let_go(self, lease: Lease) -> None:
@@ -134,6 +134,31 @@ def consumer_environment(session_id: str, request_idx: int, payload: object, con
     else:
         log.warning("the payload is too large for NULL_PAYLOAD; the consumer can GET /reservation")
     return env
+
+
+async def start(
+    command: Sequence[str], grace_s: float, last_words: LastWords, env: dict[str, str], **how: Any
+) -> asyncio.subprocess.Process:
+    """Starts a command under its guard.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-I", "-S", guard.__file__, str(grace_s), str(last_words.write_end)),
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        pass_fds=(last_words.write_end,),
+        env=env,
+        **how,
+    )
+
+
+def why_ill(code: int, last_line: str) -> str:
+    """Why a worker is ill whose consumer ended with this code: one sentence, with the last line that it wrote."""
+    said = f": {last_line}" if last_line else "."
+    return f"The consumer ended with {how_ended(code)} while its reservation was open{said}"
 
 
 def how_ended(code: int) -> str:

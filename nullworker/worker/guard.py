@@ -1,12 +1,16 @@
 """Runs one command so that nothing of it outlives the worker: started as a program of its own, by its path.
 
-    python -I -S guard.py GRACE COMMAND [ARGUMENT …]
+    python -I -S guard.py GRACE LAST_WORDS COMMAND [ARGUMENT …]
 
-The command gets a process group of its own, in the worker's session. A "t" on standard input has the whole group sent
-SIGTERM, and SIGKILL after GRACE seconds; an "a" asks it by SIGTERM and leaves it its time; a "k" kills it now; and the
-end of standard input, which is how the end of the worker shows, is taken for a "t". The guard ends when the group has,
-with the command's exit code: 128 + the number of the signal that ended it, 127 if it did not start. What the command
-leaves behind in its group is ended like itself.
+The command gets a process group of its own, in the worker's session. A "t" on standard input has the command sent
+SIGTERM, then, once it has ended, what is left of its group, and SIGKILL to all of it after GRACE seconds; an "a" asks
+the command by SIGTERM and leaves it its time; a "k" kills the group now; and the end of standard input, which is how
+the end of the worker shows, is taken for a "t". The command alone has SIGTERM first because many (Celery's workers
+among them) end after the job in hand, which a child of theirs does, and lose the job if the child is told as well.
+
+The guard ends when the group has, with the command's exit code: 128 + the number of the signal that ended it, 127 if it
+did not start. What the command writes to standard error is passed on; the last of it goes to the file descriptor
+LAST_WORDS at the end.
 
 The standard library alone, and little of it: this starts whenever a reservation opens.
 """
@@ -27,50 +31,90 @@ ASK = b"a"
 KILL = b"k"
 NOT_STARTED = 127
 _PR_SET_PDEATHSIG = 1
+LAST_WORDS_BYTES = 2000  # less than a pipe holds, so that nobody need read it before the guard has ended
 _POLL_S = 0.02  # only while the group is ending
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    grace_s, command = float(arguments[0]), arguments[1:]
+    grace_s, last_words, command = float(arguments[0]), int(arguments[1]), arguments[2:]
     os.setpgid(0, 0)  # so that what is sent to the worker's group does not take the guard along
     # Handlers, and not SIG_IGN, which the command would inherit.
     signal.signal(signal.SIGTERM, _nothing)
     signal.signal(signal.SIGINT, _nothing)
     child_ended = _wake_up_fd()
+    stderr, write_end = os.pipe()
     try:
         # This process has no threads, so that preexec_fn is safe.
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_own_group)  # noqa: PLW1509
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=write_end, preexec_fn=_own_group)  # noqa: PLW1509
     except OSError as error:
         sys.stderr.write(f"null worker: the consumer {command[0]} did not start: {error.strerror}.\n")
         return NOT_STARTED
-    return _watch(child, grace_s, child_ended)
+    os.close(write_end)
+    errors = _Errors(stderr)
+    try:
+        return _watch(child, grace_s, child_ended, errors)
+    finally:
+        with contextlib.suppress(OSError):  # the worker has gone
+            os.write(last_words, errors.last())
 
 
-def _watch(child: subprocess.Popen[bytes], grace_s: float, child_ended: int) -> int:
+def _watch(child: subprocess.Popen[bytes], grace_s: float, child_ended: int, errors: _Errors) -> int:
     """Returns when nothing is left of the child's group, which it ends when told to, or when the child has ended."""
     inputs = [0, child_ended]
     kill_at: float | None = None
+    group_told = False
     while True:
-        readable, _, _ = select.select(inputs, [], [], None if kill_at is None else _POLL_S)
+        readable, _, _ = select.select([*inputs, *errors.inputs], [], [], None if kill_at is None else _POLL_S)
         told = None
         if child_ended in readable:
             os.read(child_ended, 4096)
+        if errors.inputs and errors.inputs[0] in readable:
+            errors.pass_on()
         if 0 in readable:
             told = os.read(0, 4096)
             if not told:
                 inputs.remove(0)
         code = child.poll()
         if told == ASK and code is None:
-            _signal_group(child.pid, signal.SIGTERM)
+            os.kill(child.pid, signal.SIGTERM)
             told = None
         if kill_at is None and (told is not None or code is not None):
-            _signal_group(child.pid, signal.SIGTERM)
+            if code is None:
+                os.kill(child.pid, signal.SIGTERM)
             kill_at = time.monotonic() + grace_s
-        if code is not None and not _signal_group(child.pid, 0):
-            return code if code >= 0 else 128 - code
+        if code is not None:
+            # Once alone: many take a second SIGTERM as an order to drop what they are at.
+            if not _signal_group(child.pid, 0 if group_told else signal.SIGTERM):
+                return code if code >= 0 else 128 - code
+            group_told = True
         if kill_at is not None and (time.monotonic() >= kill_at or (told and KILL in told)):
             _signal_group(child.pid, signal.SIGKILL)
+
+
+class _Errors:
+    """What the command writes to standard error: passed on at once, and the end of it remembered."""
+
+    def __init__(self, read_end: int) -> None:
+        self.inputs = [read_end]
+        self._last = b""
+
+    def pass_on(self) -> None:
+        """Reads what is there, of which there is something."""
+        chunk = os.read(self.inputs[0], 65_536)
+        if not chunk:
+            self.inputs = []
+        self._last = (self._last + chunk)[-LAST_WORDS_BYTES:]
+        with contextlib.suppress(OSError):  # nobody reads any more
+            while chunk:
+                chunk = chunk[os.write(2, chunk) :]
+
+    def last(self) -> bytes:
+        """The last of it, when the command has ended."""
+        for _ in range(2):  # all that a pipe holds; who has left the group may write for ever
+            if self.inputs and select.select(self.inputs, [], [], 0)[0]:
+                self.pass_on()
+        return self._last
 
 
 def _signal_group(group: int, number: int) -> bool:

@@ -37,19 +37,25 @@ COMMAND = """
     os.replace(name + ".tmp", name)
     if what == "print":
         print("words of the command", flush=True)
-    busy_until = time.monotonic() + 4
-    while what == "busy" and time.monotonic() < busy_until:
-        pass
-    while what == "talk" and time.monotonic() < busy_until:
-        print(".", end="", flush=True)
-        time.sleep(0.2)
-    while what == "beat" and time.monotonic() < busy_until:
+    if what == "crash":
+        print("half of it\\nCUDA error: out of memory, with", os.environ["HUB_TOKEN"], file=sys.stderr)
+    if what == "release-and-crash":
+        urllib.request.urlopen(urllib.request.Request(os.environ["NULL_CONTROL_URL"] + "/release", method="POST"))
+        sys.exit(5)
+    def beat():
         urllib.request.urlopen(urllib.request.Request(os.environ["NULL_CONTROL_URL"] + "/heartbeat", method="POST"))
         time.sleep(0.2)
-    while what == "fork" and time.monotonic() < busy_until:
-        subprocess.run(["sleep", "0.3"])
-    if what in ("busy", "talk", "beat", "fork"):
-        open("worked", "w").close()
+    signs = {
+        "busy": lambda: sum(range(1000)),
+        "talk": lambda: (print(".", end="", flush=True), time.sleep(0.2)),
+        "beat": beat,
+        "fork": lambda: subprocess.run(["sleep", "0.3"]),
+    }
+    for name in signs if what == "signs" else ():
+        busy_until = time.monotonic() + 4
+        while time.monotonic() < busy_until:
+            signs[name]()
+        open("worked-" + name, "w").close()
     while not os.path.exists("exit"):
         time.sleep(0.02)
     sys.exit(int(open("exit").read()))
@@ -85,6 +91,15 @@ class Beside:
     async def released(self, auth_data: dict[str, Any]) -> None:
         await self.engine.wait_for(lambda _: bool(self.engine.finished(auth_data["request_idx"])))
 
+    async def until_held_past(self, session_id: str, end_s: float) -> None:
+        """Waits until the worker says that this session lasts beyond a moment that is past by then."""
+        while True:
+            seen = await self.reservation()
+            assert seen["session_id"] == session_id
+            if kit.now_s() > end_s and seen["until"] > end_s:
+                return
+            await asyncio.sleep(0.1)
+
     async def reservation(self) -> dict[str, Any]:
         seen: dict[str, Any] = (await kit.call("GET", self.worker.control_url + "/reservation")).body
         return seen
@@ -94,6 +109,7 @@ class Beside:
 async def consuming(port: str, directory: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Runs ``nullworker consume`` in ``directory``; whatever happens, nothing of it is left."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(kit.ROOT), "NULL_CONTROL_PORT": port}
+    environment["HUB_TOKEN"] = "hf_s3cret"
     with (directory / "consume.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "nullworker.cli.main", "consume", *arguments),
@@ -155,7 +171,7 @@ async def test_a_release_reaches_the_command_and_all_that_it_started(tmp_path: P
     async with beside(tmp_path, "family") as there:
         session_id, auth_data = await there.reserve()
         pid, _ = await there.started(session_id)
-        children = [p for p in kit.session_pids(there.process.pid) if p != there.process.pid]
+        children = command_pids(there)
         assert len(children) == 3  # its guard, the command, and the command's child
         await kit.end(there.worker, session_id, auth_data)
         for each in children:
@@ -175,30 +191,59 @@ async def test_a_command_that_does_not_mind_is_killed_after_its_grace_and_never_
         next_id, _ = await there.reserve()
         await there.started(next_id)
         assert not kit.is_alive(pid)
+        await kit.until(lambda: "ended with exit code 137" in there.said)
         assert (await there.reservation())["session_id"] == next_id  # the end of the first did not release the second
 
 
-async def test_a_crash_is_reported_as_ill_health_and_ends_it(tmp_path: Path) -> None:
+async def test_a_crash_is_reported_as_ill_health_with_its_last_words_and_ends_it(tmp_path: Path) -> None:
     (tmp_path / "exit").write_text("3")
-    async with beside(tmp_path, "plain") as there:
+    async with beside(tmp_path, "crash") as there:
         _, auth_data = await there.reserve()
-        reason = "The consumer ended with exit code 3 while its reservation was open."
+        reason = "The consumer ended with exit code 3 while its reservation was open"
+        reason += ": CUDA error: out of memory, with ***"
         await there.engine.wait_for(lambda report: report.body.get("error_msg") == reason)
         await there.released(auth_data)
         assert await asyncio.wait_for(there.process.wait(), kit.HANG_S) == 1
-        assert "ended with exit code 3" in there.said
+        assert "half of it\n" in there.said
+        assert reason in there.said
         assert (await kit.call("GET", there.worker.control_url + "/health")).status == 500
 
 
-async def test_it_keeps_the_worker_held_while_the_command_runs(tmp_path: Path) -> None:
-    """Whoever asked for the worker may be gone: the job is done first."""
-    async with beside(tmp_path, "plain") as there:
+async def test_a_command_that_has_released_by_itself_may_end_as_it_likes(tmp_path: Path) -> None:
+    async with beside(tmp_path, "release-and-crash") as there:
+        for _ in range(2):
+            session_id, auth_data = await there.reserve()
+            await there.started(session_id)
+            await there.released(auth_data)
+            await kit.until(lambda: not command_pids(there))
+        assert (await kit.call("GET", there.worker.control_url + "/health")).status == 200
+        assert there.process.returncode is None
+
+
+def command_pids(there: Beside) -> list[int]:
+    """Processes of ``nullworker consume``'s session but itself."""
+    return [pid for pid in kit.session_pids(there.process.pid) if pid != there.process.pid]
+
+
+async def test_kept_alive_the_worker_stays_held_while_the_command_runs(tmp_path: Path) -> None:
+    """Whoever asked for the worker may be gone: the job is done first. It is idle, and nobody minds."""
+    async with beside(tmp_path, "plain", "--keep-alive") as there:
         session_id, auth_data = await there.reserve(lifetime=2)
         await there.started(session_id)
-        await asyncio.sleep(8)
-        assert (await there.reservation())["session_id"] == session_id
+        until = (await there.reservation())["until"]
+        # Beyond the lifetime, and the five seconds that the framework may take to notice that it is over.
+        await there.until_held_past(session_id, until + 6)
         (tmp_path / "exit").write_text("0")
         await there.released(auth_data)
+
+
+async def test_otherwise_the_command_ends_with_the_lifetime_of_the_reservation(tmp_path: Path) -> None:
+    async with beside(tmp_path, "plain") as there:
+        session_id, auth_data = await there.reserve(lifetime=2)
+        pid, _ = await there.started(session_id)
+        await there.released(auth_data)
+        await gone(pid)
+        assert not any(report.body.get("error_msg") for report in there.engine.reports)
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -252,12 +297,13 @@ class TestReleaseWhenIdle:
             again, _ = await there.reserve()
             await there.started(again)
 
-    @pytest.mark.parametrize("sign", ["busy", "talk", "beat", "fork"])
-    async def test_any_sign_of_work_is_work(self, tmp_path: Path, sign: str) -> None:
-        async with beside(tmp_path, sign, "--release-when-idle", "1.5") as there:
+    async def test_any_sign_of_work_is_work(self, tmp_path: Path) -> None:
+        """One sign after the other, each for longer than it takes to be idle."""
+        async with beside(tmp_path, "signs", "--release-when-idle", "2.5") as there:
             _, auth_data = await there.reserve()
             await there.released(auth_data)
-            assert (tmp_path / "worked").exists()
+            worked = [sign for sign in ("busy", "talk", "beat", "fork") if (tmp_path / f"worked-{sign}").exists()]
+            assert worked == ["busy", "talk", "beat", "fork"]
 
     async def test_one_that_had_just_begun_a_job_is_given_its_time(self, tmp_path: Path) -> None:
         """It is asked, and not killed: the worker stays held until it has ended by itself, later than any grace."""
@@ -265,13 +311,6 @@ class TestReleaseWhenIdle:
             _, auth_data = await there.reserve()
             await there.released(auth_data)
             assert (tmp_path / "ended-warm").exists()
-
-    async def test_it_is_never_assumed(self, tmp_path: Path) -> None:
-        async with beside(tmp_path, "plain") as there:
-            session_id, _ = await there.reserve()
-            pid, _ = await there.started(session_id)
-            await asyncio.sleep(3)
-            assert kit.is_alive(pid)
 
     async def test_what_the_command_prints_is_passed_on(self, tmp_path: Path) -> None:
         async with beside(tmp_path, "print", "--release-when-idle", "1") as there:

@@ -24,6 +24,11 @@ CONSUMER = """
     import json, os, signal, subprocess, sys, time
     if "stubborn" in sys.argv:
         signal.signal(signal.SIGTERM, lambda *_: open("sigterm", "a").write(f"{os.getpid()}\\n"))
+    if "warm" in sys.argv:  # ends when its child has done its job, as queue libraries do
+        signal.signal(signal.SIGTERM, lambda *_: (open("ended", "w").write(str(job.wait())), os._exit(0)))
+        job = subprocess.Popen(["sh", "-c", "while ! test -e finish; do sleep 0.05; done"])
+    if "last-words" in sys.argv:
+        print("Traceback, and so on\\nValueError: no model at", os.environ["MODEL_URL"], "\\n", file=sys.stderr)
     if "with-child" in sys.argv:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         open("child.tmp", "w").write(str(child.pid))
@@ -109,6 +114,37 @@ async def test_a_consumer_that_fails_releases_and_makes_the_worker_ill(engine: k
         next_one = engine.auth_data(worker.url)
         assert (await kit.create(worker, next_one)).status == 503
         await engine.wait_for(lambda _: engine.finished(next_one["request_idx"]) == [("Rejected", True)])
+
+
+async def test_the_reason_of_the_illness_has_the_last_line_that_the_consumer_wrote(
+    engine: kit.StubEngine, tmp_path: Path
+) -> None:
+    """On one line, without the secrets of its environment; all of it is in the worker's log."""
+    (tmp_path / "exit").write_text("1")
+    env = kit.worker_env(
+        engine.url, NULL_CONSUMER=consumer(tmp_path, "last-words"), MODEL_URL="s3://me:pa55word@host/m"
+    )
+    async with kit.worker(env, tmp_path) as worker:
+        await engine.ready()
+        await kit.create(worker, engine.auth_data(worker.url))
+        reason = "The consumer ended with exit code 1 while its reservation was open"
+        reason += ": ValueError: no model at s3://***@host/m"
+        await engine.wait_for(lambda report: report.body.get("error_msg") == reason)
+        assert "Traceback, and so on\n" in worker.log
+
+
+async def test_a_consumer_is_told_before_what_it_has_started(engine: kit.StubEngine, tmp_path: Path) -> None:
+    """So that one that ends after the job in hand, which a child of its does, can do so."""
+    env = kit.worker_env(engine.url, NULL_CONSUMER=consumer(tmp_path, "warm"), NULL_CONSUMER_GRACE="60")
+    async with kit.worker(env, tmp_path) as worker:
+        await engine.ready()
+        auth_data = engine.auth_data(worker.url)
+        await kit.create(worker, auth_data)
+        pid, _ = await started(worker, auth_data["request_idx"])
+        await kit.post(worker.control_url + "/release")
+        (tmp_path / "finish").touch()
+        await gone(pid)
+        assert (tmp_path / "ended").read_text() == "0"  # and not -15: the child was let do its job
 
 
 async def test_a_consumer_that_a_signal_kills_makes_the_worker_ill(engine: kit.StubEngine, tmp_path: Path) -> None:
