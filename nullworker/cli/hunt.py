@@ -24,22 +24,20 @@ def hunt(options: dict[str, Any]) -> int:
     """Runs one seed or some; the exit code is 1 when a promise was broken."""
     from nullworker.simulation.run import Less, run
     from nullworker.simulation.scenarios import SCENARIOS
+    from nullworker.simulation.shrink import shrink
 
     scenario = options["scenario"]
     if scenario and scenario not in SCENARIOS:
         raise UserError(f"There is no scenario {scenario}; there are {', '.join(SCENARIOS)}.")
-    clients = options["without_clients"]
-    try:
-        left_out = frozenset(int(number) for number in clients.split(",") if number)
-    except ValueError:
-        raise UserError(f"--without-clients {clients} is not a list of numbers, such as 3,7.") from None
-    less = Less(frozenset(options["without"]), left_out, options["until_s"])
+    less = Less(_known(options["without"]), _numbers(options["without_clients"]), options["until_s"])
     first = 1 if options["seed"] is None else options["seed"]
     failures = 0
     for seed in range(first, first + (options["seeds"] or 1)):
-        result = run(seed, scenario, less)
+        result = run(seed, scenario, less, journal=True, check_every=1)
         if result.failure is not None:
             failures += 1
+            if options["shrinks"]:
+                result = shrink(result)
         if options["as_json"]:
             print(json.dumps({"seed": seed, "scenario": result.scenario, "failure": str(result.failure or "")}))
         elif result.failure is not None:
@@ -54,6 +52,27 @@ def hunt(options: dict[str, Any]) -> int:
                 f"time, {result.events} events, {result.clients} clients; faults: {faults}"
             )
     return 1 if failures else 0
+
+
+def _known(names: tuple[str, ...]) -> frozenset[str]:
+    from nullworker.simulation.faults import ALL
+
+    for name in names:
+        if name not in ALL:
+            raise UserError(f"--without {name}: there is no such fault; there are {', '.join(ALL)}.")
+    return frozenset(names)
+
+
+def _numbers(text: str) -> frozenset[int]:
+    """Reads a list such as 1-4,7."""
+    numbers: set[int] = set()
+    try:
+        for part in filter(None, text.split(",")):
+            first, _, last = part.partition("-")
+            numbers.update(range(int(first), int(last or first) + 1))
+    except ValueError:
+        raise UserError(f"--without-clients {text} is not a list of numbers, such as 3,7-9.") from None
+    return frozenset(numbers)
 
 
 def soak(minutes: float, scenario: str, *, as_json: bool) -> int:
@@ -96,14 +115,17 @@ def soak(minutes: float, scenario: str, *, as_json: bool) -> int:
 
 def _batch(first: int, scenario: str) -> dict[str, Any]:
     from nullworker.simulation.run import run
+    from nullworker.simulation.shrink import shrink
 
     results = [run(seed, scenario) for seed in range(first, first + BATCH)]
+    failed = [result for result in results if result.failure is not None]
     return {
         "seeds": len(results),
         "simulated_s": sum(result.simulated_s for result in results),
         "events": sum(result.events for result in results),
         "cpu_s": sum(result.cpu_s for result in results),
-        "failures": [str(result.failure) for result in results if result.failure is not None],
+        # Where much fails, it fails for one reason: the first is made short.
+        "failures": [str((result if number else shrink(result)).failure) for number, result in enumerate(failed)],
     }
 
 

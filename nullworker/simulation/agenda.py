@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: What is done at one instant ends: a world that does more without its time going on is in a loop.
+AT_ONE_INSTANT_MAX = 100_000
+
+
+class Stalled(AssertionError):  # noqa: N818 - it reads as what it is
+    """Time stands still: one thing at an instant leads to another without end."""
+
 
 class Agenda:
     """``now`` is the world's true time in seconds. Things due at one time are done in the order of their setting."""
@@ -34,11 +41,19 @@ class Agenda:
         heapq.heappush(self._heap, (self.now + delay_s, self._count, do, arguments))
 
     def run_until(self, end: float) -> None:
-        """Does everything that is due up to ``end``, which is the time afterwards."""
+        """Does everything that is due up to ``end``, which is the time afterwards.
+
+        Raises:
+            Stalled: there is no end to what is due at one instant.
+        """
         heap = self._heap
         pop = heapq.heappop
+        at_once = 0
         while heap and heap[0][0] <= end:
             when, _, do, arguments = pop(heap)
+            at_once = at_once + 1 if when == self.now else 0
+            if at_once > AT_ONE_INSTANT_MAX:
+                raise Stalled(f"{at_once} things happened at one instant, and there are more")
             self.now = when
             self.done += 1
             do(*arguments)

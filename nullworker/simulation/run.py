@@ -8,6 +8,7 @@ from time import process_time
 from typing import TYPE_CHECKING
 
 from nullworker.core.invariants import InvariantBroken
+from nullworker.simulation.agenda import Stalled
 from nullworker.simulation.scenarios import SCENARIOS, scenario_of
 from nullworker.simulation.watch import PromiseBroken
 from nullworker.simulation.world import Plan, World
@@ -33,23 +34,6 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """One run."""
-
-    seed: int
-    scenario: str
-    failure: Failure | None
-    simulated_s: float
-    cpu_s: float
-    events: int  # that the core handled
-    steps: int  # things that happened in the world
-    clients: int
-    faults: tuple[str, ...]
-    digest: str = ""
-    journal: tuple[str, ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Less:
     """What is left out of a seed's world, to find a short history: faults, clients (by their number), time."""
 
@@ -72,10 +56,38 @@ class Less:
         """The same as flags of the command."""
         parts = [f"--without {name}" for name in sorted(self.faults)]
         if self.clients:
-            parts.append(f"--without-clients {','.join(str(number) for number in sorted(self.clients))}")
+            parts.append(f"--without-clients {_ranges(self.clients)}")
         if self.until_s is not None:
             parts.append(f"--until {self.until_s:g}")
         return "".join(f" {part}" for part in parts)
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """As a list such as 1-4,7."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run."""
+
+    seed: int
+    scenario: str
+    failure: Failure | None
+    simulated_s: float
+    cpu_s: float
+    events: int  # that the core handled
+    steps: int  # things that happened in the world
+    clients: int
+    faults: tuple[str, ...]
+    less: Less
+    journal: tuple[str, ...] = field(default=(), repr=False)
 
 
 def run(
@@ -100,6 +112,8 @@ def run(
         world.run()
     except PromiseBroken as error:
         failure = Failure(error.promise, str(error), repeat)
+    except Stalled as error:
+        failure = Failure("P12", f"P12 broken at {world.now:.3f} s: {error}", repeat)
     except InvariantBroken as error:
         failure = Failure("invariant", f"invariant broken at {world.now:.3f} s: {error}", repeat)
     except Exception as error:
@@ -119,11 +133,6 @@ def run(
         world.agenda.done,
         len(world.clients),
         tuple(plan.faults.names()),
+        less,
         journal=lines,
     )
-
-
-def run_many(seeds: Iterable[int], scenario: str = "") -> Iterable[Result]:
-    """Runs many, one after another."""
-    for seed in seeds:
-        yield run(seed, scenario)

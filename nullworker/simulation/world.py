@@ -7,22 +7,23 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from nullworker.core import invariants
+from nullworker.core.workers import State
 from nullworker.simulation.agenda import Agenda
 from nullworker.simulation.box import Box
 from nullworker.simulation.checkers import all_checkers
 from nullworker.simulation.clients import Client, Job
-from nullworker.simulation.clients import Stage as ClientStage
 from nullworker.simulation.fleet import Fleet, Instance
 from nullworker.simulation.network import Network
 from nullworker.simulation.trouble import Trouble
 from nullworker.simulation.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nullworker.core.endpoints import Parameters, Workergroup
     from nullworker.simulation.faults import Faults
     from nullworker.simulation.process import Process, Session, Traits
+    from nullworker.simulation.watch import Checker
 
 FLEET = "simulated"
 #: The world is looked at this often after the faults are over, until it has settled,
@@ -50,7 +51,7 @@ class Plan:
 class World:
     """A world in motion. ``now`` is its true time."""
 
-    def __init__(self, plan: Plan, seed: int) -> None:
+    def __init__(self, plan: Plan, seed: int, checkers: Callable[[World], list[Checker]] = all_checkers) -> None:
         self.plan = plan
         self.faults = plan.faults
         self.agenda = Agenda()
@@ -62,7 +63,7 @@ class World:
         self.boots = 0
         self._news_at = 0.0
         self.wanting = 0  # clients that wait for, go to or hold a reservation
-        self.watch = Watch(self, all_checkers(self))
+        self.watch = Watch(self, checkers(self))
         self.box = Box(self)
         self.calm = not plan.faults.names()
         #: Whether the engine's clock is, at times, another than the world's.
@@ -96,14 +97,7 @@ class World:
             PromiseBroken: a promise was.
             InvariantBroken: the core's tables contradict each other.
         """
-        for endpoint_id, parameters in self.plan.endpoints.items():
-            self.box.endpoints[endpoint_id] = (f"endpoint-{endpoint_id}", parameters)
-        self.box.groups = {group.workergroup_id: group for group in self.plan.groups}
-        for job in self.plan.jobs:
-            self.agenda.at(job.arrives_at, self._arrives, job)
-        self.network.start()
-        self.trouble.start()
-        self.box.start()
+        self.begin()
         self.agenda.run_until(self.plan.trouble_s)
         self.trouble.stop()
         end = self.now + SETTLE_MAX_S
@@ -117,6 +111,17 @@ class World:
         if engine is not None:
             invariants.check(engine)
         self.watch.at_rest()
+
+    def begin(self) -> None:
+        """Starts the engine, and plans who comes and what goes wrong. Nothing happens before the agenda is run."""
+        for endpoint_id, parameters in self.plan.endpoints.items():
+            self.box.endpoints[endpoint_id] = (f"endpoint-{endpoint_id}", parameters)
+        self.box.groups = {group.workergroup_id: group for group in self.plan.groups}
+        for job in self.plan.jobs:
+            self.agenda.at(job.arrives_at, self._arrives, job)
+        self.network.start()
+        self.trouble.start()
+        self.box.start()
 
     def settled(self) -> bool:
         """Whether nobody wants anything and the fleet has what the engine thinks it has."""
@@ -134,7 +139,8 @@ class World:
         idle_s = max((parameters.idle_s for _, parameters in self.box.endpoints.values()), default=0.0)
         if self.now - max(self.box.last_order_at, self._news_at) < 2 * idle_s + SETTLE_STEP_S:
             return False
-        return set(self.fleet.instances) == {w.worker_id for w in ledger.workers.values() if w.owned}
+        runs = {worker_id: instance.state == "running" for worker_id, instance in self.fleet.instances.items()}
+        return runs == {w.worker_id: w.state is not State.INACTIVE for w in ledger.workers.values() if w.owned}
 
     def _arrives(self, job: Job) -> None:
         client = Client(self, len(self.clients) + 1, job)
@@ -214,7 +220,3 @@ class World:
         self._news_at = self.now
         self.wanting -= 1
         self.watch.client_over(client)
-
-    def lost_clients(self) -> int:
-        """Clients whose worker died under them."""
-        return sum(client.stage is ClientStage.LOST for client in self.clients)

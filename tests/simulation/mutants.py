@@ -1,80 +1,131 @@
-"""Plants the bugs of `mutations` in copies of the package and hunts: ``python -m tests.simulation.mutants``."""
+"""Plants the bugs of `mutations` in the core and hunts for them: ``python -m tests.simulation.mutants [NAME]...``.
+
+A bug is planted as its module is imported, in a core and a simulator that are loaded anew: no file is changed.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
-import shutil
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation.mutations import MUTATIONS, Mutation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import CodeType, ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 CAUGHT = Path(__file__).with_name("caught.json")
 SEEDS_MAX = 500
-
-_HUNT = """
-import json, sys
-from nullworker.simulation.run import run
-first, count = int(sys.argv[1]), int(sys.argv[2])
-for seed in range(first, first + count):
-    result = run(seed, check_every=1)
-    if result.failure is not None:
-        print(json.dumps({"seed": seed, "scenario": result.scenario, "promise": result.failure.promise,
-                          "message": result.failure.message.splitlines()[0][:200]}))
-        break
-"""
+_LOADED_ANEW = ("nullworker.core", "nullworker.simulation")
 
 
-def hunt(mutation: Mutation | None, first: int, count: int) -> dict[str, Any] | None:
-    """Runs seeds against a copy with the bug in it; what caught it first, or None. ``None`` plants no bug."""
-    with TemporaryDirectory(prefix="nullworker-mutant-") as scratch:
-        package = Path(scratch) / "nullworker"
-        package.mkdir()
-        (package / "__init__.py").touch()
-        for part in ("core", "simulation"):
-            shutil.copytree(ROOT / "nullworker" / part, package / part, ignore=shutil.ignore_patterns("__pycache__"))
-        if mutation is not None:
-            plant(mutation, package / "core")
-        environ = {**os.environ, "PYTHONPATH": scratch}
-        command = [sys.executable, "-c", _HUNT, str(first), str(count)]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, env=environ, cwd=scratch, timeout=300, check=True
-            )
-        except subprocess.TimeoutExpired:
-            return None
-        return json.loads(done.stdout) if done.stdout.strip() else None
-
-
-def plant(mutation: Mutation, core: Path) -> None:
-    """Changes one file of the copy.
+def changed(mutation: Mutation) -> str:
+    """The text of the module with the bug in it.
 
     Raises:
         ValueError: what is to be changed does not stand there, once.
     """
-    path = core / mutation.file
-    text = path.read_text()
+    text = (ROOT / "nullworker" / "core" / mutation.file).read_text()
     if text.count(mutation.old) != 1:
         raise ValueError(f"{mutation.name}: its text stands {text.count(mutation.old)} times in {mutation.file}")
-    path.write_text(text.replace(mutation.old, mutation.new))
+    return text.replace(mutation.old, mutation.new)
 
 
-def main() -> int:
-    """Hunts for all, and keeps what caught each."""
-    found: dict[str, Any] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for mutation, caught in zip(MUTATIONS, pool.map(lambda m: hunt(m, 1, SEEDS_MAX), MUTATIONS), strict=True):
-            found[mutation.name] = caught
-            print(f"{mutation.name}: {caught and (caught['promise'], caught['scenario'], caught['seed'])}", flush=True)
-    CAUGHT.write_text(json.dumps(found, indent=2) + "\n")
-    return sum(caught is None for caught in found.values())
+class _Planted(SourceFileLoader):
+    def __init__(self, name: str, path: str, text: str) -> None:
+        super().__init__(name, path)
+        self._text = text
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self._text, self.path, "exec", dont_inherit=True)
+
+
+class _Planter(MetaPathFinder):
+    def __init__(self, mutation: Mutation) -> None:
+        self._name = f"nullworker.core.{Path(mutation.file).stem}"
+        self._path = str(ROOT / "nullworker" / "core" / mutation.file)
+        self._text = changed(mutation)
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname != self._name:
+            return None
+        loader = _Planted(fullname, self._path, self._text)
+        return importlib.util.spec_from_file_location(fullname, self._path, loader=loader)
+
+
+@contextmanager
+def planted(mutation: Mutation | None) -> Iterator[Callable[..., Any]]:
+    """`nullworker.simulation.run.run` over a core with the bug in it; ``None`` plants none."""
+    finders = [] if mutation is None else [_Planter(mutation)]
+    kept = _forget()
+    sys.meta_path[:0] = finders
+    try:
+        yield importlib.import_module("nullworker.simulation.run").run
+    finally:
+        for finder in finders:
+            sys.meta_path.remove(finder)
+        _forget()
+        sys.modules.update(kept)
+        for name in _LOADED_ANEW:
+            if name in kept:
+                setattr(sys.modules["nullworker"], name.rpartition(".")[2], kept[name])
+
+
+def _forget() -> dict[str, ModuleType]:
+    """Takes the core and the simulator out of the loaded modules."""
+    within = tuple(f"{name}." for name in _LOADED_ANEW)
+    mine = [name for name in sys.modules if name in _LOADED_ANEW or name.startswith(within)]
+    return {name: sys.modules.pop(name) for name in mine}
+
+
+def hunt(mutation: Mutation | None, first: int, count: int) -> dict[str, Any] | None:
+    """Runs seeds as `test_seeds` does, with the bug in the core; what caught it first, or None."""
+    with planted(mutation) as run:
+        for seed in range(first, first + count):
+            result = run(seed)
+            if result.failure is not None:
+                message = result.failure.message.splitlines()[0]
+                return {
+                    "promise": result.failure.promise,
+                    "scenario": result.scenario,
+                    "seed": seed,
+                    "message": message[:200],
+                }
+    return None
+
+
+def _hunt(mutation: Mutation) -> tuple[str, dict[str, Any] | None]:
+    return mutation.name, hunt(mutation, 1, SEEDS_MAX)
+
+
+def main(names: Sequence[str]) -> int:
+    """Hunts for all (or those named), and keeps what caught each; the exit code says whether one got away."""
+    found: dict[str, Any] = json.loads(CAUGHT.read_text()) if names and CAUGHT.exists() else {}
+    chosen = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for number, (name, caught) in enumerate(pool.map(_hunt, chosen), 1):
+            found[name] = caught
+            told = "NOT CAUGHT" if caught is None else f"{caught['promise']}, {caught['scenario']} {caught['seed']}"
+            print(f"{number}/{len(chosen)} {name}: {told}", flush=True)
+            kept = {mutation.name: found[mutation.name] for mutation in MUTATIONS if mutation.name in found}
+            CAUGHT.write_text(json.dumps(kept, indent=2) + "\n")
+    return int(any(caught is None for caught in found.values()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -42,7 +42,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("inactive workers are never destroyed", "scaling.py", "not _cold_wants(pool, worker, wanted):\n            released += 1", "False:\n            released += 1"),
     Mutation("a suspended endpoint recruits", "scaling.py", "pool.parameters.state is not EndpointState.ACTIVE:", "pool.parameters.state is EndpointState.STOPPED:"),
     Mutation("a suspended endpoint trims", "scaling.py", "    if pool.parameters.state is EndpointState.SUSPENDED:\n        return\n", ""),
-    Mutation("a restart trims at once", "scaling.py", "    if ledger.now < ledger.quiet_until:\n        plan_trim(ledger, pool)\n        return\n", ""),
+    Mutation("a restart has no quiet time", "operators.py", "    if event.workers:\n        ledger.quiet_until = ledger.now + limits.QUIET_S\n", ""),
     Mutation("a restart recruits at once", "scaling.py", "if pool.unheard and ledger.now < ledger.quiet_until:", "if False:"),
     # Reports
     Mutation("late reports are believed", "reports.py", "or _is_late(ledger, worker, event):", "or False:"),

@@ -6,6 +6,7 @@ import pytest
 
 from nullworker.simulation.run import Less, run
 from nullworker.simulation.scenarios import SCENARIOS
+from nullworker.simulation.shrink import shrink
 
 SEEDS = 500
 CHUNK = 25
@@ -15,7 +16,7 @@ CHUNK = 25
 def test_every_promise_is_kept(first: int) -> None:
     for seed in range(first, first + CHUNK):
         result = run(seed)
-        assert result.failure is None, f"\n{result.failure}"
+        assert result.failure is None, f"\n{shrink(result).failure}"
         assert result.simulated_s >= 600
 
 

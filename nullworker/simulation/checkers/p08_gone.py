@@ -33,17 +33,19 @@ class Gone(Checker):
             )
 
     def client_over(self, client: Client) -> None:
-        if client.request_idx and client.held_at is None:
-            self.world.agenda.after(REPLAY_TIMEOUT_S + SLACK_S, self._forgotten, client, self.world.box.generation)
+        # One that never heard an answer does not know its number, and the engine remembers it all the same.
+        request_idx = client.request_idx or client.open_as
+        if request_idx and client.held_at is None:
+            self.world.agenda.after(REPLAY_TIMEOUT_S + SLACK_S, self._forgotten, request_idx, self.world.box.generation)
 
-    def _forgotten(self, client: Client, generation: int) -> None:
+    def _forgotten(self, request_idx: int, generation: int) -> None:
         box = self.world.box
         if box.engine is None or box.generation != generation or box.paused_until > self.world.now - SLACK_S:
             return
-        reservation = box.engine.ledger.reservations.get(client.request_idx)
+        reservation = box.engine.ledger.reservations.get(request_idx)
         if reservation is not None and reservation.stage is Stage.WAITING and not self.world.faults.half_open:
             silent_s = box.engine.ledger.now - reservation.seen_at
             self.require(
                 silent_s < REPLAY_TIMEOUT_S + 1,
-                f"request {client.request_idx} waits on, {silent_s:.0f} s after its client was last heard of",
+                f"request {request_idx} waits on, {silent_s:.0f} s after its client was last heard of",
             )

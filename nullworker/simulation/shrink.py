@@ -1,0 +1,110 @@
+"""Makes a failing run short: with fewer faults, fewer clients and less time, as long as the same promise is broken.
+
+Whatever is left out also changes what chance brings to the rest, so a try may well pass, or break something else: then
+it was no step. What remains is not the shortest history there is, but one that nothing more can be taken from singly.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from nullworker.simulation.run import Less, Result, run
+from nullworker.simulation.scenarios import SCENARIOS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nullworker.simulation.world import Plan
+
+#: So many runs are tried at most; each takes a fraction of a second.
+RUNS_MAX = 200
+
+
+def shrink(failed: Result, runs_max: int = RUNS_MAX) -> Result:
+    """A run of the same seed that breaks the same promise with as little as possible, with its history.
+
+    A run that broke nothing is returned as it is.
+    """
+    if failed.failure is None:
+        return failed
+    shorter = _Shrinker(failed, runs_max)
+    shorter.shrink()
+    shown = run(failed.seed, failed.scenario, shorter.best.less, journal=True, check_every=1)
+    return shown if _same(shown, failed) else failed
+
+
+def _same(one: Result, other: Result) -> bool:
+    return one.failure is not None and other.failure is not None and one.failure.promise == other.failure.promise
+
+
+class _Shrinker:
+    """``best`` is the least so far that fails in the same way."""
+
+    def __init__(self, failed: Result, runs_max: int) -> None:
+        self.best = self.failed = failed
+        self._runs_left = runs_max
+
+    def shrink(self) -> None:
+        """Takes away until nothing more can be, or until the runs are used up."""
+        before = None
+        while before != self.best.less and self._runs_left > 0:
+            before = self.best.less
+            self._cut_time()
+            self._drop_faults()
+            self._drop_clients()
+
+    def _plan(self) -> Plan:
+        return self.best.less.apply(SCENARIOS[self.failed.scenario].plan(self.failed.seed))
+
+    def _try(self, faults: frozenset[str], clients: frozenset[int], until_s: float | None) -> bool:
+        if self._runs_left <= 0:
+            return False
+        self._runs_left -= 1
+        tried = run(self.failed.seed, self.failed.scenario, Less(faults, clients, until_s), check_every=1)
+        if _same(tried, self.failed):
+            self.best = tried
+            return True
+        return False
+
+    def _cut_time(self) -> None:
+        """To the moment of the failure, which changes nothing of what led to it; then by halves."""
+        less, now = self.best.less, self._plan().trouble_s
+        until_s = float(min(math.ceil(self.best.simulated_s), math.ceil(now)))
+        if until_s >= now or not self._try(less.faults, less.clients, until_s):
+            until_s = now
+        step_s = until_s / 2
+        while step_s >= 1.0 and self._runs_left > 0:
+            shorter_s = float(math.floor(until_s - step_s))
+            if shorter_s > 0 and self._try(less.faults, less.clients, shorter_s):
+                until_s = shorter_s
+            step_s /= 2
+
+    def _drop_faults(self) -> None:
+        for fault in self.best.faults:
+            less = self.best.less
+            self._try(less.faults | {fault}, less.clients, less.until_s)
+
+    def _drop_clients(self) -> None:
+        """Leaves out ever smaller parts of those who come."""
+        size = max(1, len(self._numbers()) // 2)
+        while self._runs_left > 0:
+            for part in self._parts(size):
+                less = self.best.less
+                self._try(less.faults, less.clients | part, less.until_s)
+            if size == 1:
+                return
+            size = max(1, size // 2)
+
+    def _parts(self, size: int) -> Iterator[frozenset[int]]:
+        numbers = self._numbers()
+        for first in range(0, len(numbers), size):
+            yield frozenset(numbers[first : first + size])
+
+    def _numbers(self) -> list[int]:
+        """The clients that come, by the numbers that `Less` knows them by."""
+        less, plan = self.best.less, SCENARIOS[self.failed.scenario].plan(self.failed.seed)
+        until_s = plan.trouble_s if less.until_s is None else min(plan.trouble_s, less.until_s)
+        return [
+            number for number, job in enumerate(plan.jobs, 1) if number not in less.clients and job.arrives_at < until_s
+        ]

@@ -1,0 +1,97 @@
+"""A failing run is made short, and the line that is printed repeats what is left of it."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nullworker.cli import simulate
+from nullworker.cli.errors import UserError
+from nullworker.simulation.agenda import AT_ONE_INSTANT_MAX, Agenda, Stalled
+from nullworker.simulation.run import Less
+from nullworker.simulation.run import run as run_healthy
+from nullworker.simulation.shrink import shrink as shrink_healthy
+from tests.simulation.mutants import planted
+from tests.simulation.mutations import MUTATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Found in a world of many clients and four faults; one client and two of the faults are enough for it.
+BUG = next(mutation for mutation in MUTATIONS if mutation.name == "an expired grant leaves no doubt")
+SEED = 26
+
+
+def shrink(failed: Any, runs_max: int) -> Any:
+    """With the simulator that is loaded now."""
+    found: Callable[..., Any] = importlib.import_module("nullworker.simulation.shrink").shrink
+    return found(failed, runs_max)
+
+
+def command(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit code and output of ``nullworker simulate ...``."""
+    program, name, *arguments = shlex.split(line)
+    assert (program, name) == ("nullworker", "simulate")
+    code = simulate.command.main(arguments, standalone_mode=False)
+    return int(code), capsys.readouterr().out
+
+
+def test_what_is_left_breaks_the_same_promise_with_less(capsys: pytest.CaptureFixture[str]) -> None:
+    with planted(BUG) as run:
+        failed = run(SEED)
+        shorter = shrink(failed, 200)
+        assert shorter.failure.promise == failed.failure.promise == "P2"
+        assert (failed.clients, len(failed.faults)) == (17, 4)
+        assert (shorter.clients, len(shorter.faults)) <= (2, 3)
+        assert len(shorter.failure.history) <= 40
+        assert len(shorter.failure.repeat) < 200
+
+        code, told = command(f"{shorter.failure.repeat} --no-shrink", capsys)
+        assert code == 1
+        assert shorter.failure.message in told
+        code, told = command(f"nullworker simulate --seed {SEED} --scenario network", capsys)
+        assert code == 1
+        assert shorter.failure.repeat in told
+
+
+def test_no_more_runs_are_tried_than_allowed() -> None:
+    with planted(BUG) as run:
+        assert shrink(run(SEED), 0).clients == 17
+        assert 1 < shrink(run(SEED), 12).clients < 17
+
+
+def test_a_run_that_broke_nothing_stays_as_it_is() -> None:
+    kept = run_healthy(1)
+    assert kept.failure is None
+    assert shrink_healthy(kept) is kept
+
+
+def test_the_line_names_clients_by_ranges_and_the_command_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
+    less = Less(clients=frozenset({1, 2, 3, 5, 9, 10}))
+    assert less.flags() == " --without-clients 1-3,5,9-10"
+    code, told = command(f"nullworker simulate --seed 3{less.flags()}", capsys)
+    assert code == 0
+    assert f"{run_healthy(3).clients - 6} clients" in told
+
+
+@pytest.mark.parametrize("wrong", ["--without-clients 1-x", "--without nothing", "--scenario nowhere"])
+def test_what_is_not_there_is_one_sentence(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError) as told:
+        command(f"nullworker simulate --seed 1 {wrong}", capsys)
+    assert wrong.split()[1] in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_world_whose_time_stands_still_is_ended() -> None:
+    agenda = Agenda()
+
+    def again() -> None:
+        agenda.after(0.0, again)
+
+    agenda.at(5.0, again)
+    with pytest.raises(Stalled, match="at one instant"):
+        agenda.run_until(10.0)
+    assert agenda.done <= AT_ONE_INSTANT_MAX + 2
