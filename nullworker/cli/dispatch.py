@@ -31,6 +31,8 @@ Examples:
 Reads the queue and takes nothing from it. Ctrl-C withdraws what only waits and ends nothing that is held: the next
 start adopts it. docs/dispatcher.md says more."""
 
+NO_ENDPOINT = "(none)"  # where a queue alone is checked
+
 
 @click.command("dispatch", epilog=EPILOG)
 @click.option("--endpoint", help="The endpoint to reserve workers of.")
@@ -65,7 +67,10 @@ start adopts it. docs/dispatcher.md says more."""
     "--history", type=click.Path(dir_okay=False, path_type=Path),
     help="Keep a trace of arrivals and durations there (CSV), for nullworker simulate.",
 )  # fmt: skip
-@click.option("--check", is_flag=True, help="Read the queue once, say what is seen and what will hurt, and end.")
+@click.option(
+    "--check", is_flag=True,
+    help="Read the queue once, say what is seen and what will hurt, and end; with --endpoint, ask the engine as well.",
+)  # fmt: skip
 @click.option("--until-empty", is_flag=True, help="End when the queue is empty and nothing is held.")
 @click.option("--api-key", help="The engine's key; else VAST_API_KEY, else the local engine's own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -79,7 +84,7 @@ def command(**options: Any) -> int:
         settings = _settings(options)
         ledger_file = _ledger_file(options["state"])
         if options["check"]:
-            return asyncio.run(_check(settings, ledger_file, as_json=options["as_json"]))
+            return asyncio.run(_check(settings, ledger_file, options["api_key"], as_json=options["as_json"]))
         return _dispatch(settings, ledger_file, options)
     except (SettingsError, QueueError, LedgerError) as error:
         raise UserError(str(error)) from None
@@ -126,7 +131,7 @@ def _pair(options: dict[str, Any]) -> PairSettings:
     if missing and not (options["check"] and missing == ["--endpoint"]):
         raise click.UsageError(f"Missing option '{missing[0]}' (or --config).")
     return PairSettings(
-        endpoint=options["endpoint"] or "(none)",
+        endpoint=options["endpoint"] or NO_ENDPOINT,
         queue=options["queue"],
         most=options["most"],
         jobs_per_worker=options["jobs_per_worker"],
@@ -142,20 +147,56 @@ def _pair(options: dict[str, Any]) -> PairSettings:
 # ---------------------------------------------------------------------------------------------------------------- check
 
 
-async def _check(settings: DispatchSettings, ledger_file: Path, *, as_json: bool) -> int:
+async def _check(settings: DispatchSettings, ledger_file: Path, api_key: str | None, *, as_json: bool) -> int:
+    from nullworker.client.errors import ClientError
+    from nullworker.queues.base import QueueError
+
+    errors = []
+    for pair in settings.pairs:
+        try:
+            await _check_queue(pair, ledger_file, as_json=as_json)
+        except QueueError as error:
+            errors.append(str(error))
+    endpoints = [pair.endpoint for pair in settings.pairs if pair.endpoint != NO_ENDPOINT]
+    if endpoints:
+        try:
+            await _check_engine(settings.instance, api_key, endpoints, as_json=as_json)
+        except ClientError as error:
+            errors.append(str(error))
+    for sentence in errors:
+        if as_json:
+            print(json.dumps({"error": sentence}), flush=True)
+        print(f"error: {sentence}", file=sys.stderr)
+    return 1 if errors else 0
+
+
+async def _check_queue(pair: PairSettings, ledger_file: Path, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from nullworker.queues.registry import open_queue
 
-    for pair in settings.pairs:
-        async with await open_queue(pair.queue) as queue:
-            info, depth = await queue.info(), await queue.depth()
-        advice = _advice(pair, info, ledger_file)
-        if as_json:
-            print(json.dumps({"info": asdict(info), "depth": asdict(depth), "advice": advice}), flush=True)
-        else:
-            _show(info, depth, advice)
-    return 0
+    async with await open_queue(pair.queue) as queue:
+        info, depth = await queue.info(), await queue.depth()
+    advice = _advice(pair, info, ledger_file)
+    if as_json:
+        print(json.dumps({"info": asdict(info), "depth": asdict(depth), "advice": advice}), flush=True)
+    else:
+        _show(info, depth, advice)
+
+
+async def _check_engine(instance: str, api_key: str | None, endpoints: list[str], *, as_json: bool) -> None:
+    from nullworker.client import NullClient
+    from nullworker.client.instances import find_instance
+    from nullworker.dispatch.dispatcher import check_endpoints
+
+    _hush()
+    engine = find_instance(instance).label
+    async with NullClient(instance, api_key) as client:
+        await check_endpoints(client, engine, endpoints)
+    if as_json:
+        print(json.dumps({"engine": engine, "endpoints": endpoints}), flush=True)
+    else:
+        print(f"engine {engine}: takes the key, and has {', '.join(dict.fromkeys(endpoints))}")
 
 
 def _show(info: QueueInfo, depth: Depth, advice: list[str]) -> None:
@@ -181,11 +222,11 @@ def _advice(pair: PairSettings, info: QueueInfo, ledger_file: Path) -> list[str]
     advice = []
     if pair.end_idle_s is not None and info.lag_s > 0:
         advice.append(f"--end-idle does nothing here, for the broker's numbers may be {info.lag_s:g} s late.")
-    if info.lease_s and ledger_file.exists():
+    if ledger_file.exists():
         ledger = Ledger(ledger_file)
         longest_s = ledger.longest_held_s(pair.name)
         ledger.close()
-        if longest_s > info.lease_s:
+        if info.lease_s and longest_s > info.lease_s:
             advice.append(
                 f"Reservations were held for up to {longest_s:.0f} s, and the broker gives a job to another consumer "
                 f"after {info.lease_s:g} s: raise that, or renew it beside the job (docs/consumer.md)."
@@ -196,12 +237,16 @@ def _advice(pair: PairSettings, info: QueueInfo, ledger_file: Path) -> list[str]
 # ------------------------------------------------------------------------------------------------------------- dispatch
 
 
+def _hush() -> None:
+    for name in ("vastai", "Client", "aio_pika", "aiormq"):  # what matters of their errors is said in a sentence
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 def _dispatch(settings: DispatchSettings, ledger_file: Path, options: dict[str, Any]) -> int:
     from nullworker.dispatch.dispatcher import Dispatcher
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for name in ("vastai", "Client", "aio_pika", "aiormq"):  # what matters of their errors is said in a sentence
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    _hush()
     teller = _Teller(as_json=options["as_json"])
 
     async def run() -> int:

@@ -9,13 +9,15 @@ import logging
 from typing import TYPE_CHECKING
 
 from nullworker.client import NullClient
+from nullworker.client.errors import ClientError, EndpointUnknownError, KeyRefusedError
 from nullworker.client.instances import find_instance
 from nullworker.dispatch.history import write_history
 from nullworker.dispatch.ledger import Ledger, LedgerError
 from nullworker.dispatch.limits import SharedLimits
 from nullworker.dispatch.money import Budget
 from nullworker.dispatch.notices import Notices
-from nullworker.dispatch.pair import Pair, PairSettings
+from nullworker.dispatch.pair import Pair, PairSettings, backoff_s
+from nullworker.dispatch.plan import HOLDING
 from nullworker.dispatch.slots import OpenSlot, Terms, Tools
 from nullworker.queues.registry import open_queue
 
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.1
 #: How often the history is written, while there is something new in it.
 HISTORY_S = 30.0
+#: An engine that takes longer to name its endpoints is asked again while the queues are read already.
+FIRST_ANSWER_S = 5.0
 
 
 class Dispatcher:
@@ -54,7 +58,8 @@ class Dispatcher:
             ClientError: there is no such instance, or no key.
         """
         client = NullClient(instance, api_key)
-        self._notices = Notices() if find_instance(instance).is_here else None
+        self._engine = find_instance(instance)
+        self._notices = Notices() if self._engine.is_here else None
         self._ledger = Ledger(ledger_file)
         self._tools = Tools(client, self._ledger, self._notices)
         self._history = history
@@ -73,6 +78,7 @@ class Dispatcher:
         ]
         self._limits = SharedLimits(self.pairs, self._tools, shared_cap, budget or Budget())
         self._strays: list[OpenSlot] = []
+        self._said = ""  # of the engine
         try:
             for pair in self.pairs:
                 self._ledger.claim(pair.name)
@@ -123,8 +129,16 @@ class Dispatcher:
         return 0
 
     async def run(self, *, until_empty: bool = False) -> None:
-        """Dispatches until cancelled, or with ``until_empty`` until all queues are empty and nothing is held."""
-        work: list[Coroutine[Any, Any, None]] = [pair.run() for pair in self.pairs]
+        """Dispatches until cancelled, or with ``until_empty`` until all queues are empty and nothing is held.
+
+        Raises:
+            KeyRefusedError, EndpointUnknownError: at the start, as long as nothing is held. Later, the engine may be on
+                its way to what it was, and is asked again.
+        """
+        work: list[Coroutine[Any, Any, None]] = []
+        if not await self._is_served_soon():
+            work.append(self._until_served())
+        work += [pair.run() for pair in self.pairs]
         if self._history is not None:
             work.append(self._keep_history())
         loops = [asyncio.ensure_future(each) for each in work]
@@ -139,10 +153,53 @@ class Dispatcher:
             await asyncio.gather(*loops, return_exceptions=True)
 
     async def _until_empty(self, loops: Sequence[asyncio.Future[None]]) -> None:
+        running = set(loops)
         while not all(pair.is_done for pair in self.pairs):
-            done, _ = await asyncio.wait(loops, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            done, running = await asyncio.wait(running, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+
+    async def _is_served_soon(self) -> bool:
+        try:
+            return await asyncio.wait_for(self._is_served(), FIRST_ANSWER_S)
+        except asyncio.TimeoutError:
+            return False
+
+    async def _until_served(self) -> None:
+        """Returns once the engine takes our key and has our endpoints.
+
+        Raises:
+            KeyRefusedError, EndpointUnknownError: it does not, and nothing is held.
+        """
+        failures = 1
+        while not await self._is_served():
+            await asyncio.sleep(backoff_s(failures))
+            failures += 1
+
+    async def _is_served(self) -> bool:
+        """Whether the engine takes our key and has our endpoints; False: it cannot be told, or not now, and is said.
+
+        Raises:
+            KeyRefusedError, EndpointUnknownError: it does not, and nothing is held.
+        """
+        try:
+            await check_endpoints(self._tools.client, self._engine.label, [p.settings.endpoint for p in self.pairs])
+        except ClientError as error:
+            slots = [*self._strays, *(slot for pair in self.pairs for slot in pair.slots)]
+            holds = any(slot.phase in HOLDING for slot in slots)
+            if isinstance(error, (KeyRefusedError, EndpointUnknownError)) and not holds:
+                raise
+            self._say(str(error))
+            return False
+        self._say("")
+        return True
+
+    def _say(self, sentence: str) -> None:
+        for pair in self.pairs:
+            if not sentence and pair.trouble != self._said:
+                continue  # it has another by now, and knows when that is over
+            pair.say(sentence)
+        self._said = sentence
 
     async def drain(self) -> int:
         """Withdraws what only waits; returns how many are held, which the next dispatcher adopts."""
@@ -170,3 +227,15 @@ class Dispatcher:
         except (OSError, LedgerError) as error:
             log.warning("The history %s cannot be written: %s.", self._history, error)
         self._history_is_old = False
+
+
+async def check_endpoints(client: NullClient, engine: str, endpoints: Sequence[str]) -> None:
+    """Whether the engine (its name is for the message) takes the client's key, and has all these endpoints.
+
+    Raises:
+        ClientError: it does not, or cannot be asked.
+    """
+    known = [endpoint.name for endpoint in await client.endpoints()]
+    for name in endpoints:
+        if name not in known:
+            raise EndpointUnknownError(engine, name, known)

@@ -70,14 +70,36 @@ class Ledger:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_S)
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _VERSION):
-                raise LedgerError(
-                    f"The dispatcher's ledger {path} is of version {version}, not {_VERSION}; move it away."
-                )
+            self._check_schema()
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")  # survives kill -9; a power cut may cost the last moments
             self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+
+    def _check_schema(self) -> None:
+        """Refuses what another version, or another program, has written.
+
+        Raises:
+            LedgerError: it is one of those.
+        """
+        self._db.execute("BEGIN")  # so that both are of one moment: another dispatcher may be making it just now
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        found = _columns(self._db)
+        self._db.execute("COMMIT")
+        if version not in (0, _VERSION):
+            self._db.close()
+            raise LedgerError(
+                f"The dispatcher's ledger {self._path} is of version {version}, and this nullworker's are of version "
+                f"{_VERSION}: run the one that wrote it until nothing is held, then move it away, or give --state."
+            )
+        with sqlite3.connect(":memory:") as pattern:
+            pattern.executescript(_SCHEMA)
+            wanted = _columns(pattern) if version else {}
+        pattern.close()
+        if found != wanted:
+            self._db.close()
+            raise LedgerError(
+                f"{self._path} is not a dispatcher's ledger, but some other database: move it away, or give --state."
+            )
 
     def claim(self, pair: str) -> None:
         """Makes this process the only one that dispatches ``pair``, until it ends.
@@ -177,10 +199,18 @@ class Ledger:
         try:
             yield
         except (sqlite3.Error, OSError, ValueError) as error:
-            raise LedgerError(f"The dispatcher's ledger {self._path} cannot be used: {error}.") from error
+            raise LedgerError(
+                f"The dispatcher's ledger {self._path} cannot be used ({error}): mend that, or give another --state."
+            ) from error
 
 
 def _row(
     slot_id: str, pair: str, phase: str, asked_at_s: float, creating_at_s: float, held_at_s: float, record: str
 ) -> Row:
     return Row(slot_id, pair, phase, asked_at_s, creating_at_s, held_at_s, json.loads(record) if record else None)
+
+
+def _columns(db: sqlite3.Connection) -> dict[str, list[str]]:
+    """The columns of each table."""
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {name: [row[1] for row in db.execute(f'PRAGMA table_info("{name}")')] for name in tables}

@@ -14,6 +14,9 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: By this path a null worker knows that it may call a URL on its own machine.
+PATH = "/nullworker/closed/"
+
 
 class Notices:
     """Calls a function when a worker says that a session is over; whoever gets the call looks for himself."""
@@ -27,13 +30,13 @@ class Notices:
     async def open(self) -> None:
         """Begins to listen on a free port of 127.0.0.1."""
         app = web.Application(client_max_size=65_536)
-        app.router.add_post("/closed/{secret}", self._closed)
+        app.router.add_post(PATH + "{secret}", self._closed)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         host, port = self._runner.addresses[0][:2]
-        self._base = f"http://{host}:{port}/closed/"
+        self._base = f"http://{host}:{port}{PATH}"
 
     def door(self, on_closed: Callable[[], None]) -> str:
         """A URL to give a worker; a POST there calls ``on_closed``, once."""

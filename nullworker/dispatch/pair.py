@@ -180,7 +180,7 @@ class Pair:
                 self._cannot_read(f"The queue cannot be read ({type(error).__name__}); the log has more.")
             # What was read in between shows that the broker had come back.
             failures = failures + 1 if self.reading is read_before else 1
-            await self._tools.clock.sleep(_backoff_s(failures))
+            await self._tools.clock.sleep(backoff_s(failures))
 
     async def _follow(self, queue: Queue) -> None:
         """Rounds over one open queue; raises QueueError when it cannot be read any more."""
@@ -254,11 +254,11 @@ class Pair:
     def _open(self, count: int, now_s: float) -> None:
         is_futile = self._evidence.pause_s > 0
         if self.trouble == FUTILE and not is_futile:
-            self._say("")
+            self.say("")
         if self._draining or not count or now_s < self._next_open_s:
             return
         if is_futile:
-            self._say(FUTILE)
+            self.say(FUTILE)
         self._opened_at_s = now_s
         if self._failures or is_futile:
             count = 1  # to see whether it goes well again
@@ -289,18 +289,19 @@ class Pair:
         elif self._failures:  # the engine answers again
             self._failures = 0
             self._not_before_s = float("-inf")
-            self._say("")
+            self.say("")
         self.wake()
 
     def _failed(self, sentence: str) -> None:
         """Nothing can be opened; all that fail at once count once."""
-        self._say(sentence)
+        self.say(sentence)
         now_s = self._now_s()
         if now_s >= self._not_before_s:
             self._failures += 1
-            self._not_before_s = now_s + _backoff_s(self._failures)
+            self._not_before_s = now_s + backoff_s(self._failures)
 
-    def _say(self, sentence: str) -> None:
+    def say(self, sentence: str) -> None:
+        """Why nothing can be opened; "" when that is over."""
         if sentence and sentence != self.trouble:
             log.warning("%s: %s", self.name, sentence)
         if sentence != self.trouble:
@@ -350,5 +351,6 @@ def without_password(url: str) -> str:
     return f"{scheme}{separator}{shown}{rest[len(place) :]}"
 
 
-def _backoff_s(failures: int) -> float:
+def backoff_s(failures: int) -> float:
+    """How long to wait after so many failures in a row."""
     return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 20))

@@ -3,6 +3,8 @@
 The framework would post to whatever it is given and follow redirects. Here the worker posts itself: to addresses that
 were checked, at the moment of connecting, without redirects, and with 10 s for all of it. Link-local addresses and
 those of cloud metadata are never called; addresses of private networks (this machine's too) where the operator says so.
+One kind of URL on this machine is called always: that at which a local dispatcher hears that a reservation has ended,
+for nothing else answers to its path.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -34,6 +37,8 @@ _METADATA: tuple[_Network, ...] = (
     ipaddress.ip_network("168.63.129.16/32"),  # Azure
     ipaddress.ip_network("192.0.0.192/32"),  # Oracle
 )
+#: As `nullworker.dispatch.notices` makes them.
+_NOTICE = re.compile(r"http://127\.0\.0\.1:\d{1,5}/nullworker/closed/[\w-]{22}", re.ASCII)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -54,6 +59,8 @@ class Callbacks:
         Raises:
             CallbackError: it may not, or its host is not known.
         """
+        if _NOTICE.fullmatch(url):
+            return
         host = urlsplit(url).hostname or ""
         try:
             addresses = [_literal(host)] if _literal(host) else await _resolve(host)

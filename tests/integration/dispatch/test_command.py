@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ import pytest
 
 from nullworker.dispatch.ledger import Ledger, Row
 from nullworker.queues import sqlite_jobs
-from tests.integration.dispatch.kit import ENDPOINT, DispatchProcess, farm, until
+from tests.integration.dispatch.kit import ENDPOINT, dispatching, farm, python, until
 from tests.integration.queues.brokers import free_port
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def test_check_says_what_it_sees(tmp_path: Path) -> None:
 
 def test_check_of_a_broker_that_is_down_fails_in_a_sentence(tmp_path: Path) -> None:
     queue = f"amqp://me:s3cret-pass@127.0.0.1:{free_port()}/?queue=renders"
-    failed = dispatch(tmp_path, "--endpoint", "gpu", "--queue", queue, "--check")
+    failed = dispatch(tmp_path, "--queue", queue, "--check")
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: ")
     assert len(failed.stderr.splitlines()) == 1
@@ -90,21 +92,70 @@ def test_help_has_an_example(tmp_path: Path) -> None:
     assert "nullworker dispatch --endpoint null-local --queue" in shown.stdout
 
 
-async def test_a_wrong_endpoint_or_key_is_said_and_tried_again(tmp_path: Path) -> None:
+async def test_a_wrong_endpoint_or_key_ends_it_with_a_sentence(tmp_path: Path) -> None:
+    """Also under ``--check``, which says all that is wrong at once."""
     file = tmp_path / "jobs.db"
     sqlite_jobs.enqueue(file, ["a 0"])
     async with farm(tmp_path, "true") as running:
-        queue = ["--queue", sqlite_jobs.url(file), "--instance", running.url]
         for endpoint, key, said in (
-            ("cpu", running.key, "no endpoint 'cpu'"),
+            ("cpu", running.key, "no endpoint 'cpu': give one of those it has, gpu"),
             (ENDPOINT, "s3cret-key", "refuses the API key"),
         ):
-            dispatcher = DispatchProcess(tmp_path, ["--endpoint", endpoint, *queue], key)
+            flags = ["--endpoint", endpoint, "--queue", sqlite_jobs.url(file), "--instance", running.url]
+            for more in ([], ["--check"], ["--until-empty"]):
+                ended = await asyncio.to_thread(dispatch, tmp_path, *flags, *more, VAST_API_KEY=key)
+                assert ended.returncode == 1, ended
+                assert said in ended.stderr
+                assert len(ended.stderr.splitlines()) == 1
+                assert "s3cret-key" not in ended.stderr
+                assert ("1 waiting" in ended.stdout) == ("--check" in more)
+        right = ["--endpoint", ENDPOINT, "--queue", sqlite_jobs.url(file), "--instance", running.url]
+        checked = await asyncio.to_thread(dispatch, tmp_path, *right, "--check", VAST_API_KEY=running.key)
+        assert checked.returncode == 0, checked
+        assert "takes the key, and has gpu" in checked.stdout
+
+
+def test_check_of_an_engine_that_is_down_fails_in_a_sentence(tmp_path: Path) -> None:
+    queue = sqlite_jobs.url(tmp_path / "jobs.db")
+    engine = f"http://127.0.0.1:{free_port()}"
+    flags = ["--endpoint", "gpu", "--queue", queue, "--instance", engine, "--check"]
+    failed = dispatch(tmp_path, *flags, VAST_API_KEY="k")
+    assert failed.returncode == 1
+    assert "0 waiting" in failed.stdout
+    assert failed.stderr.startswith(f"error: The engine at {engine} does not answer")
+    assert len(failed.stderr.splitlines()) == 1
+
+
+async def test_a_key_that_is_refused_while_something_is_held_is_said_and_tried_again(tmp_path: Path) -> None:
+    """What is held is kept alive; when the last of it is over, it ends."""
+    file = tmp_path / "jobs.db"
+    sqlite_jobs.enqueue(file, ["a 600"])
+    async with farm(tmp_path, python("sqlite_consumer.py", str(file), "1")) as running:
+        with dispatching(running, tmp_path, sqlite_jobs.url(file)) as dispatcher:
+            await until(lambda: dispatcher.last.get("held") == 1, dispatcher.tail)
+            dispatcher.kill()
+            dispatcher.key = "s3cret-key"
             dispatcher.start()
-            try:
-                await until(lambda d=dispatcher, s=said: s in str(d.last.get("trouble")), said)  # type: ignore[misc]
-                assert dispatcher.stop() == 130
-            finally:
-                dispatcher.kill()
-            assert "Traceback" not in dispatcher.log.read_text()
-            assert "s3cret-key" not in dispatcher.log.read_text()
+            await until(lambda: "refuses the API key" in dispatcher.log.read_text(), dispatcher.tail)
+            await until(lambda: "1 reservations of a dispatcher" in dispatcher.log.read_text(), dispatcher.tail)
+            assert dispatcher.process is not None
+            assert dispatcher.process.poll() is None
+            assert running.held == 1
+            await running.stop(destroy=True)
+            await running.start()
+            assert await dispatcher.wait() == 1
+            assert dispatcher.log.read_text().splitlines()[-1].startswith("error: The engine at")
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_a_ledger_of_another_program_is_refused_in_a_sentence(tmp_path: Path, check: list[str]) -> None:
+    """And a queue that is well does not matter then."""
+    (tmp_path / "state").mkdir()
+    with sqlite3.connect(tmp_path / "state" / "dispatch.db") as db:
+        db.execute("CREATE TABLE reservations (id INTEGER)")
+    db.close()
+    queue = sqlite_jobs.url(tmp_path / "jobs.db")
+    refused = dispatch(tmp_path, "--endpoint", "gpu", "--queue", queue, *check, VAST_API_KEY="k")
+    assert refused.returncode == 1
+    assert "is not a dispatcher's ledger" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1

@@ -127,7 +127,7 @@ def test_a_record_is_not_shown_by_accident() -> None:
 
 def test_a_file_that_is_something_else_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "dispatch.db").write_text("something else, and long enough to have been read" * 10)
-    with pytest.raises(LedgerError, match=r"dispatch\.db cannot be used: file is not a database"):
+    with pytest.raises(LedgerError, match=r"dispatch\.db cannot be used \(file is not a database\)"):
         Ledger(tmp_path / "dispatch.db")
 
 
@@ -137,6 +137,26 @@ def test_a_file_of_another_version_is_refused_in_a_sentence(tmp_path: Path) -> N
     db.close()
     with pytest.raises(LedgerError, match="version 7"):
         Ledger(tmp_path / "dispatch.db")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE jobs (id INTEGER)",
+        "CREATE TABLE reservations (id TEXT, holder TEXT); PRAGMA user_version = 1",
+        "PRAGMA user_version = 1",
+    ],
+    ids=["another's", "of the same name", "lost its tables"],
+)
+def test_a_database_of_another_program_is_refused_and_left_as_it_is(tmp_path: Path, statement: str) -> None:
+    file = tmp_path / "dispatch.db"
+    with sqlite3.connect(file) as db:
+        db.executescript(statement)
+    db.close()
+    before = file.read_bytes()
+    with pytest.raises(LedgerError, match="is not a dispatcher's ledger"):
+        Ledger(file)
+    assert file.read_bytes() == before
 
 
 def test_a_directory_that_cannot_be_made_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from nullworker.dispatch.notices import Notices
+from nullworker.worker.callbacks import Callbacks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,3 +50,8 @@ async def test_nobody_else_can_guess_a_door(notices: Notices) -> None:
 
 async def test_only_this_machine_is_listened_to(notices: Notices) -> None:
     assert notices.door(lambda: None).startswith("http://127.0.0.1:")
+
+
+async def test_a_worker_calls_it_though_it_calls_nothing_else_on_its_machine(notices: Notices) -> None:
+    for _ in range(50):  # the secret is another each time
+        await Callbacks(private=False).check(notices.door(lambda: None))

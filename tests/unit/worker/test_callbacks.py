@@ -117,3 +117,24 @@ async def test_what_was_checked_is_what_is_connected_to(
     assert told == ([{"session_id": "s", "job": 7}] if private else [])
     assert answers == []
     assert lease.on_close_route is None  # so that the framework posts nothing itself
+
+
+@pytest.mark.parametrize(
+    ("url", "called"),
+    [
+        (f"http://127.0.0.1:4000/nullworker/closed/{'a-_9' * 5}xy", True),
+        (f"http://127.0.0.1:4000/nullworker/closed/{'a-_9' * 5}xy/more", False),
+        (f"http://127.0.0.1:4000/nullworker/closed/{'a-_9' * 5}xy?a=b", False),
+        (f"http://127.0.0.1:4000/nullworker/closed/{'a-_9' * 5}", False),
+        ("http://127.0.0.1:4000/nullworker/closed/../../admin/delete-all", False),
+        (f"http://127.0.0.1:4000/closed/{'a-_9' * 5}xy", False),
+        (f"http://10.0.0.1:4000/nullworker/closed/{'a-_9' * 5}xy", False),
+        (f"http://127.0.0.1@10.0.0.1:80/nullworker/closed/{'a-_9' * 5}xy", False),
+    ],
+)
+async def test_a_dispatchers_notice_is_all_that_is_called_on_this_machine(url: str, called: bool) -> None:
+    if called:
+        await Callbacks(private=False).check(url)
+        return
+    with pytest.raises(CallbackError, match="NULL_CALLBACK_PRIVATE"):
+        await Callbacks(private=False).check(url)
