@@ -1,7 +1,7 @@
-"""What the engine's HTTP path takes: reports of ten thousand workers, and grants, beside a bare echo on the same core.
+"""What the engine's HTTP path takes: reports of ten thousand workers, and reservations, beside a bare echo.
 
 The server has one core, the load another. What is compared is the requests that each server answers in a second of its
-core's time, which other programs on the machine cannot change; they run in turns all the same.
+core's time, in turns of half a second: what else runs on the machine then slows both alike.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import os
 import statistics
 import subprocess
 import sys
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-import aiohttp
 import psutil
 
 from bench.engine_process import EngineProcess, engine_process
+from bench.load import FIRST_PORT
 from nullworker.engine.keys import Keys
 from nullworker.engine.store import Store
 
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parents[1]
 WORKERS = 10_000
 CONNECTIONS = 64
-ROUNDS = 5
-ROUND_S = 2.0
-GRANTS = 2_000
+ROUNDS = 21
+TURN_S = 0.5
+WANTED_OF_ECHO = 0.7
 GROUP_ID = 2  # of a new engine's own endpoint
 SERVER_CORE, LOAD_CORE = 0, 1
 
@@ -45,7 +44,7 @@ def report(worker_id: int, token: str) -> tuple[str, str]:
         "id": worker_id, "mtoken": token, "version": "0", "loadtime": 1.5, "cur_load": 0.0, "rej_load": 0.0,
         "new_load": 0.0, "error_msg": "", "max_perf": 100.0, "cur_perf": 0.0, "cur_capacity": 0.0, "max_capacity": 0.0,
         "num_requests_working": 0, "num_requests_recieved": 0, "additional_disk_usage": 0.0,
-        "working_request_idxs": [], "url": f"http://127.0.0.1:{20_000 + worker_id}",
+        "working_request_idxs": [], "url": f"http://127.0.0.1:{FIRST_PORT + worker_id}",
     }  # fmt: skip
     return "/worker_status/", json.dumps(body)
 
@@ -61,7 +60,7 @@ def engine_with_workers(count: int) -> Iterator[tuple[EngineProcess, list[str]]]
         keys = Keys.open(state)
         with contextlib.closing(Store.open(state / "engine.db")) as store:
             for worker_id in range(1, count + 1):
-                url = f"http://127.0.0.1:{20_000 + worker_id}"
+                url = f"http://127.0.0.1:{FIRST_PORT + worker_id}"
                 store.put_worker((worker_id, GROUP_ID, "ready", url, 100.0, True))
         tokens = [keys.worker_token(worker_id).reveal() for worker_id in range(1, count + 1)]
         with engine_process(state, **parameters) as engine:
@@ -89,74 +88,114 @@ def pin(pid: int, core: int) -> None:
         psutil.Process(pid).cpu_affinity([core])
 
 
-def load(url: str, pid: int, requests: list[tuple[str, str]], seconds: float) -> tuple[float, float]:
-    """Puts a load on a server; requests that it answers in a second, and in a second of its core's time."""
-    parts = urlsplit(url)
-    order = {"host": parts.hostname, "port": parts.port, "connections": CONNECTIONS, "seconds": seconds}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT
-    )
-    pin(process.pid, LOAD_CORE)
-    before = sum(psutil.Process(pid).cpu_times()[:2])
-    out, _ = process.communicate(json.dumps({**order, "requests": requests}))
-    cpu_s = sum(psutil.Process(pid).cpu_times()[:2]) - before
-    answered = json.loads(out)
-    assert set(answered["answers"]) == {"200"}, answered
-    count = answered["answers"]["200"]
-    return count / answered["seconds"], count / cpu_s
+@dataclass(frozen=True)
+class Turn:
+    """What a server did in one turn."""
+
+    per_core_second: float  # requests answered in a second of its own processor time
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+class Load:
+    """A process that puts one kind of load on one server, turn by turn."""
+
+    def __init__(self, url: str, pid: int, **talk: Any) -> None:
+        self._server = psutil.Process(pid)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT
+        )
+        pin(self._process.pid, LOAD_CORE)
+        self._tell({"url": url, **talk})
+
+    def _tell(self, what: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+
+    def turn(self, seconds: float = TURN_S, connections: int = CONNECTIONS) -> Turn:
+        """Runs for so long."""
+        assert self._process.stdout is not None
+        before = sum(self._server.cpu_times()[:2])
+        self._tell({"connections": connections, "seconds": seconds})
+        answered = json.loads(self._process.stdout.readline())
+        cpu_s = sum(self._server.cpu_times()[:2]) - before
+        assert set(answered["answers"]) == {"200"}, answered
+        count = answered["answers"]["200"]
+        return Turn(count / cpu_s, count / answered["seconds"], answered["p50_ms"], answered["p99_ms"])
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def loads() -> Iterator[tuple[Load, Load, Load]]:
+    """Ten thousand workers' reports to an engine, reservations of it, and reports to the echo."""
+    with engine_with_workers(WORKERS) as (engine, tokens), echo() as (echo_url, echo_pid):
+        requests = [report(worker_id, token) for worker_id, token in enumerate(tokens, 1)]
+        reserve = {"endpoint": engine.endpoint, "api_key": engine.api_key, "tokens": tokens}
+        with (
+            contextlib.closing(Load(engine.url, engine.pid, reports=requests)) as reports_,
+            contextlib.closing(Load(engine.url, engine.pid, reserve=reserve)) as reservations,
+            contextlib.closing(Load(echo_url, echo_pid, reports=requests)) as bare,
+        ):
+            reports_.turn(3.0)  # all are heard of
+            for each in (reservations, bare):
+                each.turn()
+            yield reports_, reservations, bare
+
+
+def compared(ours: list[Turn], bare: list[Turn]) -> dict[str, Any]:
+    """Figures of the turns of both servers, which took turns."""
+    return {
+        "per_core_second": statistics.median(turn.per_core_second for turn in ours),
+        "echo_per_core_second": statistics.median(turn.per_core_second for turn in bare),
+        "per_second": statistics.median(turn.per_second for turn in ours),
+        "echo_per_second": statistics.median(turn.per_second for turn in bare),
+        "ratio": statistics.median(o.per_core_second / b.per_core_second for o, b in zip(ours, bare, strict=True)),
+    }
+
+
+def measure_reports() -> dict[str, Any]:
+    with loads() as (reports_, _, bare):
+        turns = [(reports_.turn(), bare.turn()) for _ in range(ROUNDS)]
+    figures = compared(*map(list, zip(*turns, strict=True)))
+    return {
+        "name": f"reports of {WORKERS} workers",
+        **figures,
+        "wanted": f"at least {WANTED_OF_ECHO} of the echo",
+        "met": figures["ratio"] >= WANTED_OF_ECHO,
+        "rounds": ROUNDS,
+    }
 
 
 async def reports() -> dict[str, Any]:
     """Reports of ten thousand workers, beside the echo, in turns."""
-    ours: list[tuple[float, float]] = []
-    bare: list[tuple[float, float]] = []
-    with engine_with_workers(WORKERS) as (engine, tokens), echo() as (echo_url, echo_pid):
-        requests = [report(worker_id, token) for worker_id, token in enumerate(tokens, 1)]
-        await asyncio.to_thread(load, engine.url, engine.pid, requests, ROUND_S)  # all are heard of
+    return await asyncio.to_thread(measure_reports)
+
+
+def measure_grants() -> dict[str, Any]:
+    with loads() as (reports_, reservations, bare):
+        turns, alone = [], []
         for _ in range(ROUNDS):
-            ours.append(await asyncio.to_thread(load, engine.url, engine.pid, requests, ROUND_S))
-            bare.append(await asyncio.to_thread(load, echo_url, echo_pid, requests[:1000], ROUND_S))
-    ratio = statistics.median(core for _, core in ours) / statistics.median(core for _, core in bare)
+            reports_.turn()  # nobody is taken for silent
+            turns.append((reservations.turn(), bare.turn()))
+            alone.append(reservations.turn(connections=1))
+    figures = compared(*map(list, zip(*turns, strict=True)))
     return {
-        "name": f"reports of {WORKERS} workers",
-        "per_core_second": statistics.median(core for _, core in ours),
-        "echo_per_core_second": statistics.median(core for _, core in bare),
-        "per_second": statistics.median(wall for wall, _ in ours),
-        "echo_per_second": statistics.median(wall for wall, _ in bare),
-        "ratio": ratio,
-        "wanted": "at least 0.7 of the echo",
-        "met": ratio >= 0.7,
+        "name": f"routes and ends with {WORKERS} workers",
+        **figures,
+        "one_at_a_time_p50_ms": statistics.median(turn.p50_ms for turn in alone),
+        "one_at_a_time_p99_ms": statistics.median(turn.p99_ms for turn in alone),
         "rounds": ROUNDS,
     }
 
 
 async def grants() -> dict[str, Any]:
-    """A grant and the end of its session, one after another, with ten thousand workers."""
-    taken: list[float] = []
-    with engine_with_workers(WORKERS) as (engine, tokens):
-        requests = [report(worker_id, token) for worker_id, token in enumerate(tokens, 1)]
-        await asyncio.to_thread(load, engine.url, engine.pid, requests, 3 * ROUND_S)
-        before = sum(psutil.Process(engine.pid).cpu_times()[:2])
-        async with aiohttp.ClientSession() as http:
-            for _ in range(GRANTS):
-                began = time.perf_counter()
-                ask = {"endpoint": engine.endpoint, "api_key": engine.api_key, "cost": 100, "request_idx": 0}
-                async with http.post(f"{engine.url}/route/", json=ask) as answer:
-                    granted = await answer.json()
-                taken.append(time.perf_counter() - began)
-                worker_id = int(granted["url"].rpartition(":")[2]) - 20_000
-                over = {"request_idx": granted["request_idx"], "success": True, "status": "Success"}
-                body = {"worker_id": worker_id, "mtoken": tokens[worker_id - 1], "requests": [over]}
-                async with http.post(f"{engine.url}/delete_requests/", json=body) as answer:
-                    assert answer.status == 200, await answer.text()
-        cpu_s = sum(psutil.Process(engine.pid).cpu_times()[:2]) - before
-    return {
-        "name": f"grants with {WORKERS} workers",
-        "grants_and_ends_per_core_second": GRANTS / cpu_s,
-        "route_p50_ms": statistics.median(taken) * 1000,
-        "route_p99_ms": statistics.quantiles(taken, n=100)[98] * 1000,
-        "rounds": GRANTS,
-    }
+    """A worker asked for and its session ended, over and over, while ten thousand report; beside the echo, in turns."""
+    return await asyncio.to_thread(measure_grants)
 
 
 BENCHMARKS = {"reports": reports, "grants": grants}

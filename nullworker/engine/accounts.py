@@ -19,7 +19,7 @@ class Accounts:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
-    def check(self, request: web.Request, in_body: str | None) -> None:
+    def check(self, request: web.BaseRequest, in_body: str | None) -> None:
         """Lets the account key pass, from the header, the query or the body.
 
         Raises:

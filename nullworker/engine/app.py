@@ -1,13 +1,18 @@
-"""The engine's HTTP surface: one table of paths, and one way in which every refusal is answered."""
+"""The engine's HTTP surface: one table of paths, and one way in which every refusal is answered.
+
+It is served by aiohttp's low-level server, without its router: paths are looked up in a table, which takes a tenth of
+the time of a report less.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from nullworker.engine.http import BODY_BYTES_MAX, refusal, reply
+from nullworker.engine.http import refusal, reply
 from nullworker.wire.errors import NotFoundError, WireError
 
 if TYPE_CHECKING:
@@ -15,7 +20,10 @@ if TYPE_CHECKING:
 
     from nullworker.engine.openapi import Route
 
-    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+    Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+#: What is written {id} takes digits alone, few enough for a number of 53 bits.
+_ID_PATTERN = r"[0-9]{1,15}"
 
 log = logging.getLogger(__name__)
 
@@ -27,24 +35,28 @@ class MethodError(WireError):
     error = "method_not_allowed"
 
 
-def build_app(routes: Iterable[Route], handlers: dict[str, Handler]) -> web.Application:
-    """An application that serves each route by the handler of its name; all else is refused in the same shape."""
-    app = web.Application(client_max_size=BODY_BYTES_MAX)
-    methods: dict[str, set[str]] = {}
-    for route in routes:
-        # What is written {id} takes digits alone, few enough for a number of 53 bits.
-        path = route.path.replace("{id}", r"{id:[0-9]{1,15}}")
-        app.router.add_route(route.method, path, _guarded(handlers[route.handler]))
-        methods.setdefault(path, set()).add(route.method)
-    for path, known in methods.items():
-        app.router.add_route("*", path, _guarded(_refuse_method(known)))
-    app.router.add_route("*", "/{anything:.*}", _guarded(_nowhere))
-    return app
+class App:
+    """Serves each route by the handler of its name; all else is refused in the same shape."""
 
+    def __init__(self, routes: Iterable[Route], handlers: dict[str, Handler]) -> None:
+        self._exact: dict[str, dict[str, Handler]] = {}
+        patterns: dict[str, dict[str, Handler]] = {}
+        for route in routes:
+            table = patterns if "{id}" in route.path else self._exact
+            table.setdefault(route.path, {})[route.method] = handlers[route.handler]
+        self._patterns = [
+            (re.compile(re.escape(path).replace(r"\{id\}", _ID_PATTERN)), methods) for path, methods in patterns.items()
+        ]
 
-def _guarded(handler: Handler) -> Handler:
-    async def guarded(request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers one request."""
         try:
+            methods = self._exact.get(request.rel_url.raw_path)
+            if methods is None:
+                methods = self._with_id(request)
+            handler = methods.get(request.method)
+            if handler is None:
+                return _wrong_method(request, methods)
             return await handler(request)
         except WireError as error:
             return refusal(error)
@@ -56,18 +68,15 @@ def _guarded(handler: Handler) -> Handler:
                 {"success": False, "error": "internal", "msg": "The engine failed at this; its log has more."}, 500
             )
 
-    return guarded
+    def _with_id(self, request: web.BaseRequest) -> dict[str, Handler]:
+        for pattern, methods in self._patterns:
+            if pattern.fullmatch(request.rel_url.raw_path):
+                return methods
+        raise NotFoundError(f"There is nothing at {request.path[:200]}; /openapi.json lists what there is.")
 
 
-def _refuse_method(known: set[str]) -> Handler:
-    async def refuse(request: web.Request) -> web.StreamResponse:
-        allowed = ", ".join(sorted(known))
-        answer = refusal(MethodError("", f"{request.method} is not for {request.path}; it takes {allowed}."))
-        answer.headers["Allow"] = allowed
-        return answer
-
-    return refuse
-
-
-async def _nowhere(request: web.Request) -> web.StreamResponse:
-    raise NotFoundError(f"There is nothing at {request.path[:200]}; /openapi.json lists what there is.")
+def _wrong_method(request: web.BaseRequest, known: dict[str, Handler]) -> web.Response:
+    allowed = ", ".join(sorted(known))
+    answer = refusal(MethodError("", f"{request.method} is not for {request.path}; it takes {allowed}."))
+    answer.headers["Allow"] = allowed
+    return answer

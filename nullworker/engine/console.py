@@ -72,30 +72,30 @@ class Console:
 
     # ------------------------------------------------------------------------------------------------------- endpoints
 
-    async def list_endpoints(self, request: web.Request) -> web.Response:
+    async def list_endpoints(self, request: web.BaseRequest) -> web.Response:
         """All endpoints."""
         await self._account_only(request)
         return reply(EndpointList([self._endpoint_row(entry) for entry in self._catalog.endpoints.values()]))
 
-    async def show_endpoint(self, request: web.Request) -> web.Response:
+    async def show_endpoint(self, request: web.BaseRequest) -> web.Response:
         """One endpoint."""
         await self._account_only(request)
         return reply(EndpointResult(self._endpoint_row(self._catalog.endpoint(_id(request)))))
 
-    async def create_endpoint(self, request: web.Request) -> web.Response:
+    async def create_endpoint(self, request: web.BaseRequest) -> web.Response:
         """Makes an endpoint."""
         body = decode(EndpointBody, await read(request))
         self._accounts.check(request, body.api_key)
         return reply(EndpointCreated(self._catalog.create_endpoint(body).endpoint_id))
 
-    async def update_endpoint(self, request: web.Request) -> web.Response:
+    async def update_endpoint(self, request: web.BaseRequest) -> web.Response:
         """Changes an endpoint, at once."""
         body = decode(EndpointBody, await read(request))
         self._accounts.check(request, body.api_key)
         self._catalog.update_endpoint(_id(request), body)
         return reply(Success())  # and not its row: the command line prints the answer, and the row has a key in it
 
-    async def delete_endpoint(self, request: web.Request) -> web.Response:
+    async def delete_endpoint(self, request: web.BaseRequest) -> web.Response:
         """Deletes an endpoint when it is drained, or at once with ``force``."""
         body = await self._removal(request)
         force = body.force or request.query.get("force", "").lower() in ("1", "true")
@@ -116,25 +116,25 @@ class Console:
 
     # ---------------------------------------------------------------------------------------------------- workergroups
 
-    async def list_workergroups(self, request: web.Request) -> web.Response:
+    async def list_workergroups(self, request: web.BaseRequest) -> web.Response:
         """All workergroups."""
         await self._account_only(request)
         return reply(WorkergroupList([self._workergroup_row(g) for g in self._catalog.workergroups.values()]))
 
-    async def create_workergroup(self, request: web.Request) -> web.Response:
+    async def create_workergroup(self, request: web.BaseRequest) -> web.Response:
         """Makes a workergroup."""
         body = decode(WorkergroupBody, await read(request))
         self._accounts.check(request, body.api_key)
         return reply(WorkergroupCreated(self._catalog.create_workergroup(body).workergroup_id))
 
-    async def update_workergroup(self, request: web.Request) -> web.Response:
+    async def update_workergroup(self, request: web.BaseRequest) -> web.Response:
         """Changes a workergroup."""
         body = decode(WorkergroupBody, await read(request))
         self._accounts.check(request, body.api_key)
         self._catalog.update_workergroup(_id(request), body)
         return reply(Success())
 
-    async def delete_workergroup(self, request: web.Request) -> web.Response:
+    async def delete_workergroup(self, request: web.BaseRequest) -> web.Response:
         """Deletes a workergroup."""
         await self._removal(request)
         self._catalog.delete_workergroup(_id(request))
@@ -156,7 +156,7 @@ class Console:
             **{"template_hash": config.backend, **entry.vast},
         )
 
-    async def update_workers(self, request: web.Request) -> web.Response:
+    async def update_workers(self, request: web.BaseRequest) -> web.Response:
         """Begins or cancels a rolling update of a workergroup."""
         body = decode(UpdateWorkers, await read(request))
         self._accounts.check(request, body.api_key)
@@ -171,7 +171,7 @@ class Console:
 
     # --------------------------------------------------------------------------------------------------------- workers
 
-    async def endpoint_workers(self, request: web.Request) -> web.Response:
+    async def endpoint_workers(self, request: web.BaseRequest) -> web.Response:
         """The workers of an endpoint, for its own key or the account's."""
         body = decode(GetWorkers, await read(request))
         key = body.api_key or bearer(request)
@@ -180,7 +180,7 @@ class Console:
         self._catalog.endpoint(body.id)
         return reply([_worker_row(row) for row in snapshot.workers(self._driver.engine, body.id)])
 
-    async def invite(self, request: web.Request) -> web.Response:
+    async def invite(self, request: web.BaseRequest) -> web.Response:
         """What a worker that somebody else starts needs to join an endpoint."""
         self._accounts.check(request, None)
         entry = self._catalog.by_name.get(request.query.get("endpoint", ""))
@@ -195,11 +195,11 @@ class Console:
 
     # ----------------------------------------------------------------------------------------------------- certificates
 
-    async def root_certificate(self, _request: web.Request) -> web.Response:
+    async def root_certificate(self, _request: web.BaseRequest) -> web.Response:
         """The certificate that workers' certificates are signed by."""
         return web.Response(body=self._authority.ca_pem, content_type="application/x-pem-file")
 
-    async def sign_certificate(self, request: web.Request) -> web.Response:
+    async def sign_certificate(self, request: web.BaseRequest) -> web.Response:
         """Signs a worker's certificate request; the worker's token or the account key is asked for."""
         text = await read(request)
         try:
@@ -220,7 +220,7 @@ class Console:
             raise WireError("", str(error)) from None
         return web.Response(body=certificate, content_type="application/x-pem-file")
 
-    def _addresses(self, worker_id: int, request: web.Request) -> list[str]:
+    def _addresses(self, worker_id: int, request: web.BaseRequest) -> list[str]:
         """Where the engine knows the worker: the address that it calls from, and the one that it reported."""
         known = [request.remote] if request.remote else []
         worker = self._driver.engine.ledger.workers.get(worker_id)
@@ -232,7 +232,7 @@ class Console:
 
     # ----------------------------------------------------------------------------------------------------------- common
 
-    async def _account_only(self, request: web.Request) -> None:
+    async def _account_only(self, request: web.BaseRequest) -> None:
         """Lets the account key alone pass; Vast's command line sends it in the header, and in a body even with GET."""
         if request.can_read_body:
             text = await read(request)
@@ -240,7 +240,7 @@ class Console:
         else:
             self._accounts.check(request, None)
 
-    async def _removal(self, request: web.Request) -> Removal:
+    async def _removal(self, request: web.BaseRequest) -> Removal:
         text = await read(request) if request.can_read_body else b""
         body = decode(Removal, text) if text else Removal()
         self._accounts.check(request, body.api_key)
@@ -252,8 +252,8 @@ def _drawn() -> int:
     return JOINED_IDS_FROM + secrets.randbelow(JOINED_IDS_FROM)
 
 
-def _id(request: web.Request) -> int:
-    return int(request.match_info["id"])  # the path's pattern takes digits alone
+def _id(request: web.BaseRequest) -> int:
+    return int(request.path.split("/")[-2])  # the pattern of each such path ends with digits and a slash
 
 
 #: Our states in Vast's words.

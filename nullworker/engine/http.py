@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from nullworker.wire.errors import TooLargeError, WireError
 
@@ -13,12 +13,14 @@ from nullworker.wire.errors import TooLargeError, WireError
 BODY_TIMEOUT_S = 10.0
 BODY_BYTES_MAX = 1 << 20
 
+_TOO_LARGE = f"The body has more than {BODY_BYTES_MAX} bytes."
+
 Reply = web.Response
 
 _encode = msgspec.json.Encoder().encode
 
 
-async def read(request: web.Request) -> bytes:
+async def read(request: web.BaseRequest) -> bytes:
     """The body of a request.
 
     Raises:
@@ -28,16 +30,28 @@ async def read(request: web.Request) -> bytes:
     length = request.content_length
     if length is not None and length > BODY_BYTES_MAX:
         raise TooLargeError(f"The body has {length} bytes, and {BODY_BYTES_MAX} is the most.")
+    content = request.content
     try:
-        if request.content.is_eof():
-            return await request.read()  # it is all here: no deadline to set up
+        if content.is_eof():  # it is all here
+            body = content.read_nowait()
+            if len(body) > BODY_BYTES_MAX:
+                raise TooLargeError(_TOO_LARGE)
+            return body
+        await _say_go_on(request)
         return await asyncio.wait_for(request.read(), BODY_TIMEOUT_S)
     except web.HTTPRequestEntityTooLarge:
-        raise TooLargeError(f"The body has more than {BODY_BYTES_MAX} bytes.") from None
+        raise TooLargeError(_TOO_LARGE) from None
     except web.RequestPayloadError:
         raise WireError("", "The body is not what its Content-Encoding or Transfer-Encoding says.") from None
     except asyncio.TimeoutError:
         raise WireError("", f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
+
+
+async def _say_go_on(request: web.BaseRequest) -> None:
+    """Asks for the body, where the client wants to be asked first (curl does, for a long one)."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # of the answer, which begins now
 
 
 def reply(body: object, status: int = 200) -> web.Response:
@@ -50,7 +64,7 @@ def refusal(error: WireError) -> web.Response:
     return web.Response(body=_encode(error.body()), status=error.status, content_type="application/json")
 
 
-def bearer(request: web.Request) -> str:
+def bearer(request: web.BaseRequest) -> str:
     """The key of a request: its Authorization header's, else its query's (which Vast's client sends)."""
     header = request.headers.get("Authorization", "")
     if header.startswith("Bearer "):

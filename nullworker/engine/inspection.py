@@ -50,18 +50,18 @@ class Inspection:
         self._usage = usage
         self._complaints = complaints
 
-    async def health(self, _request: web.Request) -> web.Response:
+    async def health(self, _request: web.BaseRequest) -> web.Response:
         """Says to whoever asks that the engine runs, and whether all is well with it (`status` says what is not)."""
         return reply({"ok": True, "well": not self._complaints()})
 
-    async def endpoint_logs(self, request: web.Request) -> web.Response:
+    async def endpoint_logs(self, request: web.BaseRequest) -> web.Response:
         """The decisions about one endpoint at their four levels."""
         body = decode(GetLogs, await read(request))
         self._accounts.check(request, body.api_key)
         entry = self._catalog.endpoint(body.id)
         return reply(_logs(self._decisions.about(endpoint_id=entry.endpoint_id), body.tail))
 
-    async def workergroup_logs(self, request: web.Request) -> web.Response:
+    async def workergroup_logs(self, request: web.BaseRequest) -> web.Response:
         """The decisions about the workers of one workergroup at their four levels."""
         body = decode(GetLogs, await read(request))
         self._accounts.check(request, body.api_key)
@@ -71,7 +71,7 @@ class Inspection:
         about = self._decisions.about(worker_ids=mine) if mine else []
         return reply(_logs(about, body.tail))
 
-    async def status(self, request: web.Request) -> web.Response:
+    async def status(self, request: web.BaseRequest) -> web.Response:
         """Every endpoint in numbers, with its workers and waiters."""
         self._accounts.check(request, None)
         engine = self._driver.engine
@@ -90,7 +90,7 @@ class Inspection:
             }
         )
 
-    async def story(self, request: web.Request) -> web.Response:
+    async def story(self, request: web.BaseRequest) -> web.Response:
         """Why an endpoint, worker, request or the engine is as it is, and what was decided about it, in order.
 
         ``?about=`` takes an endpoint's name, `worker ID`, `request ID`, or `engine`.

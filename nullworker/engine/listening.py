@@ -1,6 +1,8 @@
-"""How many connections an engine has open at once: as many as the system gives it files for, less what it needs itself.
+"""The engine's connections: how many there are at once, and how long one may be open that asks for nothing.
 
-Who comes beyond that is told so and sent away. Without it, accepting would fail for all, and so would the ledger.
+There are as many as the system gives files for, less what the engine needs itself; who comes beyond that is told so and
+sent away. Without it, accepting would fail for all, and so would the ledger. Nor can somebody take them all by opening
+them and sending nothing, or a head of a request that never ends.
 """
 
 from __future__ import annotations
@@ -9,16 +11,23 @@ import asyncio
 import resource
 from typing import TYPE_CHECKING, cast
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from aiohttp import web
 
-    from aiohttp import web
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 #: What is asked of the system, as far as it allows: every worker keeps a connection, and so does everyone who waits.
 FILES_WANTED = 65_536
 #: Files of our own: ledger, logs, fleets.
 FILES_RESERVED = 256
 CONNECTIONS_MIN = 64
+
+#: A new connection has so long to send the whole head of its first request.
+FIRST_REQUEST_S = 10.0
+#: One that has been answered has so long to send the whole head of its next one. vastai's pool drops one after 15 s.
+KEEPALIVE_S = 75.0
+#: A timer that comes so late says that we were suspended; what others sent meanwhile has not been read yet.
+ABSENT_S = 1.0
 
 _BODY = b'{"success": false, "error": "too_many", "msg": "The engine has too many connections; try again later."}'
 _SENT_AWAY = (
@@ -42,9 +51,54 @@ def connections_max() -> int:
     return max(CONNECTIONS_MIN, files - FILES_RESERVED)
 
 
-def accepting(server: web.Server, most: int) -> Callable[[], asyncio.BaseProtocol]:
-    """What serves each new connection: ``server``, or who says that there are ``most`` of them."""
-    return lambda: server() if len(server.connections) < most else _Turned()
+class HttpServer(web.Server):
+    """Serves connections, as many as there may be; those that do not send their first request are closed in time.
+
+    Of those that have sent one, aiohttp closes the ones that send nothing more for `KEEPALIVE_S`, or not the whole of
+    a request's head: what has come of it does not lengthen its time.
+    """
+
+    def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], most: int) -> None:
+        """Made inside a running event loop; ``answer`` serves each request, on ``most`` connections at once."""
+        super().__init__(self._serve, handler_cancellation=True, access_log=None, keepalive_timeout=KEEPALIVE_S)
+        self._answer = answer
+        self._most = most
+        self._time = asyncio.get_running_loop()
+        #: Connections that have sent no request yet, and when they are closed for it.
+        self._new: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+
+    def accept(self) -> asyncio.BaseProtocol:
+        """What serves a new connection: this server, or who says that there are too many."""
+        return self() if len(self.connections) < self._most else _Turned()
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """A connection begins, and with it the time for its first request."""
+        super().connection_made(handler, transport)
+        self._expect_request(handler, transport)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """A connection has ended."""
+        timer = self._new.pop(handler, None)
+        if timer is not None:
+            timer.cancel()
+        super().connection_lost(handler, exc)
+
+    def _expect_request(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        due = self._time.time() + FIRST_REQUEST_S
+        self._new[handler] = self._time.call_at(due, self._give_up, handler, transport, due)
+
+    def _give_up(self, handler: web.RequestHandler, transport: asyncio.Transport, due: float) -> None:
+        if self._time.time() - due > ABSENT_S:
+            self._expect_request(handler, transport)  # it was we who did nothing: what it sent may be unread
+        else:
+            transport.abort()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self._new:
+            timer = self._new.pop(request.protocol, None)
+            if timer is not None:
+                timer.cancel()
+        return await self._answer(request)
 
 
 class _Turned(asyncio.Protocol):

@@ -123,7 +123,7 @@ def handlers(serverless: Serverless, console: Console, inspection: Inspection) -
     """What serves each route, by the name that the route gives."""
     document = openapi(ROUTES, version("nullworker"))
 
-    async def show_document(_request: web.Request) -> web.Response:
+    async def show_document(_request: web.BaseRequest) -> web.Response:
         return reply(document)
 
     served: dict[str, Handler] = {"document": show_document}

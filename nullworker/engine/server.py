@@ -17,7 +17,7 @@ from aiohttp import web
 
 from nullworker.core.events import Restored
 from nullworker.engine import listening
-from nullworker.engine.app import build_app
+from nullworker.engine.app import App
 from nullworker.engine.backends import knows_backend
 from nullworker.engine.catalog import Catalog
 from nullworker.engine.certificates import CertificateAuthority
@@ -75,7 +75,7 @@ class Server:
         self._orders: Orders | None = None
         self._record: Record | None = None
         self._journal: JournalFile | None = None
-        self._http: web.Server | None = None
+        self._http: listening.HttpServer | None = None
 
     @classmethod
     async def open(cls, config: EngineConfig, environ: Mapping[str, str]) -> Server:
@@ -142,17 +142,15 @@ class Server:
             Console(self.driver, self.catalog, self.keys, authority, identities, self._report_addr),
             Inspection(self.driver, self.catalog, self.decisions, self.keys, self.usage, self._complaints),
         )
-        await self._serve(build_app(ROUTES, handlers(*parts)))
+        await self._serve(App(ROUTES, handlers(*parts)))
         self.driver.start_listing()
 
-    async def _serve(self, app: web.Application) -> None:
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+    async def _serve(self, app: App) -> None:
+        http = self._http = listening.HttpServer(app.answer, listening.connections_max())
+        runner = web.ServerRunner(http, shutdown_timeout=1.0)
         await runner.setup()
         self._serving.push_async_callback(runner.cleanup)
-        assert runner.server is not None, "it is set up"
-        self._http = runner.server
-        accept = listening.accepting(runner.server, listening.connections_max())
-        server = await asyncio.get_running_loop().create_server(accept, sock=self._listener, backlog=1024)
+        server = await asyncio.get_running_loop().create_server(http.accept, sock=self._listener, backlog=1024)
         self._serving.callback(server.close)
 
     async def _open_fleets(self) -> dict[str, Fleet]:

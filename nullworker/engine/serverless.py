@@ -60,7 +60,7 @@ class Serverless:
 
     # --------------------------------------------------------------------------------------------------------- clients
 
-    async def route(self, request: web.Request) -> web.Response:
+    async def route(self, request: web.BaseRequest) -> web.Response:
         """Answers with a worker as soon as there is one, or WAITING after some seconds."""
         ask = decode(RouteRequest, await read(request))
         endpoint = self._routable(ask, request)
@@ -81,7 +81,7 @@ class Serverless:
         reason = driver.engine.why_waiting(request_idx)
         return reply(RouteWaiting(request_idx, endpoint.name, reason=reason))
 
-    def _routable(self, ask: RouteRequest, request: web.Request) -> EndpointEntry:
+    def _routable(self, ask: RouteRequest, request: web.BaseRequest) -> EndpointEntry:
         """The endpoint that is asked for, if the key is good for it."""
         key = ask.api_key or bearer(request)
         if not key:
@@ -121,13 +121,13 @@ class Serverless:
 
     # --------------------------------------------------------------------------------------------------------- workers
 
-    async def pubkey(self, _request: web.Request) -> web.Response:
+    async def pubkey(self, _request: web.BaseRequest) -> web.Response:
         """The key that signatures are checked with, and what this engine takes beyond Vast's wire."""
         answer = Reply(text=self._signer.public_pem, content_type="text/plain")
         answer.headers[headers.FEATURES] = f"{headers.PROMPT_REPORTS}, {headers.GRANTS}"
         return answer
 
-    async def worker_status(self, request: web.Request) -> web.Response:
+    async def worker_status(self, request: web.BaseRequest) -> web.Response:
         """Takes a worker's report in."""
         status = decode(WorkerStatus, await read(request))
         worker = self._identities.authentic(status.id, status.mtoken)
@@ -148,7 +148,7 @@ class Serverless:
         )
         return reply(_TAKEN)
 
-    async def delete_requests(self, request: web.Request) -> web.Response:
+    async def delete_requests(self, request: web.BaseRequest) -> web.Response:
         """Takes in what a worker is done with."""
         done = decode(DeleteRequests, await read(request))
         self._identities.authentic(done.worker_id, done.mtoken)
