@@ -122,8 +122,15 @@ class Farm:
 
     def sessions(self) -> list[Session]:
         """Every session of every worker, from the workers' own logs."""
-        logs = [*self.state.glob("fleets/processes/*/*/worker.log*"), *self.state.glob("logs/*/*.log")]
-        return [session for log in logs for session in read_sessions(log.read_text(errors="replace"))]
+        return [session for log in self._logs() for session in read_sessions(log)]
+
+    def logs(self) -> str:
+        """All that workers and their consumers have said."""
+        return "".join(self._logs())
+
+    def _logs(self) -> list[str]:
+        files = [*self.state.glob("fleets/processes/*/*/worker.log*"), *self.state.glob("logs/*/*.log")]
+        return [file.read_text(errors="replace") for file in files]
 
     def runs(self) -> list[Run]:
         return read_runs(self.notes)

@@ -9,7 +9,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import nats
-import pytest
 
 from nullworker.queues.registry import open_queue
 from tests.integration import null_worker_kit as kit
@@ -20,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    import pytest
+
 EXAMPLES = kit.ROOT / "examples"
-LINES_MAX = 40
 #: A job that outlives its lease, and writes down when it begins and ends.
 LEASE_S = 2
 JOB = 'read -r name; echo "$name" >> begun; sleep 4.5; echo "$name" >> done'
@@ -110,8 +110,3 @@ async def test_the_nats_consumer(tmp_path: Path) -> None:
             depth = await queue.depth()
             assert (depth.waiting, depth.in_flight, depth.redelivered) == (0, 0, 0)
         await client.close()
-
-
-@pytest.mark.parametrize("example", ["sqs_consumer.py", "nats_consumer.py"])
-def test_an_example_fits_on_a_screen(example: str) -> None:
-    assert len((EXAMPLES / example).read_text().splitlines()) <= LINES_MAX
