@@ -12,6 +12,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 ROOM = 4
+HANG_S = 60.0
 ENGINE_STOP_LIMIT_S = 30.0
 
 
@@ -77,14 +80,38 @@ async def stub_url(stub_engine: StubEngine, stub_workers: list[StubWorker]) -> s
     return stub_engine.url
 
 
+def wait_until_up(url: str, key: str) -> None:
+    give_up_at = time.monotonic() + HANG_S
+    request = urllib.request.Request(f"{url}/api/v0/status/", headers={"Authorization": f"Bearer {key}"})
+    states: list[str] = []
+    while states != ["ready"] * ROOM:
+        assert time.monotonic() < give_up_at, f"the workers never came up: {states}"
+        time.sleep(0.05)
+        with urllib.request.urlopen(request) as answer:
+            (endpoint,) = json.load(answer)["endpoints"]
+        states = [worker["state"] for worker in endpoint["workers_list"]]
+
+
 @pytest.fixture(scope="session")
 def real_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """``nullworker engine`` as it comes, in a process of its own."""
+    """``nullworker engine`` in a process of its own, with four workers that are always up."""
     directory = tmp_path_factory.mktemp("engine")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("NULLWORKER_", "VAST_"))}
+    always_up = ("--set", f"endpoint.null-local.min_load={100 * ROOM}")
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "nullworker.cli.main", "engine", "--port", "0", "--state", "state", "--json"],
+            [
+                sys.executable,
+                "-m",
+                "nullworker.cli.main",
+                "engine",
+                "--port",
+                "0",
+                "--state",
+                "state",
+                "--json",
+                *always_up,
+            ],
             cwd=directory,
             env={**environment, "PYTHONPATH": str(Path(__file__).parents[3])},
             stdout=subprocess.PIPE,
@@ -97,6 +124,7 @@ def real_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         assert line, (directory / "log").read_text()
         said = json.loads(line)
         key = (directory / "state" / "api_key").read_text().strip()
+        wait_until_up(said["url"], key)
         yield Engine(said["url"], key, said["endpoints"][0])
     finally:
         process.terminate()

@@ -89,8 +89,8 @@ async def test_a_worker_that_is_gone_holds_nothing(
 
 
 @pytest.mark.parametrize(
-    ("status", "outcome"),
-    [(410, ReservationLostError), (401, WorkerUnreachableError), (500, WorkerUnreachableError)],
+    ("status", "outcome", "timeout_s"),
+    [(410, ReservationLostError, HANG_S), (401, WorkerUnreachableError, 0.5), (500, WorkerUnreachableError, 0.5)],
 )
 async def test_an_answer_is_a_verdict_only_if_it_tells(
     client: NullClient,
@@ -98,6 +98,7 @@ async def test_an_answer_is_a_verdict_only_if_it_tells(
     stub_workers: list[StubWorker],
     status: int,
     outcome: type[Exception],
+    timeout_s: float,
 ) -> None:
     """410: it was held and is over. 401: the engine's word has run out, and who knows. 500: not this time."""
     stub_engine.add(stub_workers[0])
@@ -106,7 +107,7 @@ async def test_an_answer_is_a_verdict_only_if_it_tells(
     await reservation.release()
     stub_workers[0].create_statuses.extend([status] * 20)
     with pytest.raises(outcome):
-        await client.recover(kept(records[0]), timeout_s=0.5)
+        await client.recover(kept(records[0]), timeout_s=timeout_s)
 
 
 async def test_occupied_is_a_verdict_once_the_first_question_cannot_be_waiting_any_more(

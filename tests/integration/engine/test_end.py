@@ -62,6 +62,11 @@ async def test_the_end_of_an_engine_ends_its_workers(engines: Engines, signum: i
     assert engines.worker_pids() == []
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 async def test_a_second_ctrl_c_hurries_and_leaves_nothing(engines: Engines, tmp_path: Path) -> None:
     deaf = tmp_path / "deaf"
     script = (
@@ -74,7 +79,8 @@ async def test_a_second_ctrl_c_hurries_and_leaves_nothing(engines: Engines, tmp_
     await held(said)
     await until(deaf.exists, "the consumer hears no SIGTERM")
     process.send_signal(signal.SIGINT)
-    await asyncio.sleep(1.0)
+    port = int(said["url"].rpartition(":")[2])
+    await until(lambda: not listens(port), "the engine has heard the first")
     assert process.returncode is None
     process.send_signal(signal.SIGINT)
     await asyncio.wait_for(process.communicate(), HANG_S)

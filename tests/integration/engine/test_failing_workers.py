@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 from dataclasses import replace
 from itertools import pairwise
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("P12")]
 
 #: A healthy worker reports every 10 s; here silence is judged soon after that.
-SUSPECT_AFTER_S, SILENCE_FAILS_S = 12.0, 13.0
+SUSPECT_AFTER_S, SILENCE_FAILS_S = 14.0, 15.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,7 +97,12 @@ async def one_ready(engine: Running, name: str) -> int:
 
 def pid_of(engine: Running, worker_id: int) -> int:
     directory = f"{os.sep}{worker_id}"
-    (pid,) = [p.pid for p in psutil.Process().children() if p.cwd().endswith(directory)]
+    found = []
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # others end all the time
+            if process.cwd().endswith(directory):
+                found.append(process.pid)
+    (pid,) = found
     return pid
 
 
@@ -125,7 +132,9 @@ async def test_a_hanging_worker_is_replaced_after_its_silence(engine: Running) -
     pid = pid_of(engine, worker_id)
     os.kill(pid, signal.SIGSTOP)
     reason = await replaced(engine, "hangs", worker_id)
-    assert reason.startswith(f"no report for {SILENCE_FAILS_S:.0f} s")
+    silent = re.match(r"no report for (\d+) s", reason)
+    assert silent is not None, reason
+    assert int(silent[1]) >= SILENCE_FAILS_S
     assert not psutil.pid_exists(pid), "a stopped process is ended, too"
 
 

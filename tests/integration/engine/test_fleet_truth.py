@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -110,7 +109,7 @@ async def test_an_inactive_worker_is_really_stopped_and_is_the_one_that_comes_ba
     assert [len(record(engine, kind)) for kind in ("create", "start", "stop")] == [1, 1, 2]
 
 
-PREPARES_S = 1.5
+PREPARES_S = 0.5
 BACKEND = f"""
 import pathlib, time
 if not pathlib.Path("prepared").exists():
@@ -131,12 +130,9 @@ async def test_an_inactive_worker_keeps_its_directory_and_is_spared_what_a_new_o
     fleets = {FLEET: {"grace_s": 2.0, "workers_path": [str(tmp_path)]}}
     async with running(replace(settings, fleets=fleets)) as engine, endpoint_of(engine) as endpoint:
         await until(lambda: engine.workers == {1: "inactive"}, "the spare worker is inactive")
-        began = time.monotonic()
         session = await endpoint.session(cost=100, lifetime=60)
-        took_s = time.monotonic() - began
         (starts,) = (tmp_path / "state").rglob("starts")
         assert starts.read_text().split() == ["new", "prepared"]
         await session.close()
     (create,), (ready, *_) = record(engine, "create"), record(engine, "worker_ready")
     assert ready.at_s - create.at_s > PREPARES_S
-    assert took_s < ready.at_s - create.at_s

@@ -78,6 +78,13 @@ async def decisions(http: aiohttp.ClientSession, url: str, key: str) -> list[dic
     return list(story["decisions"])
 
 
+async def waiters(http: aiohttp.ClientSession, url: str, key: str) -> int:
+    headers = {"Authorization": f"Bearer {key}"}
+    async with http.get(f"{url}/api/v0/status/", headers=headers) as response:
+        (endpoint,) = (await response.json())["endpoints"]
+    return int(endpoint["waiting"])
+
+
 async def workers(http: aiohttp.ClientSession, url: str, key: str) -> list[dict[str, Any]]:
     async with http.post(f"{url}/get_endpoint_workers/", json={"id": 1, "api_key": key}) as response:
         return list(await response.json())
@@ -100,8 +107,8 @@ async def test_killed_in_mid_flight_everything_goes_on(engines: Engines, _round:
         waiting = []
         for place in range(1, 4):
             waiting.append(Waiter(http, url, key))
-            await asyncio.sleep(0.1)
-            assert len(waiting) == place
+            while await waiters(http, url, key) != place:  # noqa: ASYNC110 - the engine is another process
+                await asyncio.sleep(0.02)
         await until(lambda: all(waiter.request_idx for waiter in waiting), "each knows its place")
         before = set(engines.worker_pids())
         await put(http, url, key, max_workers=3)
