@@ -43,7 +43,9 @@ async def engine(certificate: Certificate) -> AsyncIterator[StubEngine]:
 @pytest.fixture
 async def our_engine(certificate: Certificate) -> AsyncIterator[StubEngine]:
     """An engine that takes prompt reports and gives grants, as ours does."""
-    async with StubEngine(certificate=certificate.certificate.read_bytes(), features="prompt-reports, grants") as engine:
+    async with StubEngine(
+        certificate=certificate.certificate.read_bytes(), features="prompt-reports, grants"
+    ) as engine:
         yield engine
 
 
