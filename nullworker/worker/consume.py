@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from nullworker.worker import guard
-from nullworker.worker.consumer import consumer_environment, how_ended, start, why_ill
+from nullworker.worker.consumer import consumer_environment, how_ended, why_ill
 from nullworker.worker.control_client import ControlGone, ControlPort, ControlSilent
-from nullworker.worker.idleness import Output, tree_of, until_idle
-from nullworker.worker.last_words import LastWords
+from nullworker.worker.guarded import Guards
+from nullworker.worker.idleness import tree_of, until_idle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
     from nullworker.worker.control_client import Held
+    from nullworker.worker.guarded import Guarded
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,6 @@ PAUSE_MAX_S = 5.0
 #: The worker collects a session up to five seconds after its time.
 COLLECTED_S = 10.0
 LAST_OUTPUT_S = 5.0
-KILL_MARGIN_S = 2.0
 ATTEMPTS = 3
 
 
@@ -100,20 +100,25 @@ class _Orders:
         if not self.code.done():
             self.code.set_result(code)
         elif self.running is not None:
-            self.running.tell(guard.KILL)
+            self.running.hurry()
 
 
 async def _work(settings: ConsumeSettings, port: ControlPort, orders: _Orders) -> int:
+    guards = Guards(counts_output=settings.release_when_idle_s is not None)
     served: str | None = None
-    while True:
-        held = await _until_held(port, served)
-        served = held.session_id
-        run = orders.running = Run(settings, port, held)
-        ended = await run.to_its_end()
-        orders.running = None
-        if ended.is_crash:
-            log.error("%s", why_ill(ended.code, ended.last_line))
-            return 1
+    try:
+        while True:
+            guards.prepare()
+            held = await _until_held(port, served)
+            served = held.session_id
+            run = orders.running = Run(settings, port, held, guards)
+            ended = await run.to_its_end()
+            orders.running = None
+            if ended.is_crash:
+                log.error("%s", why_ill(ended.code, ended.last_line))
+                return 1
+    finally:
+        await guards.close()
 
 
 async def _until_held(port: ControlPort, served: str | None) -> Held:
@@ -140,81 +145,60 @@ async def _until_held(port: ControlPort, served: str | None) -> Held:
 class Run:
     """The command during one reservation."""
 
-    def __init__(self, settings: ConsumeSettings, port: ControlPort, held: Held) -> None:
+    def __init__(self, settings: ConsumeSettings, port: ControlPort, held: Held, guards: Guards) -> None:
         self._settings = settings
         self._port = port
         self._held = held
-        self._process: asyncio.subprocess.Process | None = None
-        self._outputs: list[Output] = []
+        self._guards = guards
+        self._guarded: Guarded | None = None
         self._over_at_s = time.monotonic() + held.left_s + COLLECTED_S  # unless it hears otherwise
 
-    def tell(self, order: bytes) -> None:
-        """Gives the guard an order."""
-        if self._process is not None and self._process.stdin is not None and self._process.returncode is None:
-            self._process.stdin.write(order)
+    def hurry(self) -> None:
+        """Kills the command, instead of waiting for it to end."""
+        if self._guarded is not None:
+            self._guarded.hurry()
 
     async def to_its_end(self) -> Ended:
         """Starts the command, and sees to it that it ends with the reservation and the reservation with it."""
-        last_words = LastWords()
         env = consumer_environment(self._held.session_id, self._held.request_idx, self._held.payload, self._port.url)
         try:
-            process = self._process = await self._start(last_words, env)
-            log.info("held (session %s): started as process %d", self._held.session_id, process.pid)
-            was_told = await self._watch(process)
+            guarded = self._guarded = await self._guards.take()
+            guarded.start(self._settings.command, self._settings.grace_s, env)
+            log.info("held (session %s): started under process %d", self._held.session_id, guarded.pid)
+            was_told = await self._watch(guarded)
         except asyncio.CancelledError:  # we are told to end ourselves
             await self._let_go(Ended(0, was_told=True))
             raise
         except OSError as error:
             ended = Ended(guard.NOT_STARTED, was_told=False, last_line=str(error.strerror or error))
         else:
-            ended = Ended(process.returncode or 0, was_told, last_words.line(env))
-        finally:
-            last_words.close()
+            ended = Ended(guarded.ended.result(), was_told, guarded.last_line())
         await self._let_go(ended)
         log.info("the command ended with %s", how_ended(ended.code))
         return ended
 
-    async def _watch(self, process: asyncio.subprocess.Process) -> bool:
+    async def _watch(self, guarded: Guarded) -> bool:
         """Returns when the command has ended; whether it had been told to."""
-        ended = asyncio.ensure_future(process.wait())
+        ended = guarded.ended
         over = asyncio.ensure_future(self._until_over())
         beats = asyncio.ensure_future(self._keep_alive()) if self._settings.keep_alive else None
         try:
-            async with _IdleWatch(self, process.pid, self._settings.release_when_idle_s) as idle:
+            async with _IdleWatch(self, guarded, self._settings.release_when_idle_s) as idle:
                 waiting: set[asyncio.Future[Any]] = {ended, over}
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():  # by itself, if it has not been told, by us or by what it has read at the control port
-                return idle.asked or over.done() or (process.returncode != 0 and await self._is_over())
+                return idle.asked or over.done() or (ended.result() != 0 and await self._is_over())
             log.info("the reservation is over: the command is told to end")
             return True
         finally:
             if not ended.done():
-                await self._end(process, ended)
+                await guarded.end()
             tasks = [task for task in (beats, over) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for output in self._outputs:
+            for output in guarded.outputs:
                 await output.finish(LAST_OUTPUT_S)
-
-    async def _start(self, last_words: LastWords, env: dict[str, str]) -> asyncio.subprocess.Process:
-        settings = self._settings
-        streams: dict[str, int] = {}
-        if settings.release_when_idle_s is not None:
-            self._outputs = [Output(1), Output(2)]
-            streams = {"stdout": self._outputs[0].write_end, "stderr": self._outputs[1].write_end}
-        try:
-            return await start(settings.command, settings.grace_s, last_words, env, **streams)
-        finally:
-            for output in self._outputs:
-                output.started()
-
-    async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Future[int]) -> None:
-        self.tell(guard.TERMINATE)
-        await asyncio.wait({ended}, timeout=self._settings.grace_s + KILL_MARGIN_S)
-        if not ended.done():
-            process.kill()  # the guard itself; the kernel kills the command with it
-        await ended
 
     async def _let_go(self, ended: Ended) -> None:
         """The command has ended, so that nobody needs the worker; if it crashed, nobody should have it."""
@@ -294,17 +278,17 @@ class Run:
                 continue
             await asyncio.sleep(PAUSE_S)
 
-    def look(self, guard_pid: int) -> Any:
+    def look(self, guarded: Guarded) -> Any:
         """The command's processes, as `until_idle` wants them."""
-        return tree_of(guard_pid, self._held.session_id)
+        return tree_of(guarded.pid, self._held.session_id)
 
-    async def signs(self) -> object:
+    async def signs(self, guarded: Guarded) -> object:
         """What the command has shown of itself, its output and its last heartbeat; None: it cannot be told."""
         try:
             held = await self._port.held()
         except (ControlGone, ControlSilent):
             return None
-        return tuple(output.count for output in self._outputs), held.heard_at if held is not None else None
+        return tuple(output.count for output in guarded.outputs), held.heard_at if held is not None else None
 
 
 class _IdleWatch:
@@ -313,10 +297,10 @@ class _IdleWatch:
     It is given all the time it wants: it may have begun a job just now.
     """
 
-    def __init__(self, run: Run, guard_pid: int, idle_s: float | None) -> None:
+    def __init__(self, run: Run, guarded: Guarded, idle_s: float | None) -> None:
         self.asked = False
         self._run = run
-        self._guard_pid = guard_pid
+        self._guarded = guarded
         self._idle_s = idle_s
         self._task: asyncio.Task[None] | None = None
 
@@ -331,10 +315,11 @@ class _IdleWatch:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _watch(self, idle_s: float) -> None:
-        await until_idle(idle_s, lambda: self._run.look(self._guard_pid), self._run.signs)
+        run, guarded = self._run, self._guarded
+        await until_idle(idle_s, lambda: run.look(guarded), lambda: run.signs(guarded))
         log.info("the command has done nothing for %g s: it is asked to end", idle_s)
         self.asked = True
-        self._run.tell(guard.ASK)
+        guarded.ask()
 
 
 def run(settings: ConsumeSettings) -> int:

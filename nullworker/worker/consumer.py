@@ -11,17 +11,17 @@ import asyncio
 import json
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from nullworker.worker import guard
-from nullworker.worker.last_words import LastWords
+from nullworker.worker.guarded import Guards, without_credential
 from nullworker.worker.release import ReleaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from typing import Any
 
+    from nullworker.worker.guarded import Guarded
     from nullworker.worker.health import Health
     from nullworker.worker.leases import Lease
     from nullworker.worker.settings import Settings
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PAYLOAD_BYTES_MAX = 100_000  # Linux takes 128 KiB for one variable
-_KILL_MARGIN_S = 2.0  # how long the guard may take beyond the grace before it is killed itself
 
 
 class Consumer:
@@ -46,7 +45,14 @@ class Consumer:
         self._directory = settings.consumer_dir or os.getcwd()  # noqa: PTH109 - as text
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
-        self._process: asyncio.subprocess.Process | None = None
+        self._closing = False
+        self._guards = Guards()
+        self._guarded: Guarded | None = None
+
+    def prepare(self) -> None:
+        """Has what the command will need started before a reservation opens."""
+        if self._settings.consumer and not self._closing and (self._task is None or self._task.done()):
+            self._guards.prepare()
 
     def session_opened(self, lease: Lease) -> None:
         """Starts the command for a lease."""
@@ -66,55 +72,49 @@ class Consumer:
 
     async def close(self) -> None:
         """Ends the command; returns when it is gone."""
+        self._closing = True
         self._stop.set()
         if self._task is not None:
             await asyncio.wait({self._task})
+        await self._guards.close()
 
     def hurry(self) -> None:
         """Kills the command, instead of waiting for it to end."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(guard.KILL)
+        if self._guarded is not None:
+            self._guarded.hurry()
 
     async def _run(self, lease: Lease, stop: asyncio.Event) -> None:
-        last_words, env = LastWords(), self._environment(lease)
         try:
-            process = await start(
-                self._settings.consumer, self._settings.consumer_grace_s, last_words, env, cwd=self._directory
-            )
+            guarded = self._guarded = await self._guards.take()
         except OSError as error:
-            last_words.close()
             self._health.fail(f"The consumer could not be started: {error.strerror or error}.")
             await self._let_go(lease)
             return
-        self._process = process
-        log.info("consumer started as process %d for request %s", process.pid, lease.request_idx)
-        ended = asyncio.ensure_future(process.wait())
+        guarded.start(
+            self._settings.consumer, self._settings.consumer_grace_s, self._environment(lease), self._directory
+        )
+        log.info("consumer started under process %d for request %s", guarded.pid, lease.request_idx)
         stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {guarded.ended, stopped}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if stop.is_set():
-            await self._end(process, ended)
-            last_words.close()
-            return
-        code, line = ended.result(), last_words.line(env)
-        log.info("consumer of request %s ended with %s", lease.request_idx, how_ended(code))
-        if code != 0:
-            self._health.fail(why_ill(code, line))
-        await self._let_go(lease)
+            log.info("consumer told to end, and ended with %s", how_ended(await guarded.end()))
+            guarded.close()
+        else:
+            code, line = guarded.ended.result(), guarded.last_line()
+            log.info("consumer of request %s ended with %s", lease.request_idx, how_ended(code))
+            if code != 0:
+                self._health.fail(why_ill(code, line))
+            await self._let_go(lease)
+        if not self._closing:
+            self._guards.prepare()
 
     async def _let_go(self, lease: Lease) -> None:
         try:
             await self._release(lease)
         except ReleaseError as error:
             self._health.fail(str(error))
-
-    async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Future[int]) -> None:
-        assert process.stdin is not None
-        process.stdin.write(guard.TERMINATE)
-        await asyncio.wait({ended}, timeout=self._settings.consumer_grace_s + _KILL_MARGIN_S)
-        if not ended.done():
-            process.kill()
-        log.info("consumer told to end, and ended with %s", how_ended(await ended))
 
     def _environment(self, lease: Lease) -> dict[str, str]:
         url = self._settings.control_url
@@ -123,8 +123,7 @@ class Consumer:
 
 def consumer_environment(session_id: str, request_idx: int, payload: object, control_url: str) -> dict[str, str]:
     """What a consumer has in its environment: all of ours but the worker's credential, and what it is held for."""
-    # It releases without any credential.
-    env = {name: value for name, value in os.environ.items() if name != "MASTER_TOKEN"}
+    env = without_credential(os.environ)
     env["NULL_SESSION_ID"] = session_id
     env["NULL_REQUEST_IDX"] = str(request_idx)
     env["NULL_CONTROL_URL"] = control_url
@@ -134,25 +133,6 @@ def consumer_environment(session_id: str, request_idx: int, payload: object, con
     else:
         log.warning("the payload is too large for NULL_PAYLOAD; the consumer can GET /reservation")
     return env
-
-
-async def start(
-    command: Sequence[str], grace_s: float, last_words: LastWords, env: dict[str, str], **how: Any
-) -> asyncio.subprocess.Process:
-    """Starts a command under its guard.
-
-    Raises:
-        OSError: it cannot be started.
-    """
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-I", "-S", guard.__file__, str(grace_s), str(last_words.write_end)),
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        pass_fds=(last_words.write_end,),
-        env=env,
-        **how,
-    )
 
 
 def why_ill(code: int, last_line: str) -> str:

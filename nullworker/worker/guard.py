@@ -1,30 +1,37 @@
 """Runs one command so that nothing of it outlives the worker: started as a program of its own, by its path.
 
-    python -I -S guard.py GRACE LAST_WORDS COMMAND [ARGUMENT …]
+    python -I -S guard.py LAST_WORDS
 
-The command gets a process group of its own, in the worker's session. A "t" on standard input has the command sent
-SIGTERM, then, once it has ended, what is left of its group, and SIGKILL to all of it after GRACE seconds; an "a" asks
-the command by SIGTERM and leaves it its time; a "k" kills the group now; and the end of standard input, which is how
-the end of the worker shows, is taken for a "t". The command alone has SIGTERM first because many (Celery's workers
-among them) end after the job in hand, which a child of theirs does, and lose the job if the child is told as well.
+It waits for its order, a line of JSON on standard input ({"command": […], "grace_s": …, "env": {…}, "directory": …}),
+and ends if none comes. The command gets a process group of its own, in the worker's session. A "t" on standard input
+has the command sent SIGTERM, then, once it has ended, what is left of its group, and SIGKILL to all of it after the
+grace; an "a" asks the command by SIGTERM and leaves it its time; a "k" kills the group now; and the end of standard
+input, which is how the end of the worker shows, is taken for a "t". The command alone has SIGTERM first because many
+(Celery's workers among them) end after the job in hand, which a child of theirs does, and lose the job if the child is
+told as well.
 
 The guard ends when the group has, with the command's exit code: 128 + the number of the signal that ended it, 127 if it
 did not start. What the command writes to standard error is passed on; the last of it goes to the file descriptor
 LAST_WORDS at the end.
 
-The standard library alone, and little of it: this starts whenever a reservation opens.
+The standard library alone, and little of it: one of these is there for each worker.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 TERMINATE = b"t"
 ASK = b"a"
@@ -35,51 +42,75 @@ LAST_WORDS_BYTES = 2000  # less than a pipe holds, so that nobody need read it b
 _POLL_S = 0.02  # only while the group is ending
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the command; returns the exit code."""
-    grace_s, last_words, command = float(arguments[0]), int(arguments[1]), arguments[2:]
+def main(last_words: int) -> int:
+    """Waits for the command and runs it; returns the exit code."""
     os.setpgid(0, 0)  # so that what is sent to the worker's group does not take the guard along
     # Handlers, and not SIG_IGN, which the command would inherit.
     signal.signal(signal.SIGTERM, _nothing)
     signal.signal(signal.SIGINT, _nothing)
     child_ended = _wake_up_fd()
+    order, told = _order()
+    if not order:
+        return 0
     stderr, write_end = os.pipe()
-    try:
-        # This process has no threads, so that preexec_fn is safe.
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=write_end, preexec_fn=_own_group)  # noqa: PLW1509
-    except OSError as error:
-        sys.stderr.write(f"null worker: the consumer {command[0]} did not start: {error.strerror}.\n")
-        return NOT_STARTED
-    os.close(write_end)
     errors = _Errors(stderr)
     try:
-        return _watch(child, grace_s, child_ended, errors)
+        # This process has no threads, so that preexec_fn is safe.
+        child = subprocess.Popen(
+            order["command"],
+            stdin=subprocess.DEVNULL,
+            stderr=write_end,
+            cwd=order["directory"],
+            env=order["env"],
+            preexec_fn=_own_group,  # noqa: PLW1509
+        )
+    except OSError as error:
+        os.write(write_end, f"{error.filename or order['command'][0]}: {error.strerror}.\n".encode(errors="replace"))
+        child = None
+    os.close(write_end)
+    try:
+        return _watch(child, order["grace_s"], child_ended, errors, told) if child else NOT_STARTED
     finally:
         with contextlib.suppress(OSError):  # the worker has gone
             os.write(last_words, errors.last())
 
 
-def _watch(child: subprocess.Popen[bytes], grace_s: float, child_ended: int, errors: _Errors) -> int:
+def _order() -> tuple[Any, bytes]:
+    """What is to be run, or None, and what we are told besides."""
+    read = b""
+    while b"\n" not in read:
+        chunk = os.read(0, 65_536)
+        if not chunk:
+            return None, b""
+        read += chunk
+    line, _, told = read.partition(b"\n")
+    return json.loads(line), told
+
+
+def _watch(child: subprocess.Popen[bytes], grace_s: float, child_ended: int, errors: _Errors, told: bytes) -> int:
     """Returns when nothing is left of the child's group, which it ends when told to, or when the child has ended."""
     inputs = [0, child_ended]
     kill_at: float | None = None
     group_told = False
     while True:
-        readable, _, _ = select.select([*inputs, *errors.inputs], [], [], None if kill_at is None else _POLL_S)
-        told = None
+        pause_s = 0 if told else None if kill_at is None else _POLL_S
+        readable, _, _ = select.select([*inputs, *errors.inputs], [], [], pause_s)
+        is_over = False
         if child_ended in readable:
             os.read(child_ended, 4096)
         if errors.inputs and errors.inputs[0] in readable:
             errors.pass_on()
         if 0 in readable:
-            told = os.read(0, 4096)
-            if not told:
+            more = os.read(0, 4096)
+            told += more
+            if not more:
                 inputs.remove(0)
+                is_over = True
         code = child.poll()
         if told == ASK and code is None:
             os.kill(child.pid, signal.SIGTERM)
-            told = None
-        if kill_at is None and (told is not None or code is not None):
+            told = b""
+        if kill_at is None and (told or is_over or code is not None):
             if code is None:
                 os.kill(child.pid, signal.SIGTERM)
             kill_at = time.monotonic() + grace_s
@@ -88,8 +119,9 @@ def _watch(child: subprocess.Popen[bytes], grace_s: float, child_ended: int, err
             if not _signal_group(child.pid, 0 if group_told else signal.SIGTERM):
                 return code if code >= 0 else 128 - code
             group_told = True
-        if kill_at is not None and (time.monotonic() >= kill_at or (told and KILL in told)):
+        if kill_at is not None and (time.monotonic() >= kill_at or KILL in told):
             _signal_group(child.pid, signal.SIGKILL)
+        told = b""
 
 
 class _Errors:
@@ -146,4 +178,4 @@ def _nothing(*_signal: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(int(sys.argv[1])))

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _KEY_TIMEOUT_S = 60.0  # an engine may be restarting; one that is away for longer is told of as such
 _KEY_TIMEOUT_UNSECURED_S = 2.0
+_PREPARE_S = 1.0  # what the first consumer will need is started when the start is over
 _CERTIFICATE = ("/etc/instance.crt", "/etc/instance.key")  # where the framework looks
 
 
@@ -143,6 +144,7 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
         if keys.takes_prompt_reports:
             framework.on_news.append(reports.wake)
             reporting = asyncio.ensure_future(reports.run())
+        asyncio.get_running_loop().call_later(_PREPARE_S, consumer.prepare)
         await framework.run(keys.addr)
     finally:
         door.closed = True

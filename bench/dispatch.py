@@ -1,0 +1,245 @@
+"""The dispatcher: from a message in the queue to the consumer's first instruction, and what following 100 queues costs.
+
+Everything is real: a redis-server, an engine process, a null worker, ``nullworker dispatch``, and a consumer in bash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from nullworker.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PUSHED_ROUNDS = 60
+POLLED_ROUNDS = 20
+POLL_S = 1.0
+#: Between two messages, so that the worker is free again, and at no fixed moment of the poll.
+PAUSE_S = (0.3, 0.3 + POLL_S)
+QUEUES, MESSAGES = 100, 10_000
+MEASURED_S = 30.0
+HANG_S = 60.0
+
+#: Writes down when it begins, then takes a job and is done with it.
+CONSUMER = """
+echo "$EPOCHREALTIME" >> {notes}
+exec 3<>/dev/tcp/127.0.0.1/{port}
+printf 'LMOVE jobs processing LEFT RIGHT\\r\\nDEL processing\\r\\nQUIT\\r\\n' >&3
+cat <&3 > /dev/null
+"""
+ENGINE = """
+[[endpoint]]
+name = "bench"
+min_load = 100
+target_util = 1.0
+cold_workers = 0
+max_workers = {workers}
+[[endpoint.workergroup]]
+consumer = "bash {consumer}"
+"""
+
+
+@contextlib.contextmanager
+def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process, until the end of the block; its standard output can be read."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NULLWORKER_", "VAST_"))}
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**kept, **environment})
+    try:
+        yield started
+    finally:
+        started.send_signal(signal.SIGTERM)
+        try:
+            started.wait(HANG_S)
+        finally:
+            started.kill()
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, *, notifies: bool) -> Iterator[redis.Redis]:
+    program = shutil.which("redis-server")
+    if program is None:
+        raise UserError("There is no redis-server to measure with; install Debian's package redis-server.")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = ["--save", "", "--notify-keyspace-events", "KA" if notifies else ""]
+    command = [program, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), *settings]
+    with process(*command), redis.Redis(port=port) as client:
+        until(lambda: answers(client))
+        yield client
+
+
+def answers(client: redis.Redis) -> bool:
+    with contextlib.suppress(redis.ConnectionError):
+        return bool(client.ping())
+    return False
+
+
+def port_of(client: redis.Redis) -> int:
+    return int(client.connection_pool.connection_kwargs["port"])
+
+
+def until(condition: Callable[[], object]) -> None:
+    give_up_at = time.monotonic() + HANG_S
+    while not condition():
+        if time.monotonic() > give_up_at:
+            raise UserError(f"The benchmark waited {HANG_S:g} s for something that did not come about.")
+        time.sleep(0.005)
+
+
+@dataclass(frozen=True)
+class Engine:
+    url: str
+    key: str
+
+
+@contextlib.contextmanager
+def engine(folder: Path, consumer: Path | str, workers: int) -> Iterator[Engine]:
+    config = folder / "nullworker.toml"
+    config.write_text(ENGINE.format(consumer=consumer, workers=workers))
+    flags = ["--config", str(config), "--port", "0", "--state", str(folder / "engine"), "--log-level", "warning"]
+    with process(sys.executable, "-m", "nullworker.cli.main", "engine", "--json", *flags) as started:
+        assert started.stdout is not None
+        said = json.loads(started.stdout.readline())
+        yield Engine(said["url"], Path(said["api_key_file"]).read_text().strip())
+
+
+@contextlib.contextmanager
+def dispatcher(folder: Path, served: Engine, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "nullworker.cli.main", "dispatch", "--json", "--state", str(folder / "dispatch")]
+    with process(*command, "--instance", served.url, *flags, VAST_API_KEY=served.key) as started:
+        yield started
+
+
+# --------------------------------------------------------------------------------------------------- first instruction
+
+
+def delays_s(rounds: int, *, notifies: bool) -> list[float]:
+    """From a message's being in the queue to the first instruction of the consumer that takes it, on a warm worker."""
+    with TemporaryDirectory(prefix="nullworker-bench-") as scratch:
+        folder = Path(scratch)
+        notes, consumer = folder / "notes", folder / "consumer.sh"
+        notes.touch()
+        with redis_server(folder, notifies=notifies) as client:
+            consumer.write_text(CONSUMER.format(notes=notes, port=port_of(client)))
+            queue = f"redis-list://127.0.0.1:{port_of(client)}/0?key=jobs&processing=processing"
+            flags = ("--endpoint", "bench", "--queue", queue, "--max", "1", "--poll", f"{POLL_S:g}")
+            with engine(folder, consumer, 1) as served, dispatcher(folder, served, *flags):
+                return [_delay_s(client, notes, number) for number in range(rounds + 1)][
+                    1:
+                ]  # the first starts a worker
+
+
+def _delay_s(client: redis.Redis, notes: Path, before: int) -> float:
+    time.sleep(random.uniform(*PAUSE_S))
+    enqueued_at = time.time()  # noqa: TID251 - the consumer's clock
+    client.rpush("jobs", "job")
+    until(lambda: notes.read_text().count("\n") > before)
+    return float(notes.read_text().splitlines()[before]) - enqueued_at
+
+
+async def pushed() -> dict[str, Any]:
+    """Where the broker tells of changes: a Redis list with keyspace notifications."""
+    delays = await asyncio.to_thread(delays_s, PUSHED_ROUNDS, notifies=True)
+    p50 = statistics.median(delays)
+    return {
+        "name": "from enqueue to the consumer's first instruction, Redis list that notifies",
+        "p50_ms": p50 * 1000,
+        "p95_ms": statistics.quantiles(delays, n=20)[18] * 1000,
+        "wanted": "p50 at most 50 ms",
+        "met": p50 <= 0.050,
+        "rounds": PUSHED_ROUNDS,
+    }
+
+
+async def polled() -> dict[str, Any]:
+    """Where nothing tells of changes: the same list, looked at once a second."""
+    delays = await asyncio.to_thread(delays_s, POLLED_ROUNDS, notifies=False)
+    p50 = statistics.median(delays)
+    return {
+        "name": f"the same where nothing tells of changes, one poll every {POLL_S:g} s",
+        "p50_ms": p50 * 1000,
+        "most_ms": max(delays) * 1000,
+        "wanted": "p50 at most one poll",
+        "met": p50 <= POLL_S,
+        "rounds": POLLED_ROUNDS,
+    }
+
+
+# ----------------------------------------------------------------------------------------------------- a hundred queues
+
+
+async def hundred_queues() -> dict[str, Any]:
+    """One dispatcher follows many long queues, and opens nothing: quiet ones, then with a message a second in each."""
+    return await asyncio.to_thread(_hundred_queues)
+
+
+def _hundred_queues() -> dict[str, Any]:
+    with TemporaryDirectory(prefix="nullworker-bench-") as scratch:
+        folder = Path(scratch)
+        with redis_server(folder, notifies=True) as client, engine(folder, "none", 0) as served:
+            tables = [f'[dispatch]\ninstance = "{served.url}"\n']
+            for number in range(QUEUES):
+                client.rpush(f"jobs-{number}", *range(MESSAGES))
+                queue = f"redis-list://127.0.0.1:{port_of(client)}/0?key=jobs-{number}&processing=at-{number}"
+                tables.append(f'[[dispatch.queue]]\nendpoint = "bench"\nqueue = "{queue}"\nmax = 0\n')
+            config = folder / "dispatch.toml"
+            config.write_text("\n".join(tables))
+            with dispatcher(folder, served, "--config", str(config)) as started:
+                assert started.stdout is not None
+                for _ in range(QUEUES):  # it says how each stands, once
+                    assert json.loads(started.stdout.readline())["waiting"] == MESSAGES
+                quiet = _share_of_a_core(started.pid, lambda: None)
+                busy = _share_of_a_core(started.pid, lambda: _one_more_in_each(client))
+    return {
+        "name": f"one dispatcher that follows {QUEUES} queues of {MESSAGES} messages",
+        "percent_of_a_core": quiet * 100,
+        "percent_with_a_message_a_second_in_each": busy * 100,
+        "wanted": "under 20 % of a core",
+        "met": max(quiet, busy) < 0.20,
+        "seconds": MEASURED_S,
+    }
+
+
+def _one_more_in_each(client: redis.Redis) -> None:
+    for number in range(QUEUES):
+        client.rpush(f"jobs-{number}", "more")
+        time.sleep(0.8 / QUEUES)
+
+
+def _share_of_a_core(pid: int, each_second: Callable[[], None]) -> float:
+    """Processor time over time that passes."""
+    began, used = time.monotonic(), _cpu_s(pid)
+    second = 0
+    while (now := time.monotonic()) < began + MEASURED_S:
+        if now >= began + second:
+            second += 1
+            each_second()
+        time.sleep(0.02)
+    return (_cpu_s(pid) - used) / (time.monotonic() - began)
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+BENCHMARKS = {"enqueue": pushed, "enqueue-polled": polled, "hundred-queues": hundred_queues}

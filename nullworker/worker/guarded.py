@@ -1,0 +1,155 @@
+"""A guard process and the command that it runs.
+
+A guard is started before its command is known, for an interpreter takes tens of milliseconds to start and a new holder
+waits for none of them: `Guards` keeps one spare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from nullworker.worker import guard
+from nullworker.worker.idleness import Output
+from nullworker.worker.last_words import LastWords
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+_KILL_MARGIN_S = 2.0  # how long a guard may take beyond the grace before it is killed itself
+_SPARE_ENDS_S = 5.0
+
+
+class Guarded:
+    """A guard, which waits for its command or runs it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, last_words: LastWords, outputs: list[Output]) -> None:
+        self.outputs = outputs  # of the command, where they are counted
+        self.ended: asyncio.Future[int] = asyncio.ensure_future(process.wait())
+        self._process = process
+        self._last_words = last_words
+        self._env: Mapping[str, str] = {}
+        self._grace_s = 0.0
+
+    @classmethod
+    async def spawn(cls, *, counts_output: bool = False) -> Guarded:
+        """Starts a guard.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        last_words = LastWords()
+        outputs = [Output(1), Output(2)] if counts_output else []
+        streams: dict[str, Any] = {}
+        if outputs:
+            streams = {"stdout": outputs[0].write_end, "stderr": outputs[1].write_end}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", guard.__file__, str(last_words.write_end)),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=(last_words.write_end,),
+                env=without_credential(os.environ),
+                **streams,
+            )
+        except BaseException:
+            last_words.close()
+            raise
+        finally:
+            for output in outputs:
+                output.started()
+        return cls(process, last_words, outputs)
+
+    @property
+    def pid(self) -> int:
+        """The guard's; the command's is that of its only child."""
+        return self._process.pid
+
+    def start(self, command: Sequence[str], grace_s: float, env: Mapping[str, str], directory: str = "") -> None:
+        """Has the guard start the command, in ``directory`` or where we are."""
+        self._env, self._grace_s = env, grace_s
+        order = {"command": list(command), "grace_s": grace_s, "env": dict(env), "directory": directory or None}
+        self._tell(json.dumps(order).encode() + b"\n")
+
+    def ask(self) -> None:
+        """Asks the command to end, and gives it all the time that it wants."""
+        self._tell(guard.ASK)
+
+    def hurry(self) -> None:
+        """Kills the command, instead of waiting for it to end."""
+        self._tell(guard.KILL)
+
+    async def end(self) -> int:
+        """Ends the command, kindly first; returns its exit code."""
+        self._tell(guard.TERMINATE)
+        await asyncio.wait({self.ended}, timeout=self._grace_s + _KILL_MARGIN_S)
+        if not self.ended.done():
+            self._process.kill()  # the guard itself; the kernel kills the command with it
+            await asyncio.wait({self.ended})
+        return self.ended.result()
+
+    def last_line(self) -> str:
+        """The last line that the command wrote to standard error, once it has ended; "" if there was none."""
+        return self._last_words.line(self._env)
+
+    def close(self) -> None:
+        """Lets go of what was for the last line, where that is not wanted. Twice is no error."""
+        self._last_words.close()
+
+    async def dismiss(self) -> None:
+        """Ends a guard that has not been given a command."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await asyncio.wait({self.ended}, timeout=_SPARE_ENDS_S)
+        if not self.ended.done():
+            self._process.kill()
+        await self.ended
+        self.close()
+
+    def _tell(self, order: bytes) -> None:
+        if self._process.stdin is not None and not self.ended.done():
+            self._process.stdin.write(order)
+
+
+class Guards:
+    """Gives out guards, and keeps one ready."""
+
+    def __init__(self, *, counts_output: bool = False) -> None:
+        self._counts_output = counts_output
+        self._spare: asyncio.Task[Guarded] | None = None
+
+    def prepare(self) -> None:
+        """Sees to it that there will be one."""
+        if self._spare is None:
+            self._spare = asyncio.ensure_future(Guarded.spawn(counts_output=self._counts_output))
+
+    async def take(self) -> Guarded:
+        """The one that is ready, or a new one.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            with contextlib.suppress(OSError):
+                guarded = await spare
+                if not guarded.ended.done():  # somebody may have killed it
+                    return guarded
+                guarded.close()
+        return await Guarded.spawn(counts_output=self._counts_output)
+
+    async def close(self) -> None:
+        """Ends the one that is ready."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            with contextlib.suppress(OSError):
+                await (await spare).dismiss()
+
+
+def without_credential(env: Mapping[str, str]) -> dict[str, str]:
+    """All variables but the worker's own secret: a consumer releases without any."""
+    return {name: value for name, value in env.items() if name != "MASTER_TOKEN"}
