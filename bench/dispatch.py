@@ -58,10 +58,11 @@ consumer = "bash {consumer}"
 
 
 @contextlib.contextmanager
-def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process, until the end of the block; its standard output can be read."""
+def process(*command: str, said: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, until the end of the block; what it says goes to the file ``said``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NULLWORKER_", "VAST_"))}
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**kept, **environment})
+    with said.open("wb") as out:
+        started = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, env={**kept, **environment})
     try:
         yield started
     finally:
@@ -82,7 +83,7 @@ def redis_server(folder: Path, *, notifies: bool) -> Iterator[redis.Redis]:
         port = probe.getsockname()[1]
     settings = ["--save", "", "--notify-keyspace-events", "KA" if notifies else ""]
     command = [program, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), *settings]
-    with process(*command), redis.Redis(port=port) as client:
+    with process(*command, said=folder / "redis.out"), redis.Redis(port=port) as client:
         until(lambda: answers(client))
         yield client
 
@@ -116,16 +117,18 @@ def engine(folder: Path, consumer: Path | str, workers: int) -> Iterator[Engine]
     config = folder / "nullworker.toml"
     config.write_text(ENGINE.format(consumer=consumer, workers=workers))
     flags = ["--config", str(config), "--port", "0", "--state", str(folder / "engine"), "--log-level", "warning"]
-    with process(sys.executable, "-m", "nullworker.cli.main", "engine", "--json", *flags) as started:
-        assert started.stdout is not None
-        said = json.loads(started.stdout.readline())
+    out = folder / "engine.out"
+    with process(sys.executable, "-m", "nullworker.cli.main", "engine", "--json", *flags, said=out):
+        until(lambda: "\n" in out.read_text())
+        said = json.loads(out.read_text().splitlines()[0])
         yield Engine(said["url"], Path(said["api_key_file"]).read_text().strip())
 
 
 @contextlib.contextmanager
-def dispatcher(folder: Path, served: Engine, *flags: str) -> Iterator[subprocess.Popen[str]]:
+def dispatcher(folder: Path, served: Engine, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "nullworker.cli.main", "dispatch", "--json", "--state", str(folder / "dispatch")]
-    with process(*command, "--instance", served.url, *flags, VAST_API_KEY=served.key) as started:
+    out = folder / "dispatch.out"
+    with process(*command, "--instance", served.url, *flags, said=out, VAST_API_KEY=served.key) as started:
         yield started
 
 
@@ -204,15 +207,14 @@ def _hundred_queues() -> dict[str, Any]:
             config = folder / "dispatch.toml"
             config.write_text("\n".join(tables))
             with dispatcher(folder, served, "--config", str(config)) as started:
-                assert started.stdout is not None
-                for _ in range(QUEUES):  # it says how each stands, once
-                    assert json.loads(started.stdout.readline())["waiting"] == MESSAGES
+                said = folder / "dispatch.out"  # how each queue stands, once
+                until(lambda: said.read_text().count(f'"waiting": {MESSAGES},') >= QUEUES)
                 quiet = _share_of_a_core(started.pid, lambda: None)
                 busy = _share_of_a_core(started.pid, lambda: _one_more_in_each(client))
     return {
         "name": f"one dispatcher that follows {QUEUES} queues of {MESSAGES} messages",
         "percent_of_a_core": quiet * 100,
-        "percent_with_a_message_a_second_in_each": busy * 100,
+        "percent_at_100_messages_a_second": busy * 100,
         "wanted": "under 20 % of a core",
         "met": max(quiet, busy) < 0.20,
         "seconds": MEASURED_S,
