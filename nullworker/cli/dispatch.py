@@ -208,7 +208,8 @@ def _show(info: QueueInfo, depth: Depth, advice: list[str]) -> None:
     print(text + (", paused" if depth.paused else "") + ("" if depth.exact else " (not exact)"))
     how = "tells of changes" if info.pushes else "is read once a poll"
     lease = f", gives a job away again after {info.lease_s:g} s" if info.lease_s else ""
-    print(f"  the broker {how}, its numbers may be {info.lag_s:g} s late{lease}")
+    late = f"may be {info.lag_s:g} s late" if info.lag_s else "are of this moment"
+    print(f"  the broker {how}, its numbers {late}{lease}")
     for warning in info.warnings:
         print(f"  warning ({warning.code}): {warning.message}")
     for sentence in advice:
