@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from nullworker.cli.errors import UserError
+from nullworker.client import NullClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ POLL_S = 1.0
 PAUSE_S = (0.3, 0.3 + POLL_S)
 QUEUES, MESSAGES = 100, 10_000
 MEASURED_S = 30.0
+ZERO_ROUNDS = 5
+IDLE_S = 2
 HANG_S = 60.0
 
 #: Writes down when it begins, then takes a job and is done with it.
@@ -48,7 +51,8 @@ cat <&3 > /dev/null
 ENGINE = """
 [[endpoint]]
 name = "bench"
-min_load = 100
+min_load = {min_load}
+inactivity_timeout = {idle_s}
 target_util = 1.0
 cold_workers = 0
 max_workers = {workers}
@@ -113,9 +117,9 @@ class Engine:
 
 
 @contextlib.contextmanager
-def engine(folder: Path, consumer: Path | str, workers: int) -> Iterator[Engine]:
+def engine(folder: Path, consumer: Path | str, workers: int, *, min_load: int = 100) -> Iterator[Engine]:
     config = folder / "nullworker.toml"
-    config.write_text(ENGINE.format(consumer=consumer, workers=workers))
+    config.write_text(ENGINE.format(consumer=consumer, workers=workers, min_load=min_load, idle_s=IDLE_S))
     flags = ["--config", str(config), "--port", "0", "--state", str(folder / "engine"), "--log-level", "warning"]
     out = folder / "engine.out"
     with process(sys.executable, "-m", "nullworker.cli.main", "engine", "--json", *flags, said=out):
@@ -187,6 +191,47 @@ async def polled() -> dict[str, Any]:
     }
 
 
+# --------------------------------------------------------------------------------------------------------- back to zero
+
+
+async def back_to_zero() -> dict[str, Any]:
+    """From the end of a queue's last job until there is no worker, not even one that is being stopped."""
+    took = await asyncio.to_thread(_back_to_zero_s)
+    return {
+        "name": f"from the end of the last job to no worker, inactivity_timeout {IDLE_S} s",
+        "p50_s": statistics.median(took),
+        "most_s": max(took),
+        "wanted": f"at most {IDLE_S + 2} s",
+        "met": max(took) <= IDLE_S + 2,
+        "rounds": ZERO_ROUNDS,
+    }
+
+
+def _back_to_zero_s() -> list[float]:
+    with TemporaryDirectory(prefix="nullworker-bench-") as scratch:
+        folder = Path(scratch)
+        notes, consumer = folder / "notes", folder / "consumer.sh"
+        notes.touch()
+        with redis_server(folder, notifies=True) as client:
+            consumer.write_text(CONSUMER.format(notes=notes, port=port_of(client)))
+            queue = f"redis-list://127.0.0.1:{port_of(client)}/0?key=jobs&processing=processing"
+            flags = ("--endpoint", "bench", "--queue", queue, "--max", "4")
+            with engine(folder, consumer, 4, min_load=0) as served, dispatcher(folder, served, *flags):
+                took = []
+                for number in range(1, ZERO_ROUNDS + 1):
+                    client.rpush("jobs", *["job"] * 4)
+                    until(lambda n=number: notes.read_text().count("\n") >= 4 * n and not client.exists("jobs"))  # type: ignore[misc]
+                    ended_at = time.monotonic()
+                    until(lambda: not asyncio.run(_workers(served)))
+                    took.append(time.monotonic() - ended_at)
+                return took
+
+
+async def _workers(served: Engine) -> int:
+    async with NullClient(served.url, served.key) as client:
+        return len(await client.workers("bench"))
+
+
 # ----------------------------------------------------------------------------------------------------- a hundred queues
 
 
@@ -244,4 +289,9 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-BENCHMARKS = {"enqueue": pushed, "enqueue-polled": polled, "hundred-queues": hundred_queues}
+BENCHMARKS = {
+    "enqueue": pushed,
+    "enqueue-polled": polled,
+    "back-to-zero": back_to_zero,
+    "hundred-queues": hundred_queues,
+}

@@ -228,7 +228,7 @@ def command_pids(there: Beside) -> list[int]:
 async def test_kept_alive_the_worker_stays_held_while_the_command_runs(tmp_path: Path) -> None:
     """Whoever asked for the worker may be gone: the job is done first. It is idle, and nobody minds."""
     async with beside(tmp_path, "plain", "--keep-alive") as there:
-        session_id, auth_data = await there.reserve(lifetime=2)
+        session_id, auth_data = await there.reserve(lifetime=4)
         await there.started(session_id)
         until = (await there.reservation())["until"]
         # Beyond the lifetime, and the five seconds that the framework may take to notice that it is over.
@@ -239,7 +239,7 @@ async def test_kept_alive_the_worker_stays_held_while_the_command_runs(tmp_path:
 
 async def test_otherwise_the_command_ends_with_the_lifetime_of_the_reservation(tmp_path: Path) -> None:
     async with beside(tmp_path, "plain") as there:
-        session_id, auth_data = await there.reserve(lifetime=2)
+        session_id, auth_data = await there.reserve(lifetime=4)
         pid, _ = await there.started(session_id)
         await there.released(auth_data)
         await gone(pid)

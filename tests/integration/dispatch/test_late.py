@@ -50,7 +50,7 @@ class LateQueue:
 
     async def depth(self) -> Depth:
         await self._queue.depth()  # which fails where this should
-        while len(self._past) > 1 and self._past[1][0] <= time.monotonic() - self.lag_s:
+        while len(self._past) > 1 and self._past[0][0] < time.monotonic() - self.lag_s:  # never later than it says
             self._past.popleft()
         return replace(self._past[0][1], sampled_at_s=time.time(), exact=False)  # noqa: TID251 - as all adapters
 

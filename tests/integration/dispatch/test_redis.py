@@ -10,7 +10,7 @@ import redis
 import rq
 
 from tests.integration.dispatch import notes
-from tests.integration.dispatch.kit import IDLE_S, check_peak, check_runs, dispatching, farm, mixed, python, until
+from tests.integration.dispatch.kit import check_peak, check_runs, dispatching, farm, mixed, python, until
 from tests.integration.queues.brokers import free_port
 from tests.integration.queues.redis_server import redis_server
 
@@ -72,8 +72,8 @@ async def test_five_hundred_jobs_of_rq_while_the_dispatcher_is_killed_three_time
                 with dispatching(running, tmp_path, address, "--until-empty") as dispatcher:
                     await dispatcher.kill_at(lambda: len(running.runs()), 50, 180, 330)
                     assert await dispatcher.wait() == 0, dispatcher.tail()
-                await until(lambda: not running.held, "no worker is held", 2)
-                await until(lambda: not running.workers, "all workers have gone", IDLE_S + 10)
+                await until(lambda: not running.held, "no worker is held")
+                await until(lambda: not running.workers, "all workers have gone")
                 check_runs(running.runs(), [name for name, _ in jobs])
                 check_peak(running, 4)
                 assert dispatcher.starts == 4

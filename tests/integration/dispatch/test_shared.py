@@ -57,7 +57,7 @@ async def test_a_cap_is_never_exceeded_and_goes_first_to_the_higher_priority(tmp
             await until(lambda: sqlite_jobs.counts(high)["done"] == 4, "the high one is done")
             assert sqlite_jobs.counts(low)["done"] < 8
             await until(lambda: sqlite_jobs.counts(low)["done"] == 8, "the low one is done")
-            await until(lambda: not running.held, "nothing is held", 10)
+            await until(lambda: not running.held, "nothing is held")
         finally:
             dispatcher.kill()
         runs = running.runs()
