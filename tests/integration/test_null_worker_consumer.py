@@ -88,6 +88,27 @@ async def test_a_consumer_is_told_what_it_is_for_and_ends_with_its_reservation(
         assert (await kit.call("GET", worker.control_url + "/health")).status == 200
 
 
+async def test_what_a_consumer_needs_is_there_before_its_reservation(engine: kit.StubEngine, tmp_path: Path) -> None:
+    """Its guard, for an interpreter takes a while to start: no process is started then but the consumer itself."""
+    async with kit.worker(kit.worker_env(engine.url, NULL_CONSUMER=consumer(tmp_path)), tmp_path) as worker:
+        await engine.ready()
+        used: set[int] = set()
+
+        def ready() -> set[int]:
+            return set(kit.session_pids(worker.process.pid)) - {worker.process.pid}
+
+        for _ in range(2):
+            await kit.until(lambda: len(ready()) == 1 and not ready() & used)
+            (guard,) = ready()
+            used.add(guard)
+            auth_data = engine.auth_data(worker.url)
+            opened = await kit.create(worker, auth_data)
+            pid, _ = await started(worker, auth_data["request_idx"])
+            assert ready() == {guard, pid}
+            await kit.end(worker, opened.body["session_id"], auth_data)
+            await gone(pid)
+
+
 async def test_a_consumer_that_ends_well_releases_its_reservation(engine: kit.StubEngine, tmp_path: Path) -> None:
     (tmp_path / "exit").write_text("0")
     async with kit.worker(kit.worker_env(engine.url, NULL_CONSUMER=consumer(tmp_path)), tmp_path) as worker:
