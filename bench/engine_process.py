@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 END_TIMEOUT_S = 30.0
 
@@ -30,16 +30,20 @@ class EngineProcess:
 
 
 @contextlib.contextmanager
-def engine_process(state: Path | None = None, **parameters: float) -> Iterator[EngineProcess]:
+def engine_process(
+    state: Path | None = None, settings: Iterable[str] = (), **parameters: float
+) -> Iterator[EngineProcess]:
     """Runs ``nullworker engine`` with the endpoint null-local, its parameters changed as given.
 
-    Its state is in ``state``, or in a directory that goes away.
+    Its state is in ``state``, or in a directory that goes away; ``settings`` are more of its configuration (KEY=VALUE).
     """
     with TemporaryDirectory(prefix="nullworker-bench-") as scratch:
         command = [sys.executable, "-m", "nullworker.cli.main", "engine", "--port", "0", "--json"]
         command += ["--state", str(state or Path(scratch) / "state"), "--log-level", "warning"]
         for name, value in parameters.items():
             command += ["--set", f"endpoint.null-local.{name}={value:g}"]
+        for setting in settings:
+            command += ["--set", setting]
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("NULLWORKER_", "VAST_"))}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
         try:

@@ -54,8 +54,8 @@ def engine_with_workers(count: int) -> Iterator[tuple[EngineProcess, list[str]]]
     """An engine that knows so many workers, as after a restart; and their tokens."""
     with TemporaryDirectory(prefix="nullworker-bench-") as scratch:
         state = Path(scratch) / "state"
-        parameters = {"min_load": 100.0 * count, "max_workers": count, "cold_workers": 0}
-        with engine_process(state, **{**parameters, "max_workers": 0}):
+        min_load = 100.0 * count
+        with engine_process(state, min_load=min_load, max_workers=0, cold_workers=0):
             """It makes its endpoint and its keys."""
         keys = Keys.open(state)
         with contextlib.closing(Store.open(state / "engine.db")) as store:
@@ -63,7 +63,7 @@ def engine_with_workers(count: int) -> Iterator[tuple[EngineProcess, list[str]]]
                 url = f"http://127.0.0.1:{FIRST_PORT + worker_id}"
                 store.put_worker((worker_id, GROUP_ID, "ready", url, 100.0, True))
         tokens = [keys.worker_token(worker_id).reveal() for worker_id in range(1, count + 1)]
-        with engine_process(state, **parameters) as engine:
+        with engine_process(state, min_load=min_load, max_workers=count, cold_workers=0) as engine:
             pin(engine.pid, SERVER_CORE)
             yield engine, tokens
 
