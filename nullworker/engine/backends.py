@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -27,3 +27,9 @@ def knows_backend(name: str, paths: Sequence[str] = ()) -> bool:
         (name.isidentifier() and (folder / "worker.py").is_file()) or (folder / "backend.py").is_file()
         for folder in folders
     )
+
+
+def workers_paths(fleets: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """The folders that ``workers_path`` of ``[fleet.processes]`` names; the fleet checks it, when it is opened."""
+    paths = fleets.get("processes", {}).get("workers_path", [])
+    return [str(path) for path in paths] if isinstance(paths, list) else [str(paths)]

@@ -177,12 +177,28 @@ GROUP = '[[endpoint]]\nname = "a"\n[[endpoint.workergroup]]\n'
         (f'{GROUP}env = {{ "A=B" = 1 }}\n', "nullworker.toml, line 4, [[endpoint.workergroup]] of a: env has the "),
         (f"{GROUP}env = {{ A = [1] }}\n", "nullworker.toml, line 4, [[endpoint.workergroup]] of a: env must be"),
         (f'{GROUP}fleet = ""\n', "nullworker.toml, line 4, [[endpoint.workergroup]] of a: fleet is empty"),
+        (
+            f'{GROUP}fleet = "zzz"\n',
+            "line 4, [[endpoint.workergroup]] of a: fleet is 'zzz', and no fleet of that name is installed; give one",
+        ),
+        (
+            f'{GROUP}backend = "zzz"\n',
+            "nullworker.toml, line 4, [[endpoint.workergroup]] of a: backend is 'zzz', and there is no folder workers/",
+        ),
         ("[engine\n", "The configuration file nullworker.toml is not TOML: Expected ']' at the end of a table"),
         ("port = \n", "(at line 1, column 8)."),
     ],
 )
 def test_what_is_wrong_is_named_with_file_line_table_and_key(tmp_path: Path, text: str, message: str) -> None:
     assert message in refusal(tmp_path, text)
+
+
+def test_a_backend_of_ones_own_is_taken_where_workers_path_has_it(tmp_path: Path) -> None:
+    text = f'{GROUP}backend = "mine"\n[fleet.processes]\nworkers_path = "{tmp_path}"\n'
+    assert "backend is 'mine'" in refusal(tmp_path, text)
+    (tmp_path / "workers/mine").mkdir(parents=True)
+    (tmp_path / "workers/mine/worker.py").touch()
+    assert load(tmp_path, text).endpoints[0].workergroups[0].backend == "mine"
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
