@@ -11,12 +11,14 @@ import re
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "command-line.md"
+HANG_S = 120
 
 #: (what is shown, the arguments). The ids are those that a new engine gives: its own endpoint and workergroup are 1, 2.
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -31,7 +33,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("What there is", ("show", "endpoints")),
     ("", ("show", "workergroups")),
     ("A change takes effect at once", ("update", "endpoint", "3", "--min_load", "100")),
-    ("A second later there is a worker, for `min_load` is a floor", ("get", "endpt-workers", "3")),
+    ("Soon there is a worker, for `min_load` is a floor", ("get", "endpt-workers", "3")),
     ("And the record says why", ("get", "endpt-logs", "3", "--level", "0")),
     ("", ("get", "endpt-logs", "3", "--level", "3", "--tail", "5")),
     ("", ("get", "wrkgrp-logs", "4", "--level", "1")),
@@ -66,13 +68,27 @@ def run_steps(url: str, key: str, vastai: str) -> list[Line]:
         environ = {**os.environ, "HOME": home, "XDG_CONFIG_HOME": home, "VAST_API_KEY": ""}
         for heading, arguments in STEPS:
             if arguments[:2] == ("get", "endpt-workers"):
-                time.sleep(4)  # a worker boots
+                _wait_for_worker(url, key, int(arguments[2]))
             done = subprocess.run(
                 [vastai, "--url", url, "--api-key", key, *arguments],
-                capture_output=True, text=True, env=environ, timeout=60, check=False,
+                capture_output=True, text=True, env=environ, timeout=HANG_S, check=False,
             )  # fmt: skip
             lines.append(Line(heading, arguments, done.stdout + done.stderr, done.returncode))
     return lines
+
+
+def _wait_for_worker(url: str, key: str, endpoint_id: int) -> None:
+    """Waits until the endpoint has a worker that is ready."""
+    give_up_at = time.monotonic() + HANG_S
+    body = json.dumps({"id": endpoint_id, "api_key": key}).encode()
+    states: list[str] = []
+    while "ready" not in states:
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"endpoint {endpoint_id} got no worker in {HANG_S} s: {states}")
+        time.sleep(0.1)
+        asked = urllib.request.Request(f"{url}/get_endpoint_workers/", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked) as answer:
+            states = [row["status"] for row in json.load(answer)]
 
 
 def page(lines: list[Line]) -> str:

@@ -13,6 +13,9 @@ from vastai.data.workergroup import WorkergroupConfig as VastWorkergroup
 from docs.tools.transcript import PAGE, STEPS, Line, run_steps
 from tests.integration.engine.kit import config, quick, running, until, vast_client
 
+#: The transcript is some twenty processes, each of which imports vastai's whole command line.
+pytestmark = pytest.mark.timeout(400)
+
 VASTAI = str(Path(sys.executable).parent / "vastai")
 
 
