@@ -160,10 +160,15 @@ class Dispatcher:
                 task.result()
 
     async def _is_served_soon(self) -> bool:
+        # Not wait_for, which loses a cancellation that comes with the answer (until Python 3.12).
+        asking = asyncio.ensure_future(self._is_served())
         try:
-            return await asyncio.wait_for(self._is_served(), FIRST_ANSWER_S)
-        except asyncio.TimeoutError:
-            return False
+            await asyncio.wait({asking}, timeout=FIRST_ANSWER_S)
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+        return not asking.cancelled() and asking.result()
 
     async def _until_served(self) -> None:
         """Returns once the engine takes our key and has our endpoints.
