@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nullworker.cli.asking import ask, engine_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EPILOG = """\b
 Examples:
@@ -16,6 +19,9 @@ Examples:
   nullworker explain worker 3
   nullworker explain request 17 --json
   nullworker explain engine"""
+
+#: So wide at least, that the few lines which `logs --follow` prints at a time stand below each other.
+KIND_WIDTH_MIN, WHOM_WIDTH_MIN = 21, 24
 
 
 @click.command("explain", epilog=EPILOG)
@@ -34,15 +40,24 @@ def command(about: tuple[str, ...], instance: str, api_key: str | None, tail: in
     shown = decisions[max(0, len(decisions) - tail) :]
     if shown:
         print()
-    for decision in shown:
-        print(line(decision))
+    for line in lines(shown):
+        print(line)
 
 
-def line(decision: dict[str, Any]) -> str:
-    at = dt.datetime.fromtimestamp(decision["at_s"], dt.timezone.utc).astimezone()
-    whom = " ".join(
-        f"{word} {decision[key]}"
-        for word, key in (("worker", "worker_id"), ("request", "request_idx"))
-        if decision[key]
-    )
-    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}  {decision['kind']:<22}{whom:<24}{decision['reason']}"
+def lines(decisions: Sequence[dict[str, Any]]) -> list[str]:
+    """One line for each decision: when, what, whom, why; no column is narrower than what is in it."""
+    whom = [
+        " ".join(f"{word} {d[key]}" for word, key in (("worker", "worker_id"), ("request", "request_idx")) if d[key])
+        for d in decisions
+    ]
+    kind_width = max([KIND_WIDTH_MIN, *(len(d["kind"]) for d in decisions)])
+    whom_width = max([WHOM_WIDTH_MIN, *map(len, whom)])
+    return [
+        f"{_time(d['at_s'])}  {d['kind']:<{kind_width}}  {about:<{whom_width}}  {d['reason']}"
+        for d, about in zip(decisions, whom, strict=True)
+    ]
+
+
+def _time(at_s: float) -> str:
+    at = dt.datetime.fromtimestamp(at_s, dt.timezone.utc).astimezone()
+    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}"

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from nullworker.cli.asking import ask, engine_options
+from nullworker.cli.explain import lines
 
 EPILOG = """\b
 Examples:
@@ -37,8 +38,8 @@ def command(
         answer = ask(instance, api_key, "/api/v0/story/", about=endpoint)
         decisions = [d for d in answer["decisions"] if LEVELS.index(d["level"]) <= level]
         new = decisions[-tail:] if seen is None else _after(decisions, seen)
-        for decision in new:
-            print(json.dumps(decision) if as_json else _text(decision), flush=True)
+        for line in map(json.dumps, new) if as_json else lines(new):
+            print(line, flush=True)
         if decisions:
             seen = _mark(decisions[-1])
         if not follow:
@@ -53,9 +54,3 @@ def _mark(decision: dict[str, Any]) -> tuple[Any, ...]:
 def _after(decisions: list[dict[str, Any]], seen: tuple[Any, ...]) -> list[dict[str, Any]]:
     marks = [_mark(d) for d in decisions]
     return decisions[marks.index(seen) + 1 :] if seen in marks else decisions
-
-
-def _text(decision: dict[str, Any]) -> str:
-    from nullworker.cli.explain import line
-
-    return line(decision)

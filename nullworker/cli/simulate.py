@@ -23,7 +23,7 @@ Examples:
   nullworker simulate --trace jobs.csv --set cold_workers=2 --start-up 90 --price 0.40 --chart fleet.svg
   nullworker simulate --trace jobs.csv --sweep target_queue_time=0,0.5,5 --sweep cold_workers=0..4
   nullworker simulate --compare
-  nullworker simulate --seed 8812 --scenario chaos
+  nullworker simulate --seed 8812 --scenario everything
 
 A trace is a CSV with the columns arrival_s and duration_s, such as nullworker dispatch --history writes."""
 
@@ -122,6 +122,8 @@ def _axis(text: str) -> tuple[str, list[float]]:
     first, dots, last = values.partition("..")
     if dots:
         low, high = int(_number(name, first)), int(_number(name, last))
+        if low > high:
+            raise UserError(f"--sweep {text} is an empty range: the first number is the lower one.")
         return name, [float(number) for number in range(low, high + 1)]
     return name, [float(_number(name, value)) for value in values.split(",")]
 
@@ -136,8 +138,10 @@ def _one(options: dict[str, Any], parameters: Parameters) -> int:
     from nullworker.simulation.outcome import clairvoyant_s
     from nullworker.simulation.study import Setting, Study
 
-    jobs = _jobs(options["trace"])
     chart: Path | None = options["chart"]
+    if chart is not None and chart.suffix.lower() not in (".png", ".svg"):
+        raise UserError(f"--chart {chart} must end in .png or .svg.")
+    jobs = _jobs(options["trace"])
     study = Study(jobs, Setting(parameters, options["start_up"], timeline=chart is not None))
     show = sys.stderr.isatty() and not options["as_json"]
     outcome = study.run(lambda done: print(f"\r{done} of {len(jobs)} jobs", end="", file=sys.stderr) if show else None)
@@ -147,13 +151,17 @@ def _one(options: dict[str, Any], parameters: Parameters) -> int:
     if chart is not None:
         from nullworker.cli.charts import draw_timeline
 
-        draw_timeline(outcome.timeline, chart)
+        try:
+            draw_timeline(outcome.timeline, chart)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"The chart {chart} cannot be written ({reason}); choose another file.") from None
         row["chart"] = str(chart)
     if options["as_json"]:
         print(json.dumps(row, indent=2))
     else:
         for name, value in row.items():
-            print(f"{name:14}{value}")
+            print(f"{name:12}  {value}")
     return 0
 
 
@@ -184,6 +192,7 @@ def _sweep(options: dict[str, Any], parameters: Parameters) -> int:
 
 def _compare(options: dict[str, Any], parameters: Parameters) -> int:
     from nullworker.simulation.compare import compare
+    from nullworker.simulation.rivals import rivals
     from nullworker.simulation.traces import SYNTHETIC
 
     if options["trace"] is not None:
@@ -194,7 +203,15 @@ def _compare(options: dict[str, Any], parameters: Parameters) -> int:
     for name, jobs in traces.items():
         found = compare(name, jobs, parameters, options["start_up"], lambda: Random(7))
         beaten = found.beaten_by()
-        answers.append({"trace": name, "jobs": len(jobs), "beaten_by": beaten, "rows": found.rows(options["price"])})
+        answers.append(
+            {
+                "trace": name,
+                "jobs": len(jobs),
+                "beaten_by": beaten,
+                "rows": found.rows(options["price"]),
+                "rules": {rule.name: rule.source for rule in rivals()},
+            }
+        )
         if options["as_json"]:
             continue
         print(f"\n{name}: {len(jobs)} jobs, a worker boots {options['start_up']:g} s, over_bound is worker-seconds")
@@ -218,8 +235,9 @@ def _compare(options: dict[str, Any], parameters: Parameters) -> int:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from nullworker.cli.printing import console_of_lines
 
     table = Table(box=None, padding=(0, 2))
     for name in rows[0]:
@@ -227,4 +245,4 @@ def _table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*("yes" if v is True else "" if v is False else f"{v:g}" if isinstance(v, float) else str(v)
                         for v in row.values()))  # fmt: skip
-    Console(width=160, highlight=False).print(table)
+    console_of_lines(folds=False).print(table)  # a table of numbers that is folded cannot be read

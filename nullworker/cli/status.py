@@ -19,15 +19,16 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 def command(instance: str, api_key: str | None, as_json: bool) -> None:
     """Show what an engine's endpoints want, have asked for, and have."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from nullworker.cli.printing import console_of_lines
 
     answer = ask(instance, api_key, "/api/v0/status/")
     if as_json:
         print(json.dumps(answer, indent=2))
         return
-    console = Console(highlight=False)
+    console = console_of_lines()
     for complaint in answer["complaints"]:
         console.print(f"[bold red]{escape(complaint)}[/]")
     for endpoint in answer["endpoints"]:

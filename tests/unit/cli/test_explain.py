@@ -1,0 +1,35 @@
+"""How decisions are printed: columns that hold what is in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nullworker.cli.explain import lines
+
+
+def decision(kind: str, worker_id: int, request_idx: int) -> dict[str, Any]:
+    return {"at_s": 1.5, "kind": kind, "worker_id": worker_id, "request_idx": request_idx, "reason": "because"}
+
+
+def test_columns_stand_below_each_other_however_long_the_numbers() -> None:
+    """Requests' numbers have seven digits and more."""
+    printed = lines(
+        [
+            decision("grant", 12_345, 9_007_199_254_740_991),
+            decision("workergroup_backs_off_for_once", 0, 0),
+            decision("create", 1, 0),
+        ]
+    )
+    assert "  worker 12345 request 9007199254740991  because" in printed[0]
+    assert len({line.index("because") for line in printed}) == 1
+    assert [line.split()[1] for line in printed] == ["grant", "workergroup_backs_off_for_once", "create"]
+
+
+def test_the_usual_ones_have_the_same_columns_when_they_come_one_at_a_time() -> None:
+    """As ``logs --follow`` prints them."""
+    one, other = lines([decision("grant", 1, 1_094_252)]), lines([decision("worker_ready", 1, 0)])
+    assert one[0].index("because") == other[0].index("because")
+
+
+def test_of_nothing_there_are_no_lines() -> None:
+    assert lines([]) == []
