@@ -106,7 +106,7 @@ class Inspection:
             {
                 "success": True,
                 "about": {"kind": kind, "id": identity},
-                "answer": answer or _over(kind, identity, decisions),
+                "answer": answer or over(kind, identity, decisions),
                 "now": self._now(kind, identity),
                 "decisions": [{**d._asdict(), "level": LEVELS[d.level]} for d in decisions[-STORY_MAX:]],
             }
@@ -151,7 +151,7 @@ class Inspection:
             waiting = sum(len(pool.waiting) for pool in ledger.pools.values())
             endpoints, workers = _counted(len(ledger.pools), "endpoint"), _counted(len(ledger.workers), "worker")
             return " ".join([f"The engine has {endpoints} with {workers}, and {waiting} wait.", *self._complaints()])
-        return _ANSWERS[kind](engine, identity, now)
+        return _one_stop(_ANSWERS[kind](engine, identity, now))
 
     def _now(self, kind: str, identity: int) -> dict[str, Any]:
         engine = self._driver.engine
@@ -177,11 +177,17 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _over(kind: str, identity: int, decisions: list[Decision]) -> str:
+def over(kind: str, identity: int, decisions: list[Decision]) -> str:
     """How it ended with what is no more."""
     last = decisions[-1]
     at = dt.datetime.fromtimestamp(last.at_s, dt.timezone.utc)
-    return f"{kind.capitalize()} {identity} is over: {last.kind} at {at:%Y-%m-%d %H:%M:%S} UTC, {last.reason}."
+    text = f"{kind.capitalize()} {identity} is over: {last.kind} at {at:%Y-%m-%d %H:%M:%S} UTC, {last.reason}."
+    return _one_stop(text)
+
+
+def _one_stop(sentence: str) -> str:
+    """``sentence`` with one full stop, where it ends with a reason that is a whole sentence itself."""
+    return sentence[:-1] if sentence.endswith("..") else sentence
 
 
 def line(decision: Decision) -> str:
