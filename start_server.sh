@@ -72,9 +72,9 @@ find_backend() {
         packages=("${here}[classic]")
     else
         for folder in workers/*/; do
-            names="$names $(basename "$folder")"
+            [ ! -f "$folder/worker.py" ] && [ ! -f "$folder/backend.py" ] || names="$names $(basename "$folder")"
         done
-        fail "There is no backend '$backend': workers/$backend has neither worker.py nor backend.py; there are:$names."
+        fail "There is no backend '$backend': workers/$backend has neither worker.py nor backend.py; there are:${names:- none}."
     fi
 }
 

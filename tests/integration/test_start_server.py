@@ -82,6 +82,17 @@ async def test_a_missing_backend_is_named_and_reported(engine: kit.StubEngine, t
     assert [report.body["error_msg"] for report in engine.reports] == [said(output)]
 
 
+async def test_of_the_folders_those_are_named_that_are_backends(engine: kit.StubEngine, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    for file in ("workers/mine/worker.py", "workers/classic/backend.py", "workers/empty/notes.txt", "requirements.txt"):
+        (repository / file).parent.mkdir(parents=True, exist_ok=True)
+        (repository / file).touch()
+    shutil.copy(SCRIPT, repository)
+    code, output = await ended(script_env(engine.url, BACKEND="empty"), tmp_path, script=repository / "start_server.sh")
+    assert code == 1
+    assert said(output).endswith("workers/empty has neither worker.py nor backend.py; there are: classic mine.")
+
+
 async def test_a_failed_installation_is_said_and_reported(engine: kit.StubEngine, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     (repository / "workers" / "null").mkdir(parents=True)
