@@ -22,7 +22,7 @@ Examples:
 Each figure stands beside its yardstick from the same run; machines differ, ratios less so."""
 
 #: The modules of bench/ that have a table BENCHMARKS of name -> coroutine function.
-MODULES = ("reservations", "core", "http", "dispatch")
+MODULES = ("reservations", "core", "http", "dispatch", "scale")
 
 
 @click.command("bench", epilog=EPILOG)

@@ -16,7 +16,7 @@ def draw_timeline(timeline: Sequence[tuple[float, int, int, int]], path: Path) -
     """Draws (at_s, demand, workers, waiting) into ``path``, a PNG or SVG by its ending.
 
     Raises:
-        ValueError: matplotlib knows no such kind of file.
+        OSError: it cannot be written.
     """
     import matplotlib as mpl
 

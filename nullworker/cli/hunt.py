@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from nullworker.cli.errors import UserError
 
 #: Seeds that a process runs before it is asked again.
 BATCH = 50
+#: The soaks' seeds begin where no test's reach.
+FIRST_SEED = 1_000_000
 YEAR_S = 365.25 * 86_400.0
 RECORD = Path(__file__).resolve().parents[2] / "docs" / "soak.json"
 
@@ -77,77 +80,103 @@ def _numbers(text: str) -> frozenset[int]:
 
 def soak(minutes: float, scenario: str, *, as_json: bool) -> int:
     """Runs new seeds on all cores until the time is up, and adds what was run to the record that the docs show."""
+    from nullworker.simulation.scenarios import SCENARIOS
+
+    if scenario and scenario not in SCENARIOS:
+        raise UserError(f"There is no scenario {scenario}; there are {', '.join(SCENARIOS)}.")
     record = _read_record()
     until = time.monotonic() + minutes * 60
-    added: dict[str, Any] = {"seeds": 0, "simulated_s": 0.0, "events": 0, "cpu_s": 0.0, "failures": []}
+    added = _Sums()
     cores = os.cpu_count() or 1
     show = sys.stderr.isatty() and not as_json
     with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running: set[Future[dict[str, Any]]] = set()
+        running: set[Future[_Sums]] = set()
         while running or time.monotonic() < until:
             while len(running) < 2 * cores and time.monotonic() < until:
-                running.add(pool.submit(_batch, int(record["next_seed"]), scenario))
+                running.add(pool.submit(_batch, int(record["next_seed"]), BATCH, scenario))
                 record["next_seed"] = int(record["next_seed"]) + BATCH
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                for name, value in future.result().items():
-                    added[name] += value
-            for failure in added["failures"][len(record.setdefault("_told", [])) :]:
-                record["_told"].append(failure)
-                print(failure, file=sys.stderr, flush=True)
+                batch = future.result()
+                added.add(batch)
+                for failure in batch.failures:
+                    print(failure, file=sys.stderr, flush=True)
             if show:
                 left_s = max(0.0, until - time.monotonic())
-                print(f"\r{added['seeds']} seeds, {left_s:.0f} s left ", end="", file=sys.stderr, flush=True)
-    record.pop("_told", None)
+                print(f"\r{added.seeds} seeds, {left_s:.0f} s left ", end="", file=sys.stderr, flush=True)
     _add(record, added)
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
-    years, times = added["simulated_s"] / YEAR_S, added["simulated_s"] / max(added["cpu_s"], 1e-9)
     if as_json:
-        print(json.dumps(added))
+        print(json.dumps({**added.figures(), "failures": added.failures}))
     else:
+        figures = added.figures()
         print(
-            f"{added['seeds']} seeds, {years:.3f} fleet-years, {added['events']:,} events, "
-            f"{times:,.0f} times real time a core, {len(added['failures'])} failures; "
+            f"{added.seeds} seeds, {figures['fleet_years']:.3f} fleet-years, {added.events:,} events, "
+            f"{figures['times_real_time_a_core']:,} times real time a core, {len(added.failures)} failures; "
             f"in all {record['seeds']} seeds and {record['fleet_years']:.3f} fleet-years"
         )
-    return 1 if added["failures"] else 0
+    return 1 if added.failures else 0
 
 
-def _batch(first: int, scenario: str) -> dict[str, Any]:
+@dataclass(slots=True)
+class _Sums:
+    """What some seeds came to."""
+
+    seeds: int = 0
+    simulated_s: float = 0.0
+    events: int = 0
+    cpu_s: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, other: _Sums) -> None:
+        """Takes the other in."""
+        self.seeds += other.seeds
+        self.simulated_s += other.simulated_s
+        self.events += other.events
+        self.cpu_s += other.cpu_s
+        self.failures += other.failures
+
+    def figures(self) -> dict[str, Any]:
+        """As the record and the docs have them; an event is one that a core handled."""
+        return {
+            "seeds": self.seeds,
+            "fleet_years": round(self.simulated_s / YEAR_S, 6),
+            "events": self.events,
+            "cpu_s": round(self.cpu_s),
+            "events_per_cpu_s": round(self.events / max(self.cpu_s, 1e-9)),
+            "times_real_time_a_core": round(self.simulated_s / max(self.cpu_s, 1e-9)),
+        }
+
+
+def _batch(first: int, count: int, scenario: str) -> _Sums:
     from nullworker.simulation.run import run
     from nullworker.simulation.shrink import shrink
 
-    results = [run(seed, scenario) for seed in range(first, first + BATCH)]
+    results = [run(seed, scenario) for seed in range(first, first + count)]
     failed = [result for result in results if result.failure is not None]
-    return {
-        "seeds": len(results),
-        "simulated_s": sum(result.simulated_s for result in results),
-        "events": sum(result.events for result in results),
-        "cpu_s": sum(result.cpu_s for result in results),
+    return _Sums(
+        len(results),
+        sum(result.simulated_s for result in results),
+        sum(result.events for result in results),
+        sum(result.cpu_s for result in results),
         # Where much fails, it fails for one reason: the first is made short.
-        "failures": [str((result if number else shrink(result)).failure) for number, result in enumerate(failed)],
-    }
+        [str((result if number else shrink(result)).failure) for number, result in enumerate(failed)],
+    )
 
 
 def _read_record() -> dict[str, Any]:
     if not RECORD.parent.is_dir():
         raise UserError("The record of soaks is docs/soak.json of the repository; run this from a clone.")
     if not RECORD.exists():
-        return {
-            "next_seed": 1_000_000,
-            "seeds": 0,
-            "fleet_years": 0.0,
-            "events": 0,
-            "events_per_cpu_s": 0,
-            "failures": [],
-        }
+        return {"next_seed": FIRST_SEED, **_Sums().figures(), "last_soak": None, "failures": []}
     return dict(json.loads(RECORD.read_text()))
 
 
-def _add(record: dict[str, Any], added: dict[str, Any]) -> None:
-    record["seeds"] += added["seeds"]
-    record["fleet_years"] += added["simulated_s"] / YEAR_S
-    record["events"] += added["events"]
-    record["events_per_cpu_s"] = round(added["events"] / max(added["cpu_s"], 1e-9))
+def _add(record: dict[str, Any], added: _Sums) -> None:
+    """Adds to the totals; the speeds are those of all soaks together."""
+    before = _Sums(record["seeds"], record["fleet_years"] * YEAR_S, record["events"], record["cpu_s"])
     today = dt.datetime.now(dt.timezone.utc).date().isoformat()
-    record["failures"] += [{"on": today, "what": failure} for failure in added["failures"]]
+    record["last_soak"] = {"on": today, **added.figures(), "failures": len(added.failures)}
+    record["failures"] += [{"on": today, "what": failure} for failure in added.failures]
+    before.add(added)
+    record.update(before.figures())

@@ -232,7 +232,8 @@ def _remember(memory: OrderedDict[_K, float], key: _K, now: float) -> None:
 
 def _ended(ledger: Ledger, worker: Worker, reservation: Reservation, reason: str) -> None:
     request_idx = reservation.request_idx
-    if reservation.sent and ledger.now < reservation.expires_at:
+    # Where we were away, what its client made of our last answer may be among what comes in now.
+    if reservation.sent and ledger.now < max(reservation.expires_at, ledger.listening_since + limits.GRANT_REPORT_S):
         ledger.lapse(worker, reservation)
         return
     ledger.end(reservation)

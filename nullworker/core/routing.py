@@ -54,9 +54,14 @@ def ask(ledger: Ledger, event: Asked) -> None:
 
 
 def _cannot_take(worker: Worker) -> bool:
-    """Whether the worker has failed, or has turned out to hold other sessions, since it was granted."""
+    """Whether the worker has failed, or has turned out to hold other sessions, since it was granted.
+
+    What it holds is not believed while it is in doubt: a report from before a restart may list what has ended.
+    """
+    if worker.state is State.ERROR:
+        return True
     most = worker.occupancy_known
-    return worker.state is State.ERROR or (most is not None and len(worker.held) - worker.unproven >= most)
+    return not worker.doubt and most is not None and len(worker.held) - worker.unproven >= most
 
 
 def _ask_first(ledger: Ledger, event: Asked) -> None:

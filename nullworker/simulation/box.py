@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nullworker.core import events, invariants, journal
 from nullworker.core.commands import Create, Destroy, Grant, Note, Refuse, Start, Stop
 from nullworker.core.engine import Engine
+from nullworker.core.timers import Timer, Timers
+from nullworker.simulation.agenda import AT_ONE_INSTANT_MAX, Stalled
 from nullworker.simulation.network import Link
 from nullworker.simulation.store import Store
 
@@ -25,6 +27,26 @@ LIST_PERIOD_S = 30.0
 STORE_LAG_S = 0.05
 TIMER_SLACK_S = 0.0005  # due times are met this much late rather than early
 _EFFECTS = (Grant, Refuse, Create, Start, Stop, Destroy)
+
+
+class Reminders(Timers):
+    """An engine's reminders, which notice when it takes them without end within one event."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = 0
+
+    def event_begins(self) -> None:
+        """The engine takes a new event in: it may take all that are set, and a good many that it sets meanwhile."""
+        self.left = len(self) + AT_ONE_INSTANT_MAX
+
+    def pop_due(self, now: float) -> tuple[Timer, int] | None:
+        self.left -= 1
+        if self.left < 0:
+            raise Stalled("the engine reminds itself without end within one event")
+        return super().pop_due(now)
 
 
 class Call(Protocol):
@@ -64,6 +86,7 @@ class Box:
         self._wake_at: float | None = None
         self._backlog: list[Callable[[], object]] = []
         self._under_way: dict[int, str] = {}
+        self._reminders = Reminders()
 
     # --------------------------------------------------------------------------------------------------- life and death
 
@@ -75,6 +98,7 @@ class Box:
     def start(self) -> None:
         """Starts an engine on what is written."""
         self.engine = Engine()
+        self._reminders = self.engine.ledger.timers = Reminders()
         self.generation += 1
         self.started_at = self.world.now
         self._wake_at, self._under_way = None, {}
@@ -110,7 +134,8 @@ class Box:
 
     def resume(self) -> None:
         """The process goes on with what waited for it."""
-        self.away_until = self.clock
+        if self._backlog:
+            self.away_until = self.clock
         backlog, self._backlog = self._backlog, []
         for do in backlog:
             do()
@@ -131,6 +156,7 @@ class Box:
         if engine is None:
             return
         now = self.clock
+        self._reminders.event_begins()
         decided = engine.handle(event, now)
         self.events += 1
         if self.journal_lines is not None:

@@ -18,7 +18,7 @@ from nullworker.simulation.trouble import Trouble
 from nullworker.simulation.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from nullworker.core.endpoints import Parameters, Workergroup
     from nullworker.simulation.faults import Faults
@@ -72,6 +72,7 @@ class World:
         self.uneven = any(job.cost != 100.0 for job in plan.jobs) or any(t.perf != 100.0 for t in plan.traits.values())
         self.resting = False
         self._fates = Random(f"{seed} fates")
+        self._coming: Iterator[Job] = iter(())
 
     @property
     def now(self) -> float:
@@ -117,8 +118,8 @@ class World:
         for endpoint_id, parameters in self.plan.endpoints.items():
             self.box.endpoints[endpoint_id] = (f"endpoint-{endpoint_id}", parameters)
         self.box.groups = {group.workergroup_id: group for group in self.plan.groups}
-        for job in self.plan.jobs:
-            self.agenda.at(job.arrives_at, self._arrives, job)
+        self._coming = iter(sorted(self.plan.jobs, key=lambda job: job.arrives_at))
+        self._await_next()
         self.network.start()
         self.trouble.start()
         self.box.start()
@@ -142,7 +143,14 @@ class World:
         runs = {worker_id: instance.state == "running" for worker_id, instance in self.fleet.instances.items()}
         return runs == {w.worker_id: w.state is not State.INACTIVE for w in ledger.workers.values() if w.owned}
 
+    def _await_next(self) -> None:
+        """Plans who comes next, and no further: the agenda stays as small as the present."""
+        job = next(self._coming, None)
+        if job is not None:
+            self.agenda.at(job.arrives_at, self._arrives, job)
+
     def _arrives(self, job: Job) -> None:
+        self._await_next()
         client = Client(self, len(self.clients) + 1, job)
         self.clients.append(client)
         self.wanting += 1

@@ -1,7 +1,7 @@
 """Bugs to plant in the core: each a change of its source that a checker or an invariant must notice.
 
-`python -m tests.simulation.mutants` plants each in a copy of the package and hunts until it is caught, 500 seeds at
-most; what caught it is kept in caught.json, which the tests and docs/simulation.md go by.
+`python -m tests.simulation.mutants` plants each and hunts until it is caught, 500 seeds at most; what caught it is kept in
+caught.json, which the tests and docs/simulation.md go by.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a grant never expires", "routing.py", "    if ledger.now < reservation.expires_at:\n        return\n    if reservation.answers", "    return\n    if reservation.answers"),
     Mutation("a stopped endpoint grants", "routing.py", "or pool.parameters.state is EndpointState.STOPPED:\n        return\n    while", "or False:\n        return\n    while"),
     Mutation("an expired grant leaves no doubt", "routing.py", "ledger.set_doubt(worker, ledger.now)  # it may have been used all the same\n        ledger.set_suspect(worker, suspect=True)", "pass"),
+    Mutation("a waiter whose grant ran out is forgotten", "routing.py", "    if present or answered == 0:\n        ledger.requeue", "    if answered == 0:\n        ledger.requeue"),
     Mutation("a full worker is offered again", "pool.py", "            and not worker.full\n", ""),
     Mutation("a suspect worker is granted", "pool.py", "if worker.suspect or worker.retire", "if worker.retire"),
-    Mutation("nobody is granted while another polls", "pool.py", "            if reservation is not None and not reservation.absent:\n                return reservation\n            heapq.heappop(self.order)\n        return None", "            if reservation is not None:\n                return reservation\n            heapq.heappop(self.order)\n        return None"),
+    Mutation("who comes back has lost its place", "pool.py", "        reservation.absent = False\n        heapq.heappush(self.order, reservation.request_idx)", "        reservation.absent = False"),
     # Scaling
     Mutation("waiters are no demand", "scaling.py", "load = max(parameters.min_load, pool.held_cost + pressed_cost)", "load = max(parameters.min_load, pool.held_cost)"),
     Mutation("no place for each waiter", "scaling.py", "return wanted.places > pool.slots and not pool.unbounded", "return False"),

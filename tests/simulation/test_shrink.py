@@ -42,7 +42,7 @@ def command(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
 def test_what_is_left_breaks_the_same_promise_with_less(capsys: pytest.CaptureFixture[str]) -> None:
     with planted(BUG) as run:
         failed = run(SEED)
-        shorter = shrink(failed, 200)
+        shorter = shrink(failed, 100)
         assert shorter.failure.promise == failed.failure.promise == "P2"
         assert (failed.clients, len(failed.faults)) == (17, 4)
         assert (shorter.clients, len(shorter.faults)) <= (2, 3)

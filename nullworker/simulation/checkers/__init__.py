@@ -19,7 +19,7 @@ from nullworker.simulation.checkers.p08_gone import Gone
 from nullworker.simulation.checkers.p09_no_leak import NoLeak
 from nullworker.simulation.checkers.p10_reports import Reports
 from nullworker.simulation.checkers.p11_restart import Restart
-from nullworker.simulation.checkers.p12_bounded import Bounded
+from nullworker.simulation.checkers.p12_bounded import Bounded, Pauses
 from nullworker.simulation.checkers.p13_reasons import Reasons
 from nullworker.simulation.checkers.p14_baseline import Baseline
 from nullworker.simulation.checkers.p15_authentic import Authentic
@@ -46,6 +46,7 @@ def all_checkers(world: World) -> list[Checker]:
         Reports(world),
         Restart(world, evidence),
         Bounded(world),
+        Pauses(world),
         Reasons(world),
         Baseline(world),
         Authentic(world),

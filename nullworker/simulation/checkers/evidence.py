@@ -44,6 +44,7 @@ class Told:
     listed: frozenset[int] = frozenset()  # what that report listed
     error: bool = False
     ended: bool = False  # an exit was announced, or two lists showed it as ended or not at all
+    exited: bool = False  # its exit was announced, and nothing was heard of it since
     ended_lists: int = 0
     absent: bool = (
         False  # its creation failed for certain, its end was confirmed, or a list later than the lag missed it
@@ -115,7 +116,7 @@ class Evidence(Checker):
             return
         told.process, told.snapshot = process, snapshot
         told.heard_at = self.world.box.clock
-        told.absent = False
+        told.absent = told.exited = False
         told.ended_lists = 0
         told.error = told.error or bool(message.error)
         told.ready = message.ready
@@ -141,6 +142,7 @@ class Evidence(Checker):
 
     def told_of_exit(self, worker_id: int) -> None:
         if worker_id in self.workers:
+            self.workers[worker_id].exited = True
             self._ended(self.workers[worker_id], "its instance ended")
 
     def told_of_list(self, asked_at: float, shown: tuple[tuple[int, str], ...]) -> None:
@@ -186,7 +188,7 @@ class Evidence(Checker):
                     told.leaving = type(command).__name__.lower()
             elif isinstance(command, Start):
                 told = self.workers[command.worker_id]
-                told.leaving, told.ended, told.error = "", False, False
+                told.leaving, told.ended, told.exited, told.error = "", False, False, False
                 told.created_at, told.process = self.world.box.clock, None
             elif isinstance(command, Note) and command.kind == "grant_expired":
                 self._expired(command.request_idx)

@@ -47,6 +47,9 @@ class Exclusive(Checker):
         most = instance.traits.sessions_max if instance is not None else 1
         others = {p.request_idx for p in evidence.open_promises(grant.worker_id)} - {grant.request_idx}
         told = evidence.workers[grant.worker_id]
+        self.require(
+            not told.exited, f"request {grant.request_idx} is given worker {grant.worker_id}, whose exit was announced"
+        )
         others |= told.listed - {grant.request_idx}
         if others and engine.ledger.workers[grant.worker_id].group.spec.occupancy is None:
             refused = evidence.workers[grant.worker_id].refused

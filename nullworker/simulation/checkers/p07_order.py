@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.core.commands import Grant
+from nullworker.core.commands import Grant, Refuse
 from nullworker.simulation.checkers.evidence import RAN_OUT
 from nullworker.simulation.watch import Checker
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Order(Checker):
-    """Looks at each first answer: nobody who asked before may be waiting on the line with nothing promised."""
+    """Looks at each first answer: nobody who asked before may be waiting on the line with nothing promised.
+
+    And nobody who waits on the line is dropped without an answer.
+    """
 
     promise = "P7"
 
@@ -33,7 +36,8 @@ class Order(Checker):
         self._endpoint[request_idx] = endpoint_id
         self._asking = request_idx
 
-    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
+    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
+        self._nobody_is_dropped(engine, event, decided)
         grants = [command for command in decided if isinstance(command, Grant)]
         asking, self._asking = self._asking, 0
         if not grants:
@@ -56,6 +60,16 @@ class Order(Checker):
                     before = self.evidence.promises.get(request_idx)
                     why = f" (worker {before.worker_id}: {before.closed})" if before is not None else ""
                     raise self.broken(f"request {grant.request_idx} is served before {request_idx}, which waits{why}")
+
+    def _nobody_is_dropped(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
+        calls, known = self.world.box.calls, engine.ledger.reservations
+        for request_idx in engine.ledger.changed_reservations:
+            if request_idx in calls and request_idx not in known:
+                answers = (c for c in decided if isinstance(c, (Grant, Refuse)))
+                self.require(
+                    any(answer.request_idx == request_idx for answer in answers),
+                    f"request {request_idx}, which waits on the line, is forgotten by a {type(event).__name__}",
+                )
 
     def _has_nothing(self, request_idx: int) -> bool:
         promise = self.evidence.promises.get(request_idx)

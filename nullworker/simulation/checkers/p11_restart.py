@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core import limits
-from nullworker.core.commands import Create, Destroy, Stop
+from nullworker.core.commands import Create, Destroy, Grant, Stop
 from nullworker.simulation.watch import Checker
 
 if TYPE_CHECKING:
@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.simulation.checkers.evidence import Evidence
+    from nullworker.simulation.process import Process
     from nullworker.simulation.world import World
 
 
 class Restart(Checker):
-    """In the first reporting period after a restart: no new end, and no creation while enough workers are there."""
+    """In the first reporting period after a restart: no new end, and no creation while enough workers are there.
+
+    And nobody is given a worker on the word of the engine before.
+    """
 
     promise = "P11"
 
@@ -25,15 +29,25 @@ class Restart(Checker):
         super().__init__(world)
         self.evidence = evidence
         self._leaving: set[int] = set()
-        self._ordered: set[int] = set()
+        self._heard: set[int] = set()  # by this engine
+
+    def told(self, message: events.WorkerReported | events.RequestsFinished, process: Process, snapshot: int) -> None:  # noqa: ARG002 - a hook
+        self._heard.add(message.worker_id)
 
     def engine_started(self) -> None:
+        self._heard.clear()
         store = self.world.box.store
         self._leaving = {
             worker.worker_id for worker in store.workers.values() if worker.state in ("stopping", "destroying")
         }
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
+        for command in decided:
+            if isinstance(command, Grant) and command.reason.startswith("first of"):
+                self.require(
+                    command.worker_id in self._heard,
+                    f"worker {command.worker_id} is granted, and this engine has not heard of it yet",
+                )
         box = self.world.box
         if box.generation < 2 or self.world.now >= box.started_at + limits.REPORT_PERIOD_S:
             return

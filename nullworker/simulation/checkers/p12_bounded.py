@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from nullworker.core import events
-from nullworker.core.commands import Create, Destroy, Stop
+from nullworker.core import events, limits
+from nullworker.core.commands import Create, Destroy, Note, Stop
+from nullworker.simulation.box import TIMER_SLACK_S
 from nullworker.simulation.watch import Checker
 
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
+    from nullworker.simulation.box import Call
     from nullworker.simulation.process import Process, Session
     from nullworker.simulation.world import World
 
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
 #: wanted, and then one at a time with growing pauses.
 FAILING_WINDOW_S = 300.0
 FAILING_TRIES = 14
+#: A grant that is kept between two polls, and one that was answered, run out in vain before the next poll, at most.
+RAN_OUT_TIMES = 2
 SAME_ORDER_S = 1.0
 SLACK_S = 0.5
 
 
 class Bounded(Checker):
-    """Counts creations while nothing becomes ready, the same order given again, and workers that go too young."""
+    """Counts creations while nothing becomes ready, grants and orders given again, and workers that go too young."""
 
     promise = "P12"
 
@@ -34,10 +38,15 @@ class Bounded(Checker):
         self._free_since: dict[int, float] = {}
         self._last_order: dict[tuple[str, int], float] = {}
         self._put_at = 0.0
+        self._ran_out: dict[int, int] = {}  # grants of a request since it last asked
+
+    def asked(self, request_idx: int, endpoint_id: int, call: Call) -> None:  # noqa: ARG002 - a hook
+        self._ran_out.pop(request_idx, None)
 
     def engine_started(self) -> None:
         self._creates.clear()  # the record of failures is the engine's own, and goes with it
         self._last_order.clear()
+        self._ran_out.clear()
 
     def session_opened(self, process: Process, session: Session) -> None:  # noqa: ARG002 - a hook
         self._free_since.pop(process.worker_id, None)
@@ -57,6 +66,12 @@ class Bounded(Checker):
                 self._created(engine, command)
             elif isinstance(command, (Stop, Destroy)):
                 self._ended(engine, command)
+            elif isinstance(command, Note) and command.kind == "grant_expired":
+                times = self._ran_out[command.request_idx] = self._ran_out.get(command.request_idx, 0) + 1
+                self.require(
+                    times <= RAN_OUT_TIMES,
+                    f"request {command.request_idx} was granted a worker {times} times since it last asked, in vain",
+                )
         if isinstance(event, events.WorkerReported) and event.ready:
             worker = engine.ledger.workers.get(event.worker_id)
             if worker is not None:
@@ -95,3 +110,55 @@ class Bounded(Checker):
             now - since >= idle_s - SLACK_S or self._put_at > since or self.world.clock_was_changed,
             f"worker {command.worker_id} goes after {now - since:.2f} s, and inactivity_timeout is {idle_s:g} s",
         )
+
+
+class Pauses(Checker):
+    """Counts creations that failed for certain, and looks whether each is followed by twice the pause of the last.
+
+    It forgets its count sooner than the engine does, so that it never asks for a longer pause than the engine owes.
+    """
+
+    promise = "P12"
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._ordered: dict[int, tuple[int, float]] = {}  # worker -> its workergroup, when it was ordered
+        self._failures: dict[int, int] = {}
+        self._failed_at: dict[int, float] = {}
+        self._next_at: dict[int, float] = {}
+
+    def engine_started(self) -> None:
+        for table in (self._ordered, self._failures, self._failed_at, self._next_at):
+            table.clear()
+
+    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
+        if self.world.clock_was_changed:
+            return
+        now = self.world.box.clock
+        if isinstance(event, events.InstanceFailed) and event.verb == "create" and event.definite:
+            self._failed(event.worker_id, now)
+        elif isinstance(event, (events.EndpointPut, events.WorkergroupPut)):
+            self.engine_started()
+        elif isinstance(event, (events.WorkerReported, events.RequestsFinished)):
+            worker = engine.ledger.workers.get(event.worker_id)
+            if worker is not None:
+                self._failures.pop(worker.group.spec.workergroup_id, None)
+        for command in decided:
+            if isinstance(command, Create):
+                due = self._next_at.get(command.workergroup_id, now)
+                self.require(
+                    now >= due - TIMER_SLACK_S,
+                    f"workergroup {command.workergroup_id} is tried {due - now:.2f} s before its pause is over",
+                )
+                self._ordered[command.worker_id] = (command.workergroup_id, now)
+            elif isinstance(command, Note) and command.kind == "worker_failed":
+                group_id, _ = self._ordered.get(command.worker_id, (0, 0.0))
+                self._failed_at[group_id] = now
+
+    def _failed(self, worker_id: int, now: float) -> None:
+        group_id, ordered_at = self._ordered.get(worker_id, (0, 0.0))
+        # Those that were ordered together fail together: that is one failure.
+        if group_id and ordered_at > self._failed_at.get(group_id, -1.0):
+            self._failures[group_id] = failures = self._failures.get(group_id, 0) + 1
+            self._failed_at[group_id] = now
+            self._next_at[group_id] = now + min(limits.BACKOFF_MAX_S, 2.0 ** (failures - 1))

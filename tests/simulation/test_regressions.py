@@ -1,0 +1,23 @@
+"""Worlds that broke a promise once, each with what was wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from nullworker.simulation.run import run
+
+
+@pytest.mark.parametrize(
+    ("seed", "scenario"),
+    [
+        # The engine stood still until its latest answer had run out, and took the first report that came in then for
+        # the newest: it gave the worker to another, whose session may have been in the next.
+        (1001308, "restarts"),
+        # After a restart a late report listed a session that had ended. The worker was believed to have no room for the
+        # request that it was granted to, which was given another.
+        (1001148, "restarts"),
+    ],
+)
+def test_a_world_that_broke_a_promise_once_breaks_none(seed: int, scenario: str) -> None:
+    result = run(seed, scenario)
+    assert result.failure is None, f"\n{result.failure}"
