@@ -196,6 +196,17 @@ async def test_a_body_that_does_not_arrive_is_given_up(engine: Running, monkeypa
     assert " 400 " in answer
 
 
+async def test_a_client_that_asks_first_is_told_to_send_its_body(engine: Running) -> None:
+    """As curl does, with a long one."""
+    body = b'{"endpoint": "no-such", "api_key": "wrong-key-0"}'
+    head = f"POST /route/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with connection(engine) as (reader, writer):
+        writer.write(head.encode())
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert b" 401 " in await reader.readline()
+
+
 @pytest.mark.parametrize(
     "head",
     [
