@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +15,8 @@ import click
 from nullworker.cli.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nullworker.dispatch.dispatcher import Dispatcher
     from nullworker.dispatch.pair import Pair, PairSettings
     from nullworker.dispatch.settings import DispatchSettings
@@ -245,12 +246,13 @@ def _hush() -> None:
 
 def _dispatch(settings: DispatchSettings, ledger_file: Path, options: dict[str, Any]) -> int:
     from nullworker.dispatch.dispatcher import Dispatcher
+    from nullworker.dispatch.lines import Lines
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     _hush()
-    teller = _Teller(as_json=options["as_json"])
 
-    async def run() -> int:
+    async def run(lines: Lines) -> int:
+        teller = _Teller(lines.add, as_json=options["as_json"])
         dispatcher = Dispatcher(
             settings.pairs,
             instance=settings.instance,
@@ -267,7 +269,8 @@ def _dispatch(settings: DispatchSettings, ledger_file: Path, options: dict[str, 
                 logging.getLogger(__name__).info("%d reservations of a dispatcher before this one are adopted", adopted)
             return await _until_told(dispatcher, until_empty=options["until_empty"])
 
-    return asyncio.run(run())
+    with Lines(sys.stdout.fileno()) as lines:
+        return asyncio.run(run(lines))
 
 
 async def _until_told(dispatcher: Dispatcher, *, until_empty: bool) -> int:
@@ -304,9 +307,10 @@ async def _until_told(dispatcher: Dispatcher, *, until_empty: bool) -> int:
 
 
 class _Teller:
-    """Prints a line when something changed."""
+    """Says a line when something changed."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, say: Callable[[str], None], *, as_json: bool) -> None:
+        self._say = say
         self._as_json = as_json
         self._said: dict[str, tuple[object, ...]] = {}
 
@@ -332,16 +336,9 @@ class _Teller:
         self._said[pair.name] = news
         reason = plan.reason if plan else "no reading yet"
         if self._as_json:
-            self._print(json.dumps({**facts, "reason": reason}))
+            self._say(json.dumps({**facts, "reason": reason}))
             return
         because = next((s.waits_because for s in pair.slots if s.waits_because and s.phase is Phase.ASKED), "")
         text = f"{pair.name}: want {plan.want if plan else '?'} ({reason}), "
         text += f"{held} held, {asked} asked for" + (f" ({because})" if because else "")
-        self._print(text + (f" | {trouble}" if trouble else ""))
-
-    def _print(self, line: str) -> None:
-        """Whoever read the output may have gone; the work goes on."""
-        try:
-            print(line, flush=True)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        self._say(text + (f" | {trouble}" if trouble else ""))

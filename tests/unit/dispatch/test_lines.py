@@ -1,0 +1,36 @@
+"""Lines for a reader who may stand still, or go."""
+
+from __future__ import annotations
+
+import os
+
+from nullworker.dispatch.lines import LINES_MAX, Lines
+
+
+def test_they_come_in_order() -> None:
+    read, write = os.pipe()
+    with Lines(write) as lines:
+        for number in range(100):
+            lines.add(f"zeile {number} ü")
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as reader:
+        assert reader.read().splitlines() == [f"zeile {number} ü" for number in range(100)]
+
+
+def test_a_reader_that_stands_still_stops_nobody() -> None:
+    """A pipe takes 64 KiB; all beyond that waits, and in the end is dropped."""
+    read, write = os.pipe()
+    with Lines(write) as lines:
+        for _ in range(3 * LINES_MAX):
+            lines.add("x" * 99)
+        os.close(read)  # or leaving would take the moment that is given to a slow one
+    os.close(write)
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with Lines(write) as lines:
+        lines.add("one")
+        lines.add("two")
+    os.close(write)
