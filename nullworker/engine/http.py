@@ -43,6 +43,8 @@ async def read(request: web.BaseRequest) -> bytes:
         raise TooLargeError(_TOO_LARGE) from None
     except web.RequestPayloadError:
         raise WireError("", "The body is not what its Content-Encoding or Transfer-Encoding says.") from None
+    except ConnectionError:
+        raise WireError("", "The connection ended before its body did.") from None  # nobody is there to read this
     except asyncio.TimeoutError:
         raise WireError("", f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
 

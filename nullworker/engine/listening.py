@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
+
+from nullworker.engine.http import refusal
+from nullworker.wire.errors import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,12 +64,21 @@ class HttpServer(web.Server):
 
     def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], most: int) -> None:
         """Made inside a running event loop; ``answer`` serves each request, on ``most`` connections at once."""
-        super().__init__(self._serve, handler_cancellation=True, access_log=None, keepalive_timeout=KEEPALIVE_S)
+        super().__init__(self._serve, handler_cancellation=True)
         self._answer = answer
         self._most = most
         self._time = asyncio.get_running_loop()
         #: Connections that have sent no request yet, and when they are closed for it.
         self._new: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+
+    def __call__(self) -> web.RequestHandler:
+        """What serves one connection."""
+        return _Connection(
+            self,
+            loop=self._time,
+            access_log=None,  # type: ignore[arg-type]  # which turns it off, as in web.AppRunner
+            keepalive_timeout=KEEPALIVE_S,
+        )
 
     def accept(self) -> asyncio.BaseProtocol:
         """What serves a new connection: this server, or who says that there are too many."""
@@ -99,6 +112,35 @@ class HttpServer(web.Server):
             if timer is not None:
                 timer.cancel()
         return await self._answer(request)
+
+
+class _Connection(web.RequestHandler):
+    """A connection that refuses what aiohttp cannot read as the engine refuses all else: in JSON, in a sentence."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to a request that no handler was asked for."""
+        answer = super().handle_error(request, status, exc, message)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return answer
+        refused = refusal(WireError("", _why_unread(exc, message or "")))
+        refused.set_status(status)
+        refused.force_close()
+        return refused
+
+
+def _why_unread(error: BaseException | None, message: str) -> str:
+    if isinstance(error, http_exceptions.ContentEncodingError):
+        return "The body has a Content-Encoding that the engine cannot read; send it plain, or with gzip or deflate."
+    if isinstance(error, http_exceptions.LineTooLong):
+        return "A line of the request's head is too long."
+    if isinstance(error, http_exceptions.InvalidURLError):
+        return "The request's URL cannot be read."
+    what = message.partition("\n")[0].rstrip(":. ")  # what follows repeats the request
+    return f"What came is no HTTP request that can be read ({what})."
 
 
 class _Turned(asyncio.Protocol):

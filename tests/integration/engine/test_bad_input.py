@@ -16,7 +16,7 @@ from schemathesis.core.result import Ok
 
 from nullworker.core import snapshot
 from nullworker.engine.logs import close, configure
-from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running
+from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -159,6 +159,50 @@ async def test_what_is_not_http_fills_no_log(
     assert b" 400 " in await reader.read()  # to its end: the connection is closed
     writer.close()
     close()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nA : secret\r\n\r\n", "no HTTP request that can be read (Invalid header"),
+        (b"G@T /healthz HTTP/1.1\r\nHost: x\r\nA: secret\r\n\r\n", "no HTTP request that can be read ("),
+        (b"\x16\x03\x01\x02\x00\x01\x00", "no HTTP request that can be read (Received HTTPS traffic"),
+        (b"GET http://[::secret HTTP/1.1\r\nHost: x\r\n\r\n", "URL cannot be read"),
+        (b"GET /" + b"secret" * 2_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", "is too long"),
+        (
+            b"POST /route/ HTTP/1.1\r\nHost: x\r\nContent-Encoding: br\r\nContent-Length: 6\r\n\r\nsecret",
+            "Content-Encoding that the engine cannot read",
+        ),
+    ],
+)
+async def test_what_cannot_be_read_is_refused_in_the_same_shape(engine: Running, sent: bytes, said: str) -> None:
+    """In one sentence, which repeats nothing of it."""
+    host, port = engine.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b" 400 " in head.splitlines()[0]
+    answer = json.loads(body)
+    assert (answer["success"], answer["error"]) == (False, "invalid_args")
+    assert said in answer["msg"]
+    assert b"secret" not in body
+    assert "\n" not in answer["msg"]
+
+
+async def test_who_goes_before_the_end_of_its_body_leaves_no_word_in_the_log(
+    engine: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no fault of the engine's."""
+    before = engine.server.connections
+    host, port = engine.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /route/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n{")
+    assert b" 100 " in await reader.readuntil(b"\r\n\r\n")  # the body is waited for
+    writer.close()
+    await until(lambda: engine.server.connections <= before, "it is gone")
+    assert (await engine.call("GET", "/healthz"))[0] == 200
     assert not caplog.records
 
 
