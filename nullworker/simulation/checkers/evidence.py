@@ -101,6 +101,10 @@ class Evidence(Checker):
 
     # ----------------------------------------------------------------------------------------------------------- told
 
+    def engine_started(self) -> None:
+        for told in self.workers.values():
+            told.exited = False  # who was told may be gone, and need not have written it down
+
     def told(self, message: events.WorkerReported | events.RequestsFinished, process: Process, snapshot: int) -> None:
         told = self.workers.get(message.worker_id)
         if told is None:
