@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -87,23 +88,14 @@ def soak(minutes: float, scenario: str, *, as_json: bool) -> int:
     record = _read_record()
     until = time.monotonic() + minutes * 60
     added = _Sums()
-    cores = os.cpu_count() or 1
     show = sys.stderr.isatty() and not as_json
-    with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running: set[Future[_Sums]] = set()
-        while running or time.monotonic() < until:
-            while len(running) < 2 * cores and time.monotonic() < until:
-                running.add(pool.submit(_batch, int(record["next_seed"]), BATCH, scenario))
-                record["next_seed"] = int(record["next_seed"]) + BATCH
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                batch = future.result()
-                added.add(batch)
-                for failure in batch.failures:
-                    print(failure, file=sys.stderr, flush=True)
-            if show:
-                left_s = max(0.0, until - time.monotonic())
-                print(f"\r{added.seeds} seeds, {left_s:.0f} s left ", end="", file=sys.stderr, flush=True)
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        try:
+            _soak_until(until, pool, record, added, scenario, show=show)
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()  # what it has in hand is lost; the record stays as it was
+            raise
     _add(record, added)
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
     if as_json:
@@ -116,6 +108,28 @@ def soak(minutes: float, scenario: str, *, as_json: bool) -> int:
             f"in all {record['seeds']} seeds and {record['fleet_years']:.3f} fleet-years"
         )
     return 1 if added.failures else 0
+
+
+def _soak_until(
+    until: float, pool: ProcessPoolExecutor, record: dict[str, Any], added: _Sums, scenario: str, *, show: bool
+) -> None:
+    running: set[Future[_Sums]] = set()
+    while running or time.monotonic() < until:
+        while len(running) < 2 * (os.cpu_count() or 1) and time.monotonic() < until:
+            # What submitting starts is born deaf to Ctrl-C, which reaches all of a terminal: it is for us to end it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            running.add(pool.submit(_batch, int(record["next_seed"]), BATCH, scenario))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            record["next_seed"] = int(record["next_seed"]) + BATCH
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            batch = future.result()
+            added.add(batch)
+            for failure in batch.failures:
+                print(failure, file=sys.stderr, flush=True)
+        if show:
+            left_s = max(0.0, until - time.monotonic())
+            print(f"\r{added.seeds} seeds, {left_s:.0f} s left ", end="", file=sys.stderr, flush=True)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,49 @@
+"""Ctrl-C, as a terminal sends it to all processes of a command: exit code 130, no traceback, no process left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+
+HANG_S = 60.0
+
+
+def test_a_soak_ends_at_once_with_all_its_processes() -> None:
+    """And leaves its record as it was."""
+    command = [sys.executable, "-m", "nullworker.cli.main", "simulate", "--soak", "--minutes", "60"]
+    soak = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        children = hunters_of(soak.pid)
+        os.killpg(soak.pid, signal.SIGINT)
+        said, _ = soak.communicate(timeout=HANG_S)
+    finally:
+        if soak.poll() is None:
+            os.killpg(soak.pid, signal.SIGKILL)
+            soak.communicate()
+    assert (soak.returncode, said.strip()) == (130, "")
+    assert psutil.wait_procs(children, timeout=HANG_S)[1] == []
+
+
+def hunters_of(pid: int) -> list[psutil.Process]:
+    """The processes that run seeds, as soon as there is one; as early as that, they are still being loaded."""
+    give_up_at = time.monotonic() + HANG_S
+    while True:
+        children = psutil.Process(pid).children(recursive=True)
+        if any("spawn_main" in word for child in children for word in words_of(child)):
+            return children
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
