@@ -24,7 +24,17 @@ from nullworker.client.errors import (
 )
 from nullworker.client.recovery import pending_record
 from nullworker.client.reservation import SessionFacts
-from nullworker.client.sdk import ANSWERED, CREATING, Progress, reason_of, understand, when_granted, while_waiting
+from nullworker.client.sdk import (
+    ANSWERED,
+    CREATING,
+    Progress,
+    asking_as,
+    reason_of,
+    understand,
+    when_granted,
+    when_numbered,
+    while_waiting,
+)
 from nullworker.client.waiting import OutOfTimeError, Patience, backoff_s, within
 from nullworker.wire import paths
 
@@ -74,10 +84,13 @@ class Attempt:
         ask: Ask,
         on_waiting: Callable[[str], None],
         on_creating: Callable[[dict[str, Any] | None], None] | None = None,
+        request_idx: int = 0,
     ) -> None:
+        """``request_idx``: under which number an attempt before this one waited; 0: under none."""
         self._ask = ask
         self._on_waiting = on_waiting
         self._on_creating = on_creating
+        self.request_idx = request_idx
         self._granted: dict[str, Any] | None = None
         self._abandoned = False
         self._creating = False
@@ -88,8 +101,9 @@ class Attempt:
     async def _run(self, sdk: Sdk, endpoint: Endpoint, on_waiting: Callable[[str], None]) -> SessionFacts:
         while_waiting(on_waiting)
         when_granted(self._engine_named)
+        when_numbered(self._waits_as)
         result = await sdk.queue_endpoint_request(
-            endpoint,
+            asking_as(endpoint, self.request_idx),
             paths.SESSION_CREATE,
             self._ask.to_worker(),
             serverless_request=self._progress,
@@ -124,7 +138,11 @@ class Attempt:
             else:
                 self._on_waiting(NOT_TAKEN)
 
+    def _waits_as(self, request_idx: int) -> None:
+        self.request_idx = request_idx
+
     def _engine_named(self, auth_data: dict[str, Any]) -> None:
+        self.request_idx = 0  # what comes now is a grant's fate, and no longer waiting
         self._granted = pending_record(self._ask.endpoint, auth_data, self._ask.to_worker())
 
     async def abandon(self) -> SessionFacts | None:
@@ -173,6 +191,7 @@ class Opening:
         self._reason = ""
         self._failure = ""
         self._refusals = 0
+        self._request_idx = 0  # the number under which the last attempt waited, if it did
 
     async def run(self) -> SessionFacts:
         """Returns the session.
@@ -189,6 +208,9 @@ class Opening:
                 raise self._out_of_time() from None
             except Exception as error:
                 understood = understand(error, self._line.label, self._ask.endpoint)
+                if isinstance(understood, EngineRefusedError) and self._request_idx:
+                    self._request_idx = 0  # an engine that does not know that number any more: one begins anew
+                    continue
                 if isinstance(understood, (EndpointUnknownError, KeyRefusedError)) and from_memory:
                     self._line.forget(self._ask.endpoint)
                     if not looked_up_anew:  # it may have been made anew, with another key: the list will say
@@ -208,12 +230,13 @@ class Opening:
     async def _try_once(self) -> SessionFacts:
         endpoint = await within(self._line.find(self._ask.endpoint), self._left_s())
         sdk = await within(self._line.connect(), self._left_s())
-        attempt = Attempt(sdk, endpoint, self._ask, self._waiting, self._on_creating)
+        attempt = Attempt(sdk, endpoint, self._ask, self._waiting, self._on_creating, self._request_idx)
         try:
             await asyncio.wait({attempt.task}, timeout=self._left_s())
         except BaseException:
             self._abandon(attempt)  # also if it has just gone well: nobody will ever learn of it
             raise
+        self._request_idx = attempt.request_idx
         if attempt.answered:
             self._patience.heard()
         if not attempt.task.done():

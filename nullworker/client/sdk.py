@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import json
 import logging
 import re
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from nullworker.client.instances import Instance
 
-__all__ = ["Endpoint", "Progress", "Sdk", "understand", "when_granted", "while_waiting"]
+__all__ = ["Endpoint", "Progress", "Sdk", "asking_as", "understand", "when_granted", "when_numbered", "while_waiting"]
 
 CERTIFICATE_TIMEOUT_S = 15.0  # the SDK sets none of its own
 #: The pause between two calls of /route/. Vast's engine answers at once, and is polled as vastai does by default; ours
@@ -51,6 +52,9 @@ _reasons: contextvars.ContextVar[Callable[[str], None] | None] = contextvars.Con
 _grants: contextvars.ContextVar[Callable[[dict[str, Any]], None] | None] = contextvars.ContextVar(
     "_grants", default=None
 )
+
+#: Who wants to know under which number the engine lets the present task wait.
+_numbers: contextvars.ContextVar[Callable[[int], None] | None] = contextvars.ContextVar("_numbers", default=None)
 
 _log = logging.getLogger("nullworker.client.vastai")
 
@@ -143,9 +147,32 @@ def when_granted(tell: Callable[[dict[str, Any]], None]) -> None:
     _grants.set(tell)
 
 
+def when_numbered(tell: Callable[[int], None]) -> None:
+    """From here on in this task, ``tell`` is called with the number under which the engine lets it wait."""
+    _numbers.set(tell)
+
+
+def asking_as(endpoint: Endpoint, request_idx: int) -> Endpoint:
+    """The endpoint, for one task: its first call of /route/ is made under that number, as of one who waits already.
+
+    The SDK begins each request as a new one, which would have to wait behind all who came since.
+    """
+    if not request_idx:
+        return endpoint
+    mine = copy.copy(endpoint)
+    route = mine._route  # noqa: SLF001 - it has no other; should it go, one begins anew, as without this
+    first = [request_idx]
+
+    async def numbered(cost: float = 0.0, req_idx: int = 0, timeout: float = 60.0) -> Any:
+        return await route(cost=cost, req_idx=first.pop() if first and not req_idx else req_idx, timeout=timeout)
+
+    mine._route = numbered  # noqa: SLF001 - as above
+    return mine
+
+
 async def _on_chunk(_session: object, _context: object, seen: aiohttp.TraceResponseChunkReceivedParams) -> None:
-    tell, tell_grant = _reasons.get(), _grants.get()
-    if (tell is None and tell_grant is None) or not seen.url.path.endswith(paths.ROUTE):
+    tell, tell_grant, tell_number = _reasons.get(), _grants.get(), _numbers.get()
+    if (tell is None and tell_grant is None and tell_number is None) or not seen.url.path.endswith(paths.ROUTE):
         return
     try:
         body = json.loads(seen.chunk)
@@ -157,7 +184,10 @@ async def _on_chunk(_session: object, _context: object, seen: aiohttp.TraceRespo
         if "url" in body:
             if tell_grant is not None:
                 tell_grant(body)
-        elif tell is not None:
+            return
+        if tell_number is not None and isinstance(body["request_idx"], int):
+            tell_number(body["request_idx"])
+        if tell is not None:
             reason = body.get("reason")
             tell(reason if isinstance(reason, str) and reason else WAITING_UNEXPLAINED)
     except Exception:
