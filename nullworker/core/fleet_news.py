@@ -41,7 +41,9 @@ def stopped(ledger: Ledger, worker_id: int) -> None:
     if worker is None or worker.state is not State.STOPPING:
         return
     worker.attempts, worker.retry_at = 0, None
-    worker.seq = worker.received = worker.late_reports = 0
+    # Its next process counts its sessions anew. It goes on numbering its reports, so that a straggler of this one is
+    # known for what it is.
+    worker.received = worker.late_reports = 0
     ledger.turn(worker, Turn.STOPPED)
     if worker.retire:
         ledger.destroy(worker, worker.retire)

@@ -23,6 +23,8 @@ SWEEP_S = 5.0
 RETRY_S = 2.0
 TIMEOUT_S = 10.0
 ATTEMPTS = 3
+#: Each process numbers its reports from beyond those of the one before.
+NUMBERS_APART = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,7 @@ class Process:
             load,
             idxs,
             self.received,
-            self.snapshots if self.traits.prompt else 0,
+            self.boot * NUMBERS_APART + self.snapshots if self.traits.prompt else 0,
         )
 
     def _send(self, report: WorkerReported, snapshot: int, attempt: int) -> None:

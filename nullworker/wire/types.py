@@ -57,7 +57,7 @@ Text = Annotated[str, Meta(max_length=100_000)]
 Load = Annotated[float, Meta(ge=0, le=1e9)]  # cost, load and perf, all in perf units
 Quantity = Annotated[float, Meta(ge=-1e12, le=1e12)]  # anything else that is measured; finite is what matters
 Count = Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
-RequestIdxs = Annotated[list[Id], Meta(max_length=10_000)]
+RequestIdxs = Annotated[list[Id], Meta(max_length=1_000)]
 
 
 #: Fields that hold secrets; the ``repr`` of a message hides their values, and so does every log.
@@ -189,7 +189,7 @@ class WorkerStatus(Message, frozen=True):
     additional_disk_usage: Quantity = 0.0  # GB, as the next
     disk_usage: Quantity = 0.0
     working_request_idxs: RequestIdxs = field(default_factory=list)
-    #: The Null PyWorker's own order of its reports, from 1 on; 0: none given.
+    #: The Null PyWorker's own order of its reports, growing from process to process; 0: none given.
     seq: Id = 0
 
 

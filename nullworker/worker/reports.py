@@ -3,8 +3,9 @@ refused.
 
 The framework looks every second whether it has something to say. This sends the same two messages the moment there is
 something, one at a time and in order, over one connection that stays open. Both carry ``seq``, a number that only grows
-while this process lives, so that a message that was overtaken is known for what it is. What changes while a message is
-under way goes out with the next one. The framework's own reports go on: they are the heartbeat, and the net below this.
+(from a worker's process to its next, too), so that a message that was overtaken is known for what it is. What changes
+while a message is under way goes out with the next one. The framework's own reports go on: they are the heartbeat, and
+the net below this.
 """
 
 from __future__ import annotations
@@ -47,16 +48,20 @@ class Reports:
         http: keeps the connection to the engine.
         metrics: the framework's own account of what it does.
         addr: gives the engine's URL.
+        numbers_from: the reports' numbers are greater than this, which is greater than those of the worker's processes
+            before this one.
     """
 
-    def __init__(self, http: aiohttp.ClientSession, metrics: Metrics, addr: Callable[[], str]) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, metrics: Metrics, addr: Callable[[], str], numbers_from: int = 0
+    ) -> None:
         self._http = http
         self._metrics = metrics
         self._addr = addr
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._seq = 0
+        self._seq = numbers_from
 
     def wake(self) -> None:
         """Something has changed."""
