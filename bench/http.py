@@ -61,7 +61,7 @@ def engine_with_workers(count: int) -> Iterator[tuple[EngineProcess, list[str]]]
         with contextlib.closing(Store.open(state / "engine.db")) as store:
             for worker_id in range(1, count + 1):
                 url = f"http://127.0.0.1:{FIRST_PORT + worker_id}"
-                store.put_worker((worker_id, GROUP_ID, "ready", url, 100.0, True))
+                store.put_worker((worker_id, GROUP_ID, "ready", url, 100.0, True, ""))
         tokens = [keys.worker_token(worker_id).reveal() for worker_id in range(1, count + 1)]
         with engine_process(state, min_load=min_load, max_workers=count, cold_workers=0) as engine:
             pin(engine.pid, SERVER_CORE)
@@ -71,7 +71,9 @@ def engine_with_workers(count: int) -> Iterator[tuple[EngineProcess, list[str]]]
 @contextlib.contextmanager
 def echo() -> Iterator[tuple[str, int]]:
     """The yardstick: its URL and process id."""
-    process = subprocess.Popen([sys.executable, "-m", "bench.echo"], stdout=subprocess.PIPE, text=True, cwd=_ROOT)
+    command = [sys.executable, "-m", "bench.echo"]
+    # In a session of its own: Ctrl-C is for us, and we end it.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_ROOT, start_new_session=True)
     try:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
@@ -104,8 +106,10 @@ class Load:
     def __init__(self, url: str, pid: int, **talk: Any) -> None:
         self._server = psutil.Process(pid)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT
-        )
+            [sys.executable, "-m", "bench.load"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT,
+            start_new_session=True,  # as the yardstick's
+        )  # fmt: skip
         pin(self._process.pid, LOAD_CORE)
         self._tell({"url": url, **talk})
 

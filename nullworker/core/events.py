@@ -213,11 +213,15 @@ class RestoredWorker:
     url: str
     perf: float
     owned: bool = True
+    retire: str = ""  # why it was to go when it is free
 
 
 @dataclass(frozen=True, slots=True)
 class RestoredReservation:
-    """A waiter (``worker_id`` 0), grant or session as an engine before this one last knew it."""
+    """A waiter (``worker_id`` 0), grant or session as an engine before this one last knew it.
+
+    ``sent``: its client may have been sent to the worker by an answer that nothing has come of yet.
+    """
 
     request_idx: int
     endpoint_id: int
@@ -225,6 +229,7 @@ class RestoredReservation:
     worker_id: int
     confirmed: bool
     replay_timeout_s: float = 60.0
+    sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)

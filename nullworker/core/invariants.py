@@ -81,14 +81,17 @@ def _pool_sums(pool: Pool) -> None:
 def _pool_waiters(pool: Pool) -> None:
     name = f"endpoint {pool.endpoint_id}"
     waiting = pool.waiting.values()
-    _near(f"{name}: waiting_cost", pool.waiting_cost, sum(r.cost for r in waiting))
-    _that(pool.aged == sum(r.aged for r in waiting), f"{name}: aged is wrong")
-    _near(f"{name}: aged_cost", pool.aged_cost, sum(r.cost for r in waiting if r.aged))
-    _that(set(pool.young) == {r.request_idx for r in waiting if not r.aged}, f"{name}: young is wrong")
+    counted = [r for r in waiting if r.counted]
+    _that(pool.wanting == len(counted), f"{name}: wanting is wrong")
+    _near(f"{name}: waiting_cost", pool.waiting_cost, sum(r.cost for r in counted))
+    _that(pool.aged == sum(r.aged for r in counted), f"{name}: aged is wrong")
+    _near(f"{name}: aged_cost", pool.aged_cost, sum(r.cost for r in counted if r.aged))
+    _that(set(pool.young) == {r.request_idx for r in counted if not r.aged}, f"{name}: young is wrong")
     ordered = set(pool.order)
     for reservation in waiting:
         idx = reservation.request_idx
         _that(reservation.stage is Stage.WAITING, f"reservation {idx} waits and is {reservation.stage.value}")
+        _that(reservation.counted != (reservation.absent or reservation.unseen), f"waiter {idx} is counted wrongly")
         _that(reservation.absent or idx in ordered, f"waiter {idx} is present and has no place in the order")
     if pool.parameters.state.value != "stopped" and not pool.deleted:
         stuck = pool.first_waiter() is not None and pool.pick() is not None

@@ -99,8 +99,7 @@ class Ledger:
             pool.unheard -= 1
         group = worker.group
         if group.deleted and group.workers == 0:
-            self.groups.pop(group.spec.workergroup_id, None)
-            pool.groups.pop(group.spec.workergroup_id, None)
+            self.forget_group(group, "its last worker is")
         if pool.deleted and not pool.workers:
             for group_id in list(pool.groups):
                 self.groups.pop(group_id, None)
@@ -108,6 +107,15 @@ class Ledger:
             self.note(
                 "endpoint_deleted", f"endpoint {pool.name} is gone: its last worker is", endpoint_id=pool.endpoint_id
             )
+
+    def forget_group(self, group: Group, why: str) -> None:
+        """Nothing is left of a deleted workergroup."""
+        spec = group.spec
+        self.groups.pop(spec.workergroup_id, None)
+        self.pools[spec.endpoint_id].groups.pop(spec.workergroup_id, None)
+        self.note(
+            "workergroup_deleted", f"workergroup {spec.workergroup_id} is gone: {why}", endpoint_id=spec.endpoint_id
+        )
 
     def set_suspect(self, worker: Worker, *, suspect: bool) -> None:
         """Takes the worker out of routing, or back in."""
@@ -148,6 +156,7 @@ class Ledger:
     def set_retire(self, worker: Worker, reason: str) -> None:
         """Marks the worker to go when it is free ("": it stays after all)."""
         if worker.retire != reason:
+            self.changed_workers[worker.worker_id] = None
             worker.retire = reason
             self._changed(worker)
 

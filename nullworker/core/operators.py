@@ -64,7 +64,7 @@ def endpoint_deleted(ledger: Ledger, event: EndpointDeleted) -> None:
     routing.refuse_all(ledger, pool, f"endpoint {pool.name} is being deleted")
     for worker in list(pool.workers.values()):
         retire(ledger, worker, f"endpoint {pool.name} is deleted", force=event.force)
-    if not pool.workers:
+    if not pool.workers and event.endpoint_id in ledger.pools:
         for group_id in list(pool.groups):
             ledger.groups.pop(group_id, None)
         ledger.pools.pop(event.endpoint_id, None)
@@ -88,9 +88,8 @@ def workergroup_deleted(ledger: Ledger, event: WorkergroupDeleted) -> None:
     pool = ledger.pools[group.spec.endpoint_id]
     for worker in [w for w in pool.workers.values() if w.group is group]:
         retire(ledger, worker, f"workergroup {event.workergroup_id} is deleted")
-    if not group.workers:
-        ledger.groups.pop(event.workergroup_id, None)
-        pool.groups.pop(event.workergroup_id, None)
+    if not group.workers and event.workergroup_id in ledger.groups:
+        ledger.forget_group(group, "it had no workers")
     ledger.touch(pool.endpoint_id)
 
 
@@ -155,10 +154,19 @@ def restored(ledger: Ledger, event: Restored) -> None:
         _restore_worker(ledger, record, holds=record.worker_id in holding)
     for reservation in event.reservations:
         _restore_reservation(ledger, reservation)
+    for record in event.workers:
+        retiring = ledger.workers.get(record.worker_id)
+        if retiring is not None and record.retire:
+            retire(ledger, retiring, record.retire)
     for pool in ledger.pools.values():
         ledger.touch(pool.endpoint_id)
         ledger.timers.set(ledger.quiet_until, Timer.SCALE, pool.endpoint_id)
-    ledger.note("restored", f"{len(event.workers)} workers and {len(event.reservations)} reservations taken over")
+    left = len(event.workers) + len(event.reservations) - len(ledger.workers) - len(ledger.reservations)
+    ledger.note(
+        "restored",
+        f"{len(ledger.workers)} workers and {len(ledger.reservations)} reservations taken over"
+        + (f"; {left} that have nowhere to belong to any more were not" if left else ""),
+    )
 
 
 def _restore_worker(ledger: Ledger, record: RestoredWorker, *, holds: bool) -> None:
@@ -220,6 +228,7 @@ def _restore_reservation(ledger: Ledger, record: RestoredReservation) -> None:
         ledger.now,
         record.replay_timeout_s,
         present=False,
+        told=True,
     )
     worker = ledger.workers.get(record.worker_id)
     if record.worker_id and (worker is None or worker.state not in ACTIVE):
@@ -228,11 +237,12 @@ def _restore_reservation(ledger: Ledger, record: RestoredReservation) -> None:
         return  # it can wait for nothing
     ledger.reservations[record.request_idx] = reservation
     if worker is None:
+        reservation.unseen = True
         pool.add_waiter(reservation, ledger.now)
         ledger.timers.set(ledger.now, Timer.WAITER, record.request_idx)
         return
     # An answer of a moment before the end may be on its way to its client.
-    reservation.answers = 1
+    reservation.answers, reservation.used = 1, int(not record.sent)
     reservation.granted_at, reservation.answered_at = ledger.now, float("-inf")
     reservation.expires_at = ledger.now + limits.GRANT_TTL_S + limits.GRANT_REPORT_S
     if record.confirmed:
@@ -269,6 +279,8 @@ def why_short(ledger: Ledger, pool: Pool) -> str:
     state = pool.parameters.state
     if state is EndpointState.STOPPED:
         return "the endpoint is stopped"
+    if not pool.wanting:
+        return "nobody who waits has asked for a worker lately"
     failing = [g for g in pool.groups.values() if g.failures and ledger.now < g.next_try_at]
     if pool.booting:
         return f"{workers_counted(pool.booting)} coming up for {len(pool.waiting)} waiting"
@@ -283,8 +295,21 @@ def why_short(ledger: Ledger, pool: Pool) -> str:
     if not pool.groups:
         return "the endpoint has no workergroup"
     if pool.existing >= pool.parameters.max_workers:
-        return f"{workers_counted(pool.existing)} held, and max_workers is {pool.parameters.max_workers}"
+        return f"{_told_by_state(pool)}, and max_workers is {pool.parameters.max_workers}"
     wanted = scaling.need(pool)
-    if len(pool.waiting) > wanted.places:
+    if pool.wanting > wanted.places:
         return f"it waits for less than target_queue_time {pool.parameters.target_queue_time:g} s"
-    return f"{workers_counted(pool.active)} held, and another is wanted"
+    return f"{_told_by_state(pool)}, and another is wanted"
+
+
+def _told_by_state(pool: Pool) -> str:
+    """How many workers are in which state: "3 workers are held, 1 is destroying"; free ones are none to be granted."""
+    told = {state.value: count for state, count in pool.counts.items() if count and state is not State.READY}
+    mute = pool.counts[State.READY] - len(pool.free)
+    if mute:
+        told["free but not heard of lately"] = mute
+    if not told:
+        return "there is no worker"
+    (first, count), *others = told.items()
+    rest = (f"{n} {'is' if n == 1 else 'are'} {state}" for state, n in others)
+    return ", ".join((f"{workers_counted(count)} {first}", *rest))

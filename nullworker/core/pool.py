@@ -63,6 +63,8 @@ class Pool:
     partly: list[tuple[float, int]] = field(default_factory=list)
 
     waiting: dict[int, Reservation] = field(default_factory=dict)
+    #: Those of them whom workers are wanted for: neither absent nor unseen. The sums are over these.
+    wanting: int = 0
     waiting_cost: float = 0.0
     aged: int = 0
     aged_cost: float = 0.0
@@ -197,31 +199,44 @@ class Pool:
 
     def add_waiter(self, reservation: Reservation, now: float) -> None:
         """Lets it wait, at the place that its request_idx gives."""
-        idx = reservation.request_idx
-        self.waiting[idx] = reservation
+        self.waiting[reservation.request_idx] = reservation
+        if not (reservation.absent or reservation.unseen):
+            self._count_waiter(reservation, now)
+        if not reservation.absent:
+            heapq.heappush(self.order, reservation.request_idx)
+
+    def remove_waiter(self, reservation: Reservation) -> None:
+        """It waits no longer."""
+        del self.waiting[reservation.request_idx]
+        self._discount_waiter(reservation)
+        if not self.waiting:
+            self.order.clear()
+
+    def _count_waiter(self, reservation: Reservation, now: float) -> None:
+        reservation.counted = True
+        self.wanting += 1
         self.waiting_cost += reservation.cost
         reservation.aged = now - reservation.asked_at >= self.parameters.target_queue_time
         if reservation.aged:
             self.aged += 1
             self.aged_cost += reservation.cost
         else:
-            self.young[idx] = reservation
-            heapq.heappush(self.ages, (reservation.asked_at, idx))
-        if not reservation.absent:
-            heapq.heappush(self.order, idx)
+            self.young[reservation.request_idx] = reservation
+            heapq.heappush(self.ages, (reservation.asked_at, reservation.request_idx))
 
-    def remove_waiter(self, reservation: Reservation) -> None:
-        """It waits no longer."""
-        del self.waiting[reservation.request_idx]
+    def _discount_waiter(self, reservation: Reservation) -> None:
+        if not reservation.counted:
+            return
+        reservation.counted = False
+        self.wanting -= 1
         self.waiting_cost -= reservation.cost
         if reservation.aged:
             self.aged -= 1
             self.aged_cost -= reservation.cost
         else:
             del self.young[reservation.request_idx]
-        if not self.waiting:
+        if not self.wanting:
             self.waiting_cost = self.aged_cost = 0.0
-            self.order.clear()
             self.ages.clear()
 
     def age(self, reservation: Reservation) -> None:
@@ -240,10 +255,18 @@ class Pool:
             heapq.heappop(self.ages)
         return None
 
-    def return_to_order(self, reservation: Reservation) -> None:
-        """It asked again after having counted as absent: it has its old place."""
-        reservation.absent = False
-        heapq.heappush(self.order, reservation.request_idx)
+    def leaves(self, reservation: Reservation) -> None:
+        """It has not asked for so long that it counts as absent: it is granted nothing, and nothing is made for it."""
+        reservation.absent = True
+        self._discount_waiter(reservation)
+
+    def returns(self, reservation: Reservation, now: float) -> None:
+        """It asked again after having been absent, or unseen since a restart: it has its old place."""
+        if reservation.absent:
+            heapq.heappush(self.order, reservation.request_idx)
+        reservation.absent = reservation.unseen = False
+        if not reservation.counted:
+            self._count_waiter(reservation, now)
 
     def first_waiter(self) -> Reservation | None:
         """The waiter at the head of those who can take a grant now."""

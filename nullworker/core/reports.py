@@ -110,7 +110,7 @@ def _ready(ledger: Ledger, worker: Worker) -> None:
 
 
 def _sessions(ledger: Ledger, worker: Worker, event: WorkerReported) -> None:
-    listed = event.request_idxs
+    listed = dict.fromkeys(event.request_idxs)  # each once, and found at once
     for over in [r for r in worker.held.values() if r.stage is Stage.SESSION and r.request_idx not in listed]:
         if over.restored:
             over.restored = False
@@ -119,6 +119,9 @@ def _sessions(ledger: Ledger, worker: Worker, event: WorkerReported) -> None:
         ledger.expect_end(worker, over.request_idx)
         _ended(ledger, worker, over, "its worker lists it no longer")
     straggler = False
+    unknown = sum(request_idx not in worker.held for request_idx in listed)
+    load = min(event.load, limits.AMOUNT_MAX) if math.isfinite(event.load) else 0.0
+    cost = max(0.0, load - worker.held_cost) / max(1, unknown)
     for request_idx in listed:
         held = worker.held.get(request_idx)
         if held is None:
@@ -126,7 +129,7 @@ def _sessions(ledger: Ledger, worker: Worker, event: WorkerReported) -> None:
             if finished_at is not None and ledger.now - finished_at < limits.STRAGGLER_S:
                 straggler = True  # or the same request again: reports that go on listing it will tell
             else:
-                _adopt(ledger, worker, request_idx, event)
+                _adopt(ledger, worker, request_idx, cost)
         elif held.stage is Stage.GRANTED:
             worker.refusals = 0
             ledger.confirm(worker, held)
@@ -139,8 +142,11 @@ def _sessions(ledger: Ledger, worker: Worker, event: WorkerReported) -> None:
         ledger.lessen_doubt(worker)
 
 
-def _adopt(ledger: Ledger, worker: Worker, request_idx: int, event: WorkerReported) -> None:
-    """A session that our tables do not have on this worker: it is real all the same."""
+def _adopt(ledger: Ledger, worker: Worker, request_idx: int, cost: float) -> None:
+    """A session that our tables do not have on this worker: it is real all the same.
+
+    ``cost`` is its share of the load that the worker reports beyond what we know of.
+    """
     pool = ledger.pool_of(worker)
     known = ledger.reservations.get(request_idx)
     if known is not None and known.endpoint_id == pool.endpoint_id:
@@ -157,9 +163,6 @@ def _adopt(ledger: Ledger, worker: Worker, request_idx: int, event: WorkerReport
             known.step(Step.CONFIRM)
             ledger.hold(worker, known)
             return
-    unknown = [i for i in event.request_idxs if i not in worker.held]
-    load = min(event.load, limits.AMOUNT_MAX) if math.isfinite(event.load) else 0.0
-    cost = max(0.0, load - worker.held_cost) / len(unknown)
     adopted = Reservation(request_idx, pool.endpoint_id, cost, ledger.now, ledger.now, 0.0, present=False)
     adopted.stage = Stage.SESSION
     adopted.orphan = known is not None
@@ -191,7 +194,7 @@ def finished(ledger: Ledger, event: RequestsFinished) -> None:
             _rejected(ledger, worker, held)
             continue
         _remember(worker.finished, request.request_idx, ledger.now)
-        if request.status == "Success":
+        if request.status == "Success" and not worker.error:  # else it ends because it has failed
             worker.proven = True
             worker.group.failures = 0
         if held is None:

@@ -60,8 +60,14 @@ class Reservation:
     worker_id: int = 0
     #: Its /route/ call is held open now.
     present: bool = True
+    #: Its client was told its number, and can ask again under it. One that was not has to begin anew after a restart.
+    told: bool = False
     #: Not seen for so long that it gets no grant until it asks again; it keeps its place until `replay_timeout_s`.
     absent: bool = False
+    #: Taken over after a restart, and has not asked since: it keeps its place, and nothing is created for it.
+    unseen: bool = False
+    #: Part of its endpoint's demand at present; the pool's own.
+    counted: bool = False
     #: Waits for at least `target_queue_time`.
     aged: bool = False
     granted_at: float = 0.0
@@ -81,6 +87,11 @@ class Reservation:
     def sent(self) -> bool:
         """Whether its client was sent to the worker by an answer of which the worker has said nothing yet."""
         return self.answers > self.used and not self.orphan
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is to be known after a restart: not one whose client, never told its number, cannot come back."""
+        return self.told or self.stage is not Stage.WAITING
 
     def step(self, step: Step) -> None:
         """Takes one step of the table.

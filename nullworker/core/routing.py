@@ -31,11 +31,10 @@ def ask(ledger: Ledger, event: Asked) -> None:
     if reservation.endpoint_id != event.endpoint_id:
         _refuse(ledger, event, "the request belongs to another endpoint")
         return
-    reservation.present = True
+    reservation.present, reservation.unseen = True, False
     reservation.seen_at = ledger.now
     if reservation.stage is Stage.WAITING:
-        if reservation.absent:
-            ledger.pools[reservation.endpoint_id].return_to_order(reservation)
+        ledger.pools[reservation.endpoint_id].returns(reservation, ledger.now)
         ledger.touch(reservation.endpoint_id)
     elif reservation.stage is Stage.SESSION:
         answer(ledger, reservation, "it holds this worker already")
@@ -97,8 +96,9 @@ def answer(ledger: Ledger, reservation: Reservation, reason: str) -> None:
     worker = ledger.workers[reservation.worker_id]
     reservation.answers += 1
     reservation.answered_at, reservation.verdict_at = ledger.now, None
-    reservation.present = False
+    reservation.present, reservation.told = False, True
     reservation.expires_at = ledger.now + limits.GRANT_TTL_S + limits.GRANT_REPORT_S
+    ledger.changed_reservations[reservation.request_idx] = None
     if reservation.stage is Stage.GRANTED:
         ledger.timers.set(reservation.expires_at, Timer.GRANT, reservation.request_idx)
     ledger.out.append(
@@ -132,11 +132,19 @@ def _grant(ledger: Ledger, pool: Pool, reservation: Reservation, worker: Worker)
     ledger.hold(worker, reservation)
     if reservation.present:
         waited_s = ledger.now - reservation.asked_at
-        answer(ledger, reservation, f"first of {waiters} waiting, after {waited_s:.3f} s; the worker was freed last")
+        why = f"first of {waiters} waiting, after {waited_s:.3f} s; of the free workers it became free last"
+        answer(ledger, reservation, why)
     else:
         # Between two polls: the worker is kept until the next one is due.
         reservation.expires_at = reservation.seen_at + limits.POLL_GRACE_S
         ledger.timers.set(reservation.expires_at, Timer.GRANT, reservation.request_idx)
+        ledger.note(
+            "grant_kept",
+            f"first of {waiters} waiting, and between two polls: worker {worker.worker_id} is kept for its next one",
+            endpoint_id=reservation.endpoint_id,
+            worker_id=worker.worker_id,
+            request_idx=reservation.request_idx,
+        )
 
 
 def hold_ended(ledger: Ledger, request_idx: int) -> None:
@@ -146,6 +154,9 @@ def hold_ended(ledger: Ledger, request_idx: int) -> None:
         return
     reservation.present = False
     reservation.seen_at = ledger.now
+    if not reservation.told:
+        reservation.told = True
+        ledger.changed_reservations[request_idx] = None
     ledger.timers.set(ledger.now + limits.POLL_GRACE_S, Timer.WAITER, request_idx)
 
 
@@ -180,8 +191,9 @@ def waiter_due(ledger: Ledger, request_idx: int) -> None:
         return
     absent_at = reservation.seen_at + limits.POLL_GRACE_S
     if ledger.now >= absent_at:
-        reservation.absent = True
+        ledger.pools[reservation.endpoint_id].leaves(reservation)
         ledger.timers.set(forget_at, Timer.WAITER, request_idx)
+        ledger.touch(reservation.endpoint_id)
     else:
         ledger.timers.set(min(absent_at, forget_at), Timer.WAITER, request_idx)
 
@@ -204,9 +216,12 @@ def grant_due(ledger: Ledger, request_idx: int) -> None:
         ledger.timers.set(reservation.expires_at, Timer.GRANT, request_idx)
         return
     worker_id, answered, present = reservation.worker_id, reservation.answers, reservation.present
+    kept_s = ledger.now - reservation.granted_at
     ledger.note(
         "grant_expired",
-        f"worker {worker_id} did not confirm it within {ledger.now - reservation.granted_at:.1f} s",
+        f"worker {worker_id} did not confirm it within {kept_s:.1f} s"
+        if answered
+        else f"worker {worker_id} was kept for it for {kept_s:.1f} s, and its client did not ask again",
         endpoint_id=reservation.endpoint_id,
         worker_id=worker_id,
         request_idx=request_idx,

@@ -56,12 +56,12 @@ def need(pool: Pool) -> Need:
 
 def _pressed(pool: Pool) -> tuple[int, float]:
     """How many waiters are pressed, and their cost."""
-    if not pool.waiting:
+    if not pool.wanting:
         return 0, 0.0
     if pool.ready_perf <= 0:
-        return len(pool.waiting), pool.waiting_cost
+        return pool.wanting, pool.waiting_cost
     if (pool.held_cost + pool.waiting_cost) / pool.ready_perf >= pool.parameters.target_queue_time:
-        return len(pool.waiting), pool.waiting_cost
+        return pool.wanting, pool.waiting_cost
     return pool.aged, pool.aged_cost
 
 
@@ -175,17 +175,27 @@ def _trim_due(pool: Pool, *, after: float = float("-inf")) -> float | None:
 
     Looks at the first few, and after them at the last: where so many are due and needed, so are those in between.
     """
-    idle_s = pool.parameters.idle_s
     idle = (_idle_until(pool, worker) for worker in _first_and_last(pool.idle))
-    inactive = (worker.state_since + idle_s for worker in _first_and_last(pool.inactive))
+    inactive = (_inactive_until(pool, worker) for worker in _first_and_last(pool.inactive))
     dues = [next((due for due in due_times if due > after), None) for due_times in (idle, inactive)]
     return min((due for due in dues if due is not None), default=None)
 
 
 def _idle_until(pool: Pool, worker: Worker) -> float:
-    if worker.spare or pool.parameters.state is EndpointState.STOPPED or pool.keeping > pool.parameters.max_workers:
+    if worker.spare or pool.parameters.state is EndpointState.STOPPED or _over_cap(pool):
         return worker.free_since
     return worker.free_since + pool.parameters.idle_s
+
+
+def _inactive_until(pool: Pool, worker: Worker) -> float:
+    if pool.keeping > pool.parameters.max_workers:
+        return worker.state_since
+    return worker.state_since + pool.parameters.idle_s
+
+
+def _over_cap(pool: Pool) -> bool:
+    """Whether `max_workers` was lowered by so much that free workers go for it: inactive ones go before them."""
+    return pool.keeping - pool.counts[State.INACTIVE] > pool.parameters.max_workers
 
 
 def trim(ledger: Ledger, pool: Pool) -> None:
@@ -205,12 +215,13 @@ def trim(ledger: Ledger, pool: Pool) -> None:
             released += 1
             _release(ledger, pool, worker, wanted)
     for worker in _first(pool.inactive, limits.TRIM_ROUND):
-        if worker.state_since + pool.parameters.idle_s > ledger.now:
+        if _inactive_until(pool, worker) > ledger.now:
             break
         if pool.parameters.state is not EndpointState.STOPPED and not _cold_wants(pool, worker, wanted):
             released += 1
-            idle_s = ledger.now - worker.state_since
-            ledger.destroy(worker, f"inactive for {idle_s:.1f} s, and {_cold_text(wanted)}")
+            over = pool.keeping > pool.parameters.max_workers
+            text = _cap_text(pool) if over else _cold_text(wanted)
+            ledger.destroy(worker, f"inactive for {ledger.now - worker.state_since:.1f} s, and {text}")
     # Each release touches the endpoint, which plans the next look at those who are due already.
     due = _trim_due(pool, after=ledger.now) if not released else None
     if due is not None and (pool.trim_at is None or due < pool.trim_at):
@@ -228,7 +239,7 @@ def _first_and_last(table: OrderedDict[int, Worker]) -> Iterator[Worker]:
 
 def _spare_of(pool: Pool, worker: Worker, wanted: Need) -> bool:
     """Whether the need is still met without this free worker."""
-    if pool.parameters.state is EndpointState.STOPPED or pool.keeping > pool.parameters.max_workers:
+    if pool.parameters.state is EndpointState.STOPPED or _over_cap(pool):
         return True
     if pool.parameters.keeps_last and pool.active + pool.booting <= 1:
         return False
@@ -252,6 +263,10 @@ def _cold_wants(pool: Pool, worker: Worker, wanted: Need) -> bool:
     return _short(total_perf, wanted.cold_perf) or pool.staying - 1 < wanted.cold_workers
 
 
+def _cap_text(pool: Pool) -> str:
+    return f"{pool.keeping} workers are over max_workers {pool.parameters.max_workers}"
+
+
 def _cold_text(wanted: Need) -> str:
     return f"cold perf {wanted.cold_perf:g} and cold_workers {wanted.cold_workers} are met without it"
 
@@ -261,11 +276,14 @@ def _release(ledger: Ledger, pool: Pool, worker: Worker, wanted: Need) -> None:
     if pool.parameters.state is EndpointState.STOPPED:
         stop(ledger, worker, "its endpoint is stopped")
         return
-    if pool.keeping > pool.parameters.max_workers:
-        ledger.destroy(worker, f"free, and {pool.keeping} workers are over max_workers {pool.parameters.max_workers}")
+    if _over_cap(pool):
+        ledger.destroy(worker, f"free, and {_cap_text(pool)}")
         return
-    why = f"free for {idle_s:.1f} s (inactivity_timeout {pool.parameters.idle_s:g} s), and active perf "
-    why += f"{wanted.active_perf:g} is met without it"
+    if worker.spare:
+        why = "made to be kept inactive"
+    else:
+        why = f"free for {idle_s:.1f} s (inactivity_timeout {pool.parameters.idle_s:g} s)"
+    why += f", and active perf {wanted.active_perf:g} is met without it"
     if _cold_wants(pool, worker, wanted):
         stop(
             ledger,

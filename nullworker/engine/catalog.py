@@ -23,7 +23,7 @@ from nullworker.engine.config import NULL_BACKEND, EndpointConfig, WorkergroupCo
 from nullworker.wire.errors import NotFoundError, WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from nullworker.core.events import Event
     from nullworker.wire.types import EndpointBody, WorkergroupBody
@@ -43,6 +43,7 @@ class EndpointEntry:
     #: What the configuration file said of it when it was last applied (""; it is not from a file).
     from_file: str = ""
     deleting: bool = False
+    forced: bool = False  # deleted with all that it holds
 
 
 @dataclass(slots=True)
@@ -94,6 +95,8 @@ class Catalog:
         self._knows_fleet = fleets
         self.endpoints: dict[int, EndpointEntry] = {}
         self.workergroups: dict[int, WorkergroupEntry] = {}
+        #: Deleted, and not gone yet: some of their workers are still held. Nobody is shown them.
+        self._leaving: dict[int, WorkergroupEntry] = {}
         self.by_name: dict[str, EndpointEntry] = {}
         self.next_id = 1  # of endpoints and workergroups; never used twice
 
@@ -139,7 +142,8 @@ class Catalog:
     def _check_name(self, name: str, own: EndpointEntry | None) -> None:
         taken = self.by_name.get(name)
         if taken is not None and taken is not own:
-            raise WireError("endpoint_name", f"endpoint_name {name} is taken by endpoint {taken.endpoint_id}.")
+            still = ", which is being deleted and still has held workers" if taken.deleting else ""
+            raise WireError("endpoint_name", f"endpoint_name {name} is taken by endpoint {taken.endpoint_id}{still}.")
 
     def _add_endpoint(self, name: str, parameters: Parameters, from_file: str = "") -> EndpointEntry:
         entry = EndpointEntry(self._new_id(), name, parameters, self._wall_s(), from_file)
@@ -178,7 +182,7 @@ class Catalog:
             NotFoundError: there is no such endpoint.
         """
         entry = self.endpoint(endpoint_id)
-        entry.deleting = True
+        entry.deleting, entry.forced = True, entry.forced or force
         if self._store is not None:
             self._store.put_endpoint(entry)
         self._handle(EndpointDeleted(endpoint_id, force))
@@ -190,10 +194,9 @@ class Catalog:
             return
         if self.by_name.get(entry.name) is entry:
             del self.by_name[entry.name]
-        for group in [g for g in self.workergroups.values() if g.endpoint_id == endpoint_id]:
-            del self.workergroups[group.workergroup_id]
-            if self._store is not None:
-                self._store.delete_workergroup(group.workergroup_id)
+        for table in (self.workergroups, self._leaving):
+            for group in [g for g in table.values() if g.endpoint_id == endpoint_id]:
+                self._forget_workergroup(table, group.workergroup_id)
         if self._store is not None:
             self._store.delete_endpoint(endpoint_id)
 
@@ -279,8 +282,18 @@ class Catalog:
         """
         entry = self.workergroup(workergroup_id)
         entry.deleting = True
-        del self.workergroups[workergroup_id]
+        self._leaving[workergroup_id] = self.workergroups.pop(workergroup_id)
+        if self._store is not None:
+            self._store.put_workergroup(entry)  # until the last of it is gone: a restart must know its workers again
         self._handle(WorkergroupDeleted(workergroup_id))
+
+    def workergroups_gone(self, are_left: Container[int]) -> None:
+        """The core says that the last of a deleted workergroup is gone; ``are_left`` has the ids of those that are."""
+        for workergroup_id in [number for number in self._leaving if number not in are_left]:
+            self._forget_workergroup(self._leaving, workergroup_id)
+
+    def _forget_workergroup(self, table: dict[int, WorkergroupEntry], workergroup_id: int) -> None:
+        del table[workergroup_id]
         if self._store is not None:
             self._store.delete_workergroup(workergroup_id)
 
@@ -296,15 +309,24 @@ class Catalog:
     # -------------------------------------------------------------------------------------------------- file and store
 
     def restore(self, endpoints: list[EndpointEntry], workergroups: list[WorkergroupEntry], next_id: int) -> None:
-        """Takes over what an engine before this one wrote down."""
+        """Takes over what an engine before this one wrote down; `resume_deletions` follows when workers are there."""
         self.next_id = next_id
         for endpoint in endpoints:
             self.endpoints[endpoint.endpoint_id] = endpoint
             self.by_name[endpoint.name] = endpoint
             self._handle(EndpointPut(endpoint.endpoint_id, endpoint.name, endpoint.parameters))
         for group in workergroups:
-            self.workergroups[group.workergroup_id] = group
+            table = self._leaving if group.deleting else self.workergroups
+            table[group.workergroup_id] = group
             self._handle(WorkergroupPut(group.config.to_core(group.workergroup_id, group.endpoint_id)))
+
+    def resume_deletions(self) -> None:
+        """Tells the core what was being deleted when the engine before this one ended."""
+        for group in list(self._leaving.values()):
+            self._handle(WorkergroupDeleted(group.workergroup_id))
+        for endpoint in list(self.endpoints.values()):
+            if endpoint.deleting:
+                self._handle(EndpointDeleted(endpoint.endpoint_id, endpoint.forced))
 
     def apply_file(self, configs: tuple[EndpointConfig, ...]) -> None:
         """Applies the configuration file: what it says of an endpoint counts when it changed since the last time.
@@ -319,6 +341,8 @@ class Catalog:
             entry = self.by_name.get(config.name)
             if entry is None:
                 entry = self._add_endpoint(config.name, config.parameters, said)
+            elif entry.deleting:
+                continue
             elif entry.from_file != said:
                 entry.parameters, entry.from_file = config.parameters, said
                 self._put_endpoint(entry)

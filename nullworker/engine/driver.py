@@ -33,6 +33,10 @@ LIST_PERIOD_S = 30.0
 #: Due times are met this much late rather than early, so that the core finds them due.
 _TIMER_SLACK_S = 0.0005
 
+#: A hold that ends so late says that the whole process was suspended; what came in meanwhile is read first.
+_LATE_S = 1.0
+_CATCH_UP_S = 0.2
+
 #: In these a worker is where it will stay until it is stopped.
 _SETTLED = frozenset({State.READY, State.HELD, State.DRAINING, State.ERROR})
 
@@ -135,7 +139,8 @@ class Driver:
             return future.result()
         if len(self._held) > HELD_MAX:
             hold_s = 0.0
-        timer = self._loop.call_later(hold_s, self._hold_ended, request_idx, future)
+        due = self._loop.time() + hold_s
+        timer = self._loop.call_at(due, self._hold_ended, request_idx, future, due)
         try:
             return await future
         except asyncio.CancelledError:
@@ -146,8 +151,12 @@ class Driver:
         finally:
             timer.cancel()
 
-    def _hold_ended(self, request_idx: int, future: asyncio.Future[Grant | Refuse | None]) -> None:
-        if not future.done():
+    def _hold_ended(self, request_idx: int, future: asyncio.Future[Grant | Refuse | None], due: float) -> None:
+        now = self._loop.time()
+        if now - due > _LATE_S and not future.done():
+            # We were suspended. Who hung up meanwhile is to be known as gone, and that has not been read yet.
+            self._loop.call_later(_CATCH_UP_S, self._hold_ended, request_idx, future, now + _CATCH_UP_S)
+        elif not future.done():
             future.set_result(None)
             if self._held.get(request_idx) is future:
                 del self._held[request_idx]

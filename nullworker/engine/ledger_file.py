@@ -53,6 +53,9 @@ MIGRATIONS = (
         PRIMARY KEY (workergroup_id, state)
     ) WITHOUT ROWID;
     """,
+    # From here on `reservations.confirmed` is 2 for a session whose client was sent nowhere since it began, and
+    # `endpoints.deleting` 2 for one that is deleted with all that it holds.
+    "ALTER TABLE workers ADD COLUMN retire TEXT NOT NULL DEFAULT '';",
 )
 
 #: table -> (the statement that writes a row, the one that removes it)
@@ -63,7 +66,7 @@ STATEMENTS = {
         "INSERT OR REPLACE INTO workergroups VALUES (?, ?, ?, ?, ?, ?, ?)",
         "DELETE FROM workergroups WHERE id = ?",
     ),
-    "workers": ("INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?)", "DELETE FROM workers WHERE id = ?"),
+    "workers": ("INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?, ?)", "DELETE FROM workers WHERE id = ?"),
     "reservations": (
         "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?)",
         "DELETE FROM reservations WHERE request_idx = ?",
@@ -73,7 +76,8 @@ ADD_DECISION = (
     "INSERT INTO decisions (at_s, cause, kind, endpoint_id, worker_id, request_idx, reason) "
     "VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-#: A grant that the log has and the tables have not: a session that the row already knows of stays one.
+#: A grant that the log has and the tables have not: a session that the row already knows of stays one (and its client
+#: was sent to it once more: AND makes 1 of 2).
 TAKE_OVER_GRANT = (
     "INSERT INTO reservations VALUES (?, ?, ?, ?, 0, 60.0) ON CONFLICT (request_idx) DO UPDATE SET "
     "confirmed = confirmed AND worker_id = excluded.worker_id, worker_id = excluded.worker_id"
@@ -148,27 +152,30 @@ def damaged(path: Path, error: Exception) -> StoreError:
 
 def worker_of(row: tuple[Any, ...]) -> RestoredWorker:
     """The worker that a row says."""
-    worker_id, workergroup_id, state, url, perf, owned = row
-    return RestoredWorker(worker_id, workergroup_id, state, url, perf, bool(owned))
+    worker_id, workergroup_id, state, url, perf, owned, retire = row
+    return RestoredWorker(worker_id, workergroup_id, state, url, perf, bool(owned), retire)
 
 
 def reservation_of(row: tuple[Any, ...]) -> RestoredReservation:
     """The reservation that a row says."""
     request_idx, endpoint_id, cost, worker_id, confirmed, replay_timeout_s = row
-    return RestoredReservation(request_idx, endpoint_id, cost, worker_id, bool(confirmed), replay_timeout_s)
+    return RestoredReservation(
+        request_idx, endpoint_id, cost, worker_id, bool(confirmed), replay_timeout_s, sent=confirmed < 2
+    )
 
 
 def endpoint_row(entry: EndpointEntry) -> tuple[object, ...]:
     """The row of an endpoint as it is now."""
     parameters = msgspec.json.encode(entry.parameters).decode()
-    return (entry.endpoint_id, entry.name, parameters, entry.created_at_s, entry.from_file, entry.deleting)
+    deleting = entry.deleting + (entry.deleting and entry.forced)
+    return (entry.endpoint_id, entry.name, parameters, entry.created_at_s, entry.from_file, deleting)
 
 
 def endpoint_entry(row: tuple[Any, ...]) -> EndpointEntry:
     """The endpoint that a row says. Raises ValueError where it says none."""
     endpoint_id, name, parameters, created_at_s, from_file, deleting = row
     decoded = msgspec.json.decode(parameters, type=Parameters)
-    return EndpointEntry(endpoint_id, name, decoded, created_at_s, from_file, bool(deleting))
+    return EndpointEntry(endpoint_id, name, decoded, created_at_s, from_file, bool(deleting), forced=deleting > 1)
 
 
 def workergroup_row(entry: WorkergroupEntry) -> tuple[object, ...]:

@@ -43,6 +43,8 @@ class Record:
         self._usage = usage
         #: Called with an endpoint's id when the last of it is gone; set by the server.
         self.endpoint_gone: Callable[[int], None] = lambda _: None
+        #: Called when a deleted workergroup is gone; set by the server.
+        self.workergroup_gone: Callable[[], None] = lambda: None
         #: Called with each decision; set by whoever shows them as they come.
         self.on_decision: Callable[[Decision], None] = lambda _: None
 
@@ -82,6 +84,8 @@ class Record:
             self.on_decision(decision)
             if isinstance(command, Note) and command.kind == "endpoint_deleted":
                 self.endpoint_gone(command.endpoint_id)
+            elif isinstance(command, Note) and command.kind == "workergroup_deleted":
+                self.workergroup_gone()
 
     @staticmethod
     def _write_changes(engine: Engine, store: Store) -> None:
@@ -94,7 +98,7 @@ class Record:
                 store.put_worker(_worker_row(worker))
         for request_idx in ledger.changed_reservations:
             reservation = ledger.reservations.get(request_idx)
-            if reservation is None:
+            if reservation is None or not reservation.lasts:
                 store.delete_reservation(request_idx)
             else:
                 store.put_reservation(
@@ -104,6 +108,7 @@ class Record:
                     reservation.worker_id,
                     reservation.stage is Stage.SESSION,
                     reservation.replay_timeout_s,
+                    sent=reservation.sent,
                 )
 
     @staticmethod
@@ -122,7 +127,7 @@ class Record:
                         self._store.delete_reservation(request_idx)
 
 
-def _worker_row(worker: Worker) -> tuple[int, int, str, str, float, bool]:
+def _worker_row(worker: Worker) -> tuple[int, int, str, str, float, bool, str]:
     return (
         worker.worker_id,
         worker.group.spec.workergroup_id,
@@ -130,4 +135,5 @@ def _worker_row(worker: Worker) -> tuple[int, int, str, str, float, bool]:
         worker.url,
         worker.perf,
         worker.owned,
+        worker.retire,
     )

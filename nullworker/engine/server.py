@@ -130,10 +130,12 @@ class Server:
             self.driver.handle, _wall_s, self.store, self._knows_backend, lambda name: name in orders.fleets
         )
         record.endpoint_gone = self.catalog.endpoint_gone
+        record.workergroup_gone = lambda: self.catalog.workergroups_gone(self.driver.engine.ledger.groups)
         self.catalog.restore(loaded.endpoints, loaded.workergroups, loaded.next_id)
         if loaded.next_worker_id > 1 or loaded.workers or loaded.reservations:
             restored = Restored(loaded.next_worker_id, tuple(loaded.workers), tuple(loaded.reservations))
             self.driver.handle(restored)
+        self.catalog.resume_deletions()
         self.catalog.apply_file(config.endpoints)
         identities = Identities(self.driver, self.catalog, self.keys)
         numbers = RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places)

@@ -110,8 +110,8 @@ class Store:
         """Forgets a workergroup."""
         self._leave("workergroups", workergroup_id, None)
 
-    def put_worker(self, row: tuple[int, int, str, str, float, bool]) -> None:
-        """Keeps a worker as ``row`` says: its id, workergroup, state, URL, perf, and whether we made it."""
+    def put_worker(self, row: tuple[int, int, str, str, float, bool, str]) -> None:
+        """Keeps a worker: its id, workergroup, state, URL, perf, whether we made it, and why it is to go."""
         with self._lock:
             worker_id, owned = row[0], row[5]
             if owned and worker_id >= self._meta.get("next_worker_id", 1):
@@ -130,9 +130,11 @@ class Store:
         worker_id: int,
         confirmed: bool,
         replay_timeout_s: float = 60.0,
+        *,
+        sent: bool = True,
     ) -> None:
-        """Keeps a waiter (``worker_id`` 0), a grant, or a session (``confirmed``)."""
-        row = (request_idx, endpoint_id, cost, worker_id, confirmed, replay_timeout_s)
+        """Keeps a waiter (``worker_id`` 0), a grant, or a session (``confirmed``): see `RestoredReservation`."""
+        row = (request_idx, endpoint_id, cost, worker_id, confirmed + (confirmed and not sent), replay_timeout_s)
         with self._lock:
             self._settle(request_idx)
             self._leave("reservations", request_idx, row)

@@ -71,13 +71,19 @@ def _worker(engine: Engine, worker_id: int) -> RestoredWorker | None:
     if worker is None:
         return None
     return RestoredWorker(
-        worker_id, worker.group.spec.workergroup_id, worker.state.value, worker.url, worker.perf, worker.owned
+        worker_id,
+        worker.group.spec.workergroup_id,
+        worker.state.value,
+        worker.url,
+        worker.perf,
+        worker.owned,
+        worker.retire,
     )
 
 
 def _reservation(engine: Engine, idx: int) -> RestoredReservation | None:
     reservation = engine.ledger.reservations.get(idx)
-    if reservation is None:
+    if reservation is None or not reservation.lasts:
         return None
     return RestoredReservation(
         idx,
@@ -86,4 +92,5 @@ def _reservation(engine: Engine, idx: int) -> RestoredReservation | None:
         reservation.worker_id,
         reservation.stage is Stage.SESSION,
         reservation.replay_timeout_s,
+        reservation.sent,
     )

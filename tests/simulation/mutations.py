@@ -20,16 +20,16 @@ class Mutation(NamedTuple):
 
 MUTATIONS: tuple[Mutation, ...] = (
     # Routing
-    Mutation("last come, first served", "pool.py", "heapq.heappush(self.order, idx)", "heapq.heappush(self.order, -idx)"),
+    Mutation("last come, first served", "pool.py", "if not reservation.absent:\n            heapq.heappush(self.order, reservation.request_idx)", "if not reservation.absent:\n            heapq.heappush(self.order, -reservation.request_idx)"),
     Mutation("a waiter that left is kept", "routing.py", '        ledger.end(reservation)\n        ledger.note("waiter_gone"', '        ledger.note("waiter_gone"'),
-    Mutation("a silent waiter is never forgotten", "routing.py", "    reservation.seen_at = ledger.now\n    ledger.timers.set(ledger.now + limits.POLL_GRACE_S, Timer.WAITER, request_idx)", "    reservation.seen_at = ledger.now"),
+    Mutation("a silent waiter is never forgotten", "routing.py", "        ledger.changed_reservations[request_idx] = None\n    ledger.timers.set(ledger.now + limits.POLL_GRACE_S, Timer.WAITER, request_idx)", "        ledger.changed_reservations[request_idx] = None"),
     Mutation("a grant never expires", "routing.py", "    if ledger.now < reservation.expires_at:\n        return\n    if reservation.answers", "    return\n    if reservation.answers"),
     Mutation("a stopped endpoint grants", "routing.py", "or pool.parameters.state is EndpointState.STOPPED:\n        return\n    while", "or False:\n        return\n    while"),
     Mutation("an expired grant leaves no doubt", "routing.py", "ledger.set_doubt(worker, ledger.now)  # it may have been used all the same\n        ledger.set_suspect(worker, suspect=True)", "pass"),
     Mutation("a waiter whose grant ran out is forgotten", "routing.py", "    if present or answered == 0:\n        ledger.requeue", "    if answered == 0:\n        ledger.requeue"),
     Mutation("a full worker is offered again", "pool.py", "            and not worker.full\n", ""),
     Mutation("a suspect worker is granted", "pool.py", "if worker.suspect or worker.retire", "if worker.retire"),
-    Mutation("who comes back has lost its place", "pool.py", "        reservation.absent = False\n        heapq.heappush(self.order, reservation.request_idx)", "        reservation.absent = False"),
+    Mutation("who comes back has lost its place", "pool.py", "        if reservation.absent:\n            heapq.heappush(self.order, reservation.request_idx)\n", ""),
     # Scaling
     Mutation("waiters are no demand", "scaling.py", "load = max(parameters.min_load, pool.held_cost + pressed_cost)", "load = max(parameters.min_load, pool.held_cost)"),
     Mutation("no place for each waiter", "scaling.py", "return wanted.places > pool.slots and not pool.unbounded", "return False"),
@@ -49,7 +49,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("late reports are believed", "reports.py", "or _is_late(ledger, worker, event):", "or False:"),
     Mutation("a report that does not list a grant ends it", "reports.py", "if r.stage is Stage.SESSION and r.request_idx not in listed]", "if r.request_idx not in listed]"),
     Mutation("sessions that a report lists no longer stay", "reports.py", "for over in [r for r in worker.held.values() if", "for over in [r for r in () if"),
-    Mutation("unknown sessions are not adopted", "reports.py", "                _adopt(ledger, worker, request_idx, event)", "                pass"),
+    Mutation("unknown sessions are not adopted", "reports.py", "                _adopt(ledger, worker, request_idx, cost)", "                pass"),
     Mutation("a refusal is not heard", "reports.py", "            _rejected(ledger, worker, held)\n            continue", "            continue"),
     Mutation("what was told is told again", "reports.py", "if attempt in worker.told:", "if False:"),
     # Verdicts

@@ -1,17 +1,17 @@
-"""P9: every instance that bears our mark is known or destroyed in bounded time; none that does not is ever touched;
-every grant is confirmed, refused or expired in bounded time.
+"""P9: every instance that bears our mark is known or destroyed in bounded time, and one that is not known is given a
+grace; none that does not bear it is ever touched; every grant is confirmed, refused or expired in bounded time.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.core import limits
+from nullworker.core import events, limits
+from nullworker.core.commands import Destroy
 from nullworker.core.reservations import Stage
 from nullworker.simulation.watch import Checker
 
 if TYPE_CHECKING:
-    from nullworker.core import events
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.simulation.checkers.evidence import Evidence
@@ -30,6 +30,7 @@ class NoLeak(Checker):
     def __init__(self, world: World, evidence: Evidence) -> None:
         super().__init__(world)
         self.evidence = evidence
+        self._strangers: dict[int, float] = {}  # instances that the engine does not know -> when it first heard so
 
     def ordered(self, verb: str, worker_id: int, endpoint_id: int) -> None:  # noqa: ARG002 - a hook
         self.require(
@@ -37,7 +38,8 @@ class NoLeak(Checker):
             f"{verb} of instance {worker_id}, which was never ours and never listed under our mark",
         )
 
-    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
+    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
+        self._grace(engine, event, decided)
         if self.world.box.events % _EVERY or self.world.clock_was_changed:
             return
         now = engine.ledger.now
@@ -47,6 +49,25 @@ class NoLeak(Checker):
                 self.require(
                     age_s <= GRANT_MAX_S or engine.ledger.quiet_until > now,
                     f"request {reservation.request_idx} is granted for {age_s:.0f} s and not confirmed",
+                )
+
+    def _grace(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
+        if isinstance(event, events.Restored):
+            self._strangers.clear()  # another engine
+        if not isinstance(event, events.FleetListed):
+            return
+        now, known = engine.ledger.now, engine.ledger.workers
+        for worker_id, _ in event.instances:
+            if worker_id in known:
+                self._strangers.pop(worker_id, None)
+            else:
+                self._strangers.setdefault(worker_id, now)
+        for command in decided:
+            if isinstance(command, Destroy) and command.worker_id not in known:
+                age_s = now - self._strangers.get(command.worker_id, now)
+                self.require(
+                    age_s >= limits.LIST_LAG_S,
+                    f"instance {command.worker_id} is destroyed {age_s:.0f} s after it was found to be unknown",
                 )
 
     def at_rest(self) -> None:

@@ -238,14 +238,17 @@ class AnyOrder(RuleBasedStateMachine):
         ledger = before.engine.ledger
         if keeps:
             workers = tuple(
-                events.RestoredWorker(w.worker_id, w.group.spec.workergroup_id, w.state.value, w.url, w.perf, w.owned)
+                events.RestoredWorker(
+                    w.worker_id, w.group.spec.workergroup_id, w.state.value, w.url, w.perf, w.owned, w.retire
+                )
                 for w in ledger.workers.values()
             )
             reservations = tuple(
                 events.RestoredReservation(
-                    r.request_idx, r.endpoint_id, r.cost, r.worker_id, r.stage.value == "session"
+                    r.request_idx, r.endpoint_id, r.cost, r.worker_id, r.stage.value == "session", 60.0, r.sent
                 )
                 for r in ledger.reservations.values()
+                if r.lasts
             )
             self.replays_identically()
             self.scene = HandClock(before.now)

@@ -341,6 +341,85 @@ def test_a_session_that_no_report_mentions_after_a_restart_has_ended() -> None:
     assert scene.engine.ledger.reservations == {}
 
 
+@pytest.mark.promise("P11")
+def test_a_restored_session_that_nobody_was_sent_to_since_ends_when_its_worker_says_so() -> None:
+    """A waiter gets its worker at once, and not when a grant that nobody made would have run out."""
+    settled = RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False)
+    scene = restarted((RestoredWorker(1, 1, "held", "http://w1", 100.0),), (settled,), max_workers=1)
+    scene.report(1, 7, seq=1)
+    scene.ask(8)
+    scene.finishes(1, 7)
+    scene.report(1, seq=2)
+    assert [grant.request_idx for grant in of(scene.report(1, seq=3) + scene.commands, commands.Grant)] == [8]
+
+
+@pytest.mark.promise("P8")
+@pytest.mark.promise("P11")
+def test_nothing_is_created_for_a_waiter_of_before_the_restart_until_it_asks_again() -> None:
+    scene = restarted((), (RestoredReservation(2, 1, 100.0, 0, confirmed=False),))
+    assert of(scene.live(30), commands.Create) == []
+    assert len(of(scene.ask(2), commands.Create)) == 1
+    assert scene.engine.ledger.pools[1].wanting == 1
+
+
+@pytest.mark.promise("P7")
+def test_a_waiter_of_before_the_restart_keeps_its_place_when_it_asks_again() -> None:
+    waiters = tuple(RestoredReservation(idx, 1, 100.0, 0, confirmed=False) for idx in (2, 3))
+    scene = restarted((RestoredWorker(1, 1, "ready", "http://w1", 100.0),), waiters, max_workers=1)
+    scene.ask(3)
+    scene.pass_time(limits.POLL_GRACE_S + 1)  # the other has not asked: it is granted nothing for now
+    scene.ask(2)
+    assert [grant.request_idx for grant in of(scene.report(1), commands.Grant)] == [2]
+
+
+@pytest.mark.promise("P11")
+def test_one_who_was_never_told_its_number_is_not_waited_for_after_a_restart() -> None:
+    """It can only ask as a new one; waiting for it would keep a worker, or make one, for nobody."""
+    scene = Scene(max_workers=0)
+    scene.ask(1)
+    scene.ask(2)
+    scene.hold_ends(2)
+    told = {idx: r.lasts for idx, r in scene.engine.ledger.reservations.items()}
+    assert told == {1: False, 2: True}
+    assert 2 in scene.engine.ledger.changed_reservations, "it is written down now"
+
+
+@pytest.mark.promise("P11")
+def test_what_was_to_go_before_a_restart_goes_after_it_when_it_is_free() -> None:
+    scene = restarted(
+        (
+            RestoredWorker(1, 1, "draining", "http://w1", 100.0, retire="its workergroup is updated"),
+            RestoredWorker(2, 1, "ready", "http://w2", 100.0),
+        ),
+        (RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False),),
+        min_load=100.0,
+    )
+    assert scene.states() == {1: "draining", 2: "ready"}
+    scene.report(1, 7, seq=1)
+    scene.report(2, seq=1)
+    scene.finishes(1, 7)
+    scene.report(1, seq=2)
+    assert destroyed(scene.report(1, seq=3) + scene.commands) == [1]
+    assert scene.state(2) is State.READY
+
+
+@pytest.mark.promise("P2")
+@pytest.mark.promise("P11")
+def test_a_deletion_that_a_restart_came_between_goes_on_and_ends_no_session() -> None:
+    scene = restarted(
+        (RestoredWorker(1, 1, "draining", "http://w1", 100.0),),
+        (RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False),),
+    )
+    scene.send(events.WorkergroupDeleted(1))
+    scene.report(1, 7, seq=1)
+    assert destroyed(scene.live(120)) == []
+    scene.finishes(1, 7)
+    scene.clears_doubt(1)
+    scene.live(20)
+    assert scene.states() == {}
+    assert "workergroup_deleted" in kinds(scene.commands)
+
+
 def test_what_a_store_holds_that_makes_no_sense_is_passed_over() -> None:
     scene = restarted(
         (

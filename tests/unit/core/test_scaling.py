@@ -158,6 +158,21 @@ def test_over_a_lowered_max_workers_only_as_many_free_workers_go_as_must() -> No
     assert len(destroyed(scene.commands)) == 2
 
 
+def test_over_a_lowered_max_workers_inactive_workers_go_before_one_that_is_needed() -> None:
+    scene = Scene(min_load=100.0, cold_workers=3)
+    scene.up(1, 2, 3)
+    scene.live(30)
+    assert sorted(scene.states().values()) == ["inactive", "inactive", "ready"]
+    (ready,) = (worker_id for worker_id, state in scene.states().items() if state == "ready")
+    scene.put(max_workers=2)
+    scene.live(30)
+    assert sorted(scene.states().values()) == ["inactive", "ready"]
+    assert scene.states()[ready] == "ready"
+    scene.put(max_workers=1)
+    scene.live(30)
+    assert scene.states() == {ready: "ready"}
+
+
 def test_a_lowered_max_workers_leaves_held_workers_alone() -> None:
     scene = Scene()
     scene.serve(4)

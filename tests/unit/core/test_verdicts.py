@@ -116,6 +116,24 @@ def test_a_worker_that_finished_something_or_was_ready_for_a_minute_has_proven_i
 
 
 @pytest.mark.promise("P12")
+def test_a_session_that_ends_because_its_worker_failed_proves_nothing() -> None:
+    """A consumer that crashes each time is tried with growing pauses, though its worker tells the end as a success."""
+    scene = Scene()
+    for failures in (1, 2, 3):
+        scene.ask(failures)
+        scene.live(200)  # the pause of before is over
+        (create,) = of(scene.commands, commands.Create)[-1:]
+        scene.up(create.worker_id)
+        scene.takes(create.worker_id, failures)
+        scene.report(create.worker_id, failures, error="The consumer ended with exit code 3.")
+        scene.finishes(create.worker_id, failures)
+        assert scene.engine.ledger.groups[1].failures == failures
+        scene.report(create.worker_id, error="The consumer ended with exit code 3.")
+        scene.live(20)
+        assert create.worker_id not in scene.engine.ledger.workers
+
+
+@pytest.mark.promise("P12")
 def test_who_waits_is_told_why_workers_fail() -> None:
     scene = Scene()
     scene.ask(1)
