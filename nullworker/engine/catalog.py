@@ -75,6 +75,9 @@ class CatalogStore(Protocol):
     def delete_workergroup(self, workergroup_id: int) -> None:
         """Forgets it."""
 
+    def flush(self) -> None:
+        """Waits until all that was changed so far is written, as a rule."""
+
 
 class Catalog:
     """All endpoints and workergroups."""
@@ -305,6 +308,8 @@ class Catalog:
         """
         self.workergroup(workergroup_id)
         self._handle(WorkersUpdated(workergroup_id, cancel))
+        if self._store is not None:
+            self._store.flush()  # what is answered is so after a kill, too
 
     # -------------------------------------------------------------------------------------------------- file and store
 

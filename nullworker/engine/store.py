@@ -176,6 +176,10 @@ class Store:
             self._grants.append(0, 0, 0, float(end))
             self._set_meta("request_places", end)
 
+    def flush(self) -> None:
+        """Waits until what was left here is written; no longer than an operator's change may wait."""
+        self._writer.flush(CHANGE_WAIT_S)
+
     # ---------------------------------------------------------------------------------------------------------- reading
 
     def load(self) -> Loaded:
@@ -233,7 +237,7 @@ class Store:
             if key >= self._meta.get("next_id", 1):
                 self._set_meta("next_id", key + 1)
             self._leave(table, key, row)
-        self._writer.flush(CHANGE_WAIT_S)
+        self.flush()
 
     def _set_meta(self, key: str, value: int) -> None:
         if self._meta.get(key) != value:

@@ -144,3 +144,59 @@ async def test_killed_in_mid_flight_everything_goes_on(engines: Engines, _round:
     assert min(d["at_s"] for d in since) - back_at >= REPORTING_PERIOD_S
     process.terminate()
     assert await asyncio.wait_for(process.wait(), HANG_S) == 0
+
+
+async def test_what_was_being_deleted_goes_on_being_deleted_and_nobody_loses_a_worker(engines: Engines) -> None:
+    """An endpoint, a workergroup and an update of workers, each begun while a worker is held, and then a kill."""
+    config = engines.state.parent / "nullworker.toml"
+    names = ("endpoint-goes", "group-goes", "updated")
+    parameters = "min_load = 0\ntarget_util = 1.0\ncold_workers = 0\ncold_mult = 1\nmax_workers = 2\n"
+    table = f'{parameters}\n[[endpoint.workergroup]]\nbackend = "null"\n'
+    config.write_text("\n".join(f'[[endpoint]]\nname = "{name}"\n{table}' for name in names))
+    process, said = await engines.start("--config", str(config))
+    url, key = said["url"], key_of(said)
+    async with (
+        vast_client(url, key) as client,
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as http,
+    ):
+
+        async def state() -> dict[str, dict[int, str]]:
+            async with http.get(f"{url}/api/v0/status/") as response:
+                endpoints = (await response.json())["endpoints"]
+            return {row["name"]: {w["id"]: w["state"] for w in row["workers_list"]} for row in endpoints}
+
+        held = {}
+        for name in names:
+            held[name] = await (await client.get_endpoint(name)).session(cost=100, lifetime=300)
+        ids = {endpoint.name: endpoint.id for endpoint in await client.get_endpoints()}
+        async with http.get(f"{url}/api/v0/workergroups/") as response:
+            groups = {row["endpoint_id"]: row["id"] for row in (await response.json())["results"]}
+        async with http.delete(f"{url}/api/v0/endptjobs/{ids['endpoint-goes']}/") as response:
+            assert response.status == 200, await response.text()
+        async with http.delete(f"{url}/api/v0/workergroups/{groups[ids['group-goes']]}/") as response:
+            assert response.status == 200, await response.text()
+        update = {"workergroup_id": groups[ids["updated"]]}
+        async with http.post(f"{url}/update_workers/", json=update) as response:
+            assert response.status == 200, await response.text()
+        before = await state()
+        assert [set(before[name].values()) for name in names] == [{"draining"}] * 3
+        process.kill()
+        await process.wait()
+
+        process, _ = await engines.start("--config", str(config), port=url.rpartition(":")[2])
+        assert await state() == before
+        for session in held.values():
+            assert await session.is_open()
+            await session.close()
+
+        async def is_over() -> bool:
+            now = await state()
+            return (
+                "endpoint-goes" not in now and not now["group-goes"] and not (now["updated"].keys() & before["updated"])
+            )
+
+        while not await is_over():  # noqa: ASYNC110 - the engine is another process
+            await asyncio.sleep(0.1)
+        async with http.get(f"{url}/api/v0/workergroups/") as response:
+            left = [row["endpoint_id"] for row in (await response.json())["results"]]
+        assert left == [ids["updated"]]
