@@ -45,7 +45,8 @@ def engine_process(
         for setting in settings:
             command += ["--set", setting]
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("NULLWORKER_", "VAST_"))}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
+        # In a session of its own: Ctrl-C is for us, and we end it.
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ, start_new_session=True)
         try:
             assert process.stdout is not None
             said = json.loads(process.stdout.readline())

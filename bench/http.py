@@ -108,7 +108,6 @@ class Load:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.load"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT,
-            start_new_session=True,  # as the yardstick's
         )  # fmt: skip
         pin(self._process.pid, LOAD_CORE)
         self._tell({"url": url, **talk})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -125,6 +126,7 @@ async def _run(host: str, port: int, talk: Talk, count: int, seconds: float) -> 
 
 def main() -> None:
     """Carries out the orders on stdin."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word, and with it who waits for its answer
     first = json.loads(sys.stdin.readline())
     parts = urlsplit(first["url"])
     host, port = parts.hostname or "", parts.port or 0

@@ -50,8 +50,10 @@ def stub(ca: bytes) -> Iterator[str]:
     with NamedTemporaryFile(suffix=".pem") as file:
         Path(file.name).write_bytes(ca)
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench.stub", file.name], stdout=subprocess.PIPE, text=True, cwd=_ROOT
-        )
+            [sys.executable, "-m", "bench.stub", file.name],
+            stdout=subprocess.PIPE, text=True, cwd=_ROOT,
+            start_new_session=True,  # Ctrl-C is for us; we end it
+        )  # fmt: skip
         try:
             assert process.stdout is not None
             yield json.loads(process.stdout.readline())["url"]
