@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import time
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from nullworker.worker import messages
 from nullworker.worker.release import ReleaseError
 
 if TYPE_CHECKING:
@@ -132,10 +132,11 @@ class Control:
     async def _fail(self, request: web.Request) -> web.Response:
         """Whoever runs the consumer says that it is broken."""
         try:
-            body = json.loads(await request.text())
-        except (ValueError, UnicodeDecodeError):
-            body = None
-        reason = body.get("reason") if isinstance(body, dict) else None
+            reason = messages.read_object(await request.read()).get("reason")
+        except web.HTTPRequestEntityTooLarge:
+            return _error(413, f"The body is larger than {_BODY_BYTES_MAX} bytes.")
+        except (messages.BadMessageError, web.RequestPayloadError):
+            reason = None
         if not isinstance(reason, str) or not reason.strip():
             return _error(400, 'The body must be an object with a sentence in it: {"reason": "…"}.')
         self._health.fail(" ".join(reason.split())[:REASON_CHARACTERS_MAX])

@@ -186,8 +186,9 @@ class Door:
         """The framework compares with an empty token, too, and not in constant time."""
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         token = self._framework.token
-        if not token or not hmac.compare_digest(given.encode(), token.encode()):
-            return web.json_response({"error": "unauthorized"}, status=401)
+        # A header's bytes, whatever they are: aiohttp makes surrogates of what is no UTF-8.
+        if not token or not hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode()):
+            return _error(401, "Only who has the worker's token may update it.")
         return await update(request)
 
     def _log_refusal(self, request: web.Request, error: UnauthorizedError) -> None:

@@ -160,10 +160,23 @@ async def test_nothing_that_is_refused_changes_anything(engine: kit.StubEngine, 
         for path in ("/session/create", "/session/end", "/session/get", "/session/health", "/ping"):
             answer = await kit.post(worker.url + path, data=body)
             assert (answer.status, answer.body["error"].endswith(".")) == (400, True), (path, body, answer)
+    for token in (b"", b"Bearer wrong", b"Bearer \xff\xfe", "Bearer \N{SNOWMAN}".encode()):
+        assert b" 401 " in await told_to_update(worker.url, token)
     assert await held_by(worker) is None
     opened = await kit.create(worker, good)  # what was refused did not use up the good one
     assert opened.status == 201
     assert {report.path for report in engine.reports} == {"/worker_status/"}
+
+
+async def told_to_update(url: str, authorization: bytes) -> bytes:
+    """The first line of the answer; clients send no header of any bytes."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = b"POST /pyworker/update HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nAuthorization: %b\r\n\r\n"
+    writer.write(head % authorization)
+    line = await reader.readline()
+    writer.close()
+    return line
 
 
 async def test_a_body_is_bounded_whatever_its_way(worker: kit.WorkerProcess) -> None:

@@ -138,6 +138,28 @@ async def test_a_failure_without_a_reason_is_none(port: Port, body: str) -> None
     assert (await port.call("GET", "/health"))[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        ("[" * 50_000, {}),
+        ('{"reason": ' * 5_000, {}),
+        ('{"reason": 1}', {"Content-Type": "application/json; charset=no-such"}),
+        ("not it", {"Content-Encoding": "gzip"}),
+    ],
+)
+async def test_a_failure_that_cannot_be_read_is_refused_in_a_sentence(
+    port: Port, body: str, headers: dict[str, str]
+) -> None:
+    status, answer = await port.call("POST", "/fail", body=body, **headers)
+    assert (status, answer["error"][:27]) == (400, "The body must be an object ")
+    assert (await port.call("GET", "/health"))[0] == 200
+
+
+async def test_a_failure_told_at_too_great_length_is_refused_in_a_sentence(port: Port) -> None:
+    status, answer = await port.call("POST", "/fail", body='{"reason": "' + "x" * 100_000 + '"}')
+    assert (status, answer) == (413, {"error": "The body is larger than 65536 bytes."})
+
+
 @pytest.mark.parametrize("wait", ["-1", "61", "soon", "nan", "inf"])
 async def test_a_wrong_wait_is_refused(port: Port, wait: str) -> None:
     status, body = await port.call("GET", f"/reservation?wait={wait}")
