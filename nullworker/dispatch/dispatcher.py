@@ -73,6 +73,7 @@ class Dispatcher:
                 allowed=self._allowed,
                 on_closed=self._closed,
                 on_change=on_change,
+                holds=self._holds,
             )
             for settings in pairs
         ]
@@ -132,8 +133,8 @@ class Dispatcher:
         """Dispatches until cancelled, or with ``until_empty`` until all queues are empty and nothing is held.
 
         Raises:
-            KeyRefusedError, EndpointUnknownError: at the start, as long as nothing is held. Later, the engine may be on
-                its way to what it was, and is asked again.
+            KeyRefusedError, EndpointUnknownError, QueueUrlError: at the start, as long as nothing is held. Later, the
+                engine or the queue may be on its way to what it was, and is asked again.
         """
         work: list[Coroutine[Any, Any, None]] = []
         if not await self._is_served_soon():
@@ -190,14 +191,16 @@ class Dispatcher:
         try:
             await check_endpoints(self._tools.client, self._engine.label, [p.settings.endpoint for p in self.pairs])
         except ClientError as error:
-            slots = [*self._strays, *(slot for pair in self.pairs for slot in pair.slots)]
-            holds = any(slot.phase in HOLDING for slot in slots)
-            if isinstance(error, (KeyRefusedError, EndpointUnknownError)) and not holds:
+            if isinstance(error, (KeyRefusedError, EndpointUnknownError)) and not self._holds():
                 raise
             self._say(str(error))
             return False
         self._say("")
         return True
+
+    def _holds(self) -> bool:
+        slots = [*self._strays, *(slot for pair in self.pairs for slot in pair.slots)]
+        return any(slot.phase in HOLDING for slot in slots)
 
     def _say(self, sentence: str) -> None:
         for pair in self.pairs:

@@ -16,7 +16,7 @@ from nullworker.dispatch.evidence import Evidence
 from nullworker.dispatch.ledger import LedgerError
 from nullworker.dispatch.plan import HOLDING, LIVE, Limits, Phase, Plan, Reading, covers, is_fresh, plan, want
 from nullworker.dispatch.slots import LOOKS_PER_S, OpenSlot, Terms, Tools
-from nullworker.queues.base import QueueError
+from nullworker.queues.base import QueueError, QueueUrlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,10 +80,12 @@ class Pair:
         allowed: Callable[[Pair], tuple[int | None, str]] = lambda _: (None, ""),
         on_closed: Callable[[Pair], None] = lambda _: None,
         on_change: Callable[[Pair], None] = lambda _: None,
+        holds: Callable[[], bool] = lambda: False,
     ) -> None:
         """``open_queue`` is awaited for the queue; ``allowed`` says what shared limits leave to this pair, and why.
 
-        ``on_closed`` is called when a reservation is over, ``on_change`` when anything is different.
+        ``on_closed`` is called when a reservation is over, ``on_change`` when anything is different. ``holds`` says
+        whether anybody needs the dispatcher, be the queue what it may.
         """
         self.settings = settings
         self.name = settings.name
@@ -101,6 +103,7 @@ class Pair:
         self._allowed = allowed
         self._on_closed = on_closed
         self._on_change = on_change
+        self._holds = holds
         self._wake = asyncio.Event()
         self._failures = 0
         self._not_before_s = float("-inf")  # opening failed, and is tried again then
@@ -166,7 +169,11 @@ class Pair:
         return len(rows)
 
     async def run(self) -> None:
-        """Dispatches until it is cancelled."""
+        """Dispatches until it is cancelled.
+
+        Raises:
+            QueueUrlError: the queue can never be read; at the start alone, and as long as nothing is held.
+        """
         failures = 0
         while True:
             read_before = self.reading
@@ -174,6 +181,8 @@ class Pair:
                 async with await self._open_queue() as queue:
                     await self._follow(queue)
             except QueueError as error:
+                if isinstance(error, QueueUrlError) and self.reading is None and not self._holds():
+                    raise
                 self._cannot_read(str(error))
             except Exception as error:  # of an adapter that is not ours, perhaps
                 log.exception("the queue of %s cannot be read", self.name)

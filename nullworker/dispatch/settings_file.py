@@ -49,8 +49,10 @@ def load_settings(file: Path) -> DispatchSettings:
     """
     try:
         tree: dict[str, Any] = msgspec.toml.decode(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The file {file} cannot be read ({error}).") from None
+    except OSError as error:
+        raise SettingsError(f"The file {file} cannot be read ({(error.strerror or str(error)).lower()}).") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"The file {file} is not UTF-8.") from None
     except msgspec.DecodeError as error:
         raise SettingsError(f"The file {file} is not TOML: {error}.") from None
     try:

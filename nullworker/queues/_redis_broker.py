@@ -15,7 +15,7 @@ from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from nullworker.queues.base import QueueError
+from nullworker.queues.base import QueueError, QueueUrlError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,10 +44,10 @@ class RedisBroker:
             QueueError: the URL names no host, or a database that is no number.
         """
         if not url.host:
-            raise QueueError(f"{url.shown}: the URL names no host ({url.scheme}://host:port/db?…).")
+            raise QueueUrlError(f"{url.shown}: the URL names no host ({url.scheme}://host:port/db?…).")
         database = url.path.strip("/") or "0"
         if not database.isdecimal():
-            raise QueueError(f"{url.shown}: the path should be the number of a Redis database, not {database!r}.")
+            raise QueueUrlError(f"{url.shown}: the path should be the number of a Redis database, not {database!r}.")
         self.url = url
         self.host, self.port, self.database = url.host, url.port or DEFAULT_PORT, int(database)
         self.version = ""  # known after `connect`

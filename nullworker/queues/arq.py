@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from nullworker.queues._redis import RedisQueue, first_score, now_s
-from nullworker.queues.base import Depth, Queue, QueueError, QueueWarning
+from nullworker.queues.base import Depth, Queue, QueueUrlError, QueueWarning
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -47,7 +47,7 @@ class ArqQueue(RedisQueue):
     def from_url(cls, url: QueueUrl) -> Self:
         read_limit = url.text("read_limit", str(DEFAULT_READ_LIMIT))
         if not read_limit.isdecimal() or int(read_limit) == 0:
-            raise QueueError(f"{url.shown}: read_limit should be a number of jobs, not {read_limit!r}.")
+            raise QueueUrlError(f"{url.shown}: read_limit should be a number of jobs, not {read_limit!r}.")
         name = url.text("queue", "arq:queue")
         return cls(url, name, url.seconds("job_timeout", DEFAULT_JOB_TIMEOUT_S), int(read_limit))
 

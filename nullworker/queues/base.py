@@ -71,6 +71,10 @@ class QueueError(Exception):
     """A queue cannot be read; the message is one sentence: what happened, to which queue, what to do."""
 
 
+class QueueUrlError(QueueError):
+    """The URL itself is wrong, or what it names cannot be a queue: to try again without a change is of no use."""
+
+
 @runtime_checkable
 class Queue(Protocol):
     """A user's queue, opened from a URL by ``await SomeQueue.open(url)`` and used as an async context manager."""
@@ -80,7 +84,8 @@ class Queue(Protocol):
         """Opens the queue that ``url`` names.
 
         Raises:
-            QueueError: the URL is wrong (``QueueError.__cause__`` may tell more), or the broker refuses.
+            QueueUrlError: the URL is wrong.
+            QueueError: the broker refuses (``QueueError.__cause__`` may tell more).
         """
 
     async def depth(self) -> Depth:

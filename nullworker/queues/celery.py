@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from nullworker.queues._redis import HandOver, RedisQueue, now_s
-from nullworker.queues.base import Depth, Queue, QueueError, QueueWarning
+from nullworker.queues.base import Depth, Queue, QueueUrlError, QueueWarning
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -100,7 +100,7 @@ class CeleryQueue(RedisQueue):
         separator = url.text("sep", DEFAULT_SEPARATOR)
         steps = url.text("priority_steps", DEFAULT_PRIORITY_STEPS).split(",")
         if not all(step.isdecimal() for step in steps):
-            raise QueueError(
+            raise QueueUrlError(
                 f"{url.shown}: priority_steps should be numbers with commas between, as in Celery's setting."
             )
         self._lists = [self._prefix + (f"{name}{separator}{step}" if int(step) else name) for step in steps]
@@ -110,10 +110,10 @@ class CeleryQueue(RedisQueue):
     @classmethod
     def from_url(cls, url: QueueUrl) -> Self:
         if url.scheme not in SCHEMES:
-            raise QueueError(f"{url.shown}: Celery is read on Redis: celery+redis://… or celery+rediss://….")
+            raise QueueUrlError(f"{url.shown}: Celery is read on Redis: celery+redis://… or celery+rediss://….")
         acks_late = url.text("acks_late", "false").lower()
         if acks_late not in {"true", "1", "false", "0"}:
-            raise QueueError(f"{url.shown}: acks_late should be true or false, not {acks_late!r}.")
+            raise QueueUrlError(f"{url.shown}: acks_late should be true or false, not {acks_late!r}.")
         return cls(url, url.text("queue", "celery"), acks_late=acks_late in {"true", "1"})
 
     async def depth(self) -> Depth:

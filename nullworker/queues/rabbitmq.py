@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from nullworker.queues._rabbitmq import CONSUMER_TIMEOUT_S, Management, missing_queue, timeout_warning
-from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueWarning
+from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueUrlError, QueueWarning
 from nullworker.queues.urls import parse_url
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class RabbitmqQueue:
         parts = parse_url(url, parameters=())
         segments = [unquote(segment) for segment in urlsplit(url).path.split("/")[1:]]
         if len(segments) not in {1, 2} or not segments[-1]:
-            raise QueueError(f"{parts.shown}: write rabbitmq+http://user:password@host:15672/vhost/queue.")
+            raise QueueUrlError(f"{parts.shown}: write rabbitmq+http://user:password@host:15672/vhost/queue.")
         vhost = segments[0] if len(segments) == 2 and segments[0] else "/"
         queue = cls(parts, Management.share(parts, vhost), segments[-1])
         try:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
-from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueWarning
+from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueUrlError, QueueWarning
 from nullworker.queues.urls import parse_url
 
 if TYPE_CHECKING:
@@ -68,14 +68,15 @@ class SqliteQueue:
         """Opens ``sqlite:///path?table=name``; the directory must exist, the file need not.
 
         Raises:
-            QueueError: the URL is wrong, there is no such directory, or the file holds something else.
+            QueueUrlError: the URL is wrong, or there is no such directory.
+            QueueError: the file holds something else.
         """
         parts = parse_url(url, parameters=("table",))
         if parts.host not in {"", ".", ".."} or parts.port or parts.username:
-            raise QueueError(f"{parts.shown}: write sqlite:///absolute/path or sqlite://./relative/path.")
+            raise QueueUrlError(f"{parts.shown}: write sqlite:///absolute/path or sqlite://./relative/path.")
         path = Path(parts.host + "/" + parts.path.lstrip("/"))
         if problem := await asyncio.to_thread(_problem, path):
-            raise QueueError(f"{parts.shown}: {problem}.")
+            raise QueueUrlError(f"{parts.shown}: {problem}.")
         queue = cls(path, parts.text("table", "jobs"))
         try:
             await queue.depth()
@@ -93,7 +94,7 @@ class SqliteQueue:
         return await asyncio.to_thread(self._patiently, self._depth)
 
     async def info(self) -> QueueInfo:
-        """Warns of jobs that have run for over an hour without a word.
+        """Warns of a file or table that is not there yet, and of jobs that have run for over an hour without a word.
 
         Raises:
             QueueError: as for `depth`.
@@ -208,6 +209,9 @@ class SqliteQueue:
                 (_now() - OLD_RUNNING_S,),
             ).fetchone()
         warnings = []
+        if missing := self._missing():
+            message = f"There is no {missing} yet, which counts as an empty queue: check the URL if there should be."
+            warnings.append(QueueWarning("missing", message))
         if old:
             warnings.append(
                 QueueWarning(
@@ -217,6 +221,11 @@ class SqliteQueue:
                 )
             )
         return QueueInfo("sqlite", self._table, str(self._path), pushes=True, warnings=tuple(warnings))
+
+    def _missing(self) -> str:
+        if self._connection is None:
+            return f"file {self._path}"
+        return "" if self._has_table(self._connection) else f"table {self._table} in {self._path}"
 
     def _connect(self) -> None:
         """Makes the connection one to the file that is there now; none if there is no file."""

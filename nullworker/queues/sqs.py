@@ -22,7 +22,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 
-from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueWarning
+from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueUrlError, QueueWarning
 from nullworker.queues.urls import parse_url
 
 if TYPE_CHECKING:
@@ -87,10 +87,12 @@ class SqsQueue:
 
     def __init__(self, url: QueueUrl) -> None:
         if url.username is not None:
-            raise QueueError("sqs://…: keys do not belong into the URL; AWS tools find them in the environment.")
+            raise QueueUrlError("sqs://…: keys do not belong into the URL; AWS tools find them in the environment.")
         account, _, name = url.path.strip("/").rpartition("/")
         if not url.host or not NAME.fullmatch(name):
-            raise QueueError(f"{url.shown}: write sqs://region/queue-name (letters, digits, - and _, or with .fifo).")
+            raise QueueUrlError(
+                f"{url.shown}: write sqs://region/queue-name (letters, digits, - and _, or with .fifo)."
+            )
         self._url = url
         self._name = name
         self._queue_url = url.path.strip("/") if "://" in url.path else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from nullworker.queues.base import QueueError
+from nullworker.queues.base import QueueUrlError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -29,18 +29,18 @@ class QueueUrl:
         """The parameter ``name``, which must not be empty.
 
         Raises:
-            QueueError: it is missing and has no default, or it is empty.
+            QueueUrlError: it is missing and has no default, or it is empty.
         """
         value = self.parameters.get(name, default)
         if not value:
-            raise QueueError(f"{self.shown}: the URL needs {name}=… after the question mark.")
+            raise QueueUrlError(f"{self.shown}: the URL needs {name}=… after the question mark.")
         return value
 
     def seconds(self, name: str, default: float) -> float:
         """The parameter ``name`` as a positive number of seconds.
 
         Raises:
-            QueueError: it is no positive number.
+            QueueUrlError: it is no positive number.
         """
         value = self.parameters.get(name)
         if value is None:
@@ -50,7 +50,7 @@ class QueueUrl:
         except ValueError:
             number = -1.0
         if not 0 < number < float("inf"):
-            raise QueueError(f"{self.shown}: {name} should be a positive number of seconds, not {value!r}.")
+            raise QueueUrlError(f"{self.shown}: {name} should be a positive number of seconds, not {value!r}.")
         return number
 
 
@@ -58,7 +58,7 @@ def parse_url(url: str, *, parameters: Collection[str]) -> QueueUrl:
     """Splits ``url`` and checks its parameters against the names that the adapter knows.
 
     Raises:
-        QueueError: it is not a URL, or has a parameter that is not in ``parameters``, or one twice.
+        QueueUrlError: it is not a URL, or has a parameter that is not in ``parameters``, or one twice.
     """
     try:
         parts = urlsplit(url)
@@ -67,20 +67,22 @@ def parse_url(url: str, *, parameters: Collection[str]) -> QueueUrl:
     except ValueError as error:
         # The error's own words may hold a part of the URL, and that may be the password: so they are not repeated.
         shown = url.partition("://")[0] + "://…"
-        raise QueueError(f"{shown}: this is not a URL (scheme://user:password@host:port/path?name=value).") from error
+        raise QueueUrlError(
+            f"{shown}: this is not a URL (scheme://user:password@host:port/path?name=value)."
+        ) from error
     beyond = parts.path + parts.fragment + "".join(name for name, _ in pairs)
     if parts.netloc and "@" not in parts.netloc and "@" in beyond:  # the rest of a password, most likely
-        raise QueueError(f"{parts.scheme}://…: in a user's name or password, write / ? # @ : and % percent-encoded.")
+        raise QueueUrlError(f"{parts.scheme}://…: in a user's name or password, write / ? # @ : and % percent-encoded.")
     shown = _shown(url, parts.netloc)
     if parts.fragment:
-        raise QueueError(f"{shown}: a # in a queue's URL must be written %23.")
+        raise QueueUrlError(f"{shown}: a # in a queue's URL must be written %23.")
     found: dict[str, str] = {}
     for name, value in pairs:
         if name not in parameters:
             known = ", ".join(sorted(parameters)) or "none"
-            raise QueueError(f"{shown}: unknown parameter {name!r} (known: {known}).")
+            raise QueueUrlError(f"{shown}: unknown parameter {name!r} (known: {known}).")
         if name in found:
-            raise QueueError(f"{shown}: the parameter {name!r} is there twice.")
+            raise QueueUrlError(f"{shown}: the parameter {name!r} is there twice.")
         found[name] = value
     return QueueUrl(
         scheme=parts.scheme.lower(),

@@ -40,6 +40,14 @@ def test_check_says_what_it_sees(tmp_path: Path) -> None:
     assert (told["depth"]["waiting"], told["info"]["kind"]) == (2, "sqlite")
 
 
+def test_check_of_a_file_that_is_not_there_yet_says_so(tmp_path: Path) -> None:
+    """Which is how it is before the first job, or a path that is wrong."""
+    checked = dispatch(tmp_path, "--queue", sqlite_jobs.url(tmp_path / "jobs.db"), "--check")
+    assert checked.returncode == 0, checked.stderr
+    assert "0 waiting, 0 in flight" in checked.stdout
+    assert f"warning (missing): There is no file {tmp_path}/jobs.db yet" in checked.stdout
+
+
 def test_check_of_a_broker_that_is_down_fails_in_a_sentence(tmp_path: Path) -> None:
     queue = f"amqp://me:s3cret-pass@127.0.0.1:{free_port()}/?queue=renders"
     failed = dispatch(tmp_path, "--queue", queue, "--check")
@@ -75,7 +83,7 @@ def test_advice_compares_the_lease_with_what_was_held(tmp_path: Path) -> None:
         (["--endpoint", "gpu", "--queue", "sqlite:///tmp/x.db", "--max", "-1"], 2, "--max"),
         (["--endpoint", "gpu", "--queue", "sqlite:///tmp/x.db", "--max-daily", "3"], 1, "needs the price"),
         (["--endpoint", "gpu", "--queue", "sqlite:///tmp/x.db", "--instance", "moon"], 1, "no instance 'moon'"),
-        (["--config", "absent.toml"], 1, "absent.toml cannot be read"),
+        (["--config", "absent.toml"], 1, "absent.toml cannot be read (no such file or directory)."),
         (["--config", "x.toml", "--queue", "sqlite:///tmp/x.db"], 2, "not both"),
     ],
 )
@@ -90,6 +98,15 @@ def test_help_has_an_example(tmp_path: Path) -> None:
     shown = dispatch(tmp_path, "--help")
     assert shown.returncode == 0
     assert "nullworker dispatch --endpoint null-local --queue" in shown.stdout
+
+
+async def test_a_queue_that_can_never_be_read_ends_it_with_a_sentence(tmp_path: Path) -> None:
+    async with farm(tmp_path, "true") as running:
+        flags = ["--endpoint", ENDPOINT, "--queue", f"sqlite://{tmp_path}/gone/jobs.db", "--instance", running.url]
+        for more in ([], ["--until-empty"]):
+            ended = await asyncio.to_thread(dispatch, tmp_path, *flags, *more, VAST_API_KEY=running.key)
+            assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended
+            assert f"the directory {tmp_path}/gone does not exist" in ended.stderr
 
 
 async def test_a_wrong_endpoint_or_key_ends_it_with_a_sentence(tmp_path: Path) -> None:

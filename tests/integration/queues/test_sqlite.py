@@ -61,6 +61,16 @@ async def test_it_passes_the_conformance_kit(tmp_path: Path) -> None:
     assert min(result.push_delays_s) < 1.0, result.push_delays_s
 
 
+async def test_a_file_or_table_that_is_not_there_yet_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "work.db"
+    async with await open_queue(sqlite_jobs.url(path, "other")) as queue:
+        [warning] = (await queue.info()).warnings
+        assert (warning.code, f"no file {path} yet" in warning.message) == ("missing", True)
+        sqlite_jobs.enqueue(path, ["one"])
+        [warning] = (await queue.info()).warnings
+        assert (warning.code, f"no table other in {path} yet" in warning.message) == ("missing", True)
+
+
 async def test_a_change_is_told_when_a_delayed_job_becomes_due(tmp_path: Path) -> None:
     path = tmp_path / "work.db"
     sqlite_jobs.enqueue(path, ["soon"], delay_s=0.3)

@@ -12,7 +12,7 @@ from nullworker.client.errors import EngineUnreachableError
 from nullworker.dispatch.evidence import FUTILE_FREE
 from nullworker.dispatch.pair import FUTILE
 from nullworker.dispatch.plan import Phase
-from nullworker.queues.base import Depth, QueueError, QueueInfo
+from nullworker.queues.base import Depth, QueueError, QueueInfo, QueueUrlError
 from tests.unit.dispatch.stage import settle
 
 if TYPE_CHECKING:
@@ -314,6 +314,25 @@ class TestLoop:
         await asyncio.gather(running, return_exceptions=True)
         assert queue.closed == 4
         await stage.end(pair)
+
+    async def test_a_url_that_is_wrong_ends_it_at_the_start_if_nothing_is_held(self, stage: Stage) -> None:
+        """Else what is held is kept alive, and what has been read once may come back."""
+        wrong = QueueUrlError("There is no such directory.")
+        with pytest.raises(QueueUrlError):
+            await stage.pair(open_queue=ScriptedQueue(stage, wrong).open).run()
+        read_once = ScriptedQueue(stage, Depth(0, 0, stage.time.wall_s), wrong, wrong)
+        needed = ScriptedQueue(stage, wrong, wrong)
+        pairs = [stage.pair(open_queue=read_once.open), stage.pair(open_queue=needed.open)]
+        pairs[1]._holds = lambda: True
+        running = [asyncio.ensure_future(pair.run()) for pair in pairs]
+        while read_once.script or needed.script:
+            await stage.time.go(0.5)
+        await settle()
+        assert [pair.queue_trouble for pair in pairs] == ["There is no such directory."] * 2
+        assert not any(each.done() for each in running)
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def test_how_late_the_broker_may_be_is_learnt_from_the_queue(self, stage: Stage) -> None:
         queue = ScriptedQueue(stage, Depth(0, 0, stage.time.wall_s))
