@@ -110,7 +110,7 @@ def _settings(options: dict[str, Any]) -> DispatchSettings:
             raise click.UsageError("Give --config, or --endpoint and --queue, not both.")
         settings = load_settings(options["config"])
     else:
-        settings = DispatchSettings((check_pair(_pair(options)),))
+        settings = DispatchSettings((check_pair(_pair(options), spelled=_flag),))
     budget = Budget(
         settings.budget.hourly if options["max_hourly"] is None else options["max_hourly"],
         settings.budget.daily if options["max_daily"] is None else options["max_daily"],
@@ -123,6 +123,11 @@ def _settings(options: dict[str, Any]) -> DispatchSettings:
         history=str(options["history"]) if options["history"] else settings.history,
     )
     return check_settings(settings)
+
+
+def _flag(key: str) -> str:
+    """The flag for a key of the file."""
+    return "--price" if key == "price_per_hour" else f"--{key.removesuffix('_s').replace('_', '-')}"
 
 
 def _pair(options: dict[str, Any]) -> PairSettings:

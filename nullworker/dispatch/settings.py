@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from nullworker.dispatch.money import Budget
 from nullworker.dispatch.pair import PairSettings, without_password
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import adapter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 AMOUNT_MAX = 1e6  # of money
 
@@ -45,8 +49,8 @@ def check_settings(settings: DispatchSettings, where: str = "") -> DispatchSetti
     return settings
 
 
-def check_pair(pair: PairSettings, where: str = "") -> PairSettings:
-    """The same pair, if its numbers make sense.
+def check_pair(pair: PairSettings, where: str = "", spelled: Callable[[str], str] = str) -> PairSettings:
+    """The same pair, if its numbers make sense; ``spelled`` says how its user writes a key of the file.
 
     Raises:
         SettingsError: one does not.
@@ -63,9 +67,9 @@ def check_pair(pair: PairSettings, where: str = "") -> PairSettings:
     )
     for name, value, lowest, highest in bounds:
         if not lowest <= value <= highest:
-            raise SettingsError(f"{where}{name} is {value:g}, and must be from {lowest:g} to {highest:g}.")
+            raise SettingsError(f"{where}{spelled(name)} is {value:g}, and must be from {lowest:g} to {highest:g}.")
     if not pair.endpoint.strip():
-        raise SettingsError(f"{where}endpoint is empty; name one.")
+        raise SettingsError(f"{where}{spelled('endpoint')} is empty; name one.")
     try:
         adapter(pair.queue)
         without_password(pair.queue)
