@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,8 @@ class ControlPort:
                 found = await answer.json() if answer.content_type == "application/json" else None
                 status = answer.status
         except aiohttp.ClientConnectorError as error:
-            raise ControlGone(str(error.os_error.strerror or error)) from error
+            code = error.os_error.errno  # asyncio's own words for it repeat the address
+            raise ControlGone(os.strerror(code).lower() if code else str(error)) from error
         except (aiohttp.ServerDisconnectedError, ConnectionResetError) as error:
             raise ControlGone("it hung up") from error
         except (aiohttp.ClientError, asyncio.TimeoutError, ValueError, OSError) as error:
