@@ -18,6 +18,8 @@ class Stage(enum.Enum):
     SESSION = "session"  # the worker says that it holds it
     ENDED = "ended"
 
+    __hash__ = object.__hash__  # of its identity: an enum's own is computed anew each time
+
 
 class Step(enum.Enum):
     """What can happen in a reservation's life."""
@@ -27,6 +29,8 @@ class Step(enum.Enum):
     REFUTE = "refute"
     LAPSE = "lapse"
     END = "end"
+
+    __hash__ = object.__hash__
 
 
 #: TRANSITIONS[stage][step] is the next stage; what is not here cannot happen.

@@ -32,6 +32,8 @@ class State(enum.Enum):
     ERROR = "error"  # failed while something was held; goes when that is released
     GONE = "gone"
 
+    __hash__ = object.__hash__  # of its identity; an enum's own is that of its name, and computed anew each time
+
 
 class Turn(enum.Enum):
     """What can happen in a worker's life."""
@@ -49,6 +51,8 @@ class Turn(enum.Enum):
     FAIL = "fail"
     DESTROY = "destroy"
     GO = "go"
+
+    __hash__ = object.__hash__
 
 
 _END = {Turn.FAIL: State.ERROR, Turn.DESTROY: State.DESTROYING, Turn.GO: State.GONE}

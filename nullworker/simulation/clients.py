@@ -48,6 +48,21 @@ class Job:
 class Client:
     """One client with one job. It is itself the call that the engine holds open: it has one at a time."""
 
+    __slots__ = (
+        "_ends",
+        "_polls",
+        "_turn",
+        "contact_at",
+        "held_at",
+        "job",
+        "number",
+        "open_as",
+        "request_idx",
+        "stage",
+        "worker_id",
+        "world",
+    )
+
     def __init__(self, world: World, number: int, job: Job) -> None:
         self.world = world
         self.number = number

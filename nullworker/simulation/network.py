@@ -21,6 +21,8 @@ class Link(enum.Enum):
     CLIENT_WORKER = "cut_sessions"
     ENGINE_FLEET = "cut_fleet"
 
+    __hash__ = object.__hash__  # of its identity: an enum's own is computed anew each time
+
 
 LATENCY_S = 0.002
 

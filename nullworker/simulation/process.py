@@ -54,6 +54,32 @@ class Session:
 class Process:
     """One boot of one worker."""
 
+    __slots__ = (
+        "_changed",
+        "_finished",
+        "_later_at",
+        "_look_at",
+        "_phase",
+        "_reported_at",
+        "_sending",
+        "_sending_finished",
+        "alive",
+        "boot",
+        "error",
+        "flaps_until",
+        "hung_until",
+        "mute_until",
+        "ready",
+        "ready_at",
+        "received",
+        "sessions",
+        "snapshots",
+        "traits",
+        "url",
+        "worker_id",
+        "world",
+    )
+
     def __init__(self, world: World, worker_id: int, traits: Traits) -> None:
         self.world = world
         self.worker_id = worker_id
@@ -68,12 +94,12 @@ class Process:
         world.boots += 1
         self.boot = world.boots
         self.received = self.snapshots = 0
-        self._perf_told = 0.0
         self._finished: list[Finished] = []
         self._changed = True
         self._sending = self._sending_finished = False
         self._reported_at = -math.inf
         self._look_at = math.inf
+        self._later_at = math.inf  # the agenda has a look at this time, which leads to the one that is planned
         self._phase = world.random.random()
 
     @property
@@ -176,12 +202,23 @@ class Process:
         return math.floor(when - self._phase) + 1.0 + self._phase
 
     def _plan(self, when: float) -> None:
-        if self.alive and when < self._look_at:
-            self._look_at = when
-            self.world.agenda.at(when, self._look, when)
+        if not self.alive or when >= self._look_at:
+            return
+        self._look_at = when
+        if when > self.world.now:
+            if self._later_at <= when:
+                return
+            self._later_at = when
+        self.world.agenda.at(when, self._look, when)
 
     def _look(self, planned: float) -> None:
+        later = planned == self._later_at
+        if later:
+            self._later_at = math.inf
         if planned != self._look_at:
+            if later and self._look_at < math.inf:
+                planned, self._look_at = self._look_at, math.inf
+                self._plan(planned)
             return
         self._look_at = math.inf
         now = self.world.now

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from nullworker.core import invariants
 from nullworker.core.workers import State
 from nullworker.simulation.agenda import Agenda
-from nullworker.simulation.box import Box
+from nullworker.simulation.box import HOLD_S, Box
 from nullworker.simulation.checkers import all_checkers
-from nullworker.simulation.clients import Client, Job
+from nullworker.simulation.clients import CALL_TIMEOUT_S, Client, Job
 from nullworker.simulation.fleet import Fleet, Instance
-from nullworker.simulation.network import Network
+from nullworker.simulation.network import LATENCY_S, Network
 from nullworker.simulation.trouble import Trouble
 from nullworker.simulation.watch import Watch
 
@@ -54,7 +54,7 @@ class World:
     def __init__(self, plan: Plan, seed: int, checkers: Callable[[World], list[Checker]] = all_checkers) -> None:
         self.plan = plan
         self.faults = plan.faults
-        self.agenda = Agenda()
+        self.agenda = Agenda((0.0, LATENCY_S, HOLD_S, CALL_TIMEOUT_S))
         self.random = Random(f"{seed} world")
         self.network = Network(self.agenda, Random(f"{seed} network"), self.faults)
         self.fleet = Fleet(self, FLEET, self._boot_s, self._restart_s)

@@ -31,3 +31,16 @@ def test_entries_come_out_by_time_and_then_in_the_order_of_setting(entries: list
     popped = [timers.pop_due(10.0) for _ in entries]
     ordered = sorted(range(len(entries)), key=lambda key: (entries[key][0], key))
     assert popped == [(entries[key][1], key) for key in ordered]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([Timer.GRANT, Timer.WORKER]))))
+def test_what_is_taken_out_meanwhile_is_always_the_earliest(entries: list[tuple[int, Timer]]) -> None:
+    timers = Timers()
+    left: list[tuple[int, int, Timer]] = []
+    for key, (when, kind) in enumerate(entries):
+        timers.set(when, kind, key)
+        left = sorted([*left, (when, key, kind)])
+        assert (timers.next_at(), len(timers)) == (left[0][0], len(left))
+        if key % 3 == 2:
+            _, first_key, first_kind = left.pop(0)
+            assert timers.pop_due(10.0) == (first_kind, first_key)
