@@ -21,7 +21,8 @@ Examples:
 
 Each figure stands beside its yardstick from the same run; machines differ, ratios less so."""
 
-#: The modules of bench/ that have a table BENCHMARKS of name -> coroutine function.
+#: The modules of bench/ that have a table BENCHMARKS of name -> coroutine function, and some a table BY_NAME_ALONE of
+#: those that take too long to be run unless they are named.
 MODULES = ("reservations", "core", "http", "dispatch", "scale")
 
 
@@ -32,17 +33,20 @@ MODULES = ("reservations", "core", "http", "dispatch", "scale")
 def command(names: tuple[str, ...], as_json: bool, only_list: bool) -> int:
     """Measure reservations, the core, the HTTP path and the dispatcher; all of them, or those named.
 
+    A few take many minutes and are run only if they are named; --list says which.
+
     The exit code is 1 when a figure misses what is wanted of it.
     """
-    benchmarks = _find()
+    usual, by_name_alone = _find("BENCHMARKS"), _find("BY_NAME_ALONE")
+    benchmarks = {**usual, **by_name_alone}
     if only_list:
-        print("\n".join(benchmarks))
+        print("\n".join([*usual, *(f"{name} (run only if named)" for name in by_name_alone)]))
         return 0
     unknown = [name for name in names if name not in benchmarks]
     if unknown:
         raise click.BadParameter(f"there is no benchmark {unknown[0]}; there are {', '.join(benchmarks)}")
     results = []
-    for name in names or benchmarks:
+    for name in names or usual:
         if not as_json:
             print(f"{name} …", end="", flush=True, file=sys.stderr)
         result = asyncio.run(benchmarks[name]())
@@ -56,15 +60,16 @@ def command(names: tuple[str, ...], as_json: bool, only_list: bool) -> int:
     return 0 if all(result.get("met", True) for result in results) else 1
 
 
-def _find() -> dict[str, Any]:
+def _find(table: str) -> dict[str, Any]:
     root = Path(__file__).resolve().parents[2]
     if not (root / "bench" / "__init__.py").is_file():
         raise UserError("The benchmarks are in the repository's folder bench/; run this from a clone.")
-    sys.path.insert(0, str(root))
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
     found: dict[str, Any] = {}
     for module in MODULES:
         if (root / "bench" / f"{module}.py").is_file():
-            found.update(importlib.import_module(f"bench.{module}").BENCHMARKS)
+            found.update(getattr(importlib.import_module(f"bench.{module}"), table, {}))
     return found
 
 
