@@ -35,9 +35,9 @@ def command(instance: str, api_key: str | None, as_json: bool) -> None:
         wanted, requested, observed = endpoint["wanted"], endpoint["requested"], endpoint["observed"]
         console.print(f"[bold]{escape(endpoint['name'])}[/] (endpoint {endpoint['id']}, {endpoint['state']})")
         console.print(
-            f"  wanted {wanted['active_perf']:g} perf for {wanted['places']} pressed waiters, requested "
-            f"{requested['workers']} workers with {requested['perf']:g}, observed {observed['ready']} free and "
-            f"{observed['held']} held; {endpoint['waiting']} waiting"
+            f"  wanted {wanted['active_perf']:g} perf for {_counted(wanted['places'], 'pressed waiter')}, requested "
+            f"{_counted(requested['workers'], 'worker')} with {requested['perf']:g}, observed "
+            f"{observed['ready']} free and {observed['held']} held; {endpoint['waiting']} waiting"
             + (f" because {escape(endpoint['why'])}" if endpoint["why"] else "")
         )
         if not endpoint["workers_list"]:
@@ -52,6 +52,10 @@ def command(instance: str, api_key: str | None, as_json: bool) -> None:
         console.print(table)
     if not answer["endpoints"]:
         console.print("The engine has no endpoint; vastai create endpoint makes one.")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _age(seconds: float) -> str:

@@ -100,7 +100,9 @@ async def test_status_in_words_and_in_json(engine: Running) -> None:
     code, out, _ = await say(engine, "status")
     assert code == 0
     assert f"{ENDPOINT} (endpoint 1, active)" in out
-    assert re.search("^  wanted .* 1 waiting because 1 worker is held", out, re.MULTILINE), "folded, and no terminal"
+    assert re.search("^  wanted .* requested 1 worker with .* 1 waiting because 1 worker is held", out, re.MULTILINE), (
+        "folded, and no terminal"
+    )
     code, out, _ = await say(engine, "status", "--json")
     answer: dict[str, Any] = json.loads(out)
     (row,) = answer["endpoints"]
