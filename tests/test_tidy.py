@@ -61,6 +61,16 @@ def test_a_link_of_a_page_leads_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), f"{target} is not there"
 
 
+NAMES_PAGES = [*SHIPPED, *PAGES, *sorted((ROOT / "bench").rglob("*.py")), *sorted((ROOT / "examples").glob("*.*"))]
+
+
+@pytest.mark.parametrize("path", NAMES_PAGES, ids=name)
+def test_a_page_that_is_named_is_there(path: Path) -> None:
+    """As in ``see docs/queues.md``, in code, in a message or on a page; what a web address holds is not ours."""
+    for page in re.findall(r"(?<![\w./-])docs/[\w./-]*\w", path.read_text()):
+        assert (ROOT / page).exists(), f"{page} is not there"
+
+
 def test_every_module_of_the_package_is_imported_by_something() -> None:
     imported = {
         name

@@ -98,10 +98,11 @@ class NoWorkerInTimeError(ClientError):
     """The deadline passed while the engine had no worker to give."""
 
     def __init__(self, endpoint: str, waited_s: float, reason: str = "") -> None:
-        super().__init__(
-            f"No worker of {shortened(endpoint)!r} became free within {waited_s:.0f} s{_said(reason)}: wait longer, "
-            "or raise the endpoint's max_workers."
-        )
+        advice = "wait longer, or raise the endpoint's max_workers"
+        if reason and "max_workers" not in reason:
+            advice = "wait longer, or ask `nullworker explain` about the endpoint"
+        asked = f"No worker of {shortened(endpoint)!r} became free within {waited_s:.0f} s"
+        super().__init__(f"{asked}{_said(reason)}: {advice}.")
         self.reason = reason
 
 

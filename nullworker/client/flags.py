@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "Reserve workers of an endpoint, hold them for a while, and give them back."
 EXAMPLES = """\
-examples:
+Examples:
   one worker for three minutes:
     {prog} --endpoint my-endpoint
   three workers, asked for half a minute apart, each held for six minutes:

@@ -57,7 +57,7 @@ def about_worker(engine: Engine, worker_id: int, now: float) -> str:
     if worker.held:
         text = f"is up because it {_holds(worker, now)}"
         if worker.state is State.ERROR:
-            text += f"; it failed {for_s:.1f} s ago ({worker.error}), and goes when that ends"
+            text += f"; it failed {for_s:.1f} s ago ({worker.error.rstrip('.')}), and goes when that ends"
         elif worker.retire:
             text += f"; it goes when that ends, for {worker.retire}"
     elif worker.state is State.READY:
@@ -72,7 +72,7 @@ def about_worker(engine: Engine, worker_id: int, now: float) -> str:
         )
     else:
         text = f"has been {worker.state.value} for {for_s:.1f} s"
-        text += f": {worker.error}" if worker.error else ""
+        text += f": {worker.error.rstrip('.')}" if worker.error else ""
     if worker.suspect and worker.state is not State.ERROR:
         text += f"; nothing was heard of it for {now - worker.reported_at:.1f} s, so it is given to nobody"
     return f"Worker {worker_id} {text}."

@@ -46,7 +46,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """How an endpoint scales. Field names and meanings are Vast's; see docs/parameters.md."""
+    """How an endpoint scales. Field names and meanings are Vast's; see docs/configuration.md."""
 
     min_load: float = 1.0
     target_util: float = 0.9

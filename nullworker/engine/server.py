@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 import time
@@ -247,11 +248,19 @@ def _wall_s() -> float:
     return time.time()  # noqa: TID251 - the edge: decisions and rows are dated for people
 
 
+_ADVICE = {
+    errno.EADDRNOTAVAIL: "give an address of this machine with --host",
+    errno.EACCES: "a port under 1024 needs privileges: give another with --port",
+}
+
+
 def _bind(host: str, port: int) -> socket.socket:
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise ServerError(f"The host {host} is no address of this machine ({error.strerror}); give another.") from None
+        raise ServerError(
+            f"The host {host} is no address of this machine ({error.strerror}); give another with --host."
+        ) from None
     family, kind, proto, _, address = infos[0]
     listener = socket.socket(family, kind, proto)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -260,10 +269,9 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.listen(1024)
     except OSError as error:
         listener.close()
-        raise ServerError(
-            f"The engine cannot listen on {host}:{port} ({(error.strerror or str(error)).lower()}); "
-            f"stop what does, or give another with --port."
-        ) from None
+        why = (error.strerror or str(error)).lower()
+        advice = _ADVICE.get(error.errno or 0, "stop what does, or give another with --port")
+        raise ServerError(f"The engine cannot listen on {host}:{port} ({why}); {advice}.") from None
     listener.setblocking(False)
     return listener
 

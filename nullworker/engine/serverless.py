@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nullworker.core.commands import Grant, Refuse
+from nullworker.core.endpoints import EndpointState
 from nullworker.core.events import Finished, RequestsFinished, WorkerReported
+from nullworker.engine.driver import HOLD_S
 from nullworker.engine.http import Reply, bearer, read, reply
 from nullworker.wire import grant as grants
 from nullworker.wire import headers
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from nullworker.engine.request_numbers import RequestNumbers
     from nullworker.engine.signing import Signer
 
+#: Who asks a suspended or stopped endpoint hears that it is one after so long, and not after a whole hold.
+HOLD_INACTIVE_S = 1.0
 #: So many may wait at one endpoint.
 WAITERS_MAX = 100_000
 
@@ -73,7 +77,9 @@ class Serverless:
             if pool is not None and len(pool.waiting) >= WAITERS_MAX:
                 raise TooManyError(f"{WAITERS_MAX} wait at endpoint {endpoint.name} already; ask again later.")
             request_idx = self._numbers.new()
-        answer = await driver.ask(endpoint.endpoint_id, request_idx, ask.cost, ask.replay_timeout)
+        is_active = endpoint.parameters.state is EndpointState.ACTIVE
+        hold_s = HOLD_S if is_active else HOLD_INACTIVE_S
+        answer = await driver.ask(endpoint.endpoint_id, request_idx, ask.cost, ask.replay_timeout, hold_s)
         if isinstance(answer, Grant):
             return reply(self._ready(endpoint, answer))
         if isinstance(answer, Refuse):
