@@ -38,13 +38,24 @@ def ask(ledger: Ledger, event: Asked) -> None:
         ledger.touch(reservation.endpoint_id)
     elif reservation.stage is Stage.SESSION:
         answer(ledger, reservation, "it holds this worker already")
-    elif _cannot_take(ledger.workers[reservation.worker_id]):
-        ledger.requeue(reservation)  # and its client says that it did not get through
+    else:
+        _ask_again(ledger, reservation, ledger.workers[reservation.worker_id])
+
+
+def _ask_again(ledger: Ledger, reservation: Reservation, worker: Worker) -> None:
+    """One who was granted the worker has not got through to it."""
+    if worker.state is State.ERROR:
+        ledger.requeue(reservation)
+    elif _is_taken(worker):
+        # While it is in doubt, what it holds is not believed either (a report from before a restart may list what has
+        # ended): its next reports tell, or the grant runs out.
+        if not worker.doubt:
+            ledger.requeue(reservation)
     elif reservation.answers == 0:
         answer(ledger, reservation, "this worker was kept for it between two polls")
     elif reservation.answers == 1 and ledger.now - reservation.answered_at < limits.WORKER_ANSWER_S:
         reservation.verdict_at = ledger.now + limits.VERDICT_S
-        ledger.timers.set(reservation.verdict_at, Timer.GRANT, event.request_idx)
+        ledger.timers.set(reservation.verdict_at, Timer.GRANT, reservation.request_idx)
     elif reservation.answers == 1:
         # Its answer was lost, or the worker's: the worker gives the same session for the same request again.
         answer(ledger, reservation, "its grant has not been confirmed yet")
@@ -52,15 +63,10 @@ def ask(ledger: Ledger, event: Asked) -> None:
     # the end of the grant) instead of asking in a loop.
 
 
-def _cannot_take(worker: Worker) -> bool:
-    """Whether the worker has failed, or has turned out to hold other sessions, since it was granted.
-
-    What it holds is not believed while it is in doubt: a report from before a restart may list what has ended.
-    """
-    if worker.state is State.ERROR:
-        return True
+def _is_taken(worker: Worker) -> bool:
+    """Whether the worker has turned out to hold as many other sessions as it takes, since it was granted."""
     most = worker.occupancy_known
-    return not worker.doubt and most is not None and len(worker.held) - worker.unproven >= most
+    return most is not None and len(worker.held) - worker.unproven >= most
 
 
 def _ask_first(ledger: Ledger, event: Asked) -> None:
@@ -205,7 +211,7 @@ def grant_due(ledger: Ledger, request_idx: int) -> None:
         return
     if reservation.verdict_at is not None and reservation.verdict_at <= ledger.now:
         reservation.verdict_at = None
-        if reservation.present:
+        if reservation.present and not _is_taken(ledger.workers[reservation.worker_id]):
             answer(ledger, reservation, "its grant has not been confirmed yet")
             return
     if ledger.now < reservation.expires_at:

@@ -10,6 +10,9 @@ from nullworker.simulation.run import run
 @pytest.mark.parametrize(
     ("seed", "scenario"),
     [
+        # A worker turned out to hold another's session after it was granted; as it was in doubt, the waiter that asked
+        # again was sent there a second time.
+        (1002819, "everything-stock"),
         # A report of a worker's process before its stop came late, bore a higher number than those of the process
         # after its start, and was believed: the worker was stopped under a session.
         (1000918, "everything"),
