@@ -239,7 +239,12 @@ def _ended(ledger: Ledger, worker: Worker, reservation: Reservation, reason: str
     if reservation.sent and ledger.now < max(reservation.expires_at, ledger.listening_since + limits.GRANT_REPORT_S):
         ledger.lapse(worker, reservation)
         return
+    was_sent = reservation.sent
     ledger.end(reservation)
+    if was_sent:
+        # This report may have been made before its client came to the worker again, and have been long under way.
+        ledger.set_doubt(worker, ledger.now)
+        ledger.set_suspect(worker, suspect=True)
     ledger.note(
         "session_ended",
         reason,

@@ -7,6 +7,7 @@ it was no step. What remains is not the shortest history there is, but one that 
 from __future__ import annotations
 
 import math
+from time import process_time
 from typing import TYPE_CHECKING
 
 from nullworker.simulation.run import Less, Result, run
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
     from nullworker.simulation.world import Plan
 
-#: So many runs are tried at most; each takes a fraction of a second, and the last ones the least.
+#: So many runs are tried at most, and for so long; most take a fraction of a second, and the last ones the least.
 RUNS_MAX = 100
+CPU_S_MAX = 60.0
 
 
 def shrink(failed: Result, runs_max: int = RUNS_MAX) -> Result:
@@ -44,6 +46,7 @@ class _Shrinker:
     def __init__(self, failed: Result, runs_max: int) -> None:
         self.best = self.failed = failed
         self._runs_left = runs_max
+        self._until_s = process_time() + CPU_S_MAX
 
     def shrink(self) -> None:
         """Takes away until nothing more can be, or until the runs are used up."""
@@ -58,7 +61,7 @@ class _Shrinker:
         return self.best.less.apply(SCENARIOS[self.failed.scenario].plan(self.failed.seed))
 
     def _try(self, faults: frozenset[str], clients: frozenset[int], until_s: float | None) -> bool:
-        if self._runs_left <= 0:
+        if self._runs_left <= 0 or process_time() > self._until_s:
             return False
         self._runs_left -= 1
         tried = run(self.failed.seed, self.failed.scenario, Less(faults, clients, until_s), check_every=1)

@@ -324,8 +324,11 @@ class SmallWorld(HandClock):
             events.RestoredWorker(w.worker_id, GROUP, w.state.value, w.url, w.perf) for w in ledger.workers.values()
         )
         reservations = tuple(
-            events.RestoredReservation(idx, r.endpoint_id, r.cost, r.worker_id, r.stage is Stage.SESSION)
+            events.RestoredReservation(
+                idx, r.endpoint_id, r.cost, r.worker_id, r.stage is Stage.SESSION, r.replay_timeout_s, r.sent
+            )
             for idx, r in sorted(ledger.reservations.items())
+            if r.lasts
         )
         return events.Restored(ledger.next_worker_id, workers, reservations)
 

@@ -51,7 +51,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("sessions that a report lists no longer stay", "reports.py", "for over in [r for r in worker.held.values() if", "for over in [r for r in () if"),
     Mutation("unknown sessions are not adopted", "reports.py", "                _adopt(ledger, worker, request_idx, cost)", "                pass"),
     Mutation("a refusal is not heard", "reports.py", "            _rejected(ledger, worker, held)\n            continue", "            continue"),
-    Mutation("what was told is told again", "reports.py", "if attempt in worker.told:", "if False:"),
     # Verdicts
     Mutation("an error kills a held worker", "verdicts.py", "    _drop_all(ledger, worker, reason, dead=dead)\n    if dead:", "    dead = True\n    _drop_all(ledger, worker, reason, dead=dead)\n    if dead:"),
     Mutation("silence is idleness", "verdicts.py", "    elif not worker.suspect:\n        ledger.set_suspect(worker, suspect=True)", "    elif worker.state is State.READY:\n        pass"),

@@ -10,9 +10,16 @@ from nullworker.simulation.run import run
 @pytest.mark.parametrize(
     ("seed", "scenario"),
     [
+        # Two restarts in a short time: sessions that had ended stood for grants that nobody had made, and a worker was
+        # created beside those that were free in truth.
+        (1003448, "restarts"),
+        # A report that had been under way for longer than a grant lasts said that a session had ended, whose client had
+        # been sent to the worker again meanwhile: the worker was destroyed under its new session.
+        (1003248, "restarts"),
         # A worker turned out to hold another's session after it was granted; as it was in doubt, the waiter that asked
         # again was sent there a second time.
         (1002819, "everything-stock"),
+        (1004767, "network-stock"),
         # A report of a worker's process before its stop came late, bore a higher number than those of the process
         # after its start, and was believed: the worker was stopped under a session.
         (1000918, "everything"),

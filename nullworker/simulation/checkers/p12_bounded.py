@@ -152,8 +152,10 @@ class Pauses(Checker):
                 )
                 self._ordered[command.worker_id] = (command.workergroup_id, now)
             elif isinstance(command, Note) and command.kind == "worker_failed":
+                # Of any of its workers, be it from before the tables were cleared.
+                failed = engine.ledger.workers.get(command.worker_id)
                 group_id, _ = self._ordered.get(command.worker_id, (0, 0.0))
-                self._failed_at[group_id] = now
+                self._failed_at[group_id if failed is None else failed.group.spec.workergroup_id] = now
 
     def _failed(self, worker_id: int, now: float) -> None:
         group_id, ordered_at = self._ordered.get(worker_id, (0, 0.0))
