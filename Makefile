@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench soak soak-restart clean
+.PHONY: demo test test-long check bench soak soak-restart clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml
@@ -18,6 +18,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests
+
+# What takes long and is shown in short by a test of the above.
+test-long: $(STAMP)
+	@$(BIN)/python -m pytest -n 2 -m long tests
 
 check: $(STAMP)
 	@$(BIN)/ruff check .

@@ -297,6 +297,7 @@ class TestReleaseWhenIdle:
             again, _ = await there.reserve()
             await there.started(again)
 
+    @pytest.mark.long
     async def test_any_sign_of_work_is_work(self, tmp_path: Path) -> None:
         """One sign after the other, each for longer than it takes to be idle."""
         async with beside(tmp_path, "signs", "--release-when-idle", "2.5") as there:
@@ -305,6 +306,7 @@ class TestReleaseWhenIdle:
             worked = [sign for sign in ("busy", "talk", "beat", "fork") if (tmp_path / f"worked-{sign}").exists()]
             assert worked == ["busy", "talk", "beat", "fork"]
 
+    @pytest.mark.long
     async def test_one_that_had_just_begun_a_job_is_given_its_time(self, tmp_path: Path) -> None:
         """It is asked, and not killed: the worker stays held until it has ended by itself, later than any grace."""
         async with beside(tmp_path, "warm", "--release-when-idle", "1", "--grace", "0.2") as there:

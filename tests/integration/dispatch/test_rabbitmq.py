@@ -53,6 +53,7 @@ async def left(rabbitmq: RabbitmqServer, name: str) -> int:
         return queue.declaration_result.message_count or 0
 
 
+@pytest.mark.long
 async def test_the_job_of_a_killed_consumer_is_done_by_another(rabbitmq: RabbitmqServer, tmp_path: Path) -> None:
     """It is delivered again; its worker is ill and replaced; the others do not notice."""
     jobs = [("a", 0.3), ("crash-b", 0.3), ("c", 0.3), ("d", 0.3)]
@@ -69,6 +70,7 @@ async def test_the_job_of_a_killed_consumer_is_done_by_another(rabbitmq: Rabbitm
         check_peak(running, 4)
 
 
+@pytest.mark.long
 async def test_where_in_flight_is_unknown_the_count_is_no_less_right(rabbitmq: RabbitmqServer, tmp_path: Path) -> None:
     """AMQP alone tells what waits, and no more: those who have taken a job count, and none is opened for it again."""
     jobs = [(f"job-{number}", 3.0) for number in range(3)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from nullworker.queues import sqlite_jobs
 from tests.integration.dispatch.kit import (
     ENDPOINT,
@@ -66,6 +68,7 @@ async def test_a_cap_is_never_exceeded_and_goes_first_to_the_higher_priority(tmp
         assert peak([(run.began_at, run.ended_at or 0.0) for run in runs if run.job.startswith("high")]) <= 3
 
 
+@pytest.mark.long
 async def test_what_is_held_for_a_queue_that_is_dispatched_no_more_is_kept_alive(tmp_path: Path) -> None:
     """Its job is as long as it is, and its reservation's lifetime is shorter."""
     one, other = tmp_path / "one.db", tmp_path / "other.db"

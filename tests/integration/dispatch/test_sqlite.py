@@ -9,6 +9,8 @@ import signal
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from nullworker.queues import sqlite_jobs
 from tests.integration.dispatch.kit import (
     Farm,
@@ -70,6 +72,7 @@ async def test_once_steady_there_are_as_many_reservations_as_jobs(tmp_path: Path
         assert len(running.sessions()) == 4
 
 
+@pytest.mark.long
 async def test_a_dispatcher_that_is_killed_leaves_its_reservations_to_the_next(tmp_path: Path) -> None:
     """Killed again and again: no job is lost or done twice, and never more than four workers are held."""
     file = tmp_path / "jobs.db"
@@ -207,6 +210,7 @@ async def test_a_reservation_that_nobody_keeps_alive_ends_with_its_lifetime(tmp_
             assert len(running.sessions()) == 1
 
 
+@pytest.mark.long
 async def test_consumers_that_never_end_are_ended_when_idle_where_that_is_asked_for(tmp_path: Path) -> None:
     """And not before: a job that is in flight is idle to nobody."""
     file = tmp_path / "jobs.db"

@@ -122,6 +122,7 @@ async def test_logs_at_their_levels(engine: Running) -> None:
     assert {"create", "worker_ready", "grant"} <= set(kinds)
 
 
+@pytest.mark.long
 async def test_a_ledger_that_cannot_be_written_is_complained_of_and_served_on(engine: Running) -> None:
     well = (await engine.call("GET", "/healthz"))[1]
     assert well == {"ok": True, "well": True}

@@ -243,6 +243,7 @@ async def test_many_queues_are_asked_for_at_once(rabbitmq: RabbitmqServer, name:
             await queue.close()
 
 
+@pytest.mark.long
 async def test_a_server_that_was_down_is_read_again(rabbitmq: RabbitmqServer, name: str) -> None:
     """While it is down, reading fails over both ways; when it is back, durable messages are counted again."""
     await publish(rabbitmq, name, 2)
