@@ -22,6 +22,7 @@ import psutil
 
 from bench.engine_process import EngineProcess, engine_process
 from bench.load import FIRST_PORT
+from nullworker.core.events import RestoredWorker
 from nullworker.engine.keys import Keys
 from nullworker.engine.store import Store
 
@@ -61,7 +62,7 @@ def engine_with_workers(count: int) -> Iterator[tuple[EngineProcess, list[str]]]
         with contextlib.closing(Store.open(state / "engine.db")) as store:
             for worker_id in range(1, count + 1):
                 url = f"http://127.0.0.1:{FIRST_PORT + worker_id}"
-                store.put_worker((worker_id, GROUP_ID, "ready", url, 100.0, True, ""))
+                store.put_worker(RestoredWorker(worker_id, GROUP_ID, "ready", url, 100.0))
         tokens = [keys.worker_token(worker_id).reveal() for worker_id in range(1, count + 1)]
         with engine_process(state, min_load=min_load, max_workers=count, cold_workers=0) as engine:
             pin(engine.pid, SERVER_CORE)

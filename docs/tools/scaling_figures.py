@@ -1,18 +1,15 @@
 """Measures what docs/scaling.md says, and writes its tables: the engine's own core in a small simulated world.
 
-python docs/tools/scaling_figures.py
+python -m docs.tools.scaling_figures
 """
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
+from docs.tools import tables
 from nullworker.core.endpoints import Parameters
 from nullworker.testing.small_world import SmallWorld
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "scaling.md"
+PAGE = tables.ROOT / "docs" / "scaling.md"
 
 BOOT_S = 60.0
 #: What people set: (what it is, target_util, max_queue_time, target_queue_time).
@@ -108,20 +105,9 @@ TABLES = {"n-get-n": n_get_n, "extra-worker": extra_worker, "min-load": min_load
 
 
 def filled(page: str) -> str:
-    """The page with every table measured anew."""
-    for name, make in TABLES.items():
-        table = "\n".join(make()) + "\n"
-        marks = rf"(<!-- {name}: made by docs/tools/scaling_figures.py -->\n)(.*?)(<!-- end -->)"
-        page, count = re.subn(marks, lambda found, table=table: found[1] + table + found[3], page, flags=re.DOTALL)  # type: ignore[misc]  # mypy infers no lambda with a default
-        assert count == 1, f"the page has {count} places for the table {name}"
-    return page
-
-
-def main() -> None:
-    """Writes the page."""
-    PAGE.write_text(filled(PAGE.read_text()))
-    print(f"wrote {PAGE.relative_to(ROOT)}")
+    """The page with every table made anew."""
+    return tables.filled(page, "scaling_figures", TABLES)
 
 
 if __name__ == "__main__":
-    main()
+    tables.write(PAGE, filled(PAGE.read_text()))

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
+from docs.tools import tables
 from nullworker.simulation.scenarios import SCENARIOS
 from tests.simulation.mutants import CAUGHT
 from tests.simulation.mutations import MUTATIONS
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "simulation.md"
-FAULTS = ROOT / "nullworker" / "simulation" / "faults.py"
-SOAK = ROOT / "docs" / "soak.json"
+PAGE = tables.ROOT / "docs" / "simulation.md"
+FAULTS = tables.ROOT / "nullworker" / "simulation" / "faults.py"
+SOAK = tables.ROOT / "docs" / "soak.json"
 
 
 def faults() -> list[str]:
@@ -77,19 +76,8 @@ TABLES = {"faults": faults, "scenarios": scenarios, "bugs": bugs, "soak": soak}
 
 def filled(page: str) -> str:
     """The page with every table made anew."""
-    for name, make in TABLES.items():
-        table = "\n".join(make()) + "\n"
-        marks = rf"(<!-- {name}: made by docs/tools/simulation_figures.py -->\n)(.*?)(<!-- end -->)"
-        page, count = re.subn(marks, lambda found, table=table: found[1] + table + found[3], page, flags=re.DOTALL)  # type: ignore[misc]  # mypy infers no lambda with a default
-        assert count == 1, f"the page has {count} places for the table {name}"
-    return page
-
-
-def main() -> None:
-    """Writes the page."""
-    PAGE.write_text(filled(PAGE.read_text()))
-    print(f"wrote {PAGE.relative_to(ROOT)}")
+    return tables.filled(page, "simulation_figures", TABLES)
 
 
 if __name__ == "__main__":
-    main()
+    tables.write(PAGE, filled(PAGE.read_text()))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  nullworker dispatch --endpoint null-local --queue sqlite:///var/work/jobs.db --max 4
+  nullworker dispatch --endpoint null-local --queue sqlite://./jobs.db --max 4
   nullworker dispatch --queue 'celery+redis://localhost/0?queue=celery' --check
   nullworker dispatch --endpoint gpu --queue 'rq://localhost/0?queue=default' --instance prod --price 0.4 --max-daily 9
   nullworker dispatch --config nullworker.toml

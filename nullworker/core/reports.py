@@ -119,9 +119,8 @@ def _sessions(ledger: Ledger, worker: Worker, event: WorkerReported) -> None:
         ledger.expect_end(worker, over.request_idx)
         _ended(ledger, worker, over, "its worker lists it no longer")
     straggler = False
-    unknown = sum(request_idx not in worker.held for request_idx in listed)
-    load = min(event.load, limits.AMOUNT_MAX) if math.isfinite(event.load) else 0.0
-    cost = max(0.0, load - worker.held_cost) / max(1, unknown)
+    unknown = [request_idx for request_idx in listed if request_idx not in worker.held]
+    cost = _share_of_each(worker, event.load, len(unknown)) if unknown else 0.0
     for request_idx in listed:
         held = worker.held.get(request_idx)
         if held is None:
@@ -142,11 +141,14 @@ def _sessions(ledger: Ledger, worker: Worker, event: WorkerReported) -> None:
         ledger.lessen_doubt(worker)
 
 
-def _adopt(ledger: Ledger, worker: Worker, request_idx: int, cost: float) -> None:
-    """A session that our tables do not have on this worker: it is real all the same.
+def _share_of_each(worker: Worker, load: float, unknown: int) -> float:
+    """What each of so many sessions costs, of the load that the worker reports beyond what we know of."""
+    known_load = min(load, limits.AMOUNT_MAX) if math.isfinite(load) else 0.0
+    return max(0.0, known_load - worker.held_cost) / unknown
 
-    ``cost`` is its share of the load that the worker reports beyond what we know of.
-    """
+
+def _adopt(ledger: Ledger, worker: Worker, request_idx: int, cost: float) -> None:
+    """A session that our tables do not have on this worker: it is real all the same. ``cost`` is its share of load."""
     pool = ledger.pool_of(worker)
     known = ledger.reservations.get(request_idx)
     if known is not None and known.endpoint_id == pool.endpoint_id:

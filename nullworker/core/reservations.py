@@ -92,11 +92,6 @@ class Reservation:
         """Whether its client was sent to the worker by an answer of which the worker has said nothing yet."""
         return self.answers > self.used and not self.orphan
 
-    @property
-    def lasts(self) -> bool:
-        """Whether it is to be known after a restart: not one whose client, never told its number, cannot come back."""
-        return self.told or self.stage is not Stage.WAITING
-
     def step(self, step: Step) -> None:
         """Takes one step of the table.
 

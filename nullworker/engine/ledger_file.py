@@ -150,10 +150,36 @@ def damaged(path: Path, error: Exception) -> StoreError:
     )
 
 
+def worker_row(worker: RestoredWorker) -> tuple[object, ...]:
+    """The row of a worker."""
+    return (
+        worker.worker_id,
+        worker.workergroup_id,
+        worker.state,
+        worker.url,
+        worker.perf,
+        worker.owned,
+        worker.retire,
+    )
+
+
 def worker_of(row: tuple[Any, ...]) -> RestoredWorker:
     """The worker that a row says."""
     worker_id, workergroup_id, state, url, perf, owned, retire = row
     return RestoredWorker(worker_id, workergroup_id, state, url, perf, bool(owned), retire)
+
+
+def reservation_row(reservation: RestoredReservation) -> tuple[object, ...]:
+    """The row of a reservation."""
+    confirmed = reservation.confirmed + (reservation.confirmed and not reservation.sent)
+    return (
+        reservation.request_idx,
+        reservation.endpoint_id,
+        reservation.cost,
+        reservation.worker_id,
+        confirmed,
+        reservation.replay_timeout_s,
+    )
 
 
 def reservation_of(row: tuple[Any, ...]) -> RestoredReservation:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from nullworker.core import written
 from nullworker.core.commands import Note
-from nullworker.core.reservations import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from nullworker.core.commands import Command, Grant
     from nullworker.core.engine import Engine
     from nullworker.core.events import Event
-    from nullworker.core.workers import Worker
     from nullworker.engine.decisions import Decision, Decisions
     from nullworker.engine.journal_file import JournalFile
     from nullworker.engine.store import Store
@@ -91,25 +90,17 @@ class Record:
     def _write_changes(engine: Engine, store: Store) -> None:
         ledger = engine.ledger
         for worker_id in ledger.changed_workers:
-            worker = ledger.workers.get(worker_id)
+            worker = written.worker(ledger, worker_id)
             if worker is None:
                 store.delete_worker(worker_id)
             else:
-                store.put_worker(_worker_row(worker))
+                store.put_worker(worker)
         for request_idx in ledger.changed_reservations:
-            reservation = ledger.reservations.get(request_idx)
-            if reservation is None or not reservation.lasts:
+            reservation = written.reservation(ledger, request_idx)
+            if reservation is None:
                 store.delete_reservation(request_idx)
             else:
-                store.put_reservation(
-                    request_idx,
-                    reservation.endpoint_id,
-                    reservation.cost,
-                    reservation.worker_id,
-                    reservation.stage is Stage.SESSION,
-                    reservation.replay_timeout_s,
-                    sent=reservation.sent,
-                )
+                store.put_reservation(reservation)
 
     @staticmethod
     def _count(engine: Engine, usage: Usage, now: float) -> None:
@@ -125,15 +116,3 @@ class Record:
                     self._store.delete_worker(worker.worker_id)
                     for request_idx in worker.held:
                         self._store.delete_reservation(request_idx)
-
-
-def _worker_row(worker: Worker) -> tuple[int, int, str, str, float, bool, str]:
-    return (
-        worker.worker_id,
-        worker.group.spec.workergroup_id,
-        worker.state.value,
-        worker.url,
-        worker.perf,
-        worker.owned,
-        worker.retire,
-    )

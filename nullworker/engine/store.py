@@ -110,34 +110,22 @@ class Store:
         """Forgets a workergroup."""
         self._leave("workergroups", workergroup_id, None)
 
-    def put_worker(self, row: tuple[int, int, str, str, float, bool, str]) -> None:
-        """Keeps a worker: its id, workergroup, state, URL, perf, whether we made it, and why it is to go."""
+    def put_worker(self, worker: RestoredWorker) -> None:
+        """Keeps a worker."""
         with self._lock:
-            worker_id, owned = row[0], row[5]
-            if owned and worker_id >= self._meta.get("next_worker_id", 1):
-                self._set_meta("next_worker_id", worker_id + 1)
-            self._leave("workers", worker_id, row)
+            if worker.owned and worker.worker_id >= self._meta.get("next_worker_id", 1):
+                self._set_meta("next_worker_id", worker.worker_id + 1)
+            self._leave("workers", worker.worker_id, ledger_file.worker_row(worker))
 
     def delete_worker(self, worker_id: int) -> None:
         """Forgets a worker."""
         self._leave("workers", worker_id, None)
 
-    def put_reservation(
-        self,
-        request_idx: int,
-        endpoint_id: int,
-        cost: float,
-        worker_id: int,
-        confirmed: bool,
-        replay_timeout_s: float = 60.0,
-        *,
-        sent: bool = True,
-    ) -> None:
-        """Keeps a waiter (``worker_id`` 0), a grant, or a session (``confirmed``): see `RestoredReservation`."""
-        row = (request_idx, endpoint_id, cost, worker_id, confirmed + (confirmed and not sent), replay_timeout_s)
+    def put_reservation(self, reservation: RestoredReservation) -> None:
+        """Keeps a waiter, a grant, or a session."""
         with self._lock:
-            self._settle(request_idx)
-            self._leave("reservations", request_idx, row)
+            self._settle(reservation.request_idx)
+            self._leave("reservations", reservation.request_idx, ledger_file.reservation_row(reservation))
 
     def delete_reservation(self, request_idx: int) -> None:
         """Forgets a reservation."""

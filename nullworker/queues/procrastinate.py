@@ -20,7 +20,7 @@ STALLED_S = 30.0
 # Finished jobs stay in the table, so each part of this begins with an index on what is live. The jobs of a queue are
 # counted by lock first: without locks that leaves one row a queue, and `heads` reads nothing.
 DEPTH_QUERY = """
-WITH todo AS MATERIALIZED (
+WITH live AS MATERIALIZED (
     SELECT queue_name, lock, count(*) AS jobs,
         count(*) FILTER (WHERE scheduled_at > now()) AS later,
         min(scheduled_at) FILTER (WHERE scheduled_at > now()) AS next_due_at
@@ -30,14 +30,14 @@ WITH todo AS MATERIALIZED (
 ), queues AS (
     SELECT queue_name, sum(jobs) AS jobs, sum(jobs - later) FILTER (WHERE lock IS NULL) AS unlocked,
         min(next_due_at) AS next_due_at
-    FROM todo
+    FROM live
     GROUP BY queue_name
 ), heads AS (
     SELECT queue_name, count(*) AS runnable
     FROM (
         SELECT DISTINCT ON (job.lock) job.queue_name, job.scheduled_at
         FROM {schema}procrastinate_jobs job
-        WHERE job.status = 'todo' AND job.lock IN (SELECT lock FROM todo WHERE lock IS NOT NULL)
+        WHERE job.status = 'todo' AND job.lock IN (SELECT lock FROM live WHERE lock IS NOT NULL)
             AND NOT EXISTS (
                 SELECT FROM {schema}procrastinate_jobs holder WHERE holder.status = 'doing' AND holder.lock = job.lock
             )

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from nullworker.core.events import Restored, RestoredReservation, RestoredWorker
-from nullworker.core.reservations import Stage
+from nullworker.core import written
+from nullworker.core.events import Restored
 
 if TYPE_CHECKING:
     from nullworker.core.engine import Engine
+    from nullworker.core.events import RestoredReservation, RestoredWorker
 
 
 class Store:
@@ -33,8 +34,8 @@ class Store:
         ledger = engine.ledger
         if not ledger.changed_workers and not ledger.changed_reservations:
             return
-        workers = {worker_id: _worker(engine, worker_id) for worker_id in ledger.changed_workers}
-        reservations = {idx: _reservation(engine, idx) for idx in ledger.changed_reservations}
+        workers = {worker_id: written.worker(ledger, worker_id) for worker_id in ledger.changed_workers}
+        reservations = {idx: written.reservation(ledger, idx) for idx in ledger.changed_reservations}
         self._pending.append((now, workers, reservations))
 
     def write(self, until: float) -> None:
@@ -64,33 +65,3 @@ class Store:
         workers = tuple(self.workers[worker_id] for worker_id in sorted(self.workers))
         reservations = tuple(self.reservations[idx] for idx in sorted(self.reservations))
         return Restored(self.next_worker_id, workers, reservations)
-
-
-def _worker(engine: Engine, worker_id: int) -> RestoredWorker | None:
-    worker = engine.ledger.workers.get(worker_id)
-    if worker is None:
-        return None
-    return RestoredWorker(
-        worker_id,
-        worker.group.spec.workergroup_id,
-        worker.state.value,
-        worker.url,
-        worker.perf,
-        worker.owned,
-        worker.retire,
-    )
-
-
-def _reservation(engine: Engine, idx: int) -> RestoredReservation | None:
-    reservation = engine.ledger.reservations.get(idx)
-    if reservation is None or not reservation.lasts:
-        return None
-    return RestoredReservation(
-        idx,
-        reservation.endpoint_id,
-        reservation.cost,
-        reservation.worker_id,
-        reservation.stage is Stage.SESSION,
-        reservation.replay_timeout_s,
-        reservation.sent,
-    )

@@ -16,10 +16,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from nullworker.core import commands, events
+from nullworker.core import commands, events, written
 from nullworker.core.endpoints import Workergroup
 from nullworker.core.engine import Engine
-from nullworker.core.reservations import Stage
 from nullworker.testing.clock import HandClock
 
 if TYPE_CHECKING:
@@ -320,16 +319,8 @@ class SmallWorld(HandClock):
     def written(self) -> events.Restored:
         """What the engine has written down: all that it knows."""
         ledger = self.engine.ledger
-        workers = tuple(
-            events.RestoredWorker(w.worker_id, GROUP, w.state.value, w.url, w.perf) for w in ledger.workers.values()
-        )
-        reservations = tuple(
-            events.RestoredReservation(
-                idx, r.endpoint_id, r.cost, r.worker_id, r.stage is Stage.SESSION, r.replay_timeout_s, r.sent
-            )
-            for idx, r in sorted(ledger.reservations.items())
-            if r.lasts
-        )
+        workers = tuple(filter(None, (written.worker(ledger, worker_id) for worker_id in ledger.workers)))
+        reservations = tuple(filter(None, (written.reservation(ledger, idx) for idx in sorted(ledger.reservations))))
         return events.Restored(ledger.next_worker_id, workers, reservations)
 
     # --------------------------------------------------------------------------------------------------------- truths

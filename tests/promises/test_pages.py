@@ -23,4 +23,4 @@ def test_each_promise_has_a_test_with_its_number_and_a_checker(promise: str) -> 
 
 
 def test_the_figures_of_the_scaling_page_are_what_the_engine_does_now() -> None:
-    assert filled(PAGE.read_text()) == PAGE.read_text(), "run python docs/tools/scaling_figures.py"
+    assert filled(PAGE.read_text()) == PAGE.read_text(), "run python -m docs.tools.scaling_figures"

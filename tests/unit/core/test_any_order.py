@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from nullworker.core import commands, events, journal
+from nullworker.core import commands, events, journal, written
 from nullworker.core.endpoints import EndpointState, Parameters, Workergroup
 from nullworker.core.workers import State
 from nullworker.testing.clock import HandClock
@@ -237,19 +237,8 @@ class AnyOrder(RuleBasedStateMachine):
         before = self.scene
         ledger = before.engine.ledger
         if keeps:
-            workers = tuple(
-                events.RestoredWorker(
-                    w.worker_id, w.group.spec.workergroup_id, w.state.value, w.url, w.perf, w.owned, w.retire
-                )
-                for w in ledger.workers.values()
-            )
-            reservations = tuple(
-                events.RestoredReservation(
-                    r.request_idx, r.endpoint_id, r.cost, r.worker_id, r.stage.value == "session", 60.0, r.sent
-                )
-                for r in ledger.reservations.values()
-                if r.lasts
-            )
+            workers = tuple(filter(None, (written.worker(ledger, number) for number in ledger.workers)))
+            reservations = tuple(filter(None, (written.reservation(ledger, idx) for idx in ledger.reservations)))
             self.replays_identically()
             self.scene = HandClock(before.now)
             for pool in ledger.pools.values():

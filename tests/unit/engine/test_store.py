@@ -50,10 +50,10 @@ def test_all_that_was_left_is_there_after_a_restart(path: Path) -> None:
     with closing(Store.open(path)) as first:
         first.put_endpoint(endpoint)
         first.put_workergroup(group)
-        first.put_worker((7, 2, "ready", "http://h:1", 100.0, True, ""))
-        first.put_worker((8, 2, "ready", "http://h:2", 100.0, False, ""))
-        first.put_reservation(5, 1, 100.0, 0, False)
-        first.put_reservation(4, 1, 50.0, 7, True, 30.0)
+        first.put_worker(RestoredWorker(7, 2, "ready", "http://h:1", 100.0, True, ""))
+        first.put_worker(RestoredWorker(8, 2, "ready", "http://h:2", 100.0, False, ""))
+        first.put_reservation(RestoredReservation(5, 1, 100.0, 0, False))
+        first.put_reservation(RestoredReservation(4, 1, 50.0, 7, True, 30.0))
         first.add_decision(decision)
         first.add_usage(2, "ready", 1.5)
         first.add_usage(2, "ready", 1.0)
@@ -77,8 +77,8 @@ def test_what_was_forgotten_stays_forgotten_and_its_numbers_are_not_given_again(
     with closing(Store.open(path)) as first:
         first.put_endpoint(EndpointEntry(1, "a", TESTED_PARAMETERS, 1.5))
         first.put_workergroup(WorkergroupEntry(2, 1, WorkergroupConfig(), 1.5, {}))
-        first.put_worker((7, 2, "ready", "", 100.0, True, ""))
-        first.put_reservation(5, 1, 100.0, 7, True)
+        first.put_worker(RestoredWorker(7, 2, "ready", "", 100.0, True, ""))
+        first.put_reservation(RestoredReservation(5, 1, 100.0, 7, True))
         first.delete_endpoint(1)
         first.delete_workergroup(2)
         first.delete_worker(7)
@@ -88,13 +88,13 @@ def test_what_was_forgotten_stays_forgotten_and_its_numbers_are_not_given_again(
 
 def test_the_id_of_a_worker_that_joined_does_not_push_ours(path: Path) -> None:
     with closing(Store.open(path)) as first:
-        first.put_worker((2**53 - 1, 2, "ready", "", 100.0, False, ""))
+        first.put_worker(RestoredWorker(2**53 - 1, 2, "ready", "", 100.0, False, ""))
     assert reopened(path).next_worker_id == 1
 
 
 def test_after_a_kill_numbers_go_on_beyond_what_may_have_been_given(path: Path) -> None:
     first = Store.open(path)
-    first.put_worker((7, 2, "ready", "", 100.0, True, ""))
+    first.put_worker(RestoredWorker(7, 2, "ready", "", 100.0, True, ""))
     first.reserve_request_places(10_000)
     killed(first)
     loaded = reopened(path)
@@ -113,7 +113,7 @@ def test_an_operators_change_is_written_when_the_call_returns(path: Path) -> Non
 @pytest.mark.promise("P11")
 def test_a_grant_that_no_table_knows_of_yet_is_honoured_after_a_kill(path: Path) -> None:
     first = Store.open(path)
-    first.put_reservation(5, 1, 100.0, 0, False, 45.0)
+    first.put_reservation(RestoredReservation(5, 1, 100.0, 0, False, 45.0))
     assert first._writer.flush()
     first.log_grant(5, 1, 7, 100.0)
     first.log_grant(6, 1, 8, 100.0)
@@ -132,10 +132,10 @@ def test_what_came_of_a_grant_counts_and_not_the_grant(path: Path) -> None:
     first = Store.open(path)
     for request_idx in (5, 6, 7):
         first.log_grant(request_idx, 1, request_idx, 100.0)
-        first.put_reservation(request_idx, 1, 100.0, request_idx, False)
+        first.put_reservation(RestoredReservation(request_idx, 1, 100.0, request_idx, False))
     first.delete_reservation(5)
-    first.put_reservation(6, 1, 100.0, 6, True)
-    first.put_reservation(7, 1, 100.0, 0, False)
+    first.put_reservation(RestoredReservation(6, 1, 100.0, 6, True))
+    first.put_reservation(RestoredReservation(7, 1, 100.0, 0, False))
     killed(first)
     assert [(r.request_idx, r.worker_id, r.confirmed) for r in reopened(path).reservations] == [
         (6, 6, True),
@@ -148,7 +148,7 @@ def test_a_grant_given_again_without_a_change_does_not_hold_the_log_back(path: P
     first.log_grant(5, 1, 5, 100.0)
     first.add_decision(Decision(1.5, 3, "grant", 1, 5, 5, "asked again"))
     first.log_grant(6, 1, 6, 100.0)
-    first.put_reservation(6, 1, 100.0, 6, False)
+    first.put_reservation(RestoredReservation(6, 1, 100.0, 6, False))
     first.delete_reservation(6)
     killed(first)
     assert reopened(path).reservations == []
@@ -158,7 +158,7 @@ def test_several_grants_of_one_event_are_each_kept_until_their_rows_are(path: Pa
     first = Store.open(path)
     for request_idx in (5, 6, 7):
         first.log_grant(request_idx, 1, request_idx, 100.0)
-    first.put_reservation(6, 1, 100.0, 6, False)
+    first.put_reservation(RestoredReservation(6, 1, 100.0, 6, False))
     killed(first)
     assert [r.request_idx for r in reopened(path).reservations] == [5, 6, 7]
 
@@ -167,7 +167,7 @@ def test_several_grants_of_one_event_are_each_kept_until_their_rows_are(path: Pa
 def test_a_grant_that_was_given_again_leaves_a_session_a_session(path: Path) -> None:
     first = Store.open(path)
     for request_idx, worker_id, confirmed in ((5, 7, True), (6, 8, True), (7, 9, False)):
-        first.put_reservation(request_idx, 1, 100.0, worker_id, confirmed)
+        first.put_reservation(RestoredReservation(request_idx, 1, 100.0, worker_id, confirmed))
     for request_idx, worker_id in ((5, 7), (6, 11), (7, 9)):
         first.log_grant(request_idx, 1, worker_id, 100.0)
     killed(first)
@@ -205,7 +205,7 @@ def test_the_grant_log_does_not_grow_for_ever(path: Path, monkeypatch: pytest.Mo
     with closing(Store.open(path)) as opened:
         for request_idx in range(1, 1_001):
             opened.log_grant(request_idx, 1, 7, 100.0)
-            opened.put_reservation(request_idx, 1, 100.0, 7, True)
+            opened.put_reservation(RestoredReservation(request_idx, 1, 100.0, 7, True))
             opened.delete_reservation(request_idx)
         assert opened._writer.flush()
         assert sum(path.stat().st_size for path in path.parent.glob("grants-*.log")) < 4_000
@@ -223,7 +223,7 @@ def test_closing_twice_is_no_error_and_nothing_is_running_after_it(path: Path) -
 def test_a_damaged_ledger_is_refused_with_a_sentence(path: Path) -> None:
     with closing(Store.open(path)) as first:
         for number in range(1, 500):
-            first.put_worker((number, 2, "ready", "http://h:1" * 10, 100.0, True, ""))
+            first.put_worker(RestoredWorker(number, 2, "ready", "http://h:1" * 10, 100.0, True, ""))
     content = bytearray(path.read_bytes())
     content[4096:] = b"\x5a" * (len(content) - 4096)
     path.write_bytes(content)
@@ -242,13 +242,14 @@ def test_a_row_that_makes_no_sense_is_refused_with_a_sentence(path: Path) -> Non
 
 WRITING = """
 import itertools, pathlib, sys
+from nullworker.core.events import RestoredReservation
 from nullworker.engine.store import Store
 
 store = Store.open(pathlib.Path(sys.argv[1]))
 for number in itertools.count(1):
     store.log_grant(number, 1, number + 10, 100.0)
     print("granted", number, flush=True)
-    store.put_reservation(number, 1, 100.0, number + 10, number % 2 == 0)
+    store.put_reservation(RestoredReservation(number, 1, 100.0, number + 10, number % 2 == 0))
     if number % 3 == 0:
         store.delete_reservation(number)
     if number % 500 == 0:
