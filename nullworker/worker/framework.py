@@ -116,7 +116,7 @@ class Framework:
         kwargs = {"host": self._settings.host} if self._settings.host else {}
         # The framework would ask for the key at the whole of REPORT_ADDR as if it were one URL.
         self.backend.report_addr = report_addr
-        with _pinned_perf():
+        with _pinned_perf(), _servers_closed_after():
             server = asyncio.ensure_future(self._worker.run_async(**kwargs))
             opening = asyncio.ensure_future(self._open())
             try:
@@ -197,6 +197,25 @@ def _pinned_perf() -> Iterator[None]:
                 os.chdir(before)
     else:
         yield
+
+
+@contextlib.contextmanager
+def _servers_closed_after() -> Iterator[None]:
+    """Closes what was listened on within: the framework has no end, and would take connections while the loop goes."""
+    loop: Any = asyncio.get_running_loop()
+    servers: list[asyncio.Server] = []
+
+    async def create_server(*args: Any, **kwargs: Any) -> asyncio.Server:
+        servers.append(await type(loop).create_server(loop, *args, **kwargs))
+        return servers[-1]
+
+    loop.create_server = create_server
+    try:
+        yield
+    finally:
+        del loop.create_server
+        for server in servers:
+            server.close()
 
 
 def _write_benchmark(directory: Path) -> None:

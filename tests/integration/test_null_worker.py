@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import time
@@ -358,6 +359,25 @@ async def test_a_signal_ends_the_worker_while_it_is_held(
         await asyncio.gather(waiting, return_exceptions=True)
     assert "Traceback" not in worker.log
     assert kit.session_pids(worker.process.pid) == []
+
+
+async def test_knocking_at_its_door_does_not_disturb_its_end(engine: kit.StubEngine, worker: kit.WorkerProcess) -> None:
+    address = worker.url.removeprefix("http://").split(":")
+
+    async def knock() -> None:
+        while worker.process.returncode is None:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(address[0], int(address[1]))
+                writer.write(b"GET /nothing HTTP/1.1\r\nHost: worker\r\n\r\n")
+                writer.close()
+            await asyncio.sleep(0.002)
+
+    knocking = [asyncio.ensure_future(knock()) for _ in range(8)]
+    await kit.create(worker, engine.auth_data(worker.url))
+    worker.process.terminate()
+    assert await worker.exit_code() == 0
+    await asyncio.gather(*knocking)
+    assert "ERROR" not in worker.log
 
 
 async def test_no_secret_is_in_the_log_even_when_everything_is_logged(tmp_path: Path) -> None:
