@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from nullworker.wire import grant
-from tests.integration.classic_kit import CLONE, HANG_S, ClassicProcess, free_port
+from tests.integration.classic_kit import CLONE, HANG_S, ClassicProcess
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,6 @@ import datetime as dt
 import ipaddress
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
 
 CLONE = Path(__file__).resolve().parents[2]
 HANG_S = 60.0  # how long a condition may take to come true before the test calls it a hang
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def write_backend(root: Path, name: str, **files: str) -> Path:

@@ -14,7 +14,6 @@ import functools
 import ipaddress
 import os
 import signal
-import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from cryptography.x509.oid import NameOID
 from nullworker.wire import grant
 from nullworker.wire.headers import FEATURES
 from nullworker.wire.signature import signed_message
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -56,15 +56,6 @@ def new_rsa_key() -> rsa.RSAPrivateKey:
 @functools.cache
 def _rsa_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65_537, 2048)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 class Authority:
@@ -299,7 +290,7 @@ class WorkerProcess:
 
 def worker_env(engine_url: str, **own: str) -> dict[str, str]:
     """All that a worker needs to be told, on free ports; ``own`` variables win."""
-    port, http_port, control_port = free_ports(3)
+    port, http_port, control_port = free_port(), free_port(), free_port()
     return {
         "PATH": os.environ["PATH"],
         "HOME": os.environ.get("HOME", "/"),

@@ -16,12 +16,12 @@ from tests.integration.classic_engines import EngineUnderTest, RealEngine, StubE
 from tests.integration.classic_kit import (
     Certificate,
     ClassicProcess,
-    free_port,
     get,
     post,
     until,
     write_backend,
 )
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

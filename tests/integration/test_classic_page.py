@@ -15,7 +15,8 @@ from typing import IO
 import psutil
 import pytest
 
-from tests.integration.classic_kit import CLONE, free_port
+from tests.integration.classic_kit import CLONE
+from tests.ports import free_port
 
 PAGE = CLONE / "docs" / "classic-backends.md"
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

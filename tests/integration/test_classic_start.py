@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.classic_kit import CLONE, HANG_S, Certificate, ClassicProcess, free_port, get, write_backend
+from tests.integration.classic_kit import CLONE, HANG_S, Certificate, ClassicProcess, get, write_backend
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

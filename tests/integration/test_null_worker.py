@@ -15,6 +15,7 @@ import vastai
 from aiohttp import web
 
 from tests.integration import null_worker_kit as kit
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -265,7 +266,7 @@ async def test_a_session_ends_when_its_lifetime_does(engine: kit.StubEngine, wor
 
 @pytest.mark.promise("P10")
 async def test_what_happened_while_the_engine_was_away_is_told_when_it_is_back(tmp_path: Path) -> None:
-    engine, port = kit.StubEngine(), kit.free_ports(1)[0]
+    engine, port = kit.StubEngine(), free_port()
     async with kit.worker(kit.worker_env(f"http://127.0.0.1:{port}"), tmp_path) as worker:
         async with engine.running(port):
             await engine.ready()
@@ -280,7 +281,7 @@ async def test_what_happened_while_the_engine_was_away_is_told_when_it_is_back(t
 
 
 async def test_an_engine_that_comes_late_is_waited_for(tmp_path: Path) -> None:
-    port = kit.free_ports(1)[0]
+    port = free_port()
     async with kit.worker(kit.worker_env(f"http://127.0.0.1:1,http://127.0.0.1:{port}"), tmp_path) as worker:
         await kit.until(lambda: "no public key" in worker.log)
         async with kit.StubEngine().running(port) as engine:

@@ -363,6 +363,7 @@ class ProcessFleet:
             self._unwatch(instance)
         self._launchers.shutdown(wait=False)
         self._helpers.shutdown(wait=False)
+        self._ports.close()
         if failures:
             raise FleetError(f"{len(failures)} of {len(worker_ids)} workers could not be destroyed: {failures[0]}")
 

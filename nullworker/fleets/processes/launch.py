@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ PASSED_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
 )
 _BACKEND_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_BOUND_MAX = 96  # descriptors; a worker listens within seconds of its creation
 _SITE_DIRECTORIES = ("site-packages", "dist-packages")
 
 
@@ -98,6 +100,9 @@ def base_environment(settings: ProcessSettings, roots: Sequence[str], own: Mappi
     environment["PYTHONPATH"] = module_path(roots, own.get("PYTHONPATH", ""))
     # The last words of a worker that is killed are in its log, and not in a buffer.
     environment["PYTHONUNBUFFERED"] = "1"
+    # vastai imports distutils: where Python has its own, the whole of setuptools in its place costs a start 0.2 s.
+    if settings.python == sys.executable and sys.version_info < (3, 12):
+        environment["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
     return environment
 
 
@@ -187,35 +192,64 @@ def _spawn(arguments: Sequence[str], path: Path, log_path: Path, environment: Ma
 
 
 class PortPool:
-    """Chooses free ports, and none twice as long as its holder keeps it."""
+    """Chooses free ports, and none twice as long as its holder keeps it.
+
+    A chosen port stays bound here, not listened on, until `_BOUND_MAX` later ones are: so the kernel gives it to nobody
+    else before its worker listens on it, which can do so all the same, as servers set SO_REUSEADDR.
+    """
 
     def __init__(self, host: str) -> None:
         self._host = host
         self._held: set[int] = set()
+        self._bound: dict[int, socket.socket] = {}
 
     def choose(self) -> Ports:
-        """Three ports that are free now. Somebody else may take one before the worker does: then the worker exits.
+        """Three ports that are free now.
 
         Raises:
             FleetError: the host is not an address of this machine, or no port is free.
         """
-        chosen: list[int] = []
-        with contextlib.ExitStack() as stack:
+        chosen: dict[int, socket.socket] = {}
+        refused: list[socket.socket] = []  # they stay bound until all are chosen, and are not met again
+        try:
             while len(chosen) < 3:
-                try:
-                    probe = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-                    probe.bind((self._host, 0))
-                except OSError as error:
-                    raise FleetError(
-                        f"No free port on {self._host} ({error.strerror or error}): "
-                        "is it an address of this machine, and are there ports left?"
-                    ) from error
+                probe = self._any()
                 port = probe.getsockname()[1]
-                if port not in self._held:  # either way it stays bound until all are chosen, and is not met again
-                    chosen.append(port)
+                if port in self._held:
+                    refused.append(probe)
+                else:
+                    chosen[port] = probe
+        except OSError as error:
+            refused += chosen.values()
+            raise FleetError(
+                f"No free port on {self._host} ({error.strerror or error}): "
+                "is it an address of this machine, and are there ports left?"
+            ) from error
+        finally:
+            for probe in refused:
+                probe.close()
+        self._bound.update(chosen)
+        while len(self._bound) > _BOUND_MAX:
+            self._unbind(next(iter(self._bound)))
         ports = Ports(*chosen)
         self.hold(ports)
         return ports
+
+    def _any(self) -> socket.socket:
+        """A socket that is bound to a free port."""
+        probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((self._host, 0))
+        except OSError:
+            probe.close()
+            raise
+        return probe
+
+    def _unbind(self, port: int) -> None:
+        bound = self._bound.pop(port, None)
+        if bound is not None:
+            bound.close()
 
     def hold(self, ports: Ports) -> None:
         """Keeps ports from being chosen."""
@@ -223,7 +257,14 @@ class PortPool:
 
     def release(self, ports: Ports) -> None:
         """Ends what `choose` or `hold` began."""
-        self._held.difference_update((ports.worker, ports.http, ports.control))
+        for port in (ports.worker, ports.http, ports.control):
+            self._held.discard(port)
+            self._unbind(port)
+
+    def close(self) -> None:
+        """Lets go of all ports."""
+        for port in list(self._bound):
+            self._unbind(port)
 
     def are_free(self, ports: Ports) -> bool:
         """Whether a worker could listen on all of these now."""

@@ -27,7 +27,7 @@ from nullworker.core.endpoints import TESTED_PARAMETERS
 from nullworker.core.reservations import Stage
 from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupConfig
 from nullworker.engine.server import Server
-from tests.integration.queues.brokers import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

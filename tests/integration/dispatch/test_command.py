@@ -15,7 +15,7 @@ import pytest
 from nullworker.dispatch.ledger import Ledger, Row
 from nullworker.queues import sqlite_jobs
 from tests.integration.dispatch.kit import ENDPOINT, dispatching, farm, python, until
-from tests.integration.queues.brokers import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ import rq
 
 from tests.integration.dispatch import notes
 from tests.integration.dispatch.kit import check_peak, check_runs, dispatching, farm, mixed, python, until
-from tests.integration.queues.brokers import free_port
 from tests.integration.queues.redis_server import redis_server
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,9 @@ async def test_five_hundred_jobs_of_rq_while_the_dispatcher_is_killed_three_time
     """All done, each once, on held workers, never more than four of them; and back to zero."""
     with redis_server(folder(tmp_path, "redis"), "--notify-keyspace-events", "KA") as broker:
         url = f"redis://127.0.0.1:{broker.port}/1"
-        command = [sys.executable, "-m", "rq.cli", "worker", "--burst", "--max-jobs", "40", "--url", url, "gpu"]
+        # Without a fork for each job, which would be most of the work here.
+        kind = ("--worker-class", "rq.worker.SimpleWorker")
+        command = [sys.executable, "-m", "rq.cli", "worker", "--burst", "--max-jobs", "40", *kind, "--url", url, "gpu"]
         with redis.Redis.from_url(url) as client:
             queue = rq.Queue("gpu", connection=client)
             jobs = mixed(500)

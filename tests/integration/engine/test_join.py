@@ -7,25 +7,19 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, quick, running, until
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = pytest.mark.promise("P9")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def invitation(engine: Running, endpoint: str = ENDPOINT) -> dict[str, str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from tests.integration.queues.brokers import free_port, running
+from tests.integration.queues.brokers import running
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

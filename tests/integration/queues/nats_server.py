@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from tests.integration.queues.brokers import free_port, program, running
+from tests.integration.queues.brokers import program, running
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.integration.queues.brokers import accepts, free_port, program, running
+from tests.integration.queues.brokers import accepts, program, running
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

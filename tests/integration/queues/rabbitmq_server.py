@@ -10,7 +10,8 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
-from tests.integration.queues.brokers import free_port, program, running
+from tests.integration.queues.brokers import program, running
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,8 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.integration.queues.brokers import Broker, free_port, program, running
+from tests.integration.queues.brokers import Broker, program, running
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from nullworker.queues import _redis_broker
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
-from tests.integration.queues.brokers import free_port
 from tests.integration.queues.redis_server import RedisDatabase, redis_server
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

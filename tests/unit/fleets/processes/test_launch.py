@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +15,10 @@ from nullworker.fleets.base import FleetError, InstanceSpec
 from nullworker.fleets.processes import launch
 from nullworker.fleets.processes.records import Ports, Record
 from nullworker.fleets.processes.settings import ProcessSettings, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
 SPEC = InstanceSpec(
     worker_id=7, endpoint="e", workergroup_id=1, backend="null", report_addr="http://r", worker_token="t"
@@ -81,7 +87,8 @@ def test_site_packages_are_not_put_before_the_standard_library() -> None:
 def test_the_engines_secrets_stay_with_it(settings: ProcessSettings) -> None:
     own = {"PATH": "/bin", "HOME": "/home/me", "LC_ALL": "C", "VAST_API_KEY": "k", "LD_LIBRARY_PATH": "/l", "LCX": "1"}
     base = launch.base_environment(settings, ["/root"], own)
-    assert set(base) == {"PATH", "HOME", "LC_ALL", "PYTHONPATH", "PYTHONUNBUFFERED"}
+    own_python = {"PYTHONPATH", "PYTHONUNBUFFERED", "SETUPTOOLS_USE_DISTUTILS"}
+    assert set(base) - own_python == {"PATH", "HOME", "LC_ALL"}
     assert base["HOME"] == "/home/me"
 
 
@@ -132,26 +139,50 @@ def test_a_workergroups_consumer_becomes_its_variable(settings: ProcessSettings)
     assert not [name for name in without if name.startswith("NULL_CONSUMER")]
 
 
-def test_chosen_ports_are_free_and_nobody_elses() -> None:
+Pools: TypeAlias = "Callable[[str], launch.PortPool]"
+
+
+@pytest.fixture
+def pools() -> Iterator[Pools]:
+    """Makes pools, and closes them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(host: str) -> launch.PortPool:
+            return stack.enter_context(contextlib.closing(launch.PortPool(host)))
+
+        yield make
+
+
+def test_a_port_that_was_chosen_is_given_to_nobody_else_and_its_worker_can_have_it(pools: Pools) -> None:
+    first, second = pools("127.0.0.1"), pools("127.0.0.1")  # as of two engines on one machine
+    ports = [first.choose() for _ in range(30)]
+    others = [second.choose() for _ in range(300)]
+    assert not {each.worker for each in ports} & {port for o in others for port in (o.worker, o.http, o.control)}
+    with socket.create_server(("127.0.0.1", ports[0].worker)) as server:
+        assert server.getsockname()[1] == ports[0].worker
+
+
+def test_chosen_ports_are_free_and_nobody_elses(pools: Pools) -> None:
     """A port that is held is not chosen, whether somebody listens on it or not."""
-    pool = launch.PortPool("127.0.0.1")
+    pool = pools("127.0.0.1")
     chosen = [pool.choose() for _ in range(200)]
     numbers = [port for ports in chosen for port in (ports.worker, ports.http, ports.control)]
     assert len(set(numbers)) == 600
     assert pool.are_free(chosen[0])
+    assert pool.are_free(chosen[-1])
 
 
-def test_a_port_that_is_listened_on_is_not_free() -> None:
-    pool = launch.PortPool("127.0.0.1")
+def test_a_port_that_is_listened_on_is_not_free(pools: Pools) -> None:
+    pool = pools("127.0.0.1")
     ports = pool.choose()
     with socket.create_server(("127.0.0.1", ports.http)):
         assert not pool.are_free(ports)
     assert pool.are_free(ports)
 
 
-def test_a_port_whose_last_connections_still_linger_is_free() -> None:
+def test_a_port_whose_last_connections_still_linger_is_free(pools: Pools) -> None:
     """As after every stop of a worker that was being talked to: its successor can listen there."""
-    pool = launch.PortPool("127.0.0.1")
+    pool = pools("127.0.0.1")
     ports = pool.choose()
     with (
         socket.create_server(("127.0.0.1", ports.worker)) as server,
@@ -162,6 +193,6 @@ def test_a_port_whose_last_connections_still_linger_is_free() -> None:
     assert pool.are_free(ports)
 
 
-def test_a_host_that_is_not_here_is_named() -> None:
+def test_a_host_that_is_not_here_is_named(pools: Pools) -> None:
     with pytest.raises(FleetError, match=r"192\.0\.2\.1"):
-        launch.PortPool("192.0.2.1").choose()
+        pools("192.0.2.1").choose()
