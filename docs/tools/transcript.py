@@ -1,6 +1,8 @@
 """Runs the unmodified ``vastai`` command line against an engine, and writes docs/command-line.md of what it printed.
 
 python docs/tools/transcript.py
+
+Each command is a process of its own: a fork of one that has imported the command line, which takes it a second.
 """
 
 from __future__ import annotations
@@ -8,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +19,12 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "command-line.md"
@@ -61,19 +71,70 @@ class Line:
     code: int
 
 
+#: Reads a line for each command, {"argv", "out", "err"}, runs the command line's own main in a fork, says how it ended.
+FORKS = """
+import json, os, sys
+import vastai.cli.main, vastai.cli.commands.instances
+for line in iter(sys.stdin.readline, ""):
+    asked = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, asked["out"], os.O_WRONLY | os.O_CREAT),
+                                    (2, asked["err"], os.O_WRONLY | os.O_CREAT)):
+            os.dup2(os.open(path, flags, 0o600), number)
+        sys.argv = asked["argv"]
+        sys.exit(vastai.cli.main.main())
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Vastai:
+    """The ``vastai`` command line, ready to run."""
+
+    def __init__(self, script: str, home: Path) -> None:
+        environ = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "VAST_API_KEY": ""}
+        self._script = script
+        self._out, self._err = home / "out", home / "err"
+        self._process = subprocess.Popen(
+            [str(Path(script).parent / "python"), "-c", FORKS],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ, start_new_session=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if exc is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # with the command that hangs, if one does
+        self._process.communicate()
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Runs one command; returns its exit code and what it printed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        asked = {"argv": [self._script, *arguments], "out": str(self._out), "err": str(self._err)}
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], HANG_S)[0]:
+            raise TimeoutError(f"vastai {' '.join(arguments)} did not end in {HANG_S} s")
+        code = int(self._process.stdout.readline())
+        printed = self._out.read_text() + self._err.read_text()
+        self._out.unlink()
+        self._err.unlink()
+        return code, printed
+
+
 def run_steps(url: str, key: str, vastai: str) -> list[Line]:
     """Runs all steps against the engine at ``url``."""
     lines = []
-    with TemporaryDirectory() as home:
-        environ = {**os.environ, "HOME": home, "XDG_CONFIG_HOME": home, "VAST_API_KEY": ""}
+    with TemporaryDirectory() as home, Vastai(vastai, Path(home)) as command_line:
         for heading, arguments in STEPS:
             if arguments[:2] == ("get", "endpt-workers"):
                 _wait_for_worker(url, key, int(arguments[2]))
-            done = subprocess.run(
-                [vastai, "--url", url, "--api-key", key, *arguments],
-                capture_output=True, text=True, env=environ, timeout=HANG_S, check=False,
-            )  # fmt: skip
-            lines.append(Line(heading, arguments, done.stdout + done.stderr, done.returncode))
+            code, output = command_line.run("--url", url, "--api-key", key, *arguments)
+            lines.append(Line(heading, arguments, output, code))
     return lines
 
 

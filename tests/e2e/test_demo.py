@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 HANG_S = 110
@@ -21,11 +22,14 @@ def demo(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
 
 
-def test_the_demo_draws_its_picture_and_ends_with_nothing_left(tmp_path: Path) -> None:
-    done = demo(tmp_path, "--json")
+@pytest.mark.parametrize(
+    ("flags", "jobs"), [(["--jobs", "8"], 8), pytest.param([], 24, marks=pytest.mark.long)], ids=["some", "all"]
+)
+def test_the_demo_draws_its_picture_and_ends_with_nothing_left(tmp_path: Path, flags: list[str], jobs: int) -> None:
+    done = demo(tmp_path, "--json", *flags)
     assert done.returncode == 0, done.stderr
     summary: dict[str, Any] = json.loads(done.stdout)
-    assert (summary["jobs_done"], summary["jobs_lost"], summary["jobs_failed"]) == (24, 0, 0)
+    assert (summary["jobs_done"], summary["jobs_lost"], summary["jobs_failed"]) == (jobs, 0, 0)
     assert summary["peak_workers"] == 4
     assert (summary["workers_left"], summary["processes_left"]) == (0, 0)
     assert summary["first_grant_s"] > 0

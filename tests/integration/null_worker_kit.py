@@ -304,6 +304,7 @@ def worker_env(engine_url: str, **own: str) -> dict[str, str]:
         f"VAST_TCP_PORT_{port}": str(port),
         "PUBLIC_IPADDR": "127.0.0.1",
         "NULL_CONTROL_PORT": str(control_port),
+        **({"SETUPTOOLS_USE_DISTUTILS": "stdlib"} if sys.version_info < (3, 12) else {}),  # as a fleet has it
         **own,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,22 +12,25 @@ from vastai.data.endpoint import EndpointConfig as VastEndpoint
 from vastai.data.workergroup import WorkergroupConfig as VastWorkergroup
 
 from docs.tools.transcript import PAGE, STEPS, Line, run_steps
-from tests.integration.engine.kit import config, quick, running, until, vast_client
-
-#: The transcript is some twenty processes, each of which imports vastai's whole command line.
-pytestmark = pytest.mark.timeout(400)
+from tests.integration.engine.kit import ENDPOINT, config, quick, running, until, vast_client
 
 VASTAI = str(Path(sys.executable).parent / "vastai")
 
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
-    """The whole transcript, run once."""
+    """The whole transcript, run once; then its ``show endpoints`` again, by the script that a user has."""
+
+    def command_line(url: str, key: str) -> list[Line]:
+        told = run_steps(url, key, VASTAI)
+        command = [VASTAI, "--url", url, "--api-key", key, "show", "endpoints"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return [*told, Line("", ("show", "endpoints"), done.stdout + done.stderr, done.returncode)]
 
     async def run() -> list[Line]:
         settings = config(tmp_path_factory.mktemp("cli"), quick())
         async with running(settings) as engine:
-            return await asyncio.to_thread(run_steps, engine.url, engine.key, VASTAI)
+            return await asyncio.to_thread(command_line, engine.url, engine.key)
 
     return asyncio.run(run())
 
@@ -46,6 +50,8 @@ def test_create_show_and_update(lines: list[Line]) -> None:
     assert said(lines, "create", "endpoint") == "create endpoint {'result': 3, 'success': True}\n"
     assert said(lines, "create", "workergroup") == "workergroup create {'id': 4, 'success': True}\n"
     assert '"endpoint_name": "gpu"' in said(lines, "show", "endpoints")
+    assert f'"endpoint_name": "{ENDPOINT}"' in said(lines, "show", "endpoints")
+    assert f'"endpoint_name": "{ENDPOINT}"' in lines[-1].output
     assert '"backend": "null"' in said(lines, "show", "workergroups")
     assert "success" in said(lines, "update", "endpoint", "3")
 
