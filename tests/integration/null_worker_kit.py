@@ -140,6 +140,7 @@ class StubEngine:
     reports: list[Report] = field(default_factory=list)
     signed_requests: list[tuple[str, str]] = field(default_factory=list)  # (instance_id, Authorization)
     signs: bool = True  # certificates
+    ready_url: str | None = None  # of the worker that last said that it is ready
     key: rsa.RSAPrivateKey = field(default_factory=_rsa_key)
     authority: Authority = field(default_factory=functools.cache(Authority))
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -200,6 +201,8 @@ class StubEngine:
         peer = request.transport.get_extra_info("peername") if request.transport else None
         async with self._changed:
             self.reports.append(Report(request.path, body, time.monotonic(), peer[1] if peer else 0))
+            if self.reports[-1].ready:
+                self.ready_url = body["url"]
             self._changed.notify_all()
         return web.json_response({"success": True})
 
@@ -213,7 +216,7 @@ class StubEngine:
 
     async def _route(self, request: web.Request) -> web.Response:
         body = await request.json()
-        url = next((report.body["url"] for report in reversed(self.reports) if report.ready), None)
+        url = self.ready_url
         if url is None:
             self._request_idx += 1
             return web.json_response({"request_idx": body["request_idx"] or self._request_idx, "status": "WAITING"})
