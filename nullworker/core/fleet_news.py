@@ -44,6 +44,7 @@ def stopped(ledger: Ledger, worker_id: int) -> None:
     # Its next process counts its sessions anew. It goes on numbering its reports, so that a straggler of this one is
     # known for what it is.
     worker.received = worker.late_reports = 0
+    ledger.set_suspect(worker, suspect=False)  # nobody expects to hear of it, and the next process is another
     ledger.turn(worker, Turn.STOPPED)
     if worker.retire:
         ledger.destroy(worker, worker.retire)

@@ -262,7 +262,7 @@ class Ledger:
         """Its session has ended, and its client was sent to the worker again a moment ago: that is a grant."""
         reservation.step(Step.LAPSE)
         reservation.used = reservation.answers - 1
-        reservation.granted_at = self.now
+        reservation.granted_at, reservation.received = self.now, worker.received
         worker.unproven += 1
         self.changed_reservations[reservation.request_idx] = None
         self.timers.set(reservation.expires_at, Timer.GRANT, reservation.request_idx)

@@ -71,6 +71,8 @@ def _is_late(ledger: Ledger, worker: Worker, event: WorkerReported) -> bool:
         return True
     # So many in a row are no stragglers: the worker counts anew, a new process under the same id.
     worker.seq = worker.received = 0
+    for reservation in worker.held.values():
+        reservation.received = 0
     ledger.note(
         "worker_counts_anew",
         f"{worker.late_reports} reports in a row were older than one before: it is a new process",
@@ -129,6 +131,8 @@ def _sessions(ledger: Ledger, worker: Worker, event: WorkerReported) -> None:
                 straggler = True  # or the same request again: reports that go on listing it will tell
             else:
                 _adopt(ledger, worker, request_idx, cost)
+        elif held.stage is Stage.GRANTED and _is_of_before(worker, held, event):
+            straggler = True
         elif held.stage is Stage.GRANTED:
             worker.refusals = 0
             ledger.confirm(worker, held)
@@ -139,6 +143,11 @@ def _sessions(ledger: Ledger, worker: Worker, event: WorkerReported) -> None:
         ledger.set_suspect(worker, suspect=True)
     else:
         ledger.lessen_doubt(worker)
+
+
+def _is_of_before(worker: Worker, granted: Reservation, event: WorkerReported) -> bool:
+    """Whether a report lists the session that the request had there before it was given the worker again."""
+    return not event.seq and event.received <= granted.received and granted.request_idx in worker.finished
 
 
 def _share_of_each(worker: Worker, load: float, unknown: int) -> float:

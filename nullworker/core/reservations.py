@@ -78,6 +78,8 @@ class Reservation:
     answered_at: float = 0.0
     #: When it is answered again, unless its worker says before that it refused it.
     verdict_at: float | None = None
+    #: How many requests its worker had received, by its own count, when it was given this one.
+    received: int = 0
     expires_at: float = 0.0
     answers: int = 0  # how often the present grant was answered
     used: int = 0  # of these answers, how many the worker has accounted for (with a session, a refusal, an end)

@@ -135,6 +135,7 @@ def _grant(ledger: Ledger, pool: Pool, reservation: Reservation, worker: Worker)
     reservation.step(Step.GRANT)
     reservation.granted_at = ledger.now
     reservation.answers = reservation.used = 0
+    reservation.received = worker.received
     ledger.hold(worker, reservation)
     if reservation.present:
         waited_s = ledger.now - reservation.asked_at

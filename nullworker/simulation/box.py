@@ -129,6 +129,7 @@ class Box:
     def pause(self, seconds: float) -> None:
         """The process stands still; what arrives waits for it."""
         if self.paused_until <= self.world.now:
+            self.world.watch.engine_pauses()
             self.paused_until = self.world.now + seconds
             self.world.agenda.at(self.paused_until, self.resume)
 

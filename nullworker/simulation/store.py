@@ -55,6 +55,13 @@ class Store:
                 else:
                     self.reservations[idx] = reservation
 
+    def noted_reservations(self) -> dict[int, RestoredReservation]:
+        """The reservations as they will be written when all that was noted is."""
+        rows: dict[int, RestoredReservation | None] = dict(self.reservations)
+        for _, _, reservations in self._pending:
+            rows.update(reservations)
+        return {idx: row for idx, row in rows.items() if row is not None}
+
     def killed(self, now: float) -> None:
         """The engine died at ``now``: what was not written by then is lost."""
         self.write(now - self.lag_s)

@@ -51,6 +51,9 @@ class Checker:
     def engine_killed(self) -> None:
         """The engine is no more."""
 
+    def engine_pauses(self) -> None:
+        """The engine is about to stand still, or its clock to jump ahead."""
+
     def asked(self, request_idx: int, endpoint_id: int, call: Call) -> None:
         """A client's call is about to be handled."""
 

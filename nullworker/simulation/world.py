@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 FLEET = "simulated"
 #: The world is looked at this often after the faults are over, until it has settled,
 SETTLE_STEP_S = 60.0
-#: and must have settled after so long: a held worker's silence, a lost create and a pause between attempts, in a row.
+#: and must have settled so long after all could have been served: a held worker's silence, a lost create and a pause
+#: between attempts, in a row.
 SETTLE_MAX_S = 2400.0
 #: Then nothing may happen for so long: longer than the longest reminder (`limits.CREATE_UNKNOWN_S`).
 REST_S = 720.0
@@ -101,7 +102,7 @@ class World:
         self.begin()
         self.agenda.run_until(self.plan.trouble_s)
         self.trouble.stop()
-        end = self.now + SETTLE_MAX_S
+        end = self.now + SETTLE_MAX_S + self._queue_s()
         while self.now < end:
             self.agenda.run_until(self.now + SETTLE_STEP_S)
             if self.settled():
@@ -112,6 +113,13 @@ class World:
         if engine is not None:
             invariants.check(engine)
         self.watch.at_rest()
+
+    def _queue_s(self) -> float:
+        """How long the last of a queue may have to wait where there are few workers and all hold them for long."""
+        queue_s = dict.fromkeys(self.plan.endpoints, 0.0)
+        for job in self.plan.jobs:
+            queue_s[job.endpoint_id] += (job.hold_s + job.lifetime_s) / self.plan.endpoints[job.endpoint_id].max_workers
+        return max(queue_s.values())
 
     def begin(self) -> None:
         """Starts the engine, and plans who comes and what goes wrong. Nothing happens before the agenda is run."""

@@ -10,6 +10,19 @@ from nullworker.simulation.run import run
 @pytest.mark.parametrize(
     ("seed", "scenario"),
     [
+        # An old report of the stock framework listed a session that had ended. Its request had been given the same worker
+        # again, so that was taken for the new session, and the request was given a second worker.
+        (1008777, "learns"),
+        # A worker that had been silent when it was stopped stayed under suspicion.
+        (1008918, "everything"),
+        # What the checkers saw wrong: a grant that had run out before the engine stood still bound again after it; a
+        # report made after a grant's end freed nobody; who was told his number a moment ago was not counted; and a long
+        # queue of long jobs was taken for a standstill.
+        (1003328, "restarts"),
+        (1003608, "restarts"),
+        (1006048, "restarts"),
+        (1008748, "restarts"),
+        (1002285, "queue"),
         # Two restarts in a short time: sessions that had ended stood for grants that nobody had made, and a worker was
         # created beside those that were free in truth.
         (1003448, "restarts"),

@@ -41,6 +41,7 @@ class Told:
     heard_at: float = -math.inf  # by the engine's clock: the last report delivered
     process: Process | None = None  # the newest that reported
     snapshot: int = 0  # its newest report
+    came_at: float = -math.inf  # when that came, by the world's clock
     listed: frozenset[int] = frozenset()  # what that report listed
     error: bool = False
     ended: bool = False  # an exit was announced, or two lists showed it as ended or not at all
@@ -105,6 +106,11 @@ class Evidence(Checker):
         for told in self.workers.values():
             told.exited = False  # who was told may be gone, and need not have written it down
 
+    def engine_pauses(self) -> None:
+        for told in self.workers.values():
+            for promise in told.promises.values():
+                self.binds(promise)  # one that has run out by now is not open again when the engine goes on
+
     def told(self, message: events.WorkerReported | events.RequestsFinished, process: Process, snapshot: int) -> None:
         told = self.workers.get(message.worker_id)
         if told is None:
@@ -118,7 +124,9 @@ class Evidence(Checker):
             return
         if told.process is not None and (process.boot, snapshot) <= (told.process.boot, told.snapshot):
             return
-        told.process, told.snapshot = process, snapshot
+        # A process makes a report when the one before has arrived.
+        made_after = told.came_at if told.process is process else -math.inf
+        told.process, told.snapshot, told.came_at = process, snapshot, self.world.now
         told.heard_at = self.world.box.clock
         told.absent = told.exited = False
         told.ended_lists = 0
@@ -130,6 +138,8 @@ class Evidence(Checker):
                 promise.confirmed = True
             elif promise.confirmed:
                 self._close(told, request_idx, "its worker listed it no longer")
+            elif process.traits.checks_grants and made_after > promise.usable_until:
+                self._close(told, request_idx, "its worker did not list it when it could be used no longer")
             elif len(told.listed) >= process.traits.sessions_max:
                 self._close(told, request_idx, "its worker holds another")
 

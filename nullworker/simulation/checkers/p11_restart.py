@@ -93,7 +93,7 @@ class Restart(Checker):
             and not self.evidence.failed(row.worker_id)
             and row.worker_id in world.fleet.instances
         ]
-        known = {r.request_idx for r in store.reservations.values() if r.endpoint_id == endpoint_id}
+        known = {r.request_idx for r in store.noted_reservations().values() if r.endpoint_id == endpoint_id}
         asking = {idx for idx in world.box.calls if world.endpoint_of_call(idx) == endpoint_id}
         asking |= {idx for process in world.processes() for idx in process.sessions}
         engine = world.box.engine
