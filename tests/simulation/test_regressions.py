@@ -10,8 +10,8 @@ from nullworker.simulation.run import run
 @pytest.mark.parametrize(
     ("seed", "scenario"),
     [
-        # An old report of the stock framework listed a session that had ended. Its request had been given the same worker
-        # again, so that was taken for the new session, and the request was given a second worker.
+        # An old report of the stock framework listed a session that had ended. Its request had been given the same
+        # worker again, so that was taken for the new session, and the request was given a second worker.
         (1008777, "learns"),
         # A worker that had been silent when it was stopped stayed under suspicion.
         (1008918, "everything"),
