@@ -398,3 +398,13 @@ async def create(worker: WorkerProcess, auth_data: dict[str, Any], **payload: An
 async def end(worker: WorkerProcess, session_id: str, auth_data: dict[str, Any]) -> Answer:
     """POSTs /session/end as the SDK does."""
     return await post(worker.url + "/session/end", {"session_id": session_id, "session_auth": auth_data})
+
+
+async def free(engine: StubEngine, worker: WorkerProcess) -> None:
+    """Frees a worker that tests share; of what happened before, all has been told, and is forgotten."""
+    await post(worker.control_url + "/release")
+    last = engine.auth_data(worker.url)
+    assert (await create(worker, last)).status == 201
+    await post(worker.control_url + "/release")
+    await engine.wait_for(lambda _: bool(engine.finished(last["request_idx"])))  # changes are told in order
+    engine.reports.clear()

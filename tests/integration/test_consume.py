@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
 
 from tests.integration import null_worker_kit as kit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    Start = Callable[..., AbstractAsyncContextManager["Beside"]]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 #: Writes down its process and environment, then does what its argument says.
 COMMAND = """
@@ -134,26 +140,51 @@ async def consuming(port: str, directory: Path, *arguments: str) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def beside(directory: Path, what: str, *flags: str) -> AsyncIterator[Beside]:
+async def a_worker(directory: Path) -> AsyncIterator[tuple[kit.StubEngine, kit.WorkerProcess]]:
+    async with kit.StubEngine().running() as engine, kit.worker(kit.worker_env(engine.url), directory) as worker:
+        await engine.ready()
+        yield engine, worker
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[kit.StubEngine, kit.WorkerProcess]]:
+    """A worker for all tests that leave it as it was."""
+    async with a_worker(tmp_path_factory.mktemp("worker")) as engine_and_worker:
+        yield engine_and_worker
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def beside(tmp_path: Path, shared: tuple[kit.StubEngine, kit.WorkerProcess]) -> Start:
+    """Starts a ``nullworker consume`` of one of the commands above, beside the shared worker."""
+    await kit.free(*shared)
+    return functools.partial(beside_worker, *shared, tmp_path)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def beside_its_own(tmp_path: Path) -> AsyncIterator[Start]:
+    """As ``beside``, with a worker that the test may spoil."""
+    async with a_worker(tmp_path) as engine_and_worker:
+        yield functools.partial(beside_worker, *engine_and_worker, tmp_path)
+
+
+@contextlib.asynccontextmanager
+async def beside_worker(
+    engine: kit.StubEngine, worker: kit.WorkerProcess, directory: Path, what: str, *flags: str
+) -> AsyncIterator[Beside]:
     program = directory / "command.py"
     program.write_text(textwrap.dedent(COMMAND))
-    async with (
-        kit.StubEngine().running() as engine,
-        kit.worker(kit.worker_env(engine.url), directory) as worker,
-    ):
-        port = worker.env["NULL_CONTROL_PORT"]
-        async with consuming(port, directory, *flags, "--", sys.executable, str(program), what) as process:
-            await engine.ready()
-            yield Beside(engine, worker, process, directory)
+    port = worker.env["NULL_CONTROL_PORT"]
+    async with consuming(port, directory, *flags, "--", sys.executable, str(program), what) as process:
+        yield Beside(engine, worker, process, directory)
 
 
 async def gone(pid: int) -> None:
     await kit.until(lambda: not kit.is_alive(pid))
 
 
-async def test_the_command_runs_once_for_each_reservation_and_its_end_releases(tmp_path: Path) -> None:
+async def test_the_command_runs_once_for_each_reservation_and_its_end_releases(tmp_path: Path, beside: Start) -> None:
     (tmp_path / "exit").write_text("0")
-    async with beside(tmp_path, "plain") as there:
+    async with beside("plain") as there:
         pids = set()
         for number in range(3):
             session_id, auth_data = await there.reserve(on_close_payload={"job": number})
@@ -167,8 +198,8 @@ async def test_the_command_runs_once_for_each_reservation_and_its_end_releases(t
         assert there.process.returncode is None
 
 
-async def test_a_release_reaches_the_command_and_all_that_it_started(tmp_path: Path) -> None:
-    async with beside(tmp_path, "family") as there:
+async def test_a_release_reaches_the_command_and_all_that_it_started(beside: Start) -> None:
+    async with beside("family") as there:
         session_id, auth_data = await there.reserve()
         pid, _ = await there.started(session_id)
         children = command_pids(there)
@@ -182,9 +213,9 @@ async def test_a_release_reaches_the_command_and_all_that_it_started(tmp_path: P
         assert not any(report.body.get("error_msg") for report in there.engine.reports)
 
 
-async def test_a_command_that_does_not_mind_is_killed_after_its_grace_and_never_runs_twice(tmp_path: Path) -> None:
+async def test_a_command_that_does_not_mind_is_killed_after_its_grace_and_never_runs_twice(beside: Start) -> None:
     """The next reservation may open before the one before is quite gone; its command waits for that."""
-    async with beside(tmp_path, "stubborn", "--grace", "1") as there:
+    async with beside("stubborn", "--grace", "1") as there:
         session_id, auth_data = await there.reserve()
         pid, _ = await there.started(session_id)
         await kit.end(there.worker, session_id, auth_data)
@@ -195,9 +226,11 @@ async def test_a_command_that_does_not_mind_is_killed_after_its_grace_and_never_
         assert (await there.reservation())["session_id"] == next_id  # the end of the first did not release the second
 
 
-async def test_a_crash_is_reported_as_ill_health_with_its_last_words_and_ends_it(tmp_path: Path) -> None:
+async def test_a_crash_is_reported_as_ill_health_with_its_last_words_and_ends_it(
+    tmp_path: Path, beside_its_own: Start
+) -> None:
     (tmp_path / "exit").write_text("3")
-    async with beside(tmp_path, "crash") as there:
+    async with beside_its_own("crash") as there:
         _, auth_data = await there.reserve()
         reason = "The consumer ended with exit code 3 while its reservation was open"
         reason += ": CUDA error: out of memory, with ***"
@@ -209,8 +242,8 @@ async def test_a_crash_is_reported_as_ill_health_with_its_last_words_and_ends_it
         assert (await kit.call("GET", there.worker.control_url + "/health")).status == 500
 
 
-async def test_a_command_that_has_released_by_itself_may_end_as_it_likes(tmp_path: Path) -> None:
-    async with beside(tmp_path, "release-and-crash") as there:
+async def test_a_command_that_has_released_by_itself_may_end_as_it_likes(beside: Start) -> None:
+    async with beside("release-and-crash") as there:
         for count in (1, 2):
             session_id, auth_data = await there.reserve()
             await there.started(session_id)
@@ -225,9 +258,9 @@ def command_pids(there: Beside) -> list[int]:
     return [pid for pid in kit.session_pids(there.process.pid) if pid != there.process.pid]
 
 
-async def test_kept_alive_the_worker_stays_held_while_the_command_runs(tmp_path: Path) -> None:
+async def test_kept_alive_the_worker_stays_held_while_the_command_runs(tmp_path: Path, beside: Start) -> None:
     """Whoever asked for the worker may be gone: the job is done first. It is idle, and nobody minds."""
-    async with beside(tmp_path, "plain", "--keep-alive") as there:
+    async with beside("plain", "--keep-alive") as there:
         session_id, auth_data = await there.reserve(lifetime=4)
         await there.started(session_id)
         until = (await there.reservation())["until"]
@@ -237,8 +270,8 @@ async def test_kept_alive_the_worker_stays_held_while_the_command_runs(tmp_path:
         await there.released(auth_data)
 
 
-async def test_otherwise_the_command_ends_with_the_lifetime_of_the_reservation(tmp_path: Path) -> None:
-    async with beside(tmp_path, "plain") as there:
+async def test_otherwise_the_command_ends_with_the_lifetime_of_the_reservation(beside: Start) -> None:
+    async with beside("plain") as there:
         session_id, auth_data = await there.reserve(lifetime=4)
         pid, _ = await there.started(session_id)
         await there.released(auth_data)
@@ -248,9 +281,9 @@ async def test_otherwise_the_command_ends_with_the_lifetime_of_the_reservation(t
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 async def test_ctrl_c_ends_the_command_and_gives_the_worker_back(
-    tmp_path: Path, sign: signal.Signals, code: int
+    beside: Start, sign: signal.Signals, code: int
 ) -> None:
-    async with beside(tmp_path, "family") as there:
+    async with beside("family") as there:
         session_id, auth_data = await there.reserve()
         pid, _ = await there.started(session_id)
         os.kill(there.process.pid, sign)
@@ -262,17 +295,17 @@ async def test_ctrl_c_ends_the_command_and_gives_the_worker_back(
         assert "Traceback" not in there.said
 
 
-async def test_killed_it_leaves_no_command_behind(tmp_path: Path) -> None:
-    async with beside(tmp_path, "family") as there:
+async def test_killed_it_leaves_no_command_behind(beside: Start) -> None:
+    async with beside("family") as there:
         session_id, _ = await there.reserve()
         pid, _ = await there.started(session_id)
         there.process.kill()
         await gone(pid)
 
 
-async def test_the_end_of_the_worker_is_the_end_of_the_command(tmp_path: Path) -> None:
+async def test_the_end_of_the_worker_is_the_end_of_the_command(tmp_path: Path, beside_its_own: Start) -> None:
     """Its reservation died with it; a worker that comes back is served again."""
-    async with beside(tmp_path, "plain") as there:
+    async with beside_its_own("plain") as there:
         session_id, _ = await there.reserve()
         pid, _ = await there.started(session_id)
         there.worker.process.kill()
@@ -287,8 +320,8 @@ async def test_the_end_of_the_worker_is_the_end_of_the_command(tmp_path: Path) -
 
 
 class TestReleaseWhenIdle:
-    async def test_a_command_that_does_nothing_is_asked_to_end(self, tmp_path: Path) -> None:
-        async with beside(tmp_path, "plain", "--release-when-idle", "1.5") as there:
+    async def test_a_command_that_does_nothing_is_asked_to_end(self, beside: Start) -> None:
+        async with beside("plain", "--release-when-idle", "1.5") as there:
             session_id, auth_data = await there.reserve()
             await there.started(session_id)
             await there.released(auth_data)
@@ -298,35 +331,37 @@ class TestReleaseWhenIdle:
             await there.started(again)
 
     @pytest.mark.long
-    async def test_any_sign_of_work_is_work(self, tmp_path: Path) -> None:
+    async def test_any_sign_of_work_is_work(self, tmp_path: Path, beside: Start) -> None:
         """One sign after the other, each for longer than it takes to be idle."""
-        async with beside(tmp_path, "signs", "--release-when-idle", "2.5") as there:
+        async with beside("signs", "--release-when-idle", "2.5") as there:
             _, auth_data = await there.reserve()
             await there.released(auth_data)
             worked = [sign for sign in ("busy", "talk", "beat", "fork") if (tmp_path / f"worked-{sign}").exists()]
             assert worked == ["busy", "talk", "beat", "fork"]
 
     @pytest.mark.long
-    async def test_one_that_had_just_begun_a_job_is_given_its_time(self, tmp_path: Path) -> None:
+    async def test_one_that_had_just_begun_a_job_is_given_its_time(self, tmp_path: Path, beside: Start) -> None:
         """It is asked, and not killed: the worker stays held until it has ended by itself, later than any grace."""
-        async with beside(tmp_path, "warm", "--release-when-idle", "1", "--grace", "0.2") as there:
+        async with beside("warm", "--release-when-idle", "1", "--grace", "0.2") as there:
             _, auth_data = await there.reserve()
             await there.released(auth_data)
             assert (tmp_path / "ended-warm").exists()
 
-    async def test_what_the_command_prints_is_passed_on(self, tmp_path: Path) -> None:
-        async with beside(tmp_path, "print", "--release-when-idle", "1") as there:
+    async def test_what_the_command_prints_is_passed_on(self, beside: Start) -> None:
+        async with beside("print", "--release-when-idle", "1") as there:
             _, auth_data = await there.reserve()
             await there.released(auth_data)
             assert "words of the command\n" in there.said
 
 
-def test_it_needs_nothing_but_what_a_vast_instance_installs() -> None:
+async def test_it_needs_nothing_but_what_a_vast_instance_installs() -> None:
     """Of what is installed here, only what requirements.txt brings is loaded."""
     script = (
         "import sys, nullworker.cli.consume, nullworker.worker.consume\n"
         "ours = {'msgspec', 'uvloop', 'redis', 'cryptography', 'flask', 'nullworker.core', 'nullworker.engine'}\n"
         "print(sorted(ours & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=kit.ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    program = [sys.executable, "-c", script]
+    process = await asyncio.create_subprocess_exec(*program, cwd=kit.ROOT, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert said.strip() == b"[]"

@@ -33,13 +33,8 @@ async def shared(engine: kit.StubEngine, tmp_path_factory: pytest.TempPathFactor
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def worker(engine: kit.StubEngine, shared: kit.WorkerProcess) -> kit.WorkerProcess:
-    """The worker, free; of what happened before, all has been told, and is forgotten."""
-    await kit.post(shared.control_url + "/release")
-    last = engine.auth_data(shared.url)
-    assert (await kit.create(shared, last)).status == 201
-    await kit.post(shared.control_url + "/release")
-    await engine.wait_for(lambda _: bool(engine.finished(last["request_idx"])))  # changes are told in order
-    engine.reports.clear()
+    """The worker, free; of what happened before nothing is known."""
+    await kit.free(engine, shared)
     return shared
 
 

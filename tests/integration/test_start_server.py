@@ -30,8 +30,10 @@ async def engine() -> AsyncIterator[kit.StubEngine]:
 
 
 def script_env(engine_url: str, **own: str) -> dict[str, str]:
-    """As for a worker; the packages are those of this interpreter."""
-    return {**kit.worker_env(engine_url), "ENV_PATH": sys.prefix, "BACKEND": "null", **own}
+    """As on an instance, which starts no worker but by this script; the packages are those of this interpreter."""
+    env = {**kit.worker_env(engine_url), "ENV_PATH": sys.prefix, "BACKEND": "null", **own}
+    env.pop("SETUPTOOLS_USE_DISTUTILS", None)
+    return env
 
 
 async def ended(env: dict[str, str], directory: Path, *arguments: str, script: Path = SCRIPT) -> tuple[int, str]:

@@ -27,6 +27,10 @@ FORMS = {
     "module": ("-m", "workers.null.client"),
     "nullworker reserve": ("-m", "nullworker.cli.main", "reserve"),
 }
+#: What a real engine says to each flag and mistake is shown in tests/integration/engine/test_client_flags.py as well.
+each_engine = pytest.mark.parametrize(
+    "engine", ["stub", pytest.param("nullworker engine", marks=pytest.mark.long)], indirect=True
+)
 
 
 @dataclass
@@ -93,7 +97,16 @@ def events(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("engine", "form"),
+    [
+        ("stub", "module"),
+        ("nullworker engine", "nullworker reserve"),
+        pytest.param("stub", "nullworker reserve", marks=pytest.mark.long),
+        pytest.param("nullworker engine", "module", marks=pytest.mark.long),
+    ],
+    indirect=["engine"],
+)
 async def test_reservations_are_held_side_by_side_for_as_long_as_asked(
     engine_url: str, api_key: str, endpoint_name: str, command: Command, form: str
 ) -> None:
@@ -116,6 +129,7 @@ async def test_reservations_are_held_side_by_side_for_as_long_as_asked(
     assert all(event["waited_s"] >= 0 for event in by_event["held"])
 
 
+@each_engine
 async def test_without_json_it_prints_a_line_with_the_time_for_each_event(
     engine_url: str, api_key: str, endpoint_name: str, command: Command
 ) -> None:
@@ -130,6 +144,7 @@ async def test_without_json_it_prints_a_line_with_the_time_for_each_event(
     assert re.search(r"released after \d+\.\d s$", released)
 
 
+@each_engine
 async def test_ctrl_c_gives_all_back(engine_url: str, api_key: str, endpoint_name: str, command: Command) -> None:
     """One interrupt ends the holds, not the releases; the exit code says that it was interrupted."""
     await command.start(
@@ -146,6 +161,7 @@ async def test_ctrl_c_gives_all_back(engine_url: str, api_key: str, endpoint_nam
     assert complaints.splitlines() == ["giving back 2 (once more: exit at once, and leave them to run out)"]
 
 
+@each_engine
 async def test_an_unknown_endpoint_is_one_sentence_and_exit_code_1(
     engine_url: str, api_key: str, endpoint_name: str, command: Command
 ) -> None:
@@ -159,6 +175,7 @@ async def test_an_unknown_endpoint_is_one_sentence_and_exit_code_1(
     assert endpoint_name in complaints
 
 
+@each_engine
 async def test_a_wrong_key_is_one_sentence_and_exit_code_1(
     engine_url: str, endpoint_name: str, command: Command
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
 from nullworker.client import NullClient, Reservation, reserve
 from tests.integration import null_worker_kit as kit
@@ -14,19 +16,34 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 HANG_S = 60.0
 KEY = "the-account-key"
 
 
-@pytest.fixture
-async def worker(tmp_path: Path) -> AsyncIterator[kit.WorkerProcess]:
+@contextlib.asynccontextmanager
+async def a_worker(directory: Path) -> AsyncIterator[tuple[kit.StubEngine, kit.WorkerProcess]]:
     """A worker that has reported itself ready; its engine is ``worker.env["REPORT_ADDR"]``."""
     async with (
         kit.StubEngine().running() as engine,
-        kit.worker(kit.worker_env(engine.url, NULL_MAX_LIFETIME="3"), tmp_path) as worker,
+        kit.worker(kit.worker_env(engine.url, NULL_MAX_LIFETIME="3"), directory) as worker,
     ):
         await engine.ready()
-        yield worker
+        yield engine, worker
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[kit.StubEngine, kit.WorkerProcess]]:
+    async with a_worker(tmp_path_factory.mktemp("worker")) as engine_and_worker:
+        yield engine_and_worker
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def worker(shared: tuple[kit.StubEngine, kit.WorkerProcess]) -> kit.WorkerProcess:
+    """A worker that is free."""
+    await kit.free(*shared)
+    return shared[1]
 
 
 async def open_on(client: NullClient, **how: object) -> Reservation:
@@ -89,9 +106,9 @@ async def test_a_crashed_holders_reservation_is_adopted(worker: kit.WorkerProces
         await adopted.release()
 
 
-async def test_a_worker_that_is_killed_is_lost(worker: kit.WorkerProcess) -> None:
+async def test_a_worker_that_is_killed_is_lost(tmp_path: Path) -> None:
     """Its holder learns of it at the next look."""
-    async with NullClient(worker.env["REPORT_ADDR"], KEY) as client:
+    async with a_worker(tmp_path) as (engine, worker), NullClient(engine.url, KEY) as client:
         reservation = await open_on(client, check_s=0.1)
         worker.process.kill()
         await asyncio.wait_for(reservation.wait_closed(), HANG_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sqlite3
 import subprocess
@@ -12,13 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nullworker.cli import main as cli
 from nullworker.dispatch.ledger import Ledger, Row
 from nullworker.queues import sqlite_jobs
 from tests.integration.dispatch.kit import ENDPOINT, dispatching, farm, python, until
 from tests.ports import free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    Dispatch = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def dispatch(folder: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -27,6 +32,28 @@ def dispatch(folder: Path, *flags: str, **environment: str) -> subprocess.Comple
     return subprocess.run(
         command, env={**kept, **environment}, cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+@pytest.fixture
+def dispatch_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Dispatch]:
+    """As ``dispatch``, without a process of its own: for what it says before it begins."""
+    levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}
+
+    def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        for name in [name for name in os.environ if name.startswith(("NULLWORKER_", "VAST_"))]:
+            monkeypatch.delenv(name)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        code = cli.run(cli.build(), ["dispatch", *flags, "--state", str(tmp_path / "state")])
+        return subprocess.CompletedProcess(flags, code, *capfd.readouterr())
+
+    yield run
+    for name in list(logging.root.manager.loggerDict):
+        if logging.getLogger(name).level == logging.CRITICAL:  # hushed, for as long as the command lives
+            logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
 
 
 def test_check_says_what_it_sees(tmp_path: Path) -> None:
@@ -40,17 +67,17 @@ def test_check_says_what_it_sees(tmp_path: Path) -> None:
     assert (told["depth"]["waiting"], told["info"]["kind"]) == (2, "sqlite")
 
 
-def test_check_of_a_file_that_is_not_there_yet_says_so(tmp_path: Path) -> None:
+def test_check_of_a_file_that_is_not_there_yet_says_so(tmp_path: Path, dispatch_here: Dispatch) -> None:
     """Which is how it is before the first job, or a path that is wrong."""
-    checked = dispatch(tmp_path, "--queue", sqlite_jobs.url(tmp_path / "jobs.db"), "--check")
+    checked = dispatch_here("--queue", sqlite_jobs.url(tmp_path / "jobs.db"), "--check")
     assert checked.returncode == 0, checked.stderr
     assert "0 waiting, 0 in flight" in checked.stdout
     assert f"warning (missing): There is no file {tmp_path}/jobs.db yet" in checked.stdout
 
 
-def test_check_of_a_broker_that_is_down_fails_in_a_sentence(tmp_path: Path) -> None:
+def test_check_of_a_broker_that_is_down_fails_in_a_sentence(dispatch_here: Dispatch) -> None:
     queue = f"amqp://me:s3cret-pass@127.0.0.1:{free_port()}/?queue=renders"
-    failed = dispatch(tmp_path, "--queue", queue, "--check")
+    failed = dispatch_here("--queue", queue, "--check")
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: ")
     assert len(failed.stderr.splitlines()) == 1
@@ -88,15 +115,15 @@ def test_advice_compares_the_lease_with_what_was_held(tmp_path: Path) -> None:
         (["--config", "x.toml", "--queue", "sqlite:///tmp/x.db"], 2, "not both"),
     ],
 )
-def test_wrong_use_is_refused_in_a_sentence(tmp_path: Path, flags: list[str], code: int, said: str) -> None:
-    refused = dispatch(tmp_path, *flags, VAST_API_KEY="k")
+def test_wrong_use_is_refused_in_a_sentence(dispatch_here: Dispatch, flags: list[str], code: int, said: str) -> None:
+    refused = dispatch_here(*flags, VAST_API_KEY="k")
     assert refused.returncode == code
     assert said in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
-def test_help_has_an_example(tmp_path: Path) -> None:
-    shown = dispatch(tmp_path, "--help")
+def test_help_has_an_example(dispatch_here: Dispatch) -> None:
+    shown = dispatch_here("--help")
     assert shown.returncode == 0
     assert "nullworker dispatch --endpoint null-local --queue" in shown.stdout
 
@@ -133,11 +160,11 @@ async def test_a_wrong_endpoint_or_key_ends_it_with_a_sentence(tmp_path: Path) -
         assert "takes the key, and has gpu" in checked.stdout
 
 
-def test_check_of_an_engine_that_is_down_fails_in_a_sentence(tmp_path: Path) -> None:
+def test_check_of_an_engine_that_is_down_fails_in_a_sentence(tmp_path: Path, dispatch_here: Dispatch) -> None:
     queue = sqlite_jobs.url(tmp_path / "jobs.db")
     engine = f"http://127.0.0.1:{free_port()}"
     flags = ["--endpoint", "gpu", "--queue", queue, "--instance", engine, "--check"]
-    failed = dispatch(tmp_path, *flags, VAST_API_KEY="k")
+    failed = dispatch_here(*flags, VAST_API_KEY="k")
     assert failed.returncode == 1
     assert "0 waiting" in failed.stdout
     assert failed.stderr.startswith(f"error: The engine at {engine} does not answer")
@@ -166,14 +193,16 @@ async def test_a_key_that_is_refused_while_something_is_held_is_said_and_tried_a
 
 
 @pytest.mark.parametrize("check", [[], ["--check"]])
-def test_a_ledger_of_another_program_is_refused_in_a_sentence(tmp_path: Path, check: list[str]) -> None:
+def test_a_ledger_of_another_program_is_refused_in_a_sentence(
+    tmp_path: Path, dispatch_here: Dispatch, check: list[str]
+) -> None:
     """And a queue that is well does not matter then."""
     (tmp_path / "state").mkdir()
     with sqlite3.connect(tmp_path / "state" / "dispatch.db") as db:
         db.execute("CREATE TABLE reservations (id INTEGER)")
     db.close()
     queue = sqlite_jobs.url(tmp_path / "jobs.db")
-    refused = dispatch(tmp_path, "--endpoint", "gpu", "--queue", queue, *check, VAST_API_KEY="k")
+    refused = dispatch_here("--endpoint", "gpu", "--queue", queue, *check, VAST_API_KEY="k")
     assert refused.returncode == 1
     assert "is not a dispatcher's ledger" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1

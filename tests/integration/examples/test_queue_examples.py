@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = ROOT / "examples"
 LINES_MAX = 40
-JOBS = 4
+JOBS = 3
 NODE_FOLDER = ROOT / "tests" / "integration" / "queues" / "node"
 
 
@@ -54,7 +54,14 @@ def database(tmp_path: Path) -> Iterator[RedisDatabase]:
         yield RedisDatabase(broker.port, 3)
 
 
-@pytest.mark.parametrize("example", ["celery_tasks.py", "rq_jobs.py", "bullmq_worker.cjs"])
+@pytest.mark.parametrize(
+    "example",
+    [
+        "celery_tasks.py",
+        pytest.param("rq_jobs.py", marks=pytest.mark.long),
+        pytest.param("bullmq_worker.cjs", marks=pytest.mark.long),
+    ],
+)
 async def test_each_job_has_a_worker_and_then_there_is_none(
     database: RedisDatabase, tmp_path: Path, example: str
 ) -> None:
