@@ -308,7 +308,8 @@ class DispatchProcess:
 
     @property
     def last(self) -> dict[str, Any]:
-        return (self.said or [{}])[-1]
+        lines = self.out.read_text().splitlines() if self.out.exists() else []
+        return next((json.loads(line) for line in reversed(lines) if line.endswith("}")), {})
 
     def tail(self) -> str:
         log = self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.queues.postgres import Postgres, postgres_server
-from tests.integration.queues.rabbitmq_server import RabbitmqServer, rabbitmq_server
 from tests.integration.queues.redis_server import RedisDatabase, redis_server
 
 if TYPE_CHECKING:
@@ -34,10 +33,3 @@ def redis_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 def database(redis_databases: Callable[[], RedisDatabase]) -> RedisDatabase:
     """A fresh database of the shared Redis server."""
     return redis_databases()
-
-
-@pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitmqServer]:
-    """RabbitMQ; each test declares queues of its own in it."""
-    with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as server:
-        yield server
