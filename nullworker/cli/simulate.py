@@ -14,6 +14,9 @@ import click
 from nullworker.cli.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nullworker.cli.charts import Choice
     from nullworker.core.endpoints import Parameters
     from nullworker.simulation.traces import Job
 
@@ -22,7 +25,7 @@ Examples:
   nullworker simulate --trace jobs.csv
   nullworker simulate --trace jobs.csv --set cold_workers=2 --start-up 90 --price 0.40 --chart fleet.svg
   nullworker simulate --trace jobs.csv --sweep target_queue_time=0,0.5,5 --sweep cold_workers=0..4
-  nullworker simulate --compare
+  nullworker simulate --compare --chart rivals.svg
   nullworker simulate --seed 8812 --scenario everything
 
 A trace is a CSV with the columns arrival_s and duration_s, such as nullworker dispatch --history writes."""
@@ -36,9 +39,7 @@ A trace is a CSV with the columns arrival_s and duration_s, such as nullworker d
 @click.option("--price", type=click.FloatRange(0), default=0.0, help="Of one worker, an hour.")
 @click.option("--sweep", "sweeps", multiple=True, metavar="NAME=A,B|A..B", help="Try all of these values.")
 @click.option("--compare", "comparing", is_flag=True, help="This engine beside the rivals' documented rules.")
-@click.option(
-    "--chart", type=click.Path(dir_okay=False, path_type=Path), help="Draw demand, workers, waiting (PNG, SVG)."
-)
+@click.option("--chart", type=click.Path(dir_okay=False, path_type=Path), help="Draw what comes out (PNG, SVG).")
 @click.option("--seed", type=int, help="Hunt for broken promises: the world of this seed.")
 @click.option("--seeds", type=click.IntRange(1), help="So many seeds, from --seed (or 1) on.")
 @click.option("--scenario", default="", help="The kind of world; each seed has one of its own otherwise.")
@@ -68,6 +69,11 @@ def _study(options: dict[str, Any]) -> int:
 
     if options["trace"] is None and not options["comparing"]:
         raise click.UsageError("Give --trace FILE, --compare, or --seed N.")
+    if options["comparing"] and options["sweeps"]:
+        raise click.UsageError("Give --compare or --sweep: one of them.")
+    chart: Path | None = options["chart"]
+    if chart is not None and chart.suffix.lower() not in (".png", ".svg"):
+        raise UserError(f"--chart {chart} must end in .png or .svg.")
     try:
         parameters = _parameters(options)
         if options["comparing"]:
@@ -139,8 +145,6 @@ def _one(options: dict[str, Any], parameters: Parameters) -> int:
     from nullworker.simulation.study import Setting, Study
 
     chart: Path | None = options["chart"]
-    if chart is not None and chart.suffix.lower() not in (".png", ".svg"):
-        raise UserError(f"--chart {chart} must end in .png or .svg.")
     jobs = _jobs(options["trace"])
     study = Study(jobs, Setting(parameters, options["start_up"], timeline=chart is not None))
     show = sys.stderr.isatty() and not options["as_json"]
@@ -151,11 +155,7 @@ def _one(options: dict[str, Any], parameters: Parameters) -> int:
     if chart is not None:
         from nullworker.cli.charts import draw_timeline
 
-        try:
-            draw_timeline(outcome.timeline, chart)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UserError(f"The chart {chart} cannot be written ({reason}); choose another file.") from None
+        _draw(chart, lambda: draw_timeline(outcome.timeline, chart))
         row["chart"] = str(chart)
     if options["as_json"]:
         print(json.dumps(row, indent=2))
@@ -165,7 +165,26 @@ def _one(options: dict[str, Any], parameters: Parameters) -> int:
     return 0
 
 
+def _draw(chart: Path, draw: Callable[[], None]) -> None:
+    try:
+        draw()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"The chart {chart} cannot be written ({reason}); choose another file.") from None
+
+
+def _draw_choices(options: dict[str, Any], panels: dict[str, list[Choice]], cost: str) -> None:
+    chart: Path | None = options["chart"]
+    if chart is not None:
+        from nullworker.cli.charts import draw_choices
+
+        _draw(chart, lambda: draw_choices(panels, cost, chart))
+        if not options["as_json"]:
+            print(f"chart: {chart}")
+
+
 def _sweep(options: dict[str, Any], parameters: Parameters) -> int:
+    from nullworker.cli.charts import Choice
     from nullworker.simulation.compare import sweep
     from nullworker.simulation.study import Setting
 
@@ -175,22 +194,26 @@ def _sweep(options: dict[str, Any], parameters: Parameters) -> int:
             name, values = _axis(part)
             axes[name] = values
     found = sweep(_jobs(options["trace"]), Setting(parameters, options["start_up"]), axes)
-    rows = []
+    rows, choices = [], []
     for chosen, outcome, best in found:
         row = outcome.row(None, options["price"])
         worker_s = round(outcome.worker_s, 1)
         kept = {name: row[name] for name in ("killed", "unserved", "wait_p50_s", "wait_p95_s", "wait_p99_s", "peak")}
         cost = {"cost": row["cost"]} if "cost" in row else {}
         rows.append({**chosen, **kept, "worker_s": worker_s, "inactive_s": row["inactive_s"], **cost, "frontier": best})
+        label = ", ".join(f"{name}={value:g}" for name, value in chosen.items()) if best else ""
+        choices.append(Choice(label, worker_s, row["wait_p95_s"], best, bool(row["killed"])))
     if options["as_json"]:
         print(json.dumps(rows, indent=2))
     else:
         _table(rows)
         print("frontier: no other set is better on p95 wait without more worker-seconds, or the other way round")
+    _draw_choices(options, {options["trace"].name: choices}, "worker-seconds")
     return 0
 
 
 def _compare(options: dict[str, Any], parameters: Parameters) -> int:
+    from nullworker.cli.charts import Choice
     from nullworker.simulation.compare import compare
     from nullworker.simulation.rivals import rivals
     from nullworker.simulation.traces import SYNTHETIC
@@ -199,16 +222,23 @@ def _compare(options: dict[str, Any], parameters: Parameters) -> int:
         traces = {options["trace"].name: _jobs(options["trace"])}
     else:
         traces = {name: make(Random(1)) for name, make in SYNTHETIC.items()}
-    answers = []
+    answers, panels = [], {}
     for name, jobs in traces.items():
         found = compare(name, jobs, parameters, options["start_up"], lambda: Random(7))
         beaten = found.beaten_by()
+        rows = found.rows(options["price"])
+        panels[name] = [
+            Choice(
+                row["policy"], row["over_bound"], row["wait_p95_s"], row["policy"] == "nullworker", row["killed"] > 0
+            )
+            for row in rows
+        ]
         answers.append(
             {
                 "trace": name,
                 "jobs": len(jobs),
                 "beaten_by": beaten,
-                "rows": found.rows(options["price"]),
+                "rows": rows,
                 "rules": {rule.name: rule.source for rule in rivals()},
             }
         )
@@ -226,11 +256,12 @@ def _compare(options: dict[str, Any], parameters: Parameters) -> int:
             "peak",
             "cost",
         )
-        _table([{key: row[key] for key in columns if key in row} for row in found.rows(options["price"])])
+        _table([{key: row[key] for key in columns if key in row} for row in rows])
         if beaten:
             print(f"better on waits and cost at once: {', '.join(beaten)}")
     if options["as_json"]:
         print(json.dumps(answers, indent=2))
+    _draw_choices(options, panels, "worker-seconds over the bound's")
     return 0
 
 

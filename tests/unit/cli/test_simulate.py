@@ -24,6 +24,7 @@ def command(line: str) -> int:
     ("line", "said"),
     [
         ("--trace {trace} --chart fleet.txt", "must end in .png or .svg"),
+        ("--compare --chart fleet.txt", "must end in .png or .svg"),
         ("--trace {trace} --chart {nowhere}/fleet.svg", "cannot be written"),
         ("--trace {trace} --sweep cold_workers=5..1", "is an empty range"),
         ("--trace {trace} --sweep cold_workers=x", "must be a number"),
@@ -43,11 +44,26 @@ def test_what_it_cannot_use_is_one_sentence(line: str, said: str, tmp_path: Path
 def test_a_comparison_names_the_source_of_each_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace = tmp_path / "jobs.csv"
     trace.write_text("arrival_s,duration_s\n0,60\n10,60\n")
-    assert command(f"--compare --json --trace {trace}") == 0
+    chart = tmp_path / "rivals.svg"
+    assert command(f"--compare --json --trace {trace} --chart {chart}") == 0
     (answer,) = json.loads(capsys.readouterr().out)
     assert answer["beaten_by"] == []
     assert {row["policy"] for row in answer["rows"]} == {"nullworker", *answer["rules"]}
     assert all(answer["rules"].values())
+    assert chart.stat().st_size > 1000
+
+
+def test_a_sweep_says_which_sets_are_on_the_frontier_and_draws_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "jobs.csv"
+    trace.write_text("arrival_s,duration_s\n0,60\n10,60\n300,20\n")
+    chart = tmp_path / "sweep.png"
+    assert command(f"--sweep cold_workers=0,1 --json --trace {trace} --chart {chart}") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["cold_workers"] for row in rows] == [0, 1]
+    assert any(row["frontier"] for row in rows)
+    assert chart.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_soak_adds_what_it_ran_to_the_record(
