@@ -49,6 +49,8 @@ class WorkerReported:
 
     ``received`` is the worker's count of requests ever received; it never falls while one process lives, which is how
     a late report is told from a fresh one. ``seq`` is a stricter order that the Null PyWorker adds (0: it said none).
+    ``loadtime_s`` is how long the process took to load (0: it has not), the same in all of its reports and, to some
+    fraction of a second, in no other's. Where there is no ``seq``, it tells one process of a worker from another.
     """
 
     worker_id: int
@@ -60,6 +62,7 @@ class WorkerReported:
     request_idxs: tuple[int, ...]
     received: int = 0
     seq: int = 0
+    loadtime_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,7 @@ def stopped(ledger: Ledger, worker_id: int) -> None:
     if worker is None or worker.state is not State.STOPPING:
         return
     worker.attempts, worker.retry_at = 0, None
-    # Its next process counts its sessions anew. It goes on numbering its reports, so that a straggler of this one is
-    # known for what it is.
-    worker.received = worker.late_reports = 0
+    worker.new_process()
     ledger.set_suspect(worker, suspect=False)  # nobody expects to hear of it, and the next process is another
     ledger.turn(worker, Turn.STOPPED)
     if worker.retire:

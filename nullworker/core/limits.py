@@ -38,6 +38,8 @@ REFUSALS_MAX = 3
 LATE_REPORTS_MAX = 3
 #: if nothing fresh has come for so long meanwhile: stragglers of a living worker are followed by a fresh report.
 LATE_REPORTS_S = 25.0
+#: Earlier processes of one worker whose late reports are known for what they are.
+PROCESSES_REMEMBERED = 4
 #: The framework sends one report again for so long (three tries of 10 s, 2 s apart): what arrives may be that old.
 RESEND_S = 40.0
 #: A session listed so long after it was reported as finished is no straggler's: it was opened again.

@@ -34,6 +34,8 @@ def report(ledger: Ledger, event: WorkerReported) -> None:
     worker.received, worker.late_reports = event.received, 0
     if event.seq:
         worker.seq = event.seq
+    elif event.loadtime_s > 0:
+        worker.loadtime_s = event.loadtime_s
     ledger.heard(worker)
     if event.url and event.url != worker.url:
         worker.url = event.url
@@ -60,8 +62,7 @@ def report(ledger: Ledger, event: WorkerReported) -> None:
 def _is_late(ledger: Ledger, worker: Worker, event: WorkerReported) -> bool:
     if event.seq and event.seq == worker.seq:
         return True  # the same again
-    late = event.seq < worker.seq if event.seq and worker.seq else event.received < worker.received
-    if not late:
+    if not (event.seq < worker.seq if event.seq and worker.seq else _was_made_before(worker, event)):
         return False
     worker.late_reports += 1
     if (
@@ -70,16 +71,24 @@ def _is_late(ledger: Ledger, worker: Worker, event: WorkerReported) -> bool:
     ):
         return True
     # So many in a row are no stragglers: the worker counts anew, a new process under the same id.
-    worker.seq = worker.received = 0
-    for reservation in worker.held.values():
-        reservation.received = 0
     ledger.note(
         "worker_counts_anew",
         f"{worker.late_reports} reports in a row were older than one before: it is a new process",
         endpoint_id=worker.group.spec.endpoint_id,
         worker_id=worker.worker_id,
     )
+    worker.new_process()
+    worker.seq, worker.loadtimes_before = 0, ()
     return False
+
+
+def _was_made_before(worker: Worker, event: WorkerReported) -> bool:
+    """Whether a report that has no number was made before the newest that came."""
+    if event.loadtime_s in worker.loadtimes_before:
+        return True
+    if 0 < event.loadtime_s != worker.loadtime_s > 0:
+        worker.new_process()
+    return event.received < worker.received
 
 
 def _loading(ledger: Ledger, worker: Worker) -> None:

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from nullworker.core import limits
+
 if TYPE_CHECKING:
     from nullworker.core.pool import Group
     from nullworker.core.reservations import Reservation
@@ -144,6 +146,9 @@ class Worker:
     received: int = 0
     seq: int = 0
     late_reports: int = 0
+    #: Of a worker that does not number its reports: its process's loading time, and those of the processes before it.
+    loadtime_s: float = 0.0
+    loadtimes_before: tuple[float, ...] = ()
     unheard: bool = False  # restored, and has not reported since
 
     attempts: int = 0  # of the order that is under way
@@ -160,6 +165,18 @@ class Worker:
     told: OrderedDict[tuple[int, float], float] = field(default_factory=OrderedDict)
     #: What it adds to its endpoint's sums at present; the ledger's own.
     share: Share | None = None
+
+    def new_process(self) -> None:
+        """Another process speaks for the worker from now on, or will: it counts its requests anew.
+
+        If it numbers its reports, it goes on doing so: a straggler of the one before is known for what it is.
+        """
+        self.received = self.late_reports = 0
+        for reservation in self.held.values():
+            reservation.received = 0
+        if self.loadtime_s:
+            self.loadtimes_before = (*self.loadtimes_before, self.loadtime_s)[-limits.PROCESSES_REMEMBERED :]
+            self.loadtime_s = 0.0
 
     @property
     def doubt(self) -> bool:

@@ -150,6 +150,7 @@ class Serverless:
                 tuple(status.working_request_idxs),
                 status.num_requests_recieved,
                 status.seq,
+                status.loadtime or 0.0,
             )
         )
         return reply(_TAKEN)

@@ -256,6 +256,7 @@ class Process:
             idxs,
             self.received,
             self.boot * NUMBERS_APART + self.snapshots if self.traits.prompt else 0,
+            self.boot + 0.25 if self.ready else 0.0,
         )
 
     def _send(self, report: WorkerReported, snapshot: int, attempt: int) -> None:

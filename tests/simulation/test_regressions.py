@@ -13,6 +13,9 @@ from nullworker.simulation.run import run
         # An old report of the stock framework listed a session that had ended. Its request had been given the same
         # worker again, so that was taken for the new session, and the request was given a second worker.
         (1008777, "learns"),
+        # A report of the stock framework, of a process before its worker was stopped and started again, counted more
+        # requests than the new one's and was believed.
+        (1010599, "everything-stock"),
         # A worker that had been silent when it was stopped stayed under suspicion.
         (1008918, "everything"),
         # What the checkers saw wrong: a grant that had run out before the engine stood still bound again after it; a

@@ -60,13 +60,14 @@ class Scene(HandClock):
         received: int | None = None,
         seq: int = 0,
         load: float | None = None,
+        loadtime_s: float = 0.0,
     ) -> list[Command]:
         known = self.counts.get(worker_id, 0)
         count = max(known, len(held)) if received is None else received
         self.counts[worker_id] = max(count, known)
         amount = 100.0 * len(held) if load is None else load
         event = events.WorkerReported(
-            worker_id, f"http://w{worker_id}", ready, error, perf, amount, held, received=count, seq=seq
+            worker_id, f"http://w{worker_id}", ready, error, perf, amount, held, count, seq, loadtime_s
         )
         return self.send(event)
 

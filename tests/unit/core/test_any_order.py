@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hypothesis import settings
@@ -86,6 +87,7 @@ class AnyOrder(RuleBasedStateMachine):
         held=st.lists(REQUESTS, max_size=3).map(tuple),
         received=st.integers(0, 5),
         seq=st.integers(0, 5),
+        loadtime_s=st.sampled_from([0.0, 0.5, 0.75, math.nan]),
     )
     def reports(self, worker_id: int, **said: Any) -> None:
         url = said.pop("url", f"http://w{worker_id}")

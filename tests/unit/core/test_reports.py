@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nullworker.core import commands, limits
+from nullworker.core import commands, events, limits
 from nullworker.core.reservations import Stage
 from nullworker.core.workers import State
 from tests.unit.core.harness import Scene, kinds, of
@@ -117,6 +117,51 @@ def test_three_late_reports_and_nothing_fresh_for_a_period_mean_a_new_process() 
         assert scene.report(1, received=1) == []
     assert "worker_counts_anew" in kinds(scene.report(1, received=1))
     assert scene.state(1) is State.READY
+
+
+@pytest.mark.promise("P10")
+def test_a_report_of_the_process_before_is_known_by_its_loading_time() -> None:
+    scene = Scene(cold_workers=1)
+    scene.ask(1)
+    scene.up(1)
+    scene.report(1, 1, received=9, loadtime_s=0.5)
+    scene.finishes(1, 1)
+    scene.report(1, received=9, loadtime_s=0.5)
+    scene.pass_time(10)
+    scene.send(events.InstanceStopped(1))
+    scene.ask(2)
+    scene.send(events.InstanceStarted(1))
+    assert scene.report(1, received=9, loadtime_s=0.5) == []
+    assert len(of(scene.report(1, received=0, loadtime_s=0.75), commands.Grant)) == 1
+    scene.report(1, 2, received=1, loadtime_s=0.75)
+    assert scene.report(1, received=9, loadtime_s=0.5) == []
+    assert stage(scene, 2) is Stage.SESSION
+
+
+@pytest.mark.promise("P10")
+def test_a_process_that_was_restarted_by_itself_counts_anew_at_once() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.report(1, 7, received=9, loadtime_s=0.5)
+    assert "session_ended" in kinds(scene.report(1, received=0, loadtime_s=0.75))
+    assert scene.report(1, 7, received=9, loadtime_s=0.5) == []
+    assert scene.state(1) is State.READY
+
+
+@pytest.mark.promise("P1")
+def test_an_old_report_confirms_no_new_grant_of_the_same_worker() -> None:
+    """The framework's reports have no number; one that lists an ended session is told by the count of requests."""
+    scene = Scene(min_load=100.0)
+    scene.serve(1)
+    scene.report(1, 1, received=1)
+    scene.ask(1)
+    scene.finishes(1, 1)
+    scene.report(1, received=1)
+    scene.ask(1)
+    scene.report(1, 1, received=1)
+    assert stage(scene, 1) is Stage.GRANTED
+    scene.report(1, 1, received=2)
+    assert stage(scene, 1) is Stage.SESSION
 
 
 @pytest.mark.promise("P10")
