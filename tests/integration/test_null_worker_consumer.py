@@ -12,12 +12,15 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
 from tests.integration import null_worker_kit as kit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 #: Writes down its process and environment, and does what the file "do" says when there is one.
 CONSUMER = """
@@ -43,10 +46,30 @@ CONSUMER = """
 """
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def engine() -> AsyncIterator[kit.StubEngine]:
     async with kit.StubEngine().running() as stub:
         yield stub
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[kit.StubEngine, kit.WorkerProcess]]:
+    directory = tmp_path_factory.mktemp("worker")
+    async with (
+        kit.StubEngine().running() as engine,
+        kit.worker(kit.worker_env(engine.url, NULL_CONSUMER=consumer(directory)), directory) as worker,
+    ):
+        await engine.ready()
+        yield engine, worker
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def well(shared: tuple[kit.StubEngine, kit.WorkerProcess]) -> tuple[kit.StubEngine, kit.WorkerProcess]:
+    """A worker whose consumer ends when it is told to, for tests that leave it as it was; and its engine."""
+    engine, worker = shared
+    (worker.directory / "exit").unlink(missing_ok=True)
+    await kit.free(engine, worker)
+    return engine, worker
 
 
 def consumer(directory: Path, *arguments: str) -> str:
@@ -69,23 +92,22 @@ async def gone(pid: int) -> None:
 
 
 async def test_a_consumer_is_told_what_it_is_for_and_ends_with_its_reservation(
-    engine: kit.StubEngine, tmp_path: Path
+    well: tuple[kit.StubEngine, kit.WorkerProcess],
 ) -> None:
-    async with kit.worker(kit.worker_env(engine.url, NULL_CONSUMER=consumer(tmp_path)), tmp_path) as worker:
-        await engine.ready()
-        auth_data = engine.auth_data(worker.url)
-        opened = await kit.create(worker, auth_data, on_close_payload={"job": "ü"})
-        pid, env = await started(worker, auth_data["request_idx"])
-        assert env["NULL_SESSION_ID"] == opened.body["session_id"]
-        assert env["NULL_CONTROL_URL"] == worker.control_url
-        assert json.loads(env["NULL_PAYLOAD"]) == {"job": "ü"}
-        assert "MASTER_TOKEN" not in env
-        await kit.end(worker, opened.body["session_id"], auth_data)
-        await gone(pid)
-        again = engine.auth_data(worker.url)
-        assert (await kit.create(worker, again)).status == 201
-        await started(worker, again["request_idx"])
-        assert (await kit.call("GET", worker.control_url + "/health")).status == 200
+    engine, worker = well
+    auth_data = engine.auth_data(worker.url)
+    opened = await kit.create(worker, auth_data, on_close_payload={"job": "ü"})
+    pid, env = await started(worker, auth_data["request_idx"])
+    assert env["NULL_SESSION_ID"] == opened.body["session_id"]
+    assert env["NULL_CONTROL_URL"] == worker.control_url
+    assert json.loads(env["NULL_PAYLOAD"]) == {"job": "ü"}
+    assert "MASTER_TOKEN" not in env
+    await kit.end(worker, opened.body["session_id"], auth_data)
+    await gone(pid)
+    again = engine.auth_data(worker.url)
+    assert (await kit.create(worker, again)).status == 201
+    await started(worker, again["request_idx"])
+    assert (await kit.call("GET", worker.control_url + "/health")).status == 200
 
 
 async def test_what_a_consumer_needs_is_there_before_its_reservation(engine: kit.StubEngine, tmp_path: Path) -> None:
@@ -109,16 +131,17 @@ async def test_what_a_consumer_needs_is_there_before_its_reservation(engine: kit
             await gone(pid)
 
 
-async def test_a_consumer_that_ends_well_releases_its_reservation(engine: kit.StubEngine, tmp_path: Path) -> None:
-    (tmp_path / "exit").write_text("0")
-    async with kit.worker(kit.worker_env(engine.url, NULL_CONSUMER=consumer(tmp_path)), tmp_path) as worker:
-        await engine.ready()
-        for _ in range(3):
-            auth_data = engine.auth_data(worker.url)
-            assert (await kit.create(worker, auth_data)).status == 201
-            await engine.wait_for(lambda _, idx=auth_data["request_idx"]: bool(engine.finished(idx)))  # type: ignore[misc]
-        assert not any(report.body.get("error_msg") for report in engine.reports)
-        assert (await kit.call("GET", worker.control_url + "/health")).status == 200
+async def test_a_consumer_that_ends_well_releases_its_reservation(
+    well: tuple[kit.StubEngine, kit.WorkerProcess],
+) -> None:
+    engine, worker = well
+    (worker.directory / "exit").write_text("0")
+    for _ in range(3):
+        auth_data = engine.auth_data(worker.url)
+        assert (await kit.create(worker, auth_data)).status == 201
+        await engine.wait_for(lambda _, idx=auth_data["request_idx"]: bool(engine.finished(idx)))  # type: ignore[misc]
+    assert not any(report.body.get("error_msg") for report in engine.reports)
+    assert (await kit.call("GET", worker.control_url + "/health")).status == 200
 
 
 async def test_a_consumer_that_fails_releases_and_makes_the_worker_ill(engine: kit.StubEngine, tmp_path: Path) -> None:
@@ -269,16 +292,15 @@ async def test_a_consumer_goes_on_while_its_holder_keeps_it_and_is_alone(
         assert len(kit.session_pids(worker.process.pid)) == 3
 
 
-async def test_a_large_payload_is_left_to_the_control_port(engine: kit.StubEngine, tmp_path: Path) -> None:
-    async with kit.worker(kit.worker_env(engine.url, NULL_CONSUMER=consumer(tmp_path)), tmp_path) as worker:
-        await engine.ready()
-        auth_data = engine.auth_data(worker.url)
-        payload = [1e9] * 10_000  # short as JSON that comes in, long as JSON that goes out
-        body = json.dumps(
-            {"auth_data": auth_data, "session_id": None, "payload": {"lifetime": 60, "on_close_payload": "@"}}
-        ).replace('"@"', "[" + ",".join(["1e9"] * 10_000) + "]")
-        opened = await kit.post(worker.url + "/session/create", data=body)
-        assert opened.status == 201
-        _, env = await started(worker, auth_data["request_idx"])
-        assert "NULL_PAYLOAD" not in env
-        assert (await kit.call("GET", worker.control_url + "/reservation")).body["payload"] == payload
+async def test_a_large_payload_is_left_to_the_control_port(well: tuple[kit.StubEngine, kit.WorkerProcess]) -> None:
+    engine, worker = well
+    auth_data = engine.auth_data(worker.url)
+    payload = [1e9] * 10_000  # short as JSON that comes in, long as JSON that goes out
+    body = json.dumps(
+        {"auth_data": auth_data, "session_id": None, "payload": {"lifetime": 60, "on_close_payload": "@"}}
+    ).replace('"@"', "[" + ",".join(["1e9"] * 10_000) + "]")
+    opened = await kit.post(worker.url + "/session/create", data=body)
+    assert opened.status == 201
+    _, env = await started(worker, auth_data["request_idx"])
+    assert "NULL_PAYLOAD" not in env
+    assert (await kit.call("GET", worker.control_url + "/reservation")).body["payload"] == payload

@@ -92,7 +92,7 @@ async def test_late_numbers_open_nothing_twice_and_end_nobody(tmp_path: Path, mo
     file = tmp_path / "jobs.db"
     monkeypatch.setattr("nullworker.dispatch.dispatcher.open_queue", LateQueue.open)
     monkeypatch.setattr(LateQueue, "lag_s", lag_s)
-    lengths = [0.1, 3, 0.1, 2.5, 0.5]
+    lengths = [0.1, 3, 0.5, 2.5]
     jobs = [f"job-{number}" for number in range(2 * len(lengths))]
     async with farm(tmp_path, python("sqlite_consumer.py", str(file), "1"), most=8) as running:
         pair = PairSettings(ENDPOINT, sqlite_jobs.url(file), most=8, poll_s=0.2, end_idle_s=2.0)
