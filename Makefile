@@ -16,12 +16,14 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/nullworker demo
 
+# Most of a test is waiting for other processes, so that three at a time suit two cores. Each of their many processes
+# would compile this package for itself where bytecode may not be kept.
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal tests
 
 # What takes long and is shown in short by a test of the above.
 test-long: $(STAMP)
-	@$(BIN)/python -m pytest -n 2 -m long tests
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 -m long tests
 
 check: $(STAMP)
 	@$(BIN)/ruff check .
