@@ -136,10 +136,9 @@ class Ledger:
     @staticmethod
     def expect_end(worker: Worker, request_idx: int, count: int = 1) -> None:
         """The worker may tell so many ends of this request yet that say nothing of what it is granted later."""
-        worker.loose[request_idx] = worker.loose.get(request_idx, 0) + count
-        worker.loose.move_to_end(request_idx)
+        worker.loose[request_idx] = worker.loose.pop(request_idx, 0) + count
         if len(worker.loose) > limits.FINISHED_MEMORY:
-            worker.loose.popitem(last=False)
+            del worker.loose[next(iter(worker.loose))]
 
     def lessen_doubt(self, worker: Worker) -> None:
         """A fresh report came. When there is no doubt left, a worker that was only kept for it goes."""

@@ -16,8 +16,6 @@ from nullworker.core.verdicts import fail
 from nullworker.core.workers import BOOTING, State, Turn, Worker
 
 if TYPE_CHECKING:
-    from collections import OrderedDict
-
     from nullworker.core.events import Finished, RequestsFinished, WorkerReported
     from nullworker.core.ledger import Ledger
 
@@ -246,11 +244,11 @@ def _news(ledger: Ledger, worker: Worker, event: RequestsFinished) -> list[tuple
     return news
 
 
-def _remember(memory: OrderedDict[_K, float], key: _K, now: float) -> None:
+def _remember(memory: dict[_K, float], key: _K, now: float) -> None:
+    memory.pop(key, None)  # for its place is at the end now
     memory[key] = now
-    memory.move_to_end(key)
     while len(memory) > limits.FINISHED_MEMORY or next(iter(memory.values())) < now - limits.FINISHED_MEMORY_S:
-        memory.popitem(last=False)
+        del memory[next(iter(memory))]
 
 
 def _ended(ledger: Ledger, worker: Worker, reservation: Reservation, reason: str) -> None:

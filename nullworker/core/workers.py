@@ -7,7 +7,6 @@ held ─► draining, error ─► destroying ─► gone          any ─► er
 from __future__ import annotations
 
 import enum
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -157,12 +156,13 @@ class Worker:
     retry_at: float | None = None
     timer_at: float | None = None
 
-    #: Requests that it finished lately: request_idx -> when we learnt it, in the order of learning.
-    finished: OrderedDict[int, float] = field(default_factory=OrderedDict)
+    #: Requests that it finished lately: request_idx -> when we learnt it, in the order of learning. (This and the next
+    #: two are plain dicts: there are as many as workers, and all that is asked of them is the order of their keys.)
+    finished: dict[int, float] = field(default_factory=dict)
     #: Requests of which it may still tell an end that belongs to an earlier grant: request_idx -> how many.
-    loose: OrderedDict[int, int] = field(default_factory=OrderedDict)
+    loose: dict[int, int] = field(default_factory=dict)
     #: What it told us of requests lately, by (request_idx, entered_at): so that a repetition counts once.
-    told: OrderedDict[tuple[int, float], float] = field(default_factory=OrderedDict)
+    told: dict[tuple[int, float], float] = field(default_factory=dict)
     #: What it adds to its endpoint's sums at present; the ledger's own.
     share: Share | None = None
 

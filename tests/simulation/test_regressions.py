@@ -19,8 +19,9 @@ from nullworker.simulation.run import run
         # A worker that had been silent when it was stopped stayed under suspicion.
         (1008918, "everything"),
         # What the checkers saw wrong: a grant that had run out before the engine stood still bound again after it; a
-        # report made after a grant's end freed nobody; who was told his number a moment ago was not counted; and a long
-        # queue of long jobs was taken for a standstill.
+        # report made after a grant's end freed nobody; who was told his number a moment ago was not counted; a long
+        # queue of long jobs was taken for a standstill; a grant that had run out 0.1 ms ago was to be known as such.
+        (1015667, "network-stock"),
         (1003328, "restarts"),
         (1003608, "restarts"),
         (1006048, "restarts"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nullworker.core import limits
 from nullworker.core.commands import Grant, Refuse
 from nullworker.simulation.checkers.evidence import RAN_OUT
 from nullworker.simulation.watch import Checker
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from nullworker.simulation.box import Call
     from nullworker.simulation.checkers.evidence import Evidence
     from nullworker.simulation.world import World
+
+
+#: An engine is woken for what is due so soon; another event may come first.
+WAKE_S = 0.001
 
 
 class Order(Checker):
@@ -74,4 +79,7 @@ class Order(Checker):
     def _has_nothing(self, request_idx: int) -> bool:
         promise = self.evidence.promises.get(request_idx)
         # What may excuse a second grant (a list that does not show the worker) need not have convinced the engine.
-        return promise is None or (not self.evidence.binds(promise) and promise.closed == RAN_OUT)
+        if promise is None:
+            return True
+        noticed_at = promise.answered_at + limits.GRANT_TTL_S + limits.GRANT_REPORT_S + WAKE_S
+        return not self.evidence.binds(promise) and promise.closed == RAN_OUT and self.world.box.clock >= noticed_at
