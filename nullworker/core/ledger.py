@@ -260,6 +260,10 @@ class Ledger:
     def lapse(self, worker: Worker, reservation: Reservation) -> None:
         """Its session has ended, and its client was sent to the worker again a moment ago: that is a grant."""
         reservation.step(Step.LAPSE)
+        # Besides the last answer, and that of the session, whose end is expected already, there may have been others:
+        # what came of those may be told yet, and says nothing of the session to come.
+        if reservation.answers > 2:
+            self.expect_end(worker, reservation.request_idx, reservation.answers - 2)
         reservation.used = reservation.answers - 1
         reservation.granted_at, reservation.received = self.now, worker.received
         worker.unproven += 1

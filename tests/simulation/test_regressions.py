@@ -10,6 +10,9 @@ from nullworker.simulation.run import run
 @pytest.mark.parametrize(
     ("seed", "scenario"),
     [
+        # Sent to its worker for the third time, a client had its second session there when the refusal of its second
+        # attempt was told, and then the end of its first session: the worker was taken for free, and destroyed.
+        (1016387, "network-stock"),
         # An old report of the stock framework listed a session that had ended. Its request had been given the same
         # worker again, so that was taken for the new session, and the request was given a second worker.
         (1008777, "learns"),

@@ -425,3 +425,19 @@ def test_an_end_that_comes_after_the_request_was_granted_anew_is_that_of_the_ses
     assert stage(scene, 1) is Stage.GRANTED
     scene.finishes(1, 1)
     assert stage(scene, 1) is Stage.GRANTED
+
+
+@pytest.mark.promise("P2")
+def test_what_became_of_earlier_attempts_says_nothing_of_the_session_that_the_third_one_opened() -> None:
+    scene = Scene()
+    scene.serve(1)
+    for _ in range(2):  # the worker's answer is lost; it refuses the second attempt
+        scene.pass_time(5)
+        scene.ask(1)
+    scene.report(1)  # the first session has run out
+    assert stage(scene, 1) is Stage.GRANTED
+    scene.takes(1, 1)
+    scene.finishes(1, 1, "Rejected", entered_at=5.0)
+    scene.finishes(1, 1, entered_at=1.0)
+    assert stage(scene, 1) is Stage.SESSION
+    assert scene.state(1) is State.HELD
