@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from nullworker.cli.errors import UserError
 
 #: Seeds that a process runs before it is asked again.
 BATCH = 50
+#: How often a soak looks whether it is to end.
+LOOK_S = 0.2
 #: The soaks' seeds begin where no test's reach.
 FIRST_SEED = 1_000_000
 YEAR_S = 365.25 * 86_400.0
@@ -89,13 +92,18 @@ def soak(minutes: float, scenario: str, *, as_json: bool) -> int:
     until = time.monotonic() + minutes * 60
     added = _Sums()
     show = sys.stderr.isatty() and not as_json
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        try:
-            _soak_until(until, pool, record, added, scenario, show=show)
-        except KeyboardInterrupt:
-            for process in multiprocessing.active_children():
-                process.terminate()  # what it has in hand is lost; the record stays as it was
-            raise
+    # Noted and not raised: where the pool happens to be in a callback of its own, Python would drop the exception.
+    interrupted = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+            _soak_until(until, pool, record, added, scenario, interrupted, show=show)
+            if interrupted.is_set():
+                for process in multiprocessing.active_children():
+                    process.terminate()  # what it has in hand is lost; the record stays as it was
+                raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
     _add(record, added)
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
     if as_json:
@@ -111,17 +119,24 @@ def soak(minutes: float, scenario: str, *, as_json: bool) -> int:
 
 
 def _soak_until(
-    until: float, pool: ProcessPoolExecutor, record: dict[str, Any], added: _Sums, scenario: str, *, show: bool
+    until: float,
+    pool: ProcessPoolExecutor,
+    record: dict[str, Any],
+    added: _Sums,
+    scenario: str,
+    interrupted: threading.Event,
+    *,
+    show: bool,
 ) -> None:
     running: set[Future[_Sums]] = set()
-    while running or time.monotonic() < until:
+    while not interrupted.is_set() and (running or time.monotonic() < until):
         while len(running) < 2 * (os.cpu_count() or 1) and time.monotonic() < until:
             # What submitting starts is born deaf to Ctrl-C, which reaches all of a terminal: it is for us to end it.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             running.add(pool.submit(_batch, int(record["next_seed"]), BATCH, scenario))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             record["next_seed"] = int(record["next_seed"]) + BATCH
-        done, running = wait(running, return_when=FIRST_COMPLETED)
+        done, running = wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED)
         for future in done:
             batch = future.result()
             added.add(batch)
