@@ -181,6 +181,12 @@ class Ledger:
             pool.unheard -= 1
             self.touch(pool.endpoint_id)
 
+    def not_heard(self, worker: Worker) -> None:
+        """What came may be of before our start, or our sleep: the worker is waited for like those that are silent."""
+        if not worker.unheard and self.now < self.quiet_until:
+            worker.unheard = True
+            self.pool_of(worker).unheard += 1
+
     def _changed(self, worker: Worker) -> None:
         pool = self.pool_of(worker)
         pool.reckon(worker)

@@ -148,6 +148,7 @@ def _sessions(ledger: Ledger, worker: Worker, event: WorkerReported) -> None:
     if straggler:
         ledger.set_doubt(worker, ledger.now)
         ledger.set_suspect(worker, suspect=True)
+        ledger.not_heard(worker)
     else:
         ledger.lessen_doubt(worker)
 

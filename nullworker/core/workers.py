@@ -148,7 +148,7 @@ class Worker:
     #: Of a worker that does not number its reports: its process's loading time, and those of the processes before it.
     loadtime_s: float = 0.0
     loadtimes_before: tuple[float, ...] = ()
-    unheard: bool = False  # restored, and has not reported since
+    unheard: bool = False  # restored, and has not reported since, or what it reported may be of before
 
     attempts: int = 0  # of the order that is under way
     order_at: float = 0.0  # when that order was last given

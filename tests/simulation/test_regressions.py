@@ -30,6 +30,8 @@ from nullworker.simulation.run import run
         (1006048, "restarts"),
         (1008748, "restarts"),
         (1002285, "queue"),
+        # After a restart a late report listed a session that had ended: a worker was created for the one in doubt.
+        (1017968, "restarts"),
         # Two restarts in a short time: sessions that had ended stood for grants that nobody had made, and a worker was
         # created beside those that were free in truth.
         (1003448, "restarts"),

@@ -83,17 +83,16 @@ async def test_where_in_flight_is_unknown_the_count_is_no_less_right(rabbitmq: R
         assert len(running.sessions()) <= 4
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.long)])
-async def test_many_jobs_while_the_dispatcher_is_killed_three_times(
-    rabbitmq: RabbitmqServer, tmp_path: Path, count: int
+async def test_five_hundred_jobs_while_the_dispatcher_is_killed_three_times(
+    rabbitmq: RabbitmqServer, tmp_path: Path
 ) -> None:
     """All done, each once, on held workers, never more than four of them; and back to zero."""
-    jobs = mixed(count)
+    jobs = mixed(500)
     name = await publish(rabbitmq, jobs)
-    async with farm(tmp_path, consumer(rabbitmq, name, max(20, count // 12)), most=6) as running:
+    async with farm(tmp_path, consumer(rabbitmq, name, 40), most=6) as running:
         address = rabbitmq.management(f"%2F/{name}")
         with dispatching(running, tmp_path, address, "--until-empty", "--poll", "0.5") as dispatcher:
-            await dispatcher.kill_at(lambda: len(running.runs()), count // 10, count * 3 // 8, count * 2 // 3)
+            await dispatcher.kill_at(lambda: len(running.runs()), 50, 180, 330)
             assert await dispatcher.wait() == 0, dispatcher.tail()
             assert dispatcher.starts == 4
         await until(lambda: not running.held, "no worker is held")
