@@ -32,6 +32,7 @@ from nullworker.simulation.run import run
         (1002285, "queue"),
         # After a restart a late report listed a session that had ended: a worker was created for the one in doubt.
         (1017968, "restarts"),
+        (1020688, "restarts"),
         # Two restarts in a short time: sessions that had ended stood for grants that nobody had made, and a worker was
         # created beside those that were free in truth.
         (1003448, "restarts"),
