@@ -244,10 +244,7 @@ class Ledger:
         self.changed_reservations[reservation.request_idx] = None
         worker.held_cost += reservation.cost
         worker.spare = False
-        if reservation.stage is Stage.GRANTED:
-            worker.unproven += 1
-        else:
-            self._learn(worker)
+        worker.unproven += reservation.stage is Stage.GRANTED
         reservation.worker_id = worker.worker_id
         if worker.state is State.READY:
             self.turn(worker, Turn.TAKEN)
@@ -260,7 +257,6 @@ class Ledger:
         self.changed_reservations[reservation.request_idx] = None
         reservation.used += 1
         worker.unproven -= 1
-        self._learn(worker)
         self._changed(worker)
 
     def lapse(self, worker: Worker, reservation: Reservation) -> None:
@@ -277,13 +273,12 @@ class Ledger:
         self.timers.set(reservation.expires_at, Timer.GRANT, reservation.request_idx)
         self._changed(worker)
 
-    def _learn(self, worker: Worker) -> None:
-        """The worker was seen to hold this many sessions."""
-        sessions = len(worker.held) - worker.unproven
+    def saw(self, worker: Worker, sessions: int) -> None:
+        """The worker was seen to hold this many sessions at once: a report of it listed them."""
         worker.group.seen = max(worker.group.seen, sessions)
         most = worker.occupancy_known
         if most is not None and sessions > most:
-            worker.occupancy = sessions
+            self.set_occupancy(worker, sessions)
 
     def drop(self, worker: Worker, reservation: Reservation) -> None:
         """The worker holds the reservation no longer. To be called before the reservation takes its step."""

@@ -145,6 +145,7 @@ def _sessions(ledger: Ledger, worker: Worker, event: WorkerReported) -> None:
             ledger.confirm(worker, held)
             if held.present:  # asking again, for it never heard the worker's answer
                 answer(ledger, held, "its worker reported the session")
+    ledger.saw(worker, len(listed))
     if straggler:
         ledger.set_doubt(worker, ledger.now)
         ledger.set_suspect(worker, suspect=True)
@@ -207,6 +208,8 @@ def finished(ledger: Ledger, event: RequestsFinished) -> None:
         held = worker.held.get(request.request_idx)
         if held is not None and held.stage is Stage.GRANTED and not earlier:
             held.used += 1
+            # It has received this one since it was given the reservation: a report with a lower count is an old one.
+            worker.received = max(worker.received, held.received + 1)
     for request, earlier in news:
         held = None if earlier else worker.held.get(request.request_idx)
         if request.status == "Rejected":

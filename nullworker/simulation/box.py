@@ -353,7 +353,7 @@ class Box:
         if generation != self.generation or self.engine is None:
             return
         if not self._stands_still(lambda: self._listed(generation, asked_at, shown)):
-            self.world.watch.told_of_list(asked_at - self.clock_skew_s, shown)
+            self.world.watch.told_of_list(asked_at, shown)
             self.handle(events.FleetListed(self.world.fleet.name, asked_at, shown))
 
 

@@ -10,6 +10,13 @@ from nullworker.simulation.run import run
 @pytest.mark.parametrize(
     ("seed", "scenario"),
     [
+        # After a refusal an old report of the stock framework, which had no number, made its worker free again.
+        (1019587, "network-stock"),
+        (1022067, "network-stock"),
+        (1022338, "everything"),
+        # A session that a late report brought back and one that came and went between two reports were taken for two at
+        # a time: the worker was believed to hold two from then on.
+        (1026559, "everything-stock"),
         # Sent to its worker for the third time, a client had its second session there when the refusal of its second
         # attempt was told, and then the end of its first session: the worker was taken for free, and destroyed.
         (1016387, "network-stock"),
@@ -25,6 +32,9 @@ from nullworker.simulation.run import run
         # report made after a grant's end freed nobody; who was told his number a moment ago was not counted; a long
         # queue of long jobs was taken for a standstill; a grant that had run out 0.1 ms ago was to be known as such.
         (1015667, "network-stock"),
+        (1022919, "everything-stock"),
+        (1024399, "everything-stock"),
+        (1027359, "everything-stock"),
         (1003328, "restarts"),
         (1003608, "restarts"),
         (1006048, "restarts"),

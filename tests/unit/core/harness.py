@@ -87,6 +87,8 @@ class Scene(HandClock):
     def finishes(
         self, worker_id: int, request_idx: int, status: str = "Success", entered_at: float = 0.0
     ) -> list[Command]:
+        if status == "Rejected":
+            self.counts[worker_id] = self.counts.get(worker_id, 0) + 1  # what it refuses it has received
         return self.send(
             events.RequestsFinished(worker_id, (events.Finished(request_idx, status, entered_at or self.now),))
         )

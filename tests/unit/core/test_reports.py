@@ -441,3 +441,27 @@ def test_what_became_of_earlier_attempts_says_nothing_of_the_session_that_the_th
     scene.finishes(1, 1, entered_at=1.0)
     assert stage(scene, 1) is Stage.SESSION
     assert scene.state(1) is State.HELD
+
+
+@pytest.mark.promise("P1")
+def test_a_report_from_before_a_refusal_frees_nobody() -> None:
+    """The framework's reports have no number; what it refused it has received, and says so in any later report."""
+    scene = Scene(min_load=100.0, max_workers=1)
+    scene.up(1)
+    scene.ask(1)
+    scene.finishes(1, 1, "Rejected")
+    assert scene.report(1, received=0) == []
+    assert scene.worker(1).suspect
+    scene.report(1, 7, received=1)
+    assert stage(scene, 1) is Stage.WAITING
+
+
+def test_only_what_one_report_lists_is_held_at_a_time() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.report(1, 7)  # maybe a late one; nobody here knows of it
+    scene.ask(1)
+    scene.finishes(1, 1)
+    assert scene.worker(1).occupancy_known == 1
+    scene.report(1, 7, 8)
+    assert scene.worker(1).occupancy_known == 2
