@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 RAN_OUT = "it ran out"
+#: Of one worker's promises so many are kept; of more, those that are closed are forgotten.
+PROMISES_KEPT = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -132,7 +134,7 @@ class Evidence(Checker):
         told.ended_lists = 0
         told.error = told.error or bool(message.error)
         told.ready = message.ready
-        told.listed = frozenset(message.request_idxs) - told.finished
+        told.listed = frozenset(idx for idx in message.request_idxs if idx not in told.finished)
         for request_idx, promise in told.promises.items():
             if request_idx in told.listed:
                 promise.confirmed = True
@@ -234,7 +236,7 @@ class Evidence(Checker):
         told.promises[grant.request_idx] = promise
         told.finished.discard(grant.request_idx)
         self.promises[grant.request_idx] = promise
-        if len(told.promises) > 64:
+        if len(told.promises) > PROMISES_KEPT:
             for request_idx, old in list(told.promises.items()):
                 if old.closed:
                     del told.promises[request_idx]
