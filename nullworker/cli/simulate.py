@@ -216,21 +216,27 @@ def _compare(options: dict[str, Any], parameters: Parameters) -> int:
     from nullworker.cli.charts import Choice
     from nullworker.simulation.compare import compare
     from nullworker.simulation.rivals import rivals
+    from nullworker.simulation.study import OWN
     from nullworker.simulation.traces import SYNTHETIC
+
+    def begins(policy: str) -> None:
+        if show:
+            print(f"\r\033[K{name}: {policy} ", end="", file=sys.stderr, flush=True)
 
     if options["trace"] is not None:
         traces = {options["trace"].name: _jobs(options["trace"])}
     else:
         traces = {name: make(Random(1)) for name, make in SYNTHETIC.items()}
     answers, panels = [], {}
+    show = sys.stderr.isatty()
     for name, jobs in traces.items():
-        found = compare(name, jobs, parameters, options["start_up"], lambda: Random(7))
+        found = compare(name, jobs, parameters, options["start_up"], lambda: Random(7), begins)
+        if show:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
         beaten = found.beaten_by()
         rows = found.rows(options["price"])
         panels[name] = [
-            Choice(
-                row["policy"], row["over_bound"], row["wait_p95_s"], row["policy"] == "nullworker", row["killed"] > 0
-            )
+            Choice(row["policy"], row["over_bound"], row["wait_p95_s"], row["policy"] == OWN, row["killed"] > 0)
             for row in rows
         ]
         answers.append(

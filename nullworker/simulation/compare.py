@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nullworker.simulation.outcome import clairvoyant_s
 from nullworker.simulation.rival_run import RivalRun
 from nullworker.simulation.rivals import rivals
-from nullworker.simulation.study import Setting, Study
+from nullworker.simulation.study import OWN, Setting, Study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,14 +49,25 @@ class Comparison:
 
 
 def compare(
-    trace: str, jobs: Sequence[Job], parameters: Parameters, start_up_s: float, rng: Callable[[], Random]
+    trace: str,
+    jobs: Sequence[Job],
+    parameters: Parameters,
+    start_up_s: float,
+    rng: Callable[[], Random],
+    begins: Callable[[str], object] = lambda _policy: None,
 ) -> Comparison:
-    """Runs this engine and every rival on ``jobs``; ``rng`` makes a fresh Random for each."""
+    """Runs this engine and every rival on ``jobs``.
+
+    ``rng`` makes a fresh Random for each; ``begins`` is told each policy's name, for some take minutes.
+    """
+    begins(OWN)
     study = Study(jobs, Setting(parameters, start_up_s))
-    own = study.run()
+    outcomes = [study.run()]
     bound_s = clairvoyant_s(study.starts_and_ends, start_up_s)
-    others = [RivalRun(jobs, rule, start_up_s, parameters.max_workers, rng()).run() for rule in rivals()]
-    return Comparison(trace, len(jobs), bound_s, [own, *others])
+    for rule in rivals():
+        begins(rule.name)
+        outcomes.append(RivalRun(jobs, rule, start_up_s, parameters.max_workers, rng()).run())
+    return Comparison(trace, len(jobs), bound_s, outcomes)
 
 
 def sets_of(

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 PERF = 100.0
 
+#: What this engine is called among the policies.
+OWN = "nullworker"
+
 
 @dataclass(slots=True)
 class _Worker:
@@ -62,7 +65,7 @@ class Setting:
 class Study:
     """One run of one trace."""
 
-    def __init__(self, jobs: Sequence[Job], setting: Setting, name: str = "nullworker") -> None:
+    def __init__(self, jobs: Sequence[Job], setting: Setting, name: str = OWN) -> None:
         self._jobs = jobs
         self._setting = setting
         self._engine = Engine()
