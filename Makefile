@@ -16,10 +16,10 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/nullworker demo
 
-# Most of a test is waiting for other processes, so that three at a time suit two cores. Each of their many processes
+# Most of a test is waiting for other processes, so that four at a time suit two cores. Each of their many processes
 # would compile this package for itself where bytecode may not be kept.
 test: $(STAMP)
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal tests
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist worksteal tests
 
 # What takes long and is shown in short by a test of the above.
 test-long: $(STAMP)
