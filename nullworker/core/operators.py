@@ -11,7 +11,7 @@ from nullworker.core.pool import Pool
 from nullworker.core.reservations import Reservation, Stage
 from nullworker.core.timers import Timer
 from nullworker.core.verdicts import retire, stop
-from nullworker.core.workers import ACTIVE, BOOTING, State, Turn, Worker
+from nullworker.core.workers import ACTIVE, BOOTING, State, Turn
 
 if TYPE_CHECKING:
     from nullworker.core.events import (
@@ -152,6 +152,7 @@ def restored(ledger: Ledger, event: Restored) -> None:
     holding = {reservation.worker_id for reservation in event.reservations}
     for record in event.workers:
         _restore_worker(ledger, record, holds=record.worker_id in holding)
+    _order_again(ledger)
     for reservation in event.reservations:
         _restore_reservation(ledger, reservation)
     for record in event.workers:
@@ -188,8 +189,6 @@ def _restore_worker(ledger: Ledger, record: RestoredWorker, *, holds: bool) -> N
         worker.doubt_until, worker.doubt_reports = ledger.now, 2  # the doubts of before are not known
         pool.unheard += 1
         worker.ready_at = ledger.now
-    elif record.owned:
-        _order_again(ledger, worker)
     pool.reckon(worker)
 
 
@@ -203,17 +202,29 @@ _RESTORED_AS: dict[str, State] = {
 }
 
 
-def _order_again(ledger: Ledger, worker: Worker) -> None:
-    """Repeats the order that was under way: nobody knows whether it was carried out, and doing it twice is no harm."""
-    reason = f"the engine was restarted while it was {worker.state.value}"
-    if worker.state is State.ASKED:
-        ledger.out.append(Create(worker.worker_id, worker.group.spec.workergroup_id, reason, ledger.cause))
-    elif worker.state is State.STARTING:
-        ledger.out.append(Start(worker.worker_id, reason, ledger.cause))
-    elif worker.state is State.STOPPING:
-        ledger.out.append(Stop(worker.worker_id, reason, ledger.cause))
-    elif worker.state is State.DESTROYING:
-        ledger.out.append(Destroy(worker.worker_id, worker.group.spec.fleet, reason, ledger.cause))
+def _order_again(ledger: Ledger) -> None:
+    """Repeats the orders that were under way: nobody knows whether they were carried out, and twice is no harm.
+
+    But for creations beyond a `max_workers` that was lowered meanwhile: those of the newest are given up.
+    """
+    for pool in ledger.pools.values():
+        most = pool.parameters.max_workers
+        asked = [worker for worker in pool.workers.values() if worker.state is State.ASKED]
+        given_up = set(asked[-(pool.existing - most) :]) if pool.existing > most else set()
+        for worker in list(pool.workers.values()):
+            reason = f"the engine was restarted while it was {worker.state.value}"
+            if not worker.owned:
+                continue
+            if worker in given_up:
+                ledger.destroy(worker, f"{reason}, and max_workers is {most}")
+            elif worker.state is State.ASKED:
+                ledger.out.append(Create(worker.worker_id, worker.group.spec.workergroup_id, reason, ledger.cause))
+            elif worker.state is State.STARTING:
+                ledger.out.append(Start(worker.worker_id, reason, ledger.cause))
+            elif worker.state is State.STOPPING:
+                ledger.out.append(Stop(worker.worker_id, reason, ledger.cause))
+            elif worker.state is State.DESTROYING:
+                ledger.out.append(Destroy(worker.worker_id, worker.group.spec.fleet, reason, ledger.cause))
 
 
 def _restore_reservation(ledger: Ledger, record: RestoredReservation) -> None:

@@ -52,7 +52,7 @@ class Checker:
         """The engine is no more."""
 
     def engine_pauses(self) -> None:
-        """The engine is about to stand still, or its clock to jump ahead."""
+        """The engine is about to stand still."""
 
     def asked(self, request_idx: int, endpoint_id: int, call: Call) -> None:
         """A client's call is about to be handled."""

@@ -400,6 +400,14 @@ async def end(worker: WorkerProcess, session_id: str, auth_data: dict[str, Any])
     return await post(worker.url + "/session/end", {"session_id": session_id, "session_auth": auth_data})
 
 
+@contextlib.asynccontextmanager
+async def ready_worker(directory: Path, **own: str) -> AsyncIterator[tuple[StubEngine, WorkerProcess]]:
+    """A worker that has reported itself ready, and its engine; ``own`` variables are the worker's."""
+    async with StubEngine().running() as engine, worker(worker_env(engine.url, **own), directory) as process:
+        await engine.ready()
+        yield engine, process
+
+
 async def free(engine: StubEngine, worker: WorkerProcess) -> None:
     """Frees a worker that tests share; of what happened before, all has been told, and is forgotten."""
     await post(worker.control_url + "/release")

@@ -139,17 +139,10 @@ async def consuming(port: str, directory: Path, *arguments: str) -> AsyncIterato
         await process.wait()
 
 
-@contextlib.asynccontextmanager
-async def a_worker(directory: Path) -> AsyncIterator[tuple[kit.StubEngine, kit.WorkerProcess]]:
-    async with kit.StubEngine().running() as engine, kit.worker(kit.worker_env(engine.url), directory) as worker:
-        await engine.ready()
-        yield engine, worker
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[kit.StubEngine, kit.WorkerProcess]]:
     """A worker for all tests that leave it as it was."""
-    async with a_worker(tmp_path_factory.mktemp("worker")) as engine_and_worker:
+    async with kit.ready_worker(tmp_path_factory.mktemp("worker")) as engine_and_worker:
         yield engine_and_worker
 
 
@@ -163,7 +156,7 @@ async def beside(tmp_path: Path, shared: tuple[kit.StubEngine, kit.WorkerProcess
 @pytest_asyncio.fixture(loop_scope="module")
 async def beside_its_own(tmp_path: Path) -> AsyncIterator[Start]:
     """As ``beside``, with a worker that the test may spoil."""
-    async with a_worker(tmp_path) as engine_and_worker:
+    async with kit.ready_worker(tmp_path) as engine_and_worker:
         yield functools.partial(beside_worker, *engine_and_worker, tmp_path)
 
 

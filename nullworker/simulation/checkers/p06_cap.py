@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 
 class Cap(Checker):
-    """Looks at each creation as it is decided, against what the fleet really has or is about to have.
-
-    An order that is given again, as its answer never came, was decided before, and maybe under a higher cap.
-    """
+    """Looks at each creation as it is decided, against what the fleet really has or is about to have."""
 
     promise = "P6"
 
@@ -27,13 +24,11 @@ class Cap(Checker):
         super().__init__(world)
         self.evidence = evidence
         self._most: dict[int, int] = {}  # what the engine was told
-        self._decided: set[int] = set()  # workers
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
         if isinstance(event, events.EndpointPut):
             self._most[event.endpoint_id] = event.parameters.max_workers
-        creates = [c for c in decided if isinstance(c, Create) and c.worker_id not in self._decided]
-        self._decided.update(command.worker_id for command in creates)
+        creates = [command for command in decided if isinstance(command, Create)]
         if not creates:
             return
         fleet, workers = self.world.fleet, self.evidence.workers

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import limits
 from nullworker.core.commands import Grant, Refuse
+from nullworker.simulation.box import TIMER_SLACK_S
 from nullworker.simulation.checkers.evidence import RAN_OUT
 from nullworker.simulation.watch import Checker
 
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     from nullworker.simulation.box import Call
     from nullworker.simulation.checkers.evidence import Evidence
     from nullworker.simulation.world import World
-
-
-#: An engine is woken for what is due so soon; another event may come first.
-WAKE_S = 0.001
 
 
 class Order(Checker):
@@ -81,5 +78,6 @@ class Order(Checker):
         # What may excuse a second grant (a list that does not show the worker) need not have convinced the engine.
         if promise is None:
             return True
-        noticed_at = promise.answered_at + limits.GRANT_TTL_S + limits.GRANT_REPORT_S + WAKE_S
+        # It is woken for what is due a little late, and another event may come first.
+        noticed_at = promise.answered_at + limits.GRANT_TTL_S + limits.GRANT_REPORT_S + TIMER_SLACK_S
         return not self.evidence.binds(promise) and promise.closed == RAN_OUT and self.world.box.clock >= noticed_at

@@ -24,7 +24,7 @@ class Reports(Checker):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._newest: dict[int, tuple[int, int]] = {}  # worker -> (process, snapshot), of this engine
-        self._received: dict[int, int] = {}  # and its count of requests then
+        self._said: dict[int, tuple[int, ...]] = {}  # and what it listed
         self._boots: dict[int, int] = {}  # id of a process -> its number
         self._stale = ""
 
@@ -38,12 +38,12 @@ class Reports(Checker):
         told = (process.boot, snapshot)
         newest = self._newest.get(message.worker_id, (0, 0))
         if told[0] == newest[0] and told < newest:
-            if not process.traits.prompt and message.received == self._received[message.worker_id]:
-                return  # without a number, nothing puts these two in order
+            if message.request_idxs == self._said[message.worker_id]:
+                return  # it says what the newest said, and moves nothing backwards
             self._stale = f"report {told} of worker {message.worker_id} after {newest}"
         elif told > newest:
             self._newest[message.worker_id] = told
-            self._received[message.worker_id] = message.received
+            self._said[message.worker_id] = message.request_idxs
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
         if self.world.clock_was_changed:

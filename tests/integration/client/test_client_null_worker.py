@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,20 +21,9 @@ HANG_S = 60.0
 KEY = "the-account-key"
 
 
-@contextlib.asynccontextmanager
-async def a_worker(directory: Path) -> AsyncIterator[tuple[kit.StubEngine, kit.WorkerProcess]]:
-    """A worker that has reported itself ready; its engine is ``worker.env["REPORT_ADDR"]``."""
-    async with (
-        kit.StubEngine().running() as engine,
-        kit.worker(kit.worker_env(engine.url, NULL_MAX_LIFETIME="3"), directory) as worker,
-    ):
-        await engine.ready()
-        yield engine, worker
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[kit.StubEngine, kit.WorkerProcess]]:
-    async with a_worker(tmp_path_factory.mktemp("worker")) as engine_and_worker:
+    async with kit.ready_worker(tmp_path_factory.mktemp("worker"), NULL_MAX_LIFETIME="3") as engine_and_worker:
         yield engine_and_worker
 
 
@@ -108,7 +96,10 @@ async def test_a_crashed_holders_reservation_is_adopted(worker: kit.WorkerProces
 
 async def test_a_worker_that_is_killed_is_lost(tmp_path: Path) -> None:
     """Its holder learns of it at the next look."""
-    async with a_worker(tmp_path) as (engine, worker), NullClient(engine.url, KEY) as client:
+    async with (
+        kit.ready_worker(tmp_path) as (engine, worker),
+        NullClient(engine.url, KEY) as client,
+    ):
         reservation = await open_on(client, check_s=0.1)
         worker.process.kill()
         await asyncio.wait_for(reservation.wait_closed(), HANG_S)

@@ -453,3 +453,12 @@ def test_why_a_waiter_waits_is_one_sentence_for_each_cause() -> None:
     assert scene.engine.why_waiting(2) == "the endpoint is suspended: no worker is recruited"
     scene.put(state=EndpointState.STOPPED)
     assert scene.engine.why_waiting(2) == "the endpoint is stopped"
+
+
+@pytest.mark.promise("P6")
+def test_a_restart_gives_up_the_newest_creations_beyond_a_cap_that_was_lowered_meanwhile() -> None:
+    ready, going = RestoredWorker(1, 1, "ready", "http://w1", 100.0), RestoredWorker(2, 1, "destroying", "", 100.0)
+    asked = (RestoredWorker(number, 1, "asked", "", 0.0) for number in (3, 4, 5))
+    scene = restarted((ready, going, *asked), max_workers=3)
+    assert [command.worker_id for command in of(scene.commands, commands.Create)] == [3]
+    assert [command.worker_id for command in of(scene.commands, commands.Destroy)] == [2, 4, 5]
