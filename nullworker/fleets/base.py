@@ -50,8 +50,8 @@ class InstanceSpec:
 class FleetError(Exception):
     """A fleet did not do what it was told; the message is one sentence: what happened, to what, what to do.
 
-    ``definite`` says that the deed was certainly not done. Where it is False (an answer was lost), it may have been:
-    ``list`` will tell.
+    ``definite`` says that the verb was certainly not carried out. Where it is False (an answer was lost), it may have
+    been: ``list`` will tell.
     """
 
     def __init__(self, message: str, *, definite: bool = True) -> None:

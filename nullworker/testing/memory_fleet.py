@@ -2,7 +2,7 @@
 
     world = MemoryWorld()
     fleet = await MemoryFleet.open({"world": world}, "my-mark", on_exit)
-    world.fail("create", after_deed=True)      # the next create is done, and its answer lost
+    world.fail("create", after_effect=True)      # the next create is done, and its answer lost
     world.crash("my-mark", 7, "exit code 1")   # on_exit(7, "exit code 1")
 
 The world is where instances are: it outlives the fleets that are opened in it, as a cloud outlives an engine. Nothing
@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState
-from nullworker.fleets.turns import Turns
+from nullworker.fleets.keyed_queue import KeyedQueue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -42,7 +42,7 @@ class MemoryInstance:
 class _Fault:
     verb: str
     worker_id: int | None
-    after_deed: bool
+    after_effect: bool
     definite: bool
     message: str
     times: int
@@ -75,7 +75,7 @@ class MemoryWorld:
         verb: str,
         *,
         worker_id: int | None = None,
-        after_deed: bool = False,
+        after_effect: bool = False,
         definite: bool | None = None,
         times: int = 1,
         message: str = "",
@@ -85,15 +85,15 @@ class MemoryWorld:
         Args:
             verb: create, start, stop, destroy or list.
             worker_id: for this worker alone; None: for any.
-            after_deed: do first what was asked, as when the answer is lost; else it is not done.
+            after_effect: do first what was asked, as when the answer is lost; else it is not done.
             definite: what the error says; by default the truth: definite exactly when it was not done.
             times: how many calls fail.
             message: the error's message; there is a default.
         """
         _check_verb(verb)
-        said = (not after_deed) if definite is None else definite
+        said = (not after_effect) if definite is None else definite
         text = message or f"The memory fleet was told to fail at {verb}."
-        self._faults.append(_Fault(verb, worker_id, after_deed, said, text, times))
+        self._faults.append(_Fault(verb, worker_id, after_effect, said, text, times))
 
     def slow(self, verb: str, delay_s: float) -> None:
         """Makes each further call of ``verb`` take ``delay_s`` seconds before it is done; 0 ends that."""
@@ -169,8 +169,8 @@ class MemoryWorld:
                     said[worker_id] = shown
         return [said[worker_id] for worker_id in sorted(said)]
 
-    async def call(self, verb: str, worker_id: int, deed: Callable[[], None]) -> None:
-        """Does a deed, with whatever faults are planted for it.
+    async def call(self, verb: str, worker_id: int, effect: Callable[[], None]) -> None:
+        """Carries out a verb, with the faults that are planted for it.
 
         Raises:
             FleetError: a fault says so.
@@ -184,8 +184,8 @@ class MemoryWorld:
         gate = self._gates.get(verb)
         if gate is not None:
             await gate.wait()
-        if fault is None or fault.after_deed:
-            deed()
+        if fault is None or fault.after_effect:
+            effect()
         if fault is not None:
             raise FleetError(fault.message, definite=fault.definite)
 
@@ -207,7 +207,7 @@ class MemoryFleet:
         self._world = world
         self._mark = mark
         self.on_exit = on_exit
-        self._turns = Turns()
+        self._queue = KeyedQueue()
         self._closed = False
 
     @classmethod
@@ -228,34 +228,34 @@ class MemoryFleet:
         """See `Fleet.create`."""
         key = self._mark, spec.worker_id
 
-        def deed() -> None:
+        def effect() -> None:
             self._world.instances.setdefault(key, MemoryInstance(spec))
 
-        await self._take_turn("create", spec.worker_id, deed)
+        await self._enqueue("create", spec.worker_id, effect)
 
     async def start(self, worker_id: int) -> None:
         """See `Fleet.start`."""
 
-        def deed() -> None:
+        def effect() -> None:
             instance = self._known(worker_id)
             if instance.state is not InstanceState.RUNNING:
                 instance.state, instance.detail = InstanceState.RUNNING, ""
                 instance.runs += 1
 
-        await self._take_turn("start", worker_id, deed)
+        await self._enqueue("start", worker_id, effect)
 
     async def stop(self, worker_id: int) -> None:
         """See `Fleet.stop`."""
 
-        def deed() -> None:
+        def effect() -> None:
             instance = self._known(worker_id)
             instance.state, instance.detail = InstanceState.STOPPED, ""
 
-        await self._take_turn("stop", worker_id, deed)
+        await self._enqueue("stop", worker_id, effect)
 
     async def destroy(self, worker_id: int) -> None:
         """See `Fleet.destroy`."""
-        await self._take_turn("destroy", worker_id, partial(self._remove, worker_id))
+        await self._enqueue("destroy", worker_id, partial(self._remove, worker_id))
 
     async def list(self) -> list[Instance]:
         """See `Fleet.list`."""
@@ -268,7 +268,7 @@ class MemoryFleet:
         if self._closed:
             return
         self._closed = True
-        await self._turns.wait_all()
+        await self._queue.wait_idle()
         self._world.leave(self._mark, self)
         if destroy:
             for mark, worker_id in tuple(self._world.instances):
@@ -284,9 +284,9 @@ class MemoryFleet:
             raise FleetError(f"The memory fleet has no instance of worker {worker_id}.")
         return instance
 
-    async def _take_turn(self, verb: str, worker_id: int, deed: Callable[[], None]) -> None:
+    async def _enqueue(self, verb: str, worker_id: int, effect: Callable[[], None]) -> None:
         self._check_open()
-        await self._turns.take(worker_id, lambda: self._world.call(verb, worker_id, deed))
+        await self._queue.run(worker_id, lambda: self._world.call(verb, worker_id, effect))
 
     def _check_open(self) -> None:
         if self._closed:

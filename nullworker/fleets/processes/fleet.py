@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from nullworker.fleets.base import Fleet, FleetError
+from nullworker.fleets.keyed_queue import KeyedQueue
 from nullworker.fleets.processes import launch, logs, proc
 from nullworker.fleets.processes.certificate import MachineCertificate
 from nullworker.fleets.processes.ending import Endings
@@ -30,7 +31,6 @@ from nullworker.fleets.processes.instances import (
 from nullworker.fleets.processes.proc import Belongings
 from nullworker.fleets.processes.records import Directory, Record
 from nullworker.fleets.processes.settings import read_settings
-from nullworker.fleets.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -63,7 +63,7 @@ class ProcessFleet:
         self._helpers = ThreadPoolExecutor(2, "fleet-help")  # what must not wait behind a thousand launches
         self._endings = Endings(self._helpers, settings.grace_s)
         self._instances: dict[int, ProcessInstance] = {}
-        self._turns = Turns()
+        self._queue = KeyedQueue()
         self._trimming: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -91,7 +91,7 @@ class ProcessFleet:
         Raises:
             FleetError: the backend is not there, or the disk, the ports or the processes of the machine are used up.
         """
-        await self._take_turn(spec.worker_id, lambda: self._create(spec))
+        await self._enqueue(spec.worker_id, lambda: self._create(spec))
 
     async def start(self, worker_id: int) -> None:
         """Starts a worker again, in its directory, on its ports where they are free. See `Fleet.start`.
@@ -99,7 +99,7 @@ class ProcessFleet:
         Raises:
             FleetError: there is no such instance, or as for `create`.
         """
-        await self._take_turn(worker_id, lambda: self._start(worker_id))
+        await self._enqueue(worker_id, lambda: self._start(worker_id))
 
     async def stop(self, worker_id: int) -> None:
         """Ends all processes of a worker, and keeps its directory. See `Fleet.stop`.
@@ -107,7 +107,7 @@ class ProcessFleet:
         Raises:
             FleetError: there is no such instance, or a process survived SIGKILL.
         """
-        await self._take_turn(worker_id, lambda: self._stop(worker_id))
+        await self._enqueue(worker_id, lambda: self._stop(worker_id))
 
     async def destroy(self, worker_id: int) -> None:
         """Ends all processes of a worker, and removes its directory; its log is kept. See `Fleet.destroy`.
@@ -115,7 +115,7 @@ class ProcessFleet:
         Raises:
             FleetError: a process survived SIGKILL, or a file could not be removed.
         """
-        await self._take_turn(worker_id, lambda: self._destroy(worker_id))
+        await self._enqueue(worker_id, lambda: self._destroy(worker_id))
 
     async def list(self) -> list[Instance]:
         """All instances under this fleet's mark, as disk and kernel tell it. See `Fleet.list`.
@@ -182,7 +182,7 @@ class ProcessFleet:
     async def _stop(self, worker_id: int) -> None:
         instance, record = self._known(worker_id, "stopped")
         record.stopped, record.exit_detail = True, ""
-        await self._save(record)  # before the deed: should the engine die in between, the end is no crash
+        await self._save(record)  # first: should the engine die in between, the end counts as no crash
         try:
             await self._end(instance)
         except FleetError:
@@ -262,7 +262,7 @@ class ProcessFleet:
         self._unwatch(instance)
         self._endings.look_now()
         if not instance.told and instance.leader is not None:
-            self._turns.queue(instance.worker_id, functools.partial(self._ended_by_itself, instance, instance.leader))
+            self._queue.submit(instance.worker_id, functools.partial(self._ended_by_itself, instance, instance.leader))
 
     async def _ended_by_itself(self, instance: ProcessInstance, leader: Process) -> None:
         if instance.told or instance.leader != leader:
@@ -328,15 +328,15 @@ class ProcessFleet:
                 log.warning("The log of worker %d is cut short: %s.", worker_id, in_words(error))
 
     async def _save(self, record: Record) -> None:
-        """Writes a record where the deed itself does not depend on it."""
+        """Writes a record whose loss does not fail the verb."""
         try:
             await self._help(self._directory.save, record)
         except OSError as error:
             log.warning("The record of worker %d is out of date: %s.", record.worker_id, in_words(error))
 
-    async def _take_turn(self, worker_id: int, deed: Callable[[], Coroutine[None, None, None]]) -> None:
+    async def _enqueue(self, worker_id: int, call: Callable[[], Coroutine[None, None, None]]) -> None:
         self._check_open()
-        await self._turns.take(worker_id, deed)
+        await self._queue.run(worker_id, call)
 
     async def _help(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._helpers, function, *arguments)
@@ -348,15 +348,15 @@ class ProcessFleet:
     async def _close(self, *, destroy: bool) -> None:
         failures: list[FleetError] = []
         worker_ids = list(self._instances) if destroy else []  # what is not among them yet will not be launched
-        deeds = [self._turns.queue(each, functools.partial(self._destroy, each)) for each in worker_ids]
-        for result in await asyncio.gather(*deeds, return_exceptions=True):
+        calls = [self._queue.submit(each, functools.partial(self._destroy, each)) for each in worker_ids]
+        for result in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(result, FleetError):
                 failures.append(result)
             elif isinstance(result, BaseException):
                 raise result
         if self._trimming is not None:
             self._trimming.cancel()
-        await self._turns.wait_all()
+        await self._queue.wait_idle()
         if destroy:
             await self._help(self._certificate.remove)
         for instance in self._instances.values():

@@ -58,7 +58,7 @@ async def test_a_verb_whose_answer_is_lost_is_done_and_says_that_it_does_not_kno
     world = MemoryWorld()
     fleet = await opened(world)
     await fleet.create(plain_spec(1))
-    world.fail("destroy", after_deed=True)
+    world.fail("destroy", after_effect=True)
     with pytest.raises(FleetError) as raised:
         await fleet.destroy(1)
     assert not raised.value.definite
