@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("nullworker", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nullworker")
 
-# vastai imports distutils: where Python has its own, setuptools' in its place costs each of many processes 0.2 s. Not
-# this process, which has begun, nor those that run tests: there, the warning that it gives is an error.
-if sys.version_info < (3, 12) and "PYTEST_XDIST_WORKER" in os.environ:
+# vastai imports distutils: where Python has its own, setuptools' in its place costs each of many processes 0.2 s.
+# pyproject.toml has the warning ignored that Python's own gives.
+if sys.version_info < (3, 12):
     os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
