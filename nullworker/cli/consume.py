@@ -42,7 +42,7 @@ worker as broken. docs/consumer.md says more."""
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(idle_s: float | None, keep_alive: bool, grace_s: float, control_port: int, command: tuple[str, ...]) -> int:
     """Run COMMAND while the worker on this machine is held, once for each reservation."""
-    from nullworker.worker.consume import ConsumeSettings, run
+    from nullworker.worker.consume_command import ConsumeSettings, run
 
     if shutil.which(command[0]) is None:
         raise UserError(f"There is no program {command[0]!r} to run; correct the command after --.", exit_code=127)

@@ -1,11 +1,17 @@
 """The Null PyWorker: holds exactly one reservation on Vast's worker framework, and forwards nothing.
 
-- ``main`` is what `python -m workers.null.worker` runs: it reads ``settings``, refuses what cannot work with one
-  sentence (``failures``), and puts the parts together;
-- ``framework`` is all that is said to `vastai`: its worker made, its perf pinned, its sessions observed (``leases``);
-- ``door`` checks what comes from outside (``messages``, ``keys``, ``callbacks``) before the framework sees it;
-- ``control`` is the local port for the consumer, ``consumer`` (and ``guard``) starts and ends that program;
-- ``reports`` tells an engine that takes it at once what has changed.
+In reading order:
 
-Nothing here needs more than `vastai`, and PyJWT where an engine gives grants.
+- `main`: what ``python -m workers.null.worker`` runs; it reads `settings`, refuses a bad one with one sentence
+  (`failures`), and puts the parts together;
+- `framework`: everything that touches `vastai`: its worker made, its perf pinned, its sessions observed (`sessions`);
+- `request_checks`: what clients send, checked before the framework handles it (`messages`, `engine_auth`,
+  `callbacks`);
+- `control`, `release`, `health`: the local port for the consumer, and what it changes;
+- `consumer_process`: starts and ends the consumer, through a `supervisor` process (`supervisor_main`, `stderr_tail`);
+- `reports`: tells an engine that accepts prompt reports at once what has changed; `logs`: logging without secrets;
+- `consume_command`: ``nullworker consume``, the same for a worker that was started separately (`control_client`,
+  `idleness`).
+
+Nothing here needs more than `vastai`, and PyJWT where an engine issues grants.
 """

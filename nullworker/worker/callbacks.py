@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 if TYPE_CHECKING:
-    from nullworker.worker.leases import Lease
+    from nullworker.worker.sessions import HeldSession
 
 log = logging.getLogger(__name__)
 
@@ -83,11 +83,11 @@ class Callbacks:
                 "payload.on_close_route leads to a private address; NULL_CALLBACK_PRIVATE=true on the worker allows it."
             )
 
-    def session_closed(self, lease: Lease) -> None:
+    def session_closed(self, session: HeldSession) -> None:
         """Takes the callback over from the framework, which is about to look for it, and starts it."""
-        url, lease.on_close_route = lease.on_close_route, None
+        url, session.on_close_route = session.on_close_route, None
         if url:
-            task = asyncio.get_running_loop().create_task(self._call(url, _body(lease)))
+            task = asyncio.get_running_loop().create_task(self._call(url, _body(session)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -149,14 +149,14 @@ class _CheckedResolver(AbstractResolver):
         """Nothing is held open."""
 
 
-def _body(lease: Lease) -> dict[str, Any]:
+def _body(session: HeldSession) -> dict[str, Any]:
     """What the framework would send: the creator's payload, with the session's id where it has none of its own."""
-    payload = lease.on_close_payload
+    payload = session.on_close_payload
     if payload is None:
         payload = {}
     elif not isinstance(payload, dict):
         payload = {"payload": payload}
-    return {"session_id": lease.session_id, **payload}
+    return {"session_id": session.session_id, **payload}
 
 
 def _literal(host: str) -> str:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from nullworker.worker.health import Health
-    from nullworker.worker.leases import Lease, Leases
     from nullworker.worker.release import Releaser
+    from nullworker.worker.sessions import HeldSession, SessionTable
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -35,16 +35,18 @@ _BODY_BYTES_MAX = 64 * 1024
 class Control:
     """The handlers; ``app`` is served by `start`."""
 
-    def __init__(self, leases: Leases, releaser: Releaser, health: Health, port: int, *, own_health: bool) -> None:
-        self._leases = leases
+    def __init__(
+        self, sessions: SessionTable, releaser: Releaser, health: Health, port: int, *, own_health: bool
+    ) -> None:
+        self._sessions = sessions
         self._releaser = releaser
         self._health = health
         self._port = port
         self._heard: tuple[str, float] | None = None  # session and time of the last heartbeat of the consumer itself
         self._changed = asyncio.Event()
-        leases.on_open.append(self._session_changed)
-        leases.on_close.append(self._session_changed)
-        self.app = web.Application(middlewares=[self._guard()], client_max_size=_BODY_BYTES_MAX)
+        sessions.on_open.append(self._session_changed)
+        sessions.on_close.append(self._session_changed)
+        self.app = web.Application(middlewares=[self._local_requests_only()], client_max_size=_BODY_BYTES_MAX)
         self.app.router.add_post("/release", self._release)
         self.app.router.add_get("/reservation", self._reservation)
         self.app.router.add_post("/heartbeat", self._heartbeat)
@@ -67,11 +69,11 @@ class Control:
             raise
         return runner
 
-    def _guard(self) -> Any:
+    def _local_requests_only(self) -> Any:
         hosts = {f"{name}:{self._port}" for name in ("127.0.0.1", "localhost", "[::1]")}
 
         @web.middleware
-        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        async def check_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
             if request.headers.get("Host", "").lower() not in hosts:
                 return _error(403, f"This port answers to 127.0.0.1:{self._port} alone.")
             # Both are set by browsers, on every method, and cannot be left out by a page.
@@ -79,17 +81,17 @@ class Control:
                 return _error(403, "This port does not answer web pages.")
             return await handler(request)
 
-        return guard
+        return check_origin
 
-    def _session_changed(self, _lease: Lease) -> None:
+    def _session_changed(self, _session: HeldSession) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def _release(self, request: web.Request) -> web.Response:
         """Ends what is held; with ``session_id``, only if it is that."""
-        lease = self._leases.held
+        session = self._sessions.held
         only = request.query.get("session_id")
-        if lease is not None and only not in (None, lease.session_id):
+        if session is not None and only not in (None, session.session_id):
             return web.json_response({"released": False, "reason": "another session is held"})
         try:
             session_ids = await self._releaser.release_all()
@@ -111,23 +113,23 @@ class Control:
         while_held = request.query.get("while") or None
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._until_other_than(while_held), wait_s)
-        return web.json_response(self._shown(self._leases.held))
+        return web.json_response(self._shown(self._sessions.held))
 
     async def _until_other_than(self, session_id: str | None) -> None:
         """Returns when what is held is another session than this one; None: when anything is held."""
-        while (lease.session_id if (lease := self._leases.held) else None) == session_id:
+        while (session.session_id if (session := self._sessions.held) else None) == session_id:
             await self._changed.wait()
 
     async def _heartbeat(self, request: web.Request) -> web.Response:
-        lease = self._leases.held
-        if lease is None:
+        session = self._sessions.held
+        if session is None:
             return web.json_response({"extended": False, "reason": _NO_SESSION})
-        lease.extend()
+        session.extend()
         if (
             request.query.get("by") != "runner"
         ):  # whoever runs the consumer keeps it alive, too; that is no sign of work
-            self._heard = lease.session_id, time.time()  # noqa: TID251 - as all times of /reservation
-        return web.json_response({"extended": True, "until": lease.expiration})
+            self._heard = session.session_id, time.time()  # noqa: TID251 - as all times of /reservation
+        return web.json_response({"extended": True, "until": session.expiration})
 
     async def _fail(self, request: web.Request) -> web.Response:
         """Whoever runs the consumer says that it is broken."""
@@ -142,21 +144,21 @@ class Control:
         self._health.fail(" ".join(reason.split())[:REASON_CHARACTERS_MAX])
         return web.json_response({"failed": True, "reason": self._health.error})
 
-    def _shown(self, lease: Lease | None) -> dict[str, Any]:
+    def _shown(self, session: HeldSession | None) -> dict[str, Any]:
         session_id, heard_at = self._heard or (None, None)
-        is_of_this = lease is not None and lease.session_id == session_id
-        return {**reservation(lease), "heartbeat_at": heard_at if is_of_this else None}
+        is_of_this = session is not None and session.session_id == session_id
+        return {**reservation(session), "heartbeat_at": heard_at if is_of_this else None}
 
 
-def reservation(lease: Lease | None) -> dict[str, Any]:
+def reservation(session: HeldSession | None) -> dict[str, Any]:
     """What /reservation answers of a session; times are Unix time in seconds."""
     return {
-        "held": lease is not None,
-        "session_id": lease.session_id if lease else None,
-        "request_idx": lease.request_idx if lease else None,
-        "since": lease.created_at if lease else None,
-        "until": lease.expiration if lease else None,
-        "payload": lease.on_close_payload if lease else None,
+        "held": session is not None,
+        "session_id": session.session_id if session else None,
+        "request_idx": session.request_idx if session else None,
+        "since": session.created_at if session else None,
+        "until": session.expiration if session else None,
+        "payload": session.on_close_payload if session else None,
     }
 
 

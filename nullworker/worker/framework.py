@@ -1,7 +1,7 @@
 """All that is said to `vastai`'s worker framework, through its public names alone.
 
 A Worker with one session, one trivial route, and a perf pinned to 100; what it answers is wrapped by `door`, what it
-holds is watched through `leases`, what it counts is read by `reports`.
+holds is watched through `sessions`, what it counts is read by `reports`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nullworker.wire.paths import PING
 from nullworker.worker import logs
 from nullworker.worker.failures import StartError
-from nullworker.worker.leases import Leases
+from nullworker.worker.sessions import SessionTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,8 +70,8 @@ class Framework:
         self.backend: Any = self._worker.backend
         self.metrics: Any = self.backend.metrics
         self.url: str = self.metrics.url
-        self.leases = Leases(settings.max_lifetime_s, settings.max_age_s)
-        self.backend.sessions = self.leases
+        self.sessions = SessionTable(settings.max_lifetime_s, settings.max_age_s)
+        self.backend.sessions = self.sessions
         self.backend.generate_session_id = lambda: secrets.token_urlsafe(16)
         self.on_news: list[Callable[[], None]] = []
         self._report_error: Callable[[str], None] = self.backend.backend_errored

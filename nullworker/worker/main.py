@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from nullworker.worker.engine_auth import EngineAuth
     from nullworker.worker.framework import Framework
-    from nullworker.worker.keys import Keys
     from nullworker.worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -129,43 +129,45 @@ async def _work(read: Settings, orders: _Orders) -> None:
 
 async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSession, orders: _Orders) -> None:
     from nullworker.worker.callbacks import Callbacks  # noqa: PLC0415 - as in _work
-    from nullworker.worker.consumer import Consumer  # noqa: PLC0415
+    from nullworker.worker.consumer_process import Consumer  # noqa: PLC0415
     from nullworker.worker.control import Control  # noqa: PLC0415
-    from nullworker.worker.door import Door  # noqa: PLC0415
+    from nullworker.worker.engine_auth import EngineAuth, GrantChecks  # noqa: PLC0415
     from nullworker.worker.health import Health  # noqa: PLC0415
-    from nullworker.worker.keys import Grants, Keys  # noqa: PLC0415
     from nullworker.worker.release import Releaser  # noqa: PLC0415
     from nullworker.worker.reports import Reports  # noqa: PLC0415
+    from nullworker.worker.request_checks import RequestChecks  # noqa: PLC0415
 
-    leases, health = framework.leases, Health()
-    keys = Keys(http, read.report_addrs)
+    sessions, health = framework.sessions, Health()
+    engine_auth = EngineAuth(http, read.report_addrs)
     # No process makes a thousand reports a second: the milliseconds at its start are beyond its predecessor's numbers.
-    reports = Reports(http, framework.metrics, lambda: keys.addr, time.time_ns() // 1_000_000)
+    reports = Reports(http, framework.metrics, lambda: engine_auth.addr, time.time_ns() // 1_000_000)
     callbacks = Callbacks(private=read.callback_private)
-    releaser = Releaser(http, leases, read.own_http_url)
+    releaser = Releaser(http, sessions, read.own_http_url)
     consumer = Consumer(read, health, releaser.release)
     orders.hurry = consumer.hurry
-    grants = Grants(read.token, read.worker_id, framework.url)
-    door = Door(framework, keys=keys, grants=grants, callbacks=callbacks, health=health, vacant=consumer.vacant)
-    door.install()
+    grants = GrantChecks(read.token, read.worker_id, framework.url)
+    checks = RequestChecks(
+        framework, engine_auth=engine_auth, grants=grants, callbacks=callbacks, health=health, vacant=consumer.vacant
+    )
+    checks.install()
     health.on_failure.append(framework.fail)
-    leases.on_open += [consumer.session_opened, lambda _lease: framework.tell()]
-    leases.on_close += [callbacks.session_closed, consumer.session_closed, lambda _lease: framework.tell()]
-    control = Control(leases, releaser, health, read.control_port, own_health=not read.backend_health_url)
+    sessions.on_open += [consumer.session_opened, lambda _session: framework.tell()]
+    sessions.on_close += [callbacks.session_closed, consumer.session_closed, lambda _session: framework.tell()]
+    control = Control(sessions, releaser, health, read.control_port, own_health=not read.backend_health_url)
     try:
         runner = await control.start()
     except OSError as error:
         raise _taken("NULL_CONTROL_PORT", read.control_port, error) from None
     reporting: asyncio.Task[None] | None = None
     try:
-        await _load_key(keys, read)
-        if keys.takes_prompt_reports:
+        await _load_key(engine_auth, read)
+        if engine_auth.takes_prompt_reports:
             framework.on_news.append(reports.wake)
             reporting = asyncio.ensure_future(reports.run())
         asyncio.get_running_loop().call_later(_PREPARE_S, consumer.prepare)
-        await framework.run(keys.addr)
+        await framework.run(engine_auth.addr)
     finally:
-        door.closed = True
+        checks.closed = True
         await consumer.close()
         await callbacks.finish(1.0)
         if reporting is not None:
@@ -173,10 +175,10 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
         await runner.cleanup()
 
 
-async def _load_key(keys: Keys, read: Settings) -> None:
+async def _load_key(engine_auth: EngineAuth, read: Settings) -> None:
     timeout_s = _KEY_TIMEOUT_UNSECURED_S if read.unsecured else _KEY_TIMEOUT_S
     try:
-        await asyncio.wait_for(keys.load(), timeout_s)
+        await asyncio.wait_for(engine_auth.load(), timeout_s)
     except asyncio.TimeoutError:
         if read.unsecured:
             return  # nothing will be checked with it
@@ -184,7 +186,7 @@ async def _load_key(keys: Keys, read: Settings) -> None:
             f"The engine at {', '.join(read.report_addrs)} gave no public key for {timeout_s:g} s;"
             " start the engine, or correct REPORT_ADDR."
         ) from None
-    if keys.gives_grants and not read.unsecured:
+    if engine_auth.gives_grants and not read.unsecured:
         if not read.token:
             raise StartError("MASTER_TOKEN is not set, and this engine's grants are checked with it.")
         if importlib.util.find_spec("jwt") is None:

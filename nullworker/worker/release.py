@@ -11,7 +11,7 @@ import aiohttp
 from nullworker.wire.paths import SESSION_END
 
 if TYPE_CHECKING:
-    from nullworker.worker.leases import Lease, Leases
+    from nullworker.worker.sessions import HeldSession, SessionTable
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,9 @@ class ReleaseError(Exception):
 class Releaser:
     """Posts to this very process's plain-HTTP port (``url``), with the ``auth_data`` that the session is held with."""
 
-    def __init__(self, http: aiohttp.ClientSession, leases: Leases, url: str) -> None:
+    def __init__(self, http: aiohttp.ClientSession, sessions: SessionTable, url: str) -> None:
         self._http = http
-        self._leases = leases
+        self._sessions = sessions
         self._url = url + SESSION_END
 
     async def release_all(self) -> list[str]:
@@ -37,9 +37,9 @@ class Releaser:
         Raises:
             ReleaseError: the framework did not do so.
         """
-        return [lease.session_id for lease in list(self._leases.leases()) if await self.release(lease)]
+        return [session.session_id for session in list(self._sessions.all_open()) if await self.release(session)]
 
-    async def release(self, lease: Lease) -> bool:
+    async def release(self, session: HeldSession) -> bool:
         """Ends a session; False when it had ended already.
 
         Raises:
@@ -49,17 +49,17 @@ class Releaser:
         for attempt in range(_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(_PAUSE_S)
-            if self._leases.get(lease.session_id) is not lease:
+            if self._sessions.get(session.session_id) is not session:
                 return False
-            body = {"session_id": lease.session_id, "session_auth": lease.auth_data}
+            body = {"session_id": session.session_id, "session_auth": session.auth_data}
             try:
                 async with self._http.post(self._url, json=body) as answer:
                     if answer.status == 200:
                         return True
-                    if answer.status in (400, 410) and lease.session_id not in self._leases:
+                    if answer.status in (400, 410) and session.session_id not in self._sessions:
                         return False
                     problem = f"it answered with status {answer.status}"
             except (aiohttp.ClientError, asyncio.TimeoutError) as error:
                 problem = str(error) or type(error).__name__
-        log.error("session of request %s was not released: %s", lease.request_idx, problem)
+        log.error("session of request %s was not released: %s", session.request_idx, problem)
         raise ReleaseError(f"The worker's own /session/end did not end the session: {problem}.")

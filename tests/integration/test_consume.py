@@ -196,7 +196,7 @@ async def test_a_release_reaches_the_command_and_all_that_it_started(beside: Sta
         session_id, auth_data = await there.reserve()
         pid, _ = await there.started(session_id)
         children = command_pids(there)
-        assert len(children) == 3  # its guard, the command, and the command's child
+        assert len(children) == 3  # its supervisor, the command, and the command's child
         await kit.end(there.worker, session_id, auth_data)
         for each in children:
             await gone(each)
@@ -350,7 +350,7 @@ class TestReleaseWhenIdle:
 async def test_it_needs_nothing_but_what_a_vast_instance_installs() -> None:
     """Of what is installed here, only what requirements.txt brings is loaded."""
     script = (
-        "import sys, nullworker.cli.consume, nullworker.worker.consume\n"
+        "import sys, nullworker.cli.consume, nullworker.worker.consume_command\n"
         "ours = {'msgspec', 'uvloop', 'redis', 'cryptography', 'flask', 'nullworker.core', 'nullworker.engine'}\n"
         "print(sorted(ours & set(sys.modules)))"
     )

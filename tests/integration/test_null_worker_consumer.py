@@ -111,7 +111,7 @@ async def test_a_consumer_is_told_what_it_is_for_and_ends_with_its_reservation(
 
 
 async def test_what_a_consumer_needs_is_there_before_its_reservation(engine: kit.StubEngine, tmp_path: Path) -> None:
-    """Its guard, for an interpreter takes a while to start: no process is started then but the consumer itself."""
+    """Its supervisor, for an interpreter takes a while to start: no process is started then but the consumer itself."""
     async with kit.worker(kit.worker_env(engine.url, NULL_CONSUMER=consumer(tmp_path)), tmp_path) as worker:
         await engine.ready()
         used: set[int] = set()
@@ -121,12 +121,12 @@ async def test_what_a_consumer_needs_is_there_before_its_reservation(engine: kit
 
         for _ in range(2):
             await kit.until(lambda: len(ready()) == 1 and not ready() & used)
-            (guard,) = ready()
-            used.add(guard)
+            (supervisor,) = ready()
+            used.add(supervisor)
             auth_data = engine.auth_data(worker.url)
             opened = await kit.create(worker, auth_data)
             pid, _ = await started(worker, auth_data["request_idx"])
-            assert ready() == {guard, pid}
+            assert ready() == {supervisor, pid}
             await kit.end(worker, opened.body["session_id"], auth_data)
             await gone(pid)
 
@@ -288,7 +288,7 @@ async def test_a_consumer_goes_on_while_its_holder_keeps_it_and_is_alone(
         names = [name for name in os.listdir(tmp_path) if "started" in name]  # noqa: PTH208 - a few names
         assert names == [f"started-{auth_data['request_idx']}"]
         assert kit.is_alive(pid)
-        # The worker, its guard of the consumer, and the consumer: nothing started twice.
+        # The worker, its supervisor of the consumer, and the consumer: nothing started twice.
         assert len(kit.session_pids(worker.process.pid)) == 3
 
 

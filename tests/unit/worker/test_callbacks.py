@@ -6,7 +6,7 @@ from aiohttp import web
 from vastai.serverless.server.lib.data_types import Session
 
 from nullworker.worker.callbacks import CallbackError, Callbacks
-from nullworker.worker.leases import Lease
+from nullworker.worker.sessions import HeldSession
 
 NEVER = [
     "169.254.169.254",
@@ -110,13 +110,13 @@ async def test_what_was_checked_is_what_is_connected_to(
     session = Session(
         session_id="s", lifetime=60.0, auth_data={}, expiration=0.0, on_close_route=url, on_close_payload={"job": 7}
     )
-    lease = Lease.of(session, max_lifetime_s=60, max_age_s=60)
-    callbacks.session_closed(lease)
+    held = HeldSession.of(session, max_lifetime_s=60, max_age_s=60)
+    callbacks.session_closed(held)
     await callbacks.finish(30)
     await runner.cleanup()
     assert told == ([{"session_id": "s", "job": 7}] if private else [])
     assert answers == []
-    assert lease.on_close_route is None  # so that the framework posts nothing itself
+    assert held.on_close_route is None  # so that the framework posts nothing itself
 
 
 @pytest.mark.parametrize(

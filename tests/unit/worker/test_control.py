@@ -9,15 +9,15 @@ from vastai.serverless.server.lib.data_types import Session
 
 from nullworker.worker.control import Control
 from nullworker.worker.health import Health
-from nullworker.worker.leases import Leases
 from nullworker.worker.release import Releaser
+from nullworker.worker.sessions import SessionTable
 
 
 class LocalReleaser(Releaser):
     """Ends a session in the table itself; the way through the framework's port is the integration tests' matter."""
 
-    def __init__(self, leases: Leases) -> None:
-        self._table = leases
+    def __init__(self, sessions: SessionTable) -> None:
+        self._table = sessions
 
     async def release_all(self) -> list[str]:
         return [self._table.pop(session_id).session_id for session_id in list(self._table)]
@@ -27,7 +27,7 @@ class LocalReleaser(Releaser):
 class Port:
     """A control port on a free port, and a client for it."""
 
-    leases: Leases
+    sessions: SessionTable
     health: Health
     http: aiohttp.ClientSession
     number: int
@@ -42,18 +42,18 @@ class Port:
 
 @pytest.fixture
 async def port(unused_tcp_port: int, request: pytest.FixtureRequest) -> AsyncIterator[Port]:
-    leases, health = Leases(1_000, 5_000), Health()
+    sessions, health = SessionTable(1_000, 5_000), Health()
     own_health = getattr(request, "param", True)
-    control = Control(leases, LocalReleaser(leases), health, unused_tcp_port, own_health=own_health)
+    control = Control(sessions, LocalReleaser(sessions), health, unused_tcp_port, own_health=own_health)
     runner = await control.start()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
-        yield Port(leases, health, http, unused_tcp_port)
+        yield Port(sessions, health, http, unused_tcp_port)
     await runner.cleanup()
 
 
-def hold(leases: Leases) -> None:
-    with leases.opening_with({"job": 7}):
-        leases["s"] = Session(
+def hold(sessions: SessionTable) -> None:
+    with sessions.opening_with({"job": 7}):
+        sessions["s"] = Session(
             session_id="s",
             lifetime=60.0,
             auth_data={},
@@ -66,7 +66,7 @@ def hold(leases: Leases) -> None:
 
 async def test_release_answers_exactly_as_promised(port: Port) -> None:
     assert await port.call("POST", "/release") == (200, {"released": False, "reason": "no active session"})
-    hold(port.leases)
+    hold(port.sessions)
     assert await port.call("POST", "/release") == (200, {"released": True, "session_ids": ["s"]})
     assert await port.call("POST", "/release") == (200, {"released": False, "reason": "no active session"})
 
@@ -74,7 +74,7 @@ async def test_release_answers_exactly_as_promised(port: Port) -> None:
 async def test_a_reservation_shows_who_holds_the_worker(port: Port) -> None:
     nothing = dict.fromkeys(["session_id", "request_idx", "since", "until", "payload", "heartbeat_at"])
     assert await port.call("GET", "/reservation") == (200, {"held": False, **nothing})
-    hold(port.leases)
+    hold(port.sessions)
     status, body = await port.call("GET", "/reservation")
     assert status == 200
     assert (body["held"], body["session_id"], body["request_idx"], body["payload"]) == (True, "s", 3, {"job": 7})
@@ -84,7 +84,7 @@ async def test_a_reservation_shows_who_holds_the_worker(port: Port) -> None:
 async def test_whoever_waits_hears_of_the_reservation_when_it_opens(port: Port) -> None:
     waiting = [asyncio.ensure_future(port.call("GET", "/reservation?wait=60")) for _ in range(3)]
     await port.call("GET", "/health")  # a round trip later, the waiters are in
-    hold(port.leases)
+    hold(port.sessions)
     assert [(await each)[1]["held"] for each in waiting] == [True, True, True]
 
 
@@ -94,7 +94,7 @@ async def test_waiting_ends_when_its_time_is_over(port: Port) -> None:
 
 
 async def test_whoever_waits_for_the_end_of_a_session_hears_of_it(port: Port) -> None:
-    hold(port.leases)
+    hold(port.sessions)
     waiting = asyncio.ensure_future(port.call("GET", "/reservation?wait=60&while=s"))
     await port.call("GET", "/health")  # a round trip later, the waiter is in
     assert not waiting.done()
@@ -103,22 +103,22 @@ async def test_whoever_waits_for_the_end_of_a_session_hears_of_it(port: Port) ->
 
 
 async def test_another_session_than_the_one_named_is_told_of_at_once(port: Port) -> None:
-    hold(port.leases)
+    hold(port.sessions)
     status, body = await port.call("GET", "/reservation?wait=60&while=the-one-before")
     assert (status, body["session_id"]) == (200, "s")
 
 
 async def test_a_release_of_a_session_that_is_over_does_not_end_the_next(port: Port) -> None:
-    hold(port.leases)
+    hold(port.sessions)
     status, body = await port.call("POST", "/release?session_id=the-one-before")
     assert (status, body) == (200, {"released": False, "reason": "another session is held"})
-    assert port.leases.held is not None
+    assert port.sessions.held is not None
     assert (await port.call("POST", "/release?session_id=s"))[1] == {"released": True, "session_ids": ["s"]}
 
 
 async def test_only_a_heartbeat_of_the_consumer_itself_is_shown(port: Port) -> None:
     """Whoever runs the consumer keeps the worker held as well, which says nothing of work."""
-    hold(port.leases)
+    hold(port.sessions)
     await port.call("POST", "/heartbeat?by=runner")
     assert (await port.call("GET", "/reservation"))[1]["heartbeat_at"] is None
     await port.call("POST", "/heartbeat")
@@ -168,8 +168,8 @@ async def test_a_wrong_wait_is_refused(port: Port, wait: str) -> None:
 
 async def test_a_heartbeat_extends_what_is_held(port: Port) -> None:
     assert await port.call("POST", "/heartbeat") == (200, {"extended": False, "reason": "no active session"})
-    hold(port.leases)
-    before = port.leases["s"].expiration
+    hold(port.sessions)
+    before = port.sessions["s"].expiration
     status, body = await port.call("POST", "/heartbeat")
     assert (status, body["extended"]) == (200, True)
     assert before <= body["until"] <= before + 30
@@ -193,7 +193,7 @@ METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"]
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("path", ["/release", "/reservation", "/heartbeat", "/fail", "/health", "/nothing"])
 async def test_nothing_that_a_web_page_sends_is_answered(port: Port, method: str, path: str) -> None:
-    hold(port.leases)
+    hold(port.sessions)
     for headers in (
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
@@ -209,7 +209,7 @@ async def test_nothing_that_a_web_page_sends_is_answered(port: Port, method: str
     ):
         status, _ = await port.call(method, path, **headers)
         assert status == 403, headers
-    assert port.leases.held is not None
+    assert port.sessions.held is not None
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "LocalHost", "[::1]"])
@@ -218,6 +218,6 @@ async def test_every_name_of_this_machine_will_do(port: Port, name: str) -> None
 
 
 async def test_a_port_that_is_taken_is_an_error(port: Port) -> None:
-    second = Control(Leases(1, 1), LocalReleaser(port.leases), Health(), port.number, own_health=True)
+    second = Control(SessionTable(1, 1), LocalReleaser(port.sessions), Health(), port.number, own_health=True)
     with pytest.raises(OSError, match="in use"):
         await second.start()

@@ -35,7 +35,7 @@ def test_the_log_level_is_ours_again(framework: Framework) -> None:
 
 
 def test_the_frameworks_sessions_are_observed_and_their_ids_not_to_be_guessed(framework: Framework) -> None:
-    assert framework.backend.sessions is framework.leases
+    assert framework.backend.sessions is framework.sessions
     assert framework.backend.max_sessions == 1
     ids = {framework.backend.generate_session_id() for _ in range(100)}
     assert len(ids) == 100

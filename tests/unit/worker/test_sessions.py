@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from vastai.serverless.server.lib.data_types import Session
 
-from nullworker.worker.leases import Lease, Leases
+from nullworker.worker.sessions import HeldSession, SessionTable
 
 MAX_LIFETIME_S = 1_000.0
 MAX_AGE_S = 5_000.0
@@ -44,31 +44,31 @@ def session(lifetime: float = 60.0, clock: Clock | None = None, **other: Any) ->
     )
 
 
-def opened(clock: Clock, lifetime: float = 60.0) -> tuple[Leases, Lease]:
-    leases = Leases(MAX_LIFETIME_S, MAX_AGE_S)
-    leases["s"] = session(lifetime, clock)
-    held = leases.held
+def opened(clock: Clock, lifetime: float = 60.0) -> tuple[SessionTable, HeldSession]:
+    sessions = SessionTable(MAX_LIFETIME_S, MAX_AGE_S)
+    sessions["s"] = session(lifetime, clock)
+    held = sessions.held
     assert held is not None
-    return leases, held
+    return sessions, held
 
 
 def test_listeners_hear_of_opening_and_closing_at_once() -> None:
-    leases = Leases(MAX_LIFETIME_S, MAX_AGE_S)
+    sessions = SessionTable(MAX_LIFETIME_S, MAX_AGE_S)
     heard: list[tuple[str, int]] = []
-    leases.on_open.append(lambda lease: heard.append(("open", lease.request_idx)))
-    leases.on_close.append(lambda lease: heard.append(("close", lease.request_idx)))
-    leases["s"] = session()
+    sessions.on_open.append(lambda session: heard.append(("open", session.request_idx)))
+    sessions.on_close.append(lambda session: heard.append(("close", session.request_idx)))
+    sessions["s"] = session()
     assert heard == [("open", 3)]
-    leases.pop("s", None)
-    leases.pop("s", None)
+    sessions.pop("s", None)
+    sessions.pop("s", None)
     assert heard == [("open", 3), ("close", 3)]
-    assert leases.held is None
+    assert sessions.held is None
 
 
 def test_an_open_session_is_found_by_its_request(clock: Clock) -> None:
-    leases, held = opened(clock)
-    assert leases.of_request(3) is held
-    assert leases.of_request(4) is None
+    sessions, held = opened(clock)
+    assert sessions.of_request(3) is held
+    assert sessions.of_request(4) is None
 
 
 def test_a_lifetime_is_kept_within_its_bounds(clock: Clock) -> None:
@@ -114,9 +114,9 @@ def test_a_clock_that_is_set_ends_no_reservation(clock: Clock, jump_s: float) ->
 
 
 def test_the_creators_payload_is_kept_without_a_route() -> None:
-    leases = Leases(MAX_LIFETIME_S, MAX_AGE_S)
-    with leases.opening_with({"job": 5}):
-        leases["s"] = session()
-    assert leases["s"].on_close_payload == {"job": 5}
-    leases["t"] = session()
-    assert leases["t"].on_close_payload is None
+    sessions = SessionTable(MAX_LIFETIME_S, MAX_AGE_S)
+    with sessions.opening_with({"job": 5}):
+        sessions["s"] = session()
+    assert sessions["s"].on_close_payload == {"job": 5}
+    sessions["t"] = session()
+    assert sessions["t"].on_close_payload is None

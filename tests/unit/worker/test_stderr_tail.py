@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from nullworker.worker.guard import LAST_WORDS_BYTES
-from nullworker.worker.last_words import CHARACTERS_MAX, LastWords, last_line
+from nullworker.worker.stderr_tail import CHARACTERS_MAX, StderrTail, last_line
+from nullworker.worker.supervisor_main import STDERR_TAIL_BYTES
 
 ENV = {
     "API_KEY": "k-12345",
@@ -51,16 +51,16 @@ def test_what_is_no_text_is_shown_as_such() -> None:
 
 def test_a_secret_that_was_cut_in_two_is_not_shown() -> None:
     """Of a very long line the end is known, and its first word may be the end of anything."""
-    written = b"x" * (LAST_WORDS_BYTES - 7) + b" is it\n"
+    written = b"x" * (STDERR_TAIL_BYTES - 7) + b" is it\n"
     assert last_line(written, {}) == "is it"
 
 
 class TestLastWords:
     def test_they_come_through_the_pipe(self) -> None:
-        words = LastWords()
-        os.write(words.write_end, b"one\ntwo\n")
-        assert words.line({}) == "two"
-        words.close()
+        tail = StderrTail()
+        os.write(tail.write_end, b"one\ntwo\n")
+        assert tail.line({}) == "two"
+        tail.close()
 
     def test_a_guard_that_was_killed_has_none(self) -> None:
-        assert LastWords().line({}) == ""
+        assert StderrTail().line({}) == ""

@@ -16,17 +16,17 @@ from aiohttp import web
 
 from nullworker.worker import messages
 from nullworker.worker.callbacks import CallbackError
-from nullworker.worker.keys import UnauthorizedError, same_url
+from nullworker.worker.engine_auth import UnauthorizedError, same_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from nullworker.wire.grant import Grant
     from nullworker.worker.callbacks import Callbacks
+    from nullworker.worker.engine_auth import EngineAuth, GrantChecks
     from nullworker.worker.framework import Framework
     from nullworker.worker.health import Health
-    from nullworker.worker.keys import Grants, Keys
-    from nullworker.worker.leases import Lease, Leases
+    from nullworker.worker.sessions import HeldSession, SessionTable
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -46,22 +46,22 @@ class RefusedError(Exception):
         self.status = status
 
 
-class Door:
+class RequestChecks:
     """Wraps the framework's handlers. ``vacant`` waits until the worker can take a new holder, and says if it can."""
 
     def __init__(
         self,
         framework: Framework,
         *,
-        keys: Keys,
-        grants: Grants,
+        engine_auth: EngineAuth,
+        grants: GrantChecks,
         callbacks: Callbacks,
         health: Health,
         vacant: Callable[[], Awaitable[bool]],
     ) -> None:
         self._framework = framework
-        self._leases: Leases = framework.leases
-        self._keys = keys
+        self._sessions: SessionTable = framework.sessions
+        self._engine_auth = engine_auth
         self._grants = grants
         self._callbacks = callbacks
         self._health = health
@@ -100,11 +100,11 @@ class Door:
         again = self._same_session(wanted.auth, grant)
         if again is not None:
             return again
-        with self._leases.opening_with(body["payload"].get("on_close_payload")):
+        with self._sessions.opening_with(body["payload"].get("on_close_payload")):
             answer = await create(request)
-        lease = self._leases.of_request(wanted.auth.request_idx)
-        if answer.status == 201 and lease is not None:
-            self._remember(grant, lease)
+        session = self._sessions.of_request(wanted.auth.request_idx)
+        if answer.status == 201 and session is not None:
+            self._remember(grant, session)
         elif answer.status == 429:
             self._framework.tell()  # the framework has counted the refusal
             raise RefusedError(429, HELD)
@@ -115,29 +115,29 @@ class Door:
         if self._framework.unsecured:
             return None
         await self._check_signed(auth)
-        return self._grants.check(auth, _now_s()) if self._keys.gives_grants else None
+        return self._grants.check(auth, _now_s()) if self._engine_auth.gives_grants else None
 
     async def _check_signed(self, auth: messages.Auth) -> None:
         if not same_url(auth.url, self._framework.url):
             raise UnauthorizedError("auth_data.url is not this worker's.")
-        await self._keys.check_signature(auth)
+        await self._engine_auth.check_signature(auth)
 
     def _same_session(self, auth: messages.Auth, grant: Grant | None) -> web.Response | None:
         """The answer to a request that has its session already: the one before was lost on its way."""
         session_id = self._grants.session_of(grant) if grant is not None else None
-        if session_id is not None and session_id not in self._leases:
+        if session_id is not None and session_id not in self._sessions:
             raise RefusedError(410, "The session of this grant has ended; ask the engine for another worker.")
-        lease = self._leases.of_request(auth.request_idx)
-        if lease is None:
+        session = self._sessions.of_request(auth.request_idx)
+        if session is None:
             return None
         # The holder ends its session with the auth_data that it was given last.
-        lease.auth_data = auth.data
-        self._remember(grant, lease)
-        return web.json_response({"session_id": lease.session_id, "expiration": lease.expiration}, status=201)
+        session.auth_data = auth.data
+        self._remember(grant, session)
+        return web.json_response({"session_id": session.session_id, "expiration": session.expiration}, status=201)
 
-    def _remember(self, grant: Grant | None, lease: Lease) -> None:
+    def _remember(self, grant: Grant | None, session: HeldSession) -> None:
         if grant is not None:
-            self._grants.opened(grant, lease.session_id, _now_s())
+            self._grants.opened(grant, session.session_id, _now_s())
 
     async def _wait_for_room(self) -> None:
         """Waits for the holder before to be gone altogether.
@@ -147,7 +147,7 @@ class Door:
         """
         self._check_open()
         # While there is a holder the framework refuses, and counts it.
-        if self._leases.held is None and not await self._vacant():
+        if self._sessions.held is None and not await self._vacant():
             raise RefusedError(429, ENDING)
         self._check_open()
 
@@ -167,13 +167,13 @@ class Door:
             return await ping(request)
         if not self._framework.unsecured:
             await self._check_signed(wanted.auth)
-        lease = self._leases.get(wanted.session_id)
-        if lease is None:
+        session = self._sessions.get(wanted.session_id)
+        if session is None:
             raise RefusedError(410, "There is no such session; it has ended.")
-        if lease.auth_data != wanted.auth.data:
+        if session.auth_data != wanted.auth.data:
             raise UnauthorizedError("auth_data is not that of the session's holder.")
-        lease.extend()
-        return web.json_response({"result": {"ok": True, "expiration": lease.expiration}})
+        session.extend()
+        return web.json_response({"result": {"ok": True, "expiration": session.expiration}})
 
     def _checked(self, handler: Handler) -> Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]:
         async def checked(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:

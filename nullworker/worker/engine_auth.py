@@ -40,7 +40,7 @@ class UnauthorizedError(Exception):
     """What a client showed is not good for this worker; the message is one sentence."""
 
 
-class Keys:
+class EngineAuth:
     """The engine's key. ``load`` must have returned before anything can be checked."""
 
     def __init__(self, http: aiohttp.ClientSession, report_addrs: Sequence[str]) -> None:
@@ -128,7 +128,7 @@ class Keys:
         self.addr = addr
 
 
-class Grants:
+class GrantChecks:
     """The grants that have been shown: each opens one session, and none again once that session has ended."""
 
     def __init__(self, token: str, worker_id: int, url: str) -> None:

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from nullworker.worker.guard import LAST_WORDS_BYTES
+from nullworker.worker.supervisor_main import STDERR_TAIL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ def last_line(written: bytes, env: Mapping[str, str]) -> str:
     """The last line of ``written`` that says anything, with what is secret in ``env`` masked; "" if there is none."""
     lines = [_printable(line) for line in written.decode(errors="replace").splitlines()]
     line = next((line for line in reversed(lines) if line), "")
-    if line and line == lines[0] and len(written) >= LAST_WORDS_BYTES:
+    if line and line == lines[0] and len(written) >= STDERR_TAIL_BYTES:
         line = line.partition(" ")[2]  # its first word may be the end of a secret that is not known by that
     # The longest first: one may be a part of another.
     for secret in sorted(_secrets(env), key=len, reverse=True):
@@ -67,17 +67,17 @@ def _password(value: str) -> list[str]:
     return [password, unquote(password)]
 
 
-class LastWords:
-    """A pipe to which a guard writes what its command said last. To be given to the guard as a file descriptor."""
+class StderrTail:
+    """A pipe to which a supervisor process writes the end of its command's standard error."""
 
     def __init__(self) -> None:
         self._read, self.write_end = os.pipe()
         os.set_blocking(self._read, False)
 
     def line(self, env: Mapping[str, str]) -> str:
-        """As `last_line`, once the guard has ended; closes the pipe."""
+        """As `last_line`, once the supervisor has ended; closes the pipe."""
         written = b""
-        with contextlib.suppress(BlockingIOError):  # the guard was killed before it could write
+        with contextlib.suppress(BlockingIOError):  # the supervisor was killed before it could write
             written = os.read(self._read, 65_536)
         self.close()
         return last_line(written, env)

@@ -1,6 +1,6 @@
 """The consumer: the user's program, started when a reservation opens and ended when it closes.
 
-It runs under `guard`, which ends it with all that it started, should this process be killed. Its end ends the
+It runs under a `supervisor` process, which ends it and its children if this process is killed. Its end ends the
 reservation; ending with a non-zero code, without having been told to, makes the worker ill. At most one runs: a holder
 that comes early waits for the one before to be gone.
 """
@@ -13,18 +13,18 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from nullworker.worker import guard
-from nullworker.worker.guarded import Guards, without_credential
+from nullworker.worker import supervisor_main
 from nullworker.worker.release import ReleaseError
+from nullworker.worker.supervisor import SupervisorPool, without_credential
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
-    from nullworker.worker.guarded import Guarded
     from nullworker.worker.health import Health
-    from nullworker.worker.leases import Lease
+    from nullworker.worker.sessions import HeldSession
     from nullworker.worker.settings import Settings
+    from nullworker.worker.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +32,12 @@ _PAYLOAD_BYTES_MAX = 100_000  # Linux takes 128 KiB for one variable
 
 
 class Consumer:
-    """Runs the command of the settings for one lease after another.
+    """Runs the command of the settings for one session after another.
 
-    ``release`` ends the reservation of a lease; it is called when the command has ended by itself.
+    ``release`` ends the reservation of a session; it is called when the command has ended by itself.
     """
 
-    def __init__(self, settings: Settings, health: Health, release: Callable[[Lease], Awaitable[object]]) -> None:
+    def __init__(self, settings: Settings, health: Health, release: Callable[[HeldSession], Awaitable[object]]) -> None:
         self._settings = settings
         self._health = health
         self._release = release
@@ -46,21 +46,21 @@ class Consumer:
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._closing = False
-        self._guards = Guards()
-        self._guarded: Guarded | None = None
+        self._supervisors = SupervisorPool()
+        self._supervisor: Supervisor | None = None
 
     def prepare(self) -> None:
         """Has what the command will need started before a reservation opens."""
         if self._settings.consumer and not self._closing and (self._task is None or self._task.done()):
-            self._guards.prepare()
+            self._supervisors.prepare()
 
-    def session_opened(self, lease: Lease) -> None:
-        """Starts the command for a lease."""
+    def session_opened(self, session: HeldSession) -> None:
+        """Starts the command for a session."""
         if self._settings.consumer:
             self._stop = asyncio.Event()
-            self._task = asyncio.get_running_loop().create_task(self._run(lease, self._stop))
+            self._task = asyncio.get_running_loop().create_task(self._run(session, self._stop))
 
-    def session_closed(self, _lease: Lease) -> None:
+    def session_closed(self, _session: HeldSession) -> None:
         """Has the command ended."""
         self._stop.set()
 
@@ -76,49 +76,49 @@ class Consumer:
         self._stop.set()
         if self._task is not None:
             await asyncio.wait({self._task})
-        await self._guards.close()
+        await self._supervisors.close()
 
     def hurry(self) -> None:
         """Kills the command, instead of waiting for it to end."""
-        if self._guarded is not None:
-            self._guarded.hurry()
+        if self._supervisor is not None:
+            self._supervisor.hurry()
 
-    async def _run(self, lease: Lease, stop: asyncio.Event) -> None:
+    async def _run(self, session: HeldSession, stop: asyncio.Event) -> None:
         try:
-            guarded = self._guarded = await self._guards.take()
+            supervisor = self._supervisor = await self._supervisors.take()
         except OSError as error:
             self._health.fail(f"The consumer could not be started: {error.strerror or error}.")
-            await self._let_go(lease)
+            await self._let_go(session)
             return
-        guarded.start(
-            self._settings.consumer, self._settings.consumer_grace_s, self._environment(lease), self._directory
+        supervisor.start(
+            self._settings.consumer, self._settings.consumer_grace_s, self._environment(session), self._directory
         )
-        log.info("consumer started under process %d for request %s", guarded.pid, lease.request_idx)
+        log.info("consumer started under process %d for request %s", supervisor.pid, session.request_idx)
         stopped = asyncio.ensure_future(stop.wait())
-        either: set[asyncio.Future[Any]] = {guarded.ended, stopped}
+        either: set[asyncio.Future[Any]] = {supervisor.ended, stopped}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if stop.is_set():
-            log.info("consumer told to end, and ended with %s", how_ended(await guarded.end()))
-            guarded.close()
+            log.info("consumer told to end, and ended with %s", how_ended(await supervisor.end()))
+            supervisor.close()
         else:
-            code, line = guarded.ended.result(), guarded.last_line()
-            log.info("consumer of request %s ended with %s", lease.request_idx, how_ended(code))
+            code, line = supervisor.ended.result(), supervisor.last_line()
+            log.info("consumer of request %s ended with %s", session.request_idx, how_ended(code))
             if code != 0:
                 self._health.fail(why_ill(code, line))
-            await self._let_go(lease)
+            await self._let_go(session)
         if not self._closing:
-            self._guards.prepare()
+            self._supervisors.prepare()
 
-    async def _let_go(self, lease: Lease) -> None:
+    async def _let_go(self, session: HeldSession) -> None:
         try:
-            await self._release(lease)
+            await self._release(session)
         except ReleaseError as error:
             self._health.fail(str(error))
 
-    def _environment(self, lease: Lease) -> dict[str, str]:
+    def _environment(self, session: HeldSession) -> dict[str, str]:
         url = self._settings.control_url
-        return consumer_environment(lease.session_id, lease.request_idx, lease.on_close_payload, url)
+        return consumer_environment(session.session_id, session.request_idx, session.on_close_payload, url)
 
 
 def consumer_environment(session_id: str, request_idx: int, payload: object, control_url: str) -> dict[str, str]:
@@ -142,8 +142,8 @@ def why_ill(code: int, last_line: str) -> str:
 
 
 def how_ended(code: int) -> str:
-    """A guard's exit code in words."""
-    if code == guard.NOT_STARTED:
+    """A supervisor's exit code in words."""
+    if code == supervisor_main.NOT_STARTED:
         return f"exit code {code} (a command was not found)"
     if code > 128:
         return f"exit code {code} (signal {code - 128})"

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from nullworker.worker import guard
-from nullworker.worker.consumer import consumer_environment, how_ended, why_ill
+from nullworker.worker import supervisor_main
+from nullworker.worker.consumer_process import consumer_environment, how_ended, why_ill
 from nullworker.worker.control_client import ControlGone, ControlPort, ControlSilent
-from nullworker.worker.guarded import Guards
 from nullworker.worker.idleness import tree_of, until_idle
+from nullworker.worker.supervisor import SupervisorPool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
     from nullworker.worker.control_client import Held
-    from nullworker.worker.guarded import Guarded
+    from nullworker.worker.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -104,21 +104,21 @@ class _Orders:
 
 
 async def _work(settings: ConsumeSettings, port: ControlPort, orders: _Orders) -> int:
-    guards = Guards(counts_output=settings.release_when_idle_s is not None)
+    supervisors = SupervisorPool(counts_output=settings.release_when_idle_s is not None)
     served: str | None = None
     try:
         while True:
-            guards.prepare()
+            supervisors.prepare()
             held = await _until_held(port, served)
             served = held.session_id
-            run = orders.running = Run(settings, port, held, guards)
+            run = orders.running = Run(settings, port, held, supervisors)
             ended = await run.to_its_end()
             orders.running = None
             if ended.is_crash:
                 log.error("%s", why_ill(ended.code, ended.last_line))
                 return 1
     finally:
-        await guards.close()
+        await supervisors.close()
 
 
 async def _until_held(port: ControlPort, served: str | None) -> Held:
@@ -145,45 +145,45 @@ async def _until_held(port: ControlPort, served: str | None) -> Held:
 class Run:
     """The command during one reservation."""
 
-    def __init__(self, settings: ConsumeSettings, port: ControlPort, held: Held, guards: Guards) -> None:
+    def __init__(self, settings: ConsumeSettings, port: ControlPort, held: Held, supervisors: SupervisorPool) -> None:
         self._settings = settings
         self._port = port
         self._held = held
-        self._guards = guards
-        self._guarded: Guarded | None = None
+        self._supervisors = supervisors
+        self._supervisor: Supervisor | None = None
         self._over_at_s = time.monotonic() + held.left_s + COLLECTED_S  # unless it hears otherwise
 
     def hurry(self) -> None:
         """Kills the command, instead of waiting for it to end."""
-        if self._guarded is not None:
-            self._guarded.hurry()
+        if self._supervisor is not None:
+            self._supervisor.hurry()
 
     async def to_its_end(self) -> Ended:
         """Starts the command, and sees to it that it ends with the reservation and the reservation with it."""
         env = consumer_environment(self._held.session_id, self._held.request_idx, self._held.payload, self._port.url)
         try:
-            guarded = self._guarded = await self._guards.take()
-            guarded.start(self._settings.command, self._settings.grace_s, env)
-            log.info("held (session %s): started under process %d", self._held.session_id, guarded.pid)
-            was_told = await self._watch(guarded)
+            supervisor = self._supervisor = await self._supervisors.take()
+            supervisor.start(self._settings.command, self._settings.grace_s, env)
+            log.info("held (session %s): started under process %d", self._held.session_id, supervisor.pid)
+            was_told = await self._watch(supervisor)
         except asyncio.CancelledError:  # we are told to end ourselves
             await self._let_go(Ended(0, was_told=True))
             raise
         except OSError as error:
-            ended = Ended(guard.NOT_STARTED, was_told=False, last_line=str(error.strerror or error))
+            ended = Ended(supervisor_main.NOT_STARTED, was_told=False, last_line=str(error.strerror or error))
         else:
-            ended = Ended(guarded.ended.result(), was_told, guarded.last_line())
+            ended = Ended(supervisor.ended.result(), was_told, supervisor.last_line())
         await self._let_go(ended)
         log.info("the command ended with %s", how_ended(ended.code))
         return ended
 
-    async def _watch(self, guarded: Guarded) -> bool:
+    async def _watch(self, supervisor: Supervisor) -> bool:
         """Returns when the command has ended; whether it had been told to."""
-        ended = guarded.ended
+        ended = supervisor.ended
         over = asyncio.ensure_future(self._until_over())
         beats = asyncio.ensure_future(self._keep_alive()) if self._settings.keep_alive else None
         try:
-            async with _IdleWatch(self, guarded, self._settings.release_when_idle_s) as idle:
+            async with _IdleWatch(self, supervisor, self._settings.release_when_idle_s) as idle:
                 waiting: set[asyncio.Future[Any]] = {ended, over}
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():  # by itself, if it has not been told, by us or by what it has read at the control port
@@ -192,12 +192,12 @@ class Run:
             return True
         finally:
             if not ended.done():
-                await guarded.end()
+                await supervisor.end()
             tasks = [task for task in (beats, over) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for output in guarded.outputs:
+            for output in supervisor.outputs:
                 await output.finish(LAST_OUTPUT_S)
 
     async def _let_go(self, ended: Ended) -> None:
@@ -278,17 +278,17 @@ class Run:
                 continue
             await asyncio.sleep(PAUSE_S)
 
-    def look(self, guarded: Guarded) -> Any:
+    def look(self, supervisor: Supervisor) -> Any:
         """The command's processes, as `until_idle` wants them."""
-        return tree_of(guarded.pid, self._held.session_id)
+        return tree_of(supervisor.pid, self._held.session_id)
 
-    async def signs(self, guarded: Guarded) -> object:
+    async def signs(self, supervisor: Supervisor) -> object:
         """What the command has shown of itself, its output and its last heartbeat; None: it cannot be told."""
         try:
             held = await self._port.held()
         except (ControlGone, ControlSilent):
             return None
-        return tuple(output.count for output in guarded.outputs), held.heard_at if held is not None else None
+        return tuple(output.count for output in supervisor.outputs), held.heard_at if held is not None else None
 
 
 class _IdleWatch:
@@ -297,10 +297,10 @@ class _IdleWatch:
     It is given all the time it wants: it may have begun a job just now.
     """
 
-    def __init__(self, run: Run, guarded: Guarded, idle_s: float | None) -> None:
+    def __init__(self, run: Run, supervisor: Supervisor, idle_s: float | None) -> None:
         self.asked = False
         self._run = run
-        self._guarded = guarded
+        self._supervisor = supervisor
         self._idle_s = idle_s
         self._task: asyncio.Task[None] | None = None
 
@@ -315,11 +315,11 @@ class _IdleWatch:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _watch(self, idle_s: float) -> None:
-        run, guarded = self._run, self._guarded
-        await until_idle(idle_s, lambda: run.look(guarded), lambda: run.signs(guarded))
+        run, supervisor = self._run, self._supervisor
+        await until_idle(idle_s, lambda: run.look(supervisor), lambda: run.signs(supervisor))
         log.info("the command has done nothing for %g s: it is asked to end", idle_s)
         self.asked = True
-        guarded.ask()
+        supervisor.ask()
 
 
 def run(settings: ConsumeSettings) -> int:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from nullworker.wire import grant
 from nullworker.wire.headers import FEATURES
 from nullworker.wire.signature import signed_message
-from nullworker.worker.keys import Grants, Keys, UnauthorizedError, same_url
+from nullworker.worker.engine_auth import EngineAuth, GrantChecks, UnauthorizedError, same_url
 from nullworker.worker.messages import Auth
 
 URL = "http://127.0.0.1:3000"
@@ -70,60 +70,60 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def test_the_first_address_that_answers_is_the_engine(engine: Engine, http: aiohttp.ClientSession) -> None:
-    keys = Keys(http, ["http://127.0.0.1:1", engine.url])
-    await keys.load()
-    assert (keys.addr, keys.takes_prompt_reports, keys.gives_grants) == (engine.url, True, True)
+    engine_auth = EngineAuth(http, ["http://127.0.0.1:1", engine.url])
+    await engine_auth.load()
+    assert (engine_auth.addr, engine_auth.takes_prompt_reports, engine_auth.gives_grants) == (engine.url, True, True)
 
 
 async def test_vasts_own_engine_takes_and_gives_nothing_more(engine: Engine, http: aiohttp.ClientSession) -> None:
     engine.says = None
-    keys = Keys(http, [engine.url])
-    await keys.load()
-    assert (keys.takes_prompt_reports, keys.gives_grants) == (False, False)
+    engine_auth = EngineAuth(http, [engine.url])
+    await engine_auth.load()
+    assert (engine_auth.takes_prompt_reports, engine_auth.gives_grants) == (False, False)
 
 
 async def test_a_signature_is_the_engines_or_refused(engine: Engine, http: aiohttp.ClientSession) -> None:
-    keys = Keys(http, [engine.url])
-    await keys.load()
+    engine_auth = EngineAuth(http, [engine.url])
+    await engine_auth.load()
     for _ in range(2):  # the second time from memory
-        await keys.check_signature(auth(key(1)))
+        await engine_auth.check_signature(auth(key(1)))
     wrong = [auth(key(2)), auth(signature="x"), auth(signature="c2ln"), auth(signature="ü"), auth(signature="=")]
     wrong.append(auth(url="http://other", signature=auth(key(1)).signature))
     for each in wrong:
         with pytest.raises(UnauthorizedError, match="signature"):
-            await keys.check_signature(each)
+            await engine_auth.check_signature(each)
 
 
 async def test_bad_signatures_do_not_become_requests_to_the_engine(engine: Engine, http: aiohttp.ClientSession) -> None:
-    keys = Keys(http, [engine.url])
-    await keys.load()
+    engine_auth = EngineAuth(http, [engine.url])
+    await engine_auth.load()
     for _ in range(50):
         with pytest.raises(UnauthorizedError):
-            await keys.check_signature(auth(signature="c2ln"))
+            await engine_auth.check_signature(auth(signature="c2ln"))
     assert engine.asked <= 2
 
 
 async def test_a_new_key_is_fetched_when_a_signature_does_not_fit(
     engine: Engine, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nullworker.worker.keys._REFRESH_EVERY_S", 0.0)
-    keys = Keys(http, [engine.url])
-    await keys.load()
+    monkeypatch.setattr("nullworker.worker.engine_auth._REFRESH_EVERY_S", 0.0)
+    engine_auth = EngineAuth(http, [engine.url])
+    await engine_auth.load()
     engine.key = key(2)
-    await keys.check_signature(auth(key(2)))
+    await engine_auth.check_signature(auth(key(2)))
     with pytest.raises(UnauthorizedError):
-        await keys.check_signature(auth(key(1)))
+        await engine_auth.check_signature(auth(key(1)))
 
 
 async def test_an_engine_that_once_gave_grants_is_held_to_it(
     engine: Engine, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nullworker.worker.keys._REFRESH_EVERY_S", 0.0)
-    keys = Keys(http, [engine.url])
-    await keys.load()
+    monkeypatch.setattr("nullworker.worker.engine_auth._REFRESH_EVERY_S", 0.0)
+    engine_auth = EngineAuth(http, [engine.url])
+    await engine_auth.load()
     engine.says, engine.key = None, key(2)
-    await keys.check_signature(auth(key(2)))
-    assert keys.gives_grants
+    await engine_auth.check_signature(auth(key(2)))
+    assert engine_auth.gives_grants
 
 
 @pytest.mark.parametrize("weak", [key(0), ec.generate_private_key(ec.SECP256R1())])
@@ -131,10 +131,10 @@ async def test_a_key_that_is_weak_or_of_another_kind_is_none(
     engine: Engine, http: aiohttp.ClientSession, weak: Any
 ) -> None:
     engine.key = weak
-    keys = Keys(http, [engine.url])
+    engine_auth = EngineAuth(http, [engine.url])
     with pytest.raises(UnauthorizedError):
-        await keys.check_signature(auth(key(1)))
-    assert not keys.loaded
+        await engine_auth.check_signature(auth(key(1)))
+    assert not engine_auth.loaded
 
 
 def issued(request_idx: int = 3, expires_in_s: float = 60.0) -> str:
@@ -142,7 +142,7 @@ def issued(request_idx: int = 3, expires_in_s: float = 60.0) -> str:
 
 
 def test_a_session_needs_a_grant_of_its_own_request() -> None:
-    grants = Grants(TOKEN, 7, URL)
+    grants = GrantChecks(TOKEN, 7, URL)
     with pytest.raises(UnauthorizedError, match="missing"):
         grants.check(auth(signature="x"), NOW_S)
     with pytest.raises(UnauthorizedError, match="another request_idx"):
@@ -151,7 +151,7 @@ def test_a_session_needs_a_grant_of_its_own_request() -> None:
 
 
 def test_the_session_that_a_grant_opened_is_remembered_until_the_grant_is_worthless() -> None:
-    grants = Grants(TOKEN, 7, URL)
+    grants = GrantChecks(TOKEN, 7, URL)
     first = grants.check(auth(signature="x", grant=issued()), NOW_S)
     assert grants.session_of(first) is None
     grants.opened(first, "s", NOW_S)

@@ -1,8 +1,8 @@
-"""The framework's table of sessions, observed: whoever holds the worker is known the moment it opens or closes.
+"""The framework's table of sessions, observed: listeners are called the moment a session opens or closes.
 
 `worker.backend.sessions` is a plain dict that the framework writes to when a session opens and pops from when it
-closes, for whatever reason. `Leases` takes its place, calls back at once, and keeps each session's time to live on the
-monotonic clock, so that a clock that is set ends no reservation.
+closes, for whatever reason. `SessionTable` replaces it, calls its listeners at once, and keeps each session's time to
+live on the monotonic clock, so that setting the wall clock ends no reservation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Lease(Session):  # type: ignore[misc]  # vastai has no type information
+class HeldSession(Session):  # type: ignore[misc]  # vastai has no type information
     """A session of the framework whose ``expiration`` (Unix time) follows the monotonic clock."""
 
     auth_data: dict[str, Any]
@@ -36,14 +36,14 @@ class Lease(Session):  # type: ignore[misc]  # vastai has no type information
     _max_age_s: float
 
     @classmethod
-    def of(cls, session: Any, *, max_lifetime_s: float, max_age_s: float) -> Lease:
-        """Makes a lease of a session that the framework has just made."""
-        lease = cls(**{field.name: getattr(session, field.name) for field in dataclasses.fields(session)})
-        lease._opened_at = time.monotonic()
-        lease.lifetime = min(max(1.0, float(lease.lifetime)), max_lifetime_s, max_age_s)
-        lease._ends_at = lease._opened_at + lease.lifetime
-        lease._max_age_s = max_age_s
-        return lease
+    def of(cls, session: Any, *, max_lifetime_s: float, max_age_s: float) -> HeldSession:
+        """Copies a session that the framework has just made."""
+        held = cls(**{field.name: getattr(session, field.name) for field in dataclasses.fields(session)})
+        held._opened_at = time.monotonic()
+        held.lifetime = min(max(1.0, float(held.lifetime)), max_lifetime_s, max_age_s)
+        held._ends_at = held._opened_at + held.lifetime
+        held._max_age_s = max_age_s
+        return held
 
     @property
     def expiration(self) -> float:
@@ -65,7 +65,7 @@ class Lease(Session):  # type: ignore[misc]  # vastai has no type information
         return time.monotonic() - self._opened_at
 
 
-class Leases(dict[str, Any]):
+class SessionTable(dict[str, Any]):
     """The framework's sessions by id; at most one, as ``max_sessions`` is 1.
 
     ``on_open`` and ``on_close`` are called inside the framework's own steps: they return at once and raise nothing.
@@ -76,21 +76,21 @@ class Leases(dict[str, Any]):
         self._max_lifetime_s = max_lifetime_s
         self._max_age_s = max_age_s
         self._payload: Any = None
-        self.on_open: list[Callable[[Lease], None]] = []
-        self.on_close: list[Callable[[Lease], None]] = []
+        self.on_open: list[Callable[[HeldSession], None]] = []
+        self.on_close: list[Callable[[HeldSession], None]] = []
 
     @property
-    def held(self) -> Lease | None:
+    def held(self) -> HeldSession | None:
         """The one session that is open, or None."""
-        return next(iter(self.leases()), None)
+        return next(iter(self.all_open()), None)
 
-    def leases(self) -> Iterator[Lease]:
-        """All that are open."""
+    def all_open(self) -> Iterator[HeldSession]:
+        """All sessions that are open."""
         yield from list(self.values())
 
-    def of_request(self, request_idx: int) -> Lease | None:
+    def of_request(self, request_idx: int) -> HeldSession | None:
         """The open session of a request."""
-        return next((lease for lease in self.leases() if lease.request_idx == request_idx), None)
+        return next((session for session in self.all_open() if session.request_idx == request_idx), None)
 
     @contextlib.contextmanager
     def opening_with(self, payload: Any) -> Iterator[None]:
@@ -106,18 +106,18 @@ class Leases(dict[str, Any]):
 
     def __setitem__(self, session_id: str, session: Any) -> None:
         """Called by the framework when a session opens."""
-        lease = Lease.of(session, max_lifetime_s=self._max_lifetime_s, max_age_s=self._max_age_s)
-        lease.on_close_payload = self._payload
-        super().__setitem__(session_id, lease)
-        log.info("session opened for request %s, for %g s", lease.request_idx, lease.lifetime)
+        held = HeldSession.of(session, max_lifetime_s=self._max_lifetime_s, max_age_s=self._max_age_s)
+        held.on_close_payload = self._payload
+        super().__setitem__(session_id, held)
+        log.info("session opened for request %s, for %g s", held.request_idx, held.lifetime)
         for listener in self.on_open:
-            listener(lease)
+            listener(held)
 
     def pop(self, session_id: str, *default: Any) -> Any:
         """Called by the framework when a session closes."""
-        lease = super().pop(session_id, *default)
-        if isinstance(lease, Lease):
-            log.info("session of request %s closed after %.1f s", lease.request_idx, lease.age_s)
+        session = super().pop(session_id, *default)
+        if isinstance(session, HeldSession):
+            log.info("session of request %s closed after %.1f s", session.request_idx, session.age_s)
             for listener in self.on_close:
-                listener(lease)
-        return lease
+                listener(session)
+        return session

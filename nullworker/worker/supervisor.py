@@ -1,7 +1,7 @@
-"""A guard process and the command that it runs.
+"""Starts and talks to supervisor processes (`supervisor_main`), each of which runs one command.
 
-A guard is started before its command is known, for an interpreter takes tens of milliseconds to start and a new holder
-waits for none of them: `Guards` keeps one spare.
+A supervisor is started before its command is known, because an interpreter takes tens of milliseconds to start, and a
+new reservation should not wait for that: `SupervisorPool` keeps one spare.
 """
 
 from __future__ import annotations
@@ -13,95 +13,95 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from nullworker.worker import guard
+from nullworker.worker import supervisor_main
 from nullworker.worker.idleness import Output
-from nullworker.worker.last_words import LastWords
+from nullworker.worker.stderr_tail import StderrTail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-_KILL_MARGIN_S = 2.0  # how long a guard may take beyond the grace before it is killed itself
+_KILL_MARGIN_S = 2.0  # how long a supervisor may take beyond the grace before it is killed itself
 _SPARE_ENDS_S = 5.0
 
 
-class Guarded:
-    """A guard, which waits for its command or runs it."""
+class Supervisor:
+    """A supervisor, which waits for its command or runs it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, last_words: LastWords, outputs: list[Output]) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, stderr_tail: StderrTail, outputs: list[Output]) -> None:
         self.outputs = outputs  # of the command, where they are counted
         self.ended: asyncio.Future[int] = asyncio.ensure_future(process.wait())
         self._process = process
-        self._last_words = last_words
+        self._stderr_tail = stderr_tail
         self._env: Mapping[str, str] = {}
         self._grace_s = 0.0
 
     @classmethod
-    async def spawn(cls, *, counts_output: bool = False) -> Guarded:
-        """Starts a guard.
+    async def spawn(cls, *, counts_output: bool = False) -> Supervisor:
+        """Starts a supervisor.
 
         Raises:
             OSError: it cannot be started.
         """
-        last_words = LastWords()
+        stderr_tail = StderrTail()
         outputs = [Output(1), Output(2)] if counts_output else []
         streams: dict[str, Any] = {}
         if outputs:
             streams = {"stdout": outputs[0].write_end, "stderr": outputs[1].write_end}
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", guard.__file__, str(last_words.write_end)),
+                *(sys.executable, "-I", "-S", supervisor_main.__file__, str(stderr_tail.write_end)),
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=(last_words.write_end,),
+                pass_fds=(stderr_tail.write_end,),
                 env=without_credential(os.environ),
                 **streams,
             )
         except BaseException:
-            last_words.close()
+            stderr_tail.close()
             raise
         finally:
             for output in outputs:
                 output.started()
-        return cls(process, last_words, outputs)
+        return cls(process, stderr_tail, outputs)
 
     @property
     def pid(self) -> int:
-        """The guard's; the command's is that of its only child."""
+        """The supervisor's; the command's is that of its only child."""
         return self._process.pid
 
     def start(self, command: Sequence[str], grace_s: float, env: Mapping[str, str], directory: str = "") -> None:
-        """Has the guard start the command, in ``directory`` or where we are."""
+        """Has the supervisor start the command, in ``directory`` or where we are."""
         self._env, self._grace_s = env, grace_s
         order = {"command": list(command), "grace_s": grace_s, "env": dict(env), "directory": directory or None}
         self._tell(json.dumps(order).encode() + b"\n")
 
     def ask(self) -> None:
         """Asks the command to end, and gives it all the time that it wants."""
-        self._tell(guard.ASK)
+        self._tell(supervisor_main.ASK)
 
     def hurry(self) -> None:
         """Kills the command, instead of waiting for it to end."""
-        self._tell(guard.KILL)
+        self._tell(supervisor_main.KILL)
 
     async def end(self) -> int:
         """Ends the command, kindly first; returns its exit code."""
-        self._tell(guard.TERMINATE)
+        self._tell(supervisor_main.TERMINATE)
         await asyncio.wait({self.ended}, timeout=self._grace_s + _KILL_MARGIN_S)
         if not self.ended.done():
-            self._process.kill()  # the guard itself; the kernel kills the command with it
+            self._process.kill()  # the supervisor itself; the kernel kills the command with it
             await asyncio.wait({self.ended})
         return self.ended.result()
 
     def last_line(self) -> str:
         """The last line that the command wrote to standard error, once it has ended; "" if there was none."""
-        return self._last_words.line(self._env)
+        return self._stderr_tail.line(self._env)
 
     def close(self) -> None:
         """Lets go of what was for the last line, where that is not wanted. Twice is no error."""
-        self._last_words.close()
+        self._stderr_tail.close()
 
     async def dismiss(self) -> None:
-        """Ends a guard that has not been given a command."""
+        """Ends a supervisor that has not been given a command."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         await asyncio.wait({self.ended}, timeout=_SPARE_ENDS_S)
@@ -115,19 +115,19 @@ class Guarded:
             self._process.stdin.write(order)
 
 
-class Guards:
-    """Gives out guards, and keeps one ready."""
+class SupervisorPool:
+    """Gives out supervisors, and keeps one ready."""
 
     def __init__(self, *, counts_output: bool = False) -> None:
         self._counts_output = counts_output
-        self._spare: asyncio.Task[Guarded] | None = None
+        self._spare: asyncio.Task[Supervisor] | None = None
 
     def prepare(self) -> None:
         """Sees to it that there will be one."""
         if self._spare is None:
-            self._spare = asyncio.ensure_future(Guarded.spawn(counts_output=self._counts_output))
+            self._spare = asyncio.ensure_future(Supervisor.spawn(counts_output=self._counts_output))
 
-    async def take(self) -> Guarded:
+    async def take(self) -> Supervisor:
         """The one that is ready, or a new one.
 
         Raises:
@@ -136,11 +136,11 @@ class Guards:
         spare, self._spare = self._spare, None
         if spare is not None:
             with contextlib.suppress(OSError):
-                guarded = await spare
-                if not guarded.ended.done():  # somebody may have killed it
-                    return guarded
-                guarded.close()
-        return await Guarded.spawn(counts_output=self._counts_output)
+                supervisor = await spare
+                if not supervisor.ended.done():  # somebody may have killed it
+                    return supervisor
+                supervisor.close()
+        return await Supervisor.spawn(counts_output=self._counts_output)
 
     async def close(self) -> None:
         """Ends the one that is ready."""

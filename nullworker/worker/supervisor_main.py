@@ -1,20 +1,26 @@
-"""Runs one command so that nothing of it outlives the worker: started as a program of its own, by its path.
+"""The supervisor process: runs one command, and makes sure that none of its processes outlives the worker.
 
-    python -I -S guard.py LAST_WORDS
+It is started by its path, as a program of its own:
 
-It waits for its order, a line of JSON on standard input ({"command": […], "grace_s": …, "env": {…}, "directory": …}),
-and ends if none comes. The command gets a process group of its own, in the worker's session. A "t" on standard input
-has the command sent SIGTERM, then, once it has ended, what is left of its group, and SIGKILL to all of it after the
-grace; an "a" asks the command by SIGTERM and leaves it its time; a "k" kills the group now; and the end of standard
-input, which is how the end of the worker shows, is taken for a "t". The command alone has SIGTERM first because many
-(Celery's workers among them) end after the job in hand, which a child of theirs does, and lose the job if the child is
-told as well.
+    python -I -S supervisor_main.py STDERR_TAIL
 
-The guard ends when the group has, with the command's exit code: 128 + the number of the signal that ended it, 127 if it
-did not start. What the command writes to standard error is passed on; the last of it goes to the file descriptor
-LAST_WORDS at the end.
+It waits for a line of JSON on standard input ({"command": […], "grace_s": …, "env": {…}, "directory": …}), and exits if
+none comes. The command gets a process group of its own, in the worker's session. Single bytes on standard input then
+control it:
 
-The standard library alone, and little of it: one of these is there for each worker.
+- ``t`` (terminate): SIGTERM to the command; once it has ended, SIGTERM to what is left of its group; SIGKILL to the
+  whole group after the grace period. The end of standard input, which means that the worker has ended, does the same.
+- ``a`` (ask): SIGTERM to the command, without a time limit.
+- ``k`` (kill): SIGKILL to the group now.
+
+SIGTERM goes to the command alone at first, because many programs (Celery's workers among them) finish the current job
+in a child process, and lose it if that child gets the signal too.
+
+The supervisor exits when the group has ended, with the command's exit code: 128 + the number of the signal that ended
+it, or 127 if it did not start. Standard error of the command is passed on; its last bytes are written to the file
+descriptor STDERR_TAIL at the end.
+
+It uses the standard library alone, and little of it: there is one supervisor for each worker.
 """
 
 from __future__ import annotations
@@ -38,13 +44,13 @@ ASK = b"a"
 KILL = b"k"
 NOT_STARTED = 127
 _PR_SET_PDEATHSIG = 1
-LAST_WORDS_BYTES = 2000  # less than a pipe holds, so that nobody need read it before the guard has ended
+STDERR_TAIL_BYTES = 2000  # less than a pipe holds, so that nobody need read it before the supervisor has ended
 _POLL_S = 0.02  # only while the group is ending
 
 
-def main(last_words: int) -> int:
+def main(stderr_tail: int) -> int:
     """Waits for the command and runs it; returns the exit code."""
-    os.setpgid(0, 0)  # so that what is sent to the worker's group does not take the guard along
+    os.setpgid(0, 0)  # so that what is sent to the worker's group does not take the supervisor along
     # Handlers, and not SIG_IGN, which the command would inherit.
     signal.signal(signal.SIGTERM, _nothing)
     signal.signal(signal.SIGINT, _nothing)
@@ -72,7 +78,7 @@ def main(last_words: int) -> int:
         return _watch(child, order["grace_s"], child_ended, errors, told) if child else NOT_STARTED
     finally:
         with contextlib.suppress(OSError):  # the worker has gone
-            os.write(last_words, errors.last())
+            os.write(stderr_tail, errors.last())
 
 
 def _order() -> tuple[Any, bytes]:
@@ -136,7 +142,7 @@ class _Errors:
         chunk = os.read(self.inputs[0], 65_536)
         if not chunk:
             self.inputs = []
-        self._last = (self._last + chunk)[-LAST_WORDS_BYTES:]
+        self._last = (self._last + chunk)[-STDERR_TAIL_BYTES:]
         with contextlib.suppress(OSError):  # nobody reads any more
             while chunk:
                 chunk = chunk[os.write(2, chunk) :]
@@ -169,7 +175,7 @@ def _wake_up_fd() -> int:
 
 def _own_group() -> None:
     os.setpgid(0, 0)
-    with contextlib.suppress(OSError, AttributeError):  # Linux alone has it: should the guard itself be killed
+    with contextlib.suppress(OSError, AttributeError):  # Linux alone has it: should the supervisor itself be killed
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
