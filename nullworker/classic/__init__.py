@@ -1,14 +1,16 @@
 """Runs a backend of the classic guide: a folder with ``backend.py``, served by Flask and seen by the engine.
 
-``python -m nullworker.classic helloworld`` serves ``workers/helloworld``. Where to look:
+``python -m nullworker.classic helloworld`` serves ``workers/helloworld``. In reading order:
 
-- `settings`: what the environment and the command line say; `loading`: the folder and its modules;
-- `app`: the Flask application made of ``flask_dict``; `turns`: one handler at a time;
-- `gate`: in front of it, who may call, and the client's message unwrapped (`envelope`);
-- `work`, `readiness`: what is being done, and whether more may be asked for;
-- `components`, `logtail`, `hearsay`: ``metrics.py`` and ``logwatch.py`` beside the backend;
-- `status`, `reporting`: what the engine is told, and telling it;
-- `web`, `tls`: the WSGI server; `service`: all of it put together.
+- `service`: all parts put together, started and ended; ``__main__`` is the command;
+- `settings`: the environment and the command line; `loading`: the folder and its modules;
+- `app`: the Flask application made of ``flask_dict``; `fair_lock`: one handler at a time;
+- `auth_middleware`: in front of it, checks who calls (`signature`) and unwraps the client's message (`envelope`);
+- `request_context`: what belongs to one request; `in_flight`: the requests in progress, and their statistics;
+- `readiness`: whether the engine may send clients;
+- `hooks`, `logtail`, `legacy_log_watch`: ``metrics.py`` and ``logwatch.py`` beside the backend;
+- `status`, `reporting`: the messages to the engine, and sending them;
+- `wsgi_server`, `tls`: the WSGI server, and TLS in front of it.
 
-Nothing here needs our own engine: it speaks to Vast's as well, and with none it is a server and no more.
+It works with our engine, with Vast's, and without an engine as a plain server.
 """

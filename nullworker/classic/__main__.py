@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         return _give_up(str(error), 2)
     try:
-        from nullworker.classic import loading, service, tls, web  # noqa: PLC0415 - they need the extra, see below
+        from nullworker.classic import loading, service, tls, wsgi_server  # noqa: PLC0415 - they need the extra, see below
     except ImportError as error:
         return _give_up(f"classic backends need {error.name}: pip install 'nullworker[classic]' brings it", 1)
     try:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _give_up(str(error), 1)
     try:
         ended_by = made.run()
-    except (web.PortError, tls.TlsError) as error:
+    except (wsgi_server.PortError, tls.TlsError) as error:
         return _give_up(str(error), 1)
     except loading.BackendError as error:
         return _say(str(error), 1)  # the engine was told by the service, which was up

@@ -18,16 +18,16 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from nullworker.classic.gate import refusal
-from nullworker.classic.scope import KEY, Scope
-from nullworker.classic.turns import ClientGoneError, ClosedError, Turns
+from nullworker.classic.auth_middleware import refusal
+from nullworker.classic.fair_lock import ClientGoneError, ClosedError, FairLock
+from nullworker.classic.request_context import KEY, RequestContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from werkzeug.wrappers import Response
 
-    from nullworker.classic.components import Metrics
+    from nullworker.classic.hooks import Metrics
     from nullworker.classic.loading import Handler, LoadedBackend
 
 log = logging.getLogger(__name__)
@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 CLIENT_CLOSED = 499  # nobody reads it; the framework's own number for a client that hung up
 
 
-class Stage:
+class BackendSlot:
     """Where the backend object stands once it is made; before that, requests are told to come back."""
 
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
+    def __init__(self, handler_lock: FairLock) -> None:
+        self.handler_lock = handler_lock
         self.backend: Any = None
         self.metrics: Metrics | None = None  # set with the backend
 
@@ -61,8 +61,8 @@ class ClassicRequest(flask.Request):
         raise BadRequest(f"the body of {self.method} {self.path} is not JSON: {e}")
 
 
-def build(loaded: LoadedBackend, stage: Stage, body_bytes_max: int) -> flask.Flask:
-    """The application; it expects the gate before it."""
+def build(loaded: LoadedBackend, slot: BackendSlot, body_bytes_max: int) -> flask.Flask:
+    """The application; it expects `auth_middleware` before it."""
     app = flask.Flask(loaded.name, root_path=str(loaded.folder), static_folder=None)
     app.request_class = ClassicRequest
     app.config["MAX_CONTENT_LENGTH"] = body_bytes_max
@@ -70,35 +70,35 @@ def build(loaded: LoadedBackend, stage: Stage, body_bytes_max: int) -> flask.Fla
     for method, named in loaded.handlers.items():
         for name, handler in named.items():
             label = f"{method} /{name}"
-            app.add_url_rule(f"/{name}", label, _view(app, label, handler, stage), methods=[method])
+            app.add_url_rule(f"/{name}", label, _view(app, label, handler, slot), methods=[method])
     app.register_error_handler(HTTPException, _explainer(loaded))
     return app
 
 
-def _view(app: flask.Flask, label: str, handler: Handler, stage: Stage) -> Callable[[], Response]:
+def _view(app: flask.Flask, label: str, handler: Handler, slot: BackendSlot) -> Callable[[], Response]:
     def view() -> Response:
-        scope: Scope = flask.request.environ[KEY]
-        if stage.backend is None or stage.metrics is None:
-            scope.verdict = "Rejected"
+        context: RequestContext = flask.request.environ[KEY]
+        if slot.backend is None or slot.metrics is None:
+            context.verdict = "Rejected"
             return refusal(503, "the backend is still loading: ask again soon")
         try:
-            give_back = stage.turns.take(scope.is_gone)
+            release = slot.handler_lock.acquire(context.is_gone)
         except ClientGoneError:
-            scope.verdict = "Cancelled"
+            context.verdict = "Cancelled"
             return refusal(CLIENT_CLOSED, "the client hung up while it waited")
         except ClosedError:
-            scope.verdict = "Rejected"
+            context.verdict = "Rejected"
             return refusal(503, "the server ends: ask the engine for another worker")
-        scope.at_end(give_back)
-        scope.started()
-        measured = stage.metrics.begin(flask.request.get_json(silent=True) if flask.request.is_json else None)
-        scope.at_end(lambda: measured.end(ok=scope.is_ok))
-        response = _call(app, label, handler, stage.backend)
+        context.at_end(release)
+        context.started()
+        measured = slot.metrics.begin(flask.request.get_json(silent=True) if flask.request.is_json else None)
+        context.at_end(lambda: measured.end(ok=context.is_ok))
+        response = _call(app, label, handler, slot.backend)
         if not response.is_streamed:
             # The handler is through. Who reads the answer slowly keeps nobody waiting.
-            scope.http_status = response.status_code
-            measured.end(ok=scope.is_ok)
-            give_back()
+            context.http_status = response.status_code
+            measured.end(ok=context.is_ok)
+            release()
         return response
 
     return view

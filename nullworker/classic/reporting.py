@@ -19,8 +19,8 @@ from nullworker.wire import headers, paths
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nullworker.classic.authority import Authority
     from nullworker.classic.settings import EngineLink
+    from nullworker.classic.signature import SignatureChecker
     from nullworker.classic.status import Status
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,13 @@ class Reporter:
         self,
         link: EngineLink,
         status: Status,
-        authority: Authority,
+        checker: SignatureChecker,
         on_key: Callable[[], None],
         now: Callable[[], float],
     ) -> None:
         self._link = link
         self._status = status
-        self._authority = authority
+        self._checker = checker
         self._on_key = on_key
         self._now = now  # monotonic
         self._stop = threading.Event()
@@ -65,7 +65,7 @@ class Reporter:
 
     def nudge(self) -> None:
         """Something ended; an engine that wants to know at once is told at once."""
-        if headers.PROMPT_REPORTS in self._authority.features:
+        if headers.PROMPT_REPORTS in self._checker.features:
             self._wake.set()
 
     def close(self, timeout_s: float) -> None:
@@ -86,7 +86,7 @@ class Reporter:
 
     def _tick(self) -> None:
         try:
-            if not self._authority.has_key and self._now() >= self._next_key_at:
+            if not self._checker.has_key and self._now() >= self._next_key_at:
                 self._fetch_key()
             # What is done first: a status that no longer lists it then says nothing new.
             self._send_ended()
@@ -99,7 +99,7 @@ class Reporter:
             try:
                 answer = self._http.get(address + paths.PUBKEY, timeout=ANSWER_TIMEOUT_S)
                 answer.raise_for_status()
-                self._authority.learn(answer.content, answer.headers.get(headers.FEATURES))
+                self._checker.learn(answer.content, answer.headers.get(headers.FEATURES))
             except (requests.RequestException, ValueError) as error:
                 self._complain(address + paths.PUBKEY, f"the engine's key could not be had there: {error}")
                 continue

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nullworker.classic import app as application
-from nullworker.classic import hearsay, loading, logtail, tls
-from nullworker.classic.authority import Authority
-from nullworker.classic.components import LogWatch, Metrics
-from nullworker.classic.gate import Gate
+from nullworker.classic import legacy_log_watch, loading, logtail, tls
+from nullworker.classic.auth_middleware import AuthMiddleware
+from nullworker.classic.fair_lock import FairLock
+from nullworker.classic.hooks import LogWatch, Metrics
+from nullworker.classic.in_flight import RequestStats
 from nullworker.classic.readiness import BACKEND, KEY, MODEL, Readiness, number
 from nullworker.classic.reporting import Reporter, unix_time
 from nullworker.classic.settings import PERF_DEFAULT
+from nullworker.classic.signature import SignatureChecker
 from nullworker.classic.status import Status
-from nullworker.classic.turns import Turns
-from nullworker.classic.web import WebServer, listen
-from nullworker.classic.work import Ledger
+from nullworker.classic.wsgi_server import WsgiServer, listen
 
 if TYPE_CHECKING:
     import socket
@@ -54,10 +54,12 @@ class Service:
         self._hurry = threading.Event()
         self._signal = 0
         self._is_making = False
-        self._ledger = Ledger(unix_time, self._on_end)
-        self._authority = Authority(link, unix_time) if link is not None else None
-        self._turns = Turns(parallel=loaded.thread_safe if settings.thread_safe is None else settings.thread_safe)
-        self._stage = application.Stage(self._turns)
+        self._stats = RequestStats(unix_time, self._on_end)
+        self._checker = SignatureChecker(link, unix_time) if link is not None else None
+        self._handler_lock = FairLock(
+            parallel=loaded.thread_safe if settings.thread_safe is None else settings.thread_safe
+        )
+        self._slot = application.BackendSlot(self._handler_lock)
         needs = [BACKEND]
         if loaded.log_watch_class is not None:
             needs.append(MODEL)
@@ -66,7 +68,7 @@ class Service:
         self._readiness = Readiness(needs, time.monotonic, settings.perf or PERF_DEFAULT)
         self._reporter = self._make_reporter()
         self._token = link.master_token if link is not None else secrets.token_urlsafe(16)
-        self._gate = self._make_gate()
+        self._middleware = self._make_middleware()
         self._front: tls.TlsFront | None = None
 
     def run(self) -> int:
@@ -111,45 +113,45 @@ class Service:
             self._reporter.nudge()
 
     def _make_reporter(self) -> Reporter | None:
-        link, authority = self._settings.link, self._authority
-        if link is None or authority is None:
+        link, checker = self._settings.link, self._checker
+        if link is None or checker is None:
             return None
         status = Status(
             link,
-            self._ledger,
+            self._stats,
             self._readiness,
-            authority,
-            figures=lambda: self._stage.metrics.figures() if self._stage.metrics is not None else {},
+            checker,
+            figures=lambda: self._slot.metrics.figures() if self._slot.metrics is not None else {},
             first_seq=round(unix_time() * 1000),
         )
-        return Reporter(link, status, authority, lambda: self._readiness.met(KEY), time.monotonic)
+        return Reporter(link, status, checker, lambda: self._readiness.met(KEY), time.monotonic)
 
-    def _make_gate(self) -> Gate:
+    def _make_middleware(self) -> AuthMiddleware:
         loaded, settings = self._loaded, self._settings
-        app = application.build(loaded, self._stage, settings.body_bytes_max)
+        app = application.build(loaded, self._slot, settings.body_bytes_max)
         open_paths: frozenset[str] = frozenset()
         if loaded.log_watch_class is not None or loaded.metrics_class is not None:
-            open_paths = hearsay.add(app, loaded.handlers, self._stage, self._readiness, self._token)
-        return Gate(
+            open_paths = legacy_log_watch.add(app, loaded.handlers, self._slot, self._readiness, self._token)
+        return AuthMiddleware(
             app,
             handlers=loaded.handlers,
             settings=settings,
-            ledger=self._ledger,
-            authority=self._authority,
+            stats=self._stats,
+            checker=self._checker,
             open_paths=open_paths,
         )
 
-    def _make_web(self, outer: socket.socket) -> tuple[WebServer, int]:
+    def _make_web(self, outer: socket.socket) -> tuple[WsgiServer, int]:
         """The server, and the port on which this machine's own programs reach it without TLS."""
         threads, body_bytes_max = self._settings.threads, self._settings.body_bytes_max
         if self._settings.tls is None:
-            return WebServer(self._gate, [outer], threads, body_bytes_max), outer.getsockname()[1]
+            return WsgiServer(self._middleware, [outer], threads, body_bytes_max), outer.getsockname()[1]
         context = tls.context(self._settings.tls)
         inner, local = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
         inner_port: int = inner.getsockname()[1]
         self._front = tls.TlsFront(outer, inner_port, context)
-        app = tls.forget_address(self._gate, inner_port)
-        return WebServer(app, [inner, local], threads, body_bytes_max), local.getsockname()[1]
+        app = tls.forget_address(self._middleware, inner_port)
+        return WsgiServer(app, [inner, local], threads, body_bytes_max), local.getsockname()[1]
 
     def _make_backend(self, local_port: int) -> None:
         """Makes the Backend object, its metrics and its log watch, each with what the classic framework gave it."""
@@ -181,15 +183,15 @@ class Service:
                 given={"backend": backend, "id": own_id, "send_server_data": False, **told},
             )
         metrics = Metrics(made, is_driven=own_metrics is None)
-        self._stage.enter(backend, metrics)
+        self._slot.enter(backend, metrics)
         if loaded.log_watch_class is not None:
-            guest = loading.make(
+            user_object = loading.make(
                 loaded.log_watch_class,
                 f"LogWatch of {loaded.folder / 'logwatch.py'}",
                 folder=loaded.folder,
                 given={"backend": backend, "id": own_id, **told},
             )
-            self._watch(LogWatch(guest, self._readiness, metrics), getattr(guest, "log_file", None))
+            self._watch(LogWatch(user_object, self._readiness, metrics), getattr(user_object, "log_file", None))
         self._readiness.met(BACKEND)
 
     def _watch(self, watch: LogWatch, path: object) -> None:
@@ -212,11 +214,11 @@ class Service:
         elif link is None and not settings.is_loopback:
             log.warning("there is no engine to sign requests: whoever reaches %s may call every endpoint", where)
 
-    def _close(self, web: WebServer) -> None:
+    def _close(self, web: WsgiServer) -> None:
         """Lets out what is being answered, tells the engine, and leaves nothing behind."""
         self._is_making = False
         self._ended.set()
-        self._turns.close()
+        self._handler_lock.close()
         if self._front is not None:
             self._front.stop_listening()
         web.stop_listening()

@@ -1,4 +1,4 @@
-"""The messages to the engine: made of the books, the readiness and the backend's own figures, in Vast's field names."""
+"""The messages to the engine, in Vast's field names."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nullworker.wire import headers
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from nullworker.classic.authority import Authority
+    from nullworker.classic.in_flight import Figures, InFlightRequest, RequestStats
     from nullworker.classic.readiness import Readiness
     from nullworker.classic.settings import EngineLink
-    from nullworker.classic.work import Figures, Ledger, Work
+    from nullworker.classic.signature import SignatureChecker
 
 VERSION = "1.1.0"  # of Vast's worker protocol, as its framework says it
 #: Finished requests in one message, which stays well under the megabyte that an engine takes.
@@ -37,7 +37,7 @@ class Ended:
     """A list of finished requests to send."""
 
     body: dict[str, Any]
-    works: tuple[Work, ...]
+    requests: tuple[InFlightRequest, ...]
 
 
 class Status:
@@ -50,17 +50,17 @@ class Status:
     def __init__(
         self,
         link: EngineLink,
-        ledger: Ledger,
+        stats: RequestStats,
         readiness: Readiness,
-        authority: Authority,
+        checker: SignatureChecker,
         *,
         figures: Callable[[], Mapping[str, float]],
         first_seq: int,
     ) -> None:
         self._link = link
-        self._ledger = ledger
+        self._stats = stats
         self._readiness = readiness
-        self._authority = authority
+        self._checker = checker
         self._figures = figures
         self._seq = first_seq - 1
         self._last: dict[str, Any] = {}
@@ -69,7 +69,7 @@ class Status:
 
     def report(self, now_s: float, *, heartbeat_s: float) -> Report | None:
         """The status, where it differs from the last one sent or that was ``heartbeat_s`` ago; else None."""
-        figures, disk_gb = self._ledger.figures(), _disk_gb()
+        figures, disk_gb = self._stats.figures(), _disk_gb()
         body = {
             "id": self._link.container_id,
             "mtoken": self._link.master_token,
@@ -100,34 +100,35 @@ class Status:
         """The engine has it."""
         self._last, self._last_at_s = report.body, now_s
         self._last_disk_gb = report.disk_gb
-        self._ledger.reported(report.figures)
+        self._stats.reported(report.figures)
 
     def ended(self) -> Ended | None:
         """What is done and not yet taken by the engine; None where there is nothing."""
-        works = self._ledger.ended()[:ENDED_PER_MESSAGE]
-        if not works:
+        requests = self._stats.ended()[:ENDED_PER_MESSAGE]
+        if not requests:
             return None
-        requests = [
+        listed = [
             {
-                "request_idx": work.request_idx,
-                "success": work.status in ("Success", "Cancelled"),  # as the framework: a client that left is no fault
-                "status": work.status,
-                "entered_queue_at": work.entered_at,
-                "work_started_at": work.started_at,
-                "work_completed_at": work.completed_at,
+                "request_idx": request.request_idx,
+                "success": request.status
+                in ("Success", "Cancelled"),  # as the framework: a client that left is no fault
+                "status": request.status,
+                "entered_queue_at": request.entered_at,
+                "work_started_at": request.started_at,
+                "work_completed_at": request.completed_at,
             }
-            for work in works
+            for request in requests
         ]
-        body = {"worker_id": self._link.container_id, "mtoken": self._link.master_token, "requests": requests}
-        return Ended(self._numbered(body), works)
+        body = {"worker_id": self._link.container_id, "mtoken": self._link.master_token, "requests": listed}
+        return Ended(self._numbered(body), requests)
 
     def took(self, ended: Ended) -> None:
         """The engine has taken it."""
-        self._ledger.taken(ended.works)
+        self._stats.taken(ended.requests)
 
     def _numbered(self, body: dict[str, Any]) -> dict[str, Any]:
         """With our engine's stricter order, where the engine is ours; Vast's gets Vast's fields and no others."""
-        if headers.PROMPT_REPORTS not in self._authority.features:
+        if headers.PROMPT_REPORTS not in self._checker.features:
             return body
         self._seq += 1
         return {**body, "seq": self._seq}

@@ -1,4 +1,4 @@
-"""Each kind of answer that a handler may give, and its metrics, through the application and the gate."""
+"""Each kind of answer that a handler may give, and its metrics, through the application and the middleware."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from werkzeug.test import Client
 
 from nullworker.classic import app as application
-from nullworker.classic import hearsay
-from nullworker.classic.components import Metrics
-from nullworker.classic.gate import Gate
+from nullworker.classic import legacy_log_watch
+from nullworker.classic.auth_middleware import AuthMiddleware
+from nullworker.classic.fair_lock import FairLock
+from nullworker.classic.hooks import Metrics
+from nullworker.classic.in_flight import RequestStats
 from nullworker.classic.loading import BackendError, load, make
 from nullworker.classic.readiness import Readiness
 from nullworker.classic.settings import Settings
-from nullworker.classic.turns import Turns
-from nullworker.classic.work import Ledger
 
 if TYPE_CHECKING:
     from tests.unit.classic.conftest import WriteBackend
@@ -27,19 +27,19 @@ def serve(write_backend: WriteBackend, source: str, *, parallel: bool = False, *
     """A client of the backend with that source, and its backend object."""
     root = write_backend("sample", backend=source, **files)
     loaded = load("sample", (root,))
-    stage = application.Stage(Turns(parallel=parallel))
+    slot = application.BackendSlot(FairLock(parallel=parallel))
     backend = make(loaded.backend_class, "it", root, {})
     made = loaded.metrics_class() if loaded.metrics_class is not None else None
-    stage.enter(backend, Metrics(made, is_driven=True))
+    slot.enter(backend, Metrics(made, is_driven=True))
     settings = Settings(backend="sample", roots=(root,), host="127.0.0.1", port=0)
-    gate = Gate(
-        application.build(loaded, stage, settings.body_bytes_max),
+    middleware = AuthMiddleware(
+        application.build(loaded, slot, settings.body_bytes_max),
         handlers=loaded.handlers,
         settings=settings,
-        ledger=Ledger(lambda: 0.0, lambda: None),
-        authority=None,
+        stats=RequestStats(lambda: 0.0, lambda: None),
+        checker=None,
     )
-    client = Client(gate)
+    client = Client(middleware)
     return client, backend
 
 
@@ -200,10 +200,10 @@ def test_metrics_beside_the_backend_hear_of_each_request(write_backend: WriteBac
 def test_an_endpoint_that_the_log_watch_needs_is_refused_at_the_start(write_backend: WriteBackend) -> None:
     source = "class Backend: pass\nflask_dict = {'POST': {'report_done': lambda b, r: ''}}"
     loaded = load("taken", (write_backend("taken", backend=source),))
-    stage = application.Stage(Turns())
-    app = application.build(loaded, stage, 1000)
+    slot = application.BackendSlot(FairLock())
+    app = application.build(loaded, slot, 1000)
     with pytest.raises(BackendError, match="POST /report_done is the log watch's own"):
-        hearsay.add(app, loaded.handlers, stage, Readiness([], lambda: 0.0, 100), "token")
+        legacy_log_watch.add(app, loaded.handlers, slot, Readiness([], lambda: 0.0, 100), "token")
 
 
 def test_a_large_form_is_bounded_by_the_body_alone(write_backend: WriteBackend) -> None:

@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 
-from nullworker.classic.authority import Authority
+from nullworker.classic.in_flight import RequestStats
 from nullworker.classic.readiness import Readiness
 from nullworker.classic.settings import EngineLink
+from nullworker.classic.signature import SignatureChecker
 from nullworker.classic.status import ENDED_PER_MESSAGE, Status
-from nullworker.classic.work import Ledger
 
 LINK = EngineLink(("http://engine",), 17, "the-token", "http://127.0.0.1:40123")
 
@@ -23,12 +23,12 @@ STATUS_FIELDS = {
 class Desk:
     def __init__(self) -> None:
         clock = itertools.count(1000)
-        self.ledger = Ledger(lambda: float(next(clock)), lambda: None)
+        self.stats = RequestStats(lambda: float(next(clock)), lambda: None)
         self.readiness = Readiness(["backend"], lambda: 0.0, perf=100)
-        self.authority = Authority(LINK, lambda: 0.0)
+        self.checker = SignatureChecker(LINK, lambda: 0.0)
         self.figures: dict[str, float] = {}
         self.status = Status(
-            LINK, self.ledger, self.readiness, self.authority, figures=lambda: self.figures, first_seq=1000
+            LINK, self.stats, self.readiness, self.checker, figures=lambda: self.figures, first_seq=1000
         )
 
     def sends(self, now_s: float) -> dict[str, object] | None:
@@ -62,12 +62,12 @@ def test_a_status_goes_out_when_something_changed_and_every_ten_seconds() -> Non
 def test_work_in_hand_is_told_and_its_end() -> None:
     desk = Desk()
     desk.sends(0)
-    work = desk.ledger.enter(7, 100)
+    work = desk.stats.enter(7, 100)
     busy = desk.sends(1)
     assert busy is not None
     assert (busy["working_request_idxs"], busy["cur_load"], busy["num_requests_working"]) == ([7], 100, 1)
     assert (busy["new_load"], busy["num_requests_recieved"]) == (100, 1)
-    desk.ledger.end(work, "Success")
+    desk.stats.end(work, "Success")
     idle = desk.sends(2)
     assert idle is not None
     assert (idle["working_request_idxs"], idle["cur_load"], idle["new_load"], idle["cur_perf"]) == ([], 0, 0, 100)
@@ -120,7 +120,7 @@ def test_an_error_is_told_at_the_next_look() -> None:
 )
 def test_success_is_what_the_framework_calls_so(status: str, *, success: bool) -> None:
     desk = Desk()
-    desk.ledger.end(desk.ledger.enter(1, 1), status)  # type: ignore[arg-type]  # literals, each one a Status
+    desk.stats.end(desk.stats.enter(1, 1), status)  # type: ignore[arg-type]  # literals, each one a Status
     ended = desk.status.ended()
     assert ended is not None
     assert ended.body["requests"][0]["success"] is success
@@ -129,7 +129,7 @@ def test_success_is_what_the_framework_calls_so(status: str, *, success: bool) -
 def test_many_ends_go_out_in_messages_of_bounded_size() -> None:
     desk = Desk()
     for number in range(ENDED_PER_MESSAGE + 1):
-        desk.ledger.end(desk.ledger.enter(number, 1), "Success")
+        desk.stats.end(desk.stats.enter(number, 1), "Success")
     sizes = []
     while (ended := desk.status.ended()) is not None:
         sizes.append(len(ended.body["requests"]))
@@ -139,9 +139,9 @@ def test_many_ends_go_out_in_messages_of_bounded_size() -> None:
 
 def test_our_engine_gets_numbered_messages_and_vasts_does_not() -> None:
     desk = Desk()
-    desk.ledger.end(desk.ledger.enter(1, 1), "Success")
+    desk.stats.end(desk.stats.enter(1, 1), "Success")
     assert "seq" not in (desk.sends(0) or {})
-    desk.authority.features = frozenset({"prompt-reports"})
+    desk.checker.features = frozenset({"prompt-reports"})
     ended = desk.status.ended()
     report = desk.status.report(20, heartbeat_s=10)
     assert ended is not None

@@ -26,7 +26,7 @@ class NotAuthenticError(Exception):
     """The message is not what this worker's engine sent the client with; the text says what is wrong."""
 
 
-class Authority:
+class SignatureChecker:
     """Checks messages against the engine's key, once `learn` was given that. ``now`` gives the Unix time."""
 
     def __init__(self, link: EngineLink, now: Callable[[], float]) -> None:

@@ -46,7 +46,7 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-class WebServer:
+class WsgiServer:
     """Serves ``app`` on sockets that listen already, in threads of its own."""
 
     def __init__(
@@ -64,7 +64,7 @@ class WebServer:
             connection_limit=CONNECTIONS_MAX,
             channel_timeout=IDLE_CONNECTION_S,
             channel_request_lookahead=1,  # else a client that hangs up is noticed only when it is answered
-            clear_untrusted_proxy_headers=False,  # the gate wants to see that a proxy is in between
+            clear_untrusted_proxy_headers=False,  # the middleware must see that a proxy is in between
             asyncore_use_poll=True,
             log_socket_errors=False,  # a client that hangs up is no error of ours
             ident=None,

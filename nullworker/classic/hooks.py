@@ -1,7 +1,7 @@
-"""``metrics.py`` and ``logwatch.py``: used when they lie beside ``backend.py``, and not missed when they do not.
+"""``metrics.py`` and ``logwatch.py``: optional files beside ``backend.py`` whose methods are called as hooks.
 
-Both keep the classic framework's names, so that a file written for it works here; every method is optional. What they
-raise is logged, once for each method, and never fails a request. docs/classic-backends.md has the contract.
+Both keep the classic framework's names, so that a file written for it works here; every method is optional. An
+exception in one is logged, once for each method, and never fails a request. docs/classic-backends.md has the contract.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ log = logging.getLogger(__name__)
 FIGURES = ("max_perf", "cur_perf", "cur_capacity", "max_capacity")
 
 
-class _Guest:
-    """An object of the user's, of which nothing is certain; its methods are called one at a time."""
+class _UserObject:
+    """An object of the user's code, which may lack any method; its methods are called one at a time."""
 
-    def __init__(self, guest: object, what: str) -> None:
-        self._guest = guest
+    def __init__(self, user_object: object, what: str) -> None:
+        self._user_object = user_object
         self._what = what
         self._lock = threading.Lock()
         self._complained: set[str] = set()
 
     def call(self, name: str, *args: object) -> object:
         """Calls the method ``name`` where there is one; None where there is none or it raised."""
-        method = getattr(self._guest, name, None)
+        method = getattr(self._user_object, name, None)
         if not callable(method):
             return None
         try:
@@ -48,7 +48,7 @@ class _Guest:
             return None
 
     def attribute(self, name: str) -> object:
-        return getattr(self._guest, name, None)
+        return getattr(self._user_object, name, None)
 
 
 class Metrics:
@@ -57,70 +57,70 @@ class Metrics:
     ``is_driven``: told of each request by us. A backend that made its own ``metrics`` tells it itself.
     """
 
-    def __init__(self, guest: object | None, *, is_driven: bool) -> None:
-        self._guest = _Guest(guest, "Metrics") if guest is not None else None
-        self._is_driven = is_driven and guest is not None
+    def __init__(self, user_object: object | None, *, is_driven: bool) -> None:
+        self._user_object = _UserObject(user_object, "Metrics") if user_object is not None else None
+        self._is_driven = is_driven and user_object is not None
 
     def begin(self, payload: object) -> MeasuredRequest:
         """A handler begins with this JSON (a copy of it goes to the user's object), or with None."""
-        guest = self._guest if self._is_driven else None
-        return MeasuredRequest(guest, dict(payload) if isinstance(payload, dict) else {})
+        user_object = self._user_object if self._is_driven else None
+        return MeasuredRequest(user_object, dict(payload) if isinstance(payload, dict) else {})
 
     def figures(self) -> dict[str, float]:
         """What it says of the worker: those of `FIGURES` that are numbers."""
-        if self._guest is None:
+        if self._user_object is None:
             return {}
         data: dict[str, object] = {}
-        self._guest.call("fill_data", data)
+        self._user_object.call("fill_data", data)
         return {name: value for name in FIGURES if (value := number(data.get(name))) is not None}
 
     def tell(self, facts: Mapping[str, object]) -> None:
         """Passes on what is known of the model, by the classic method that is for it."""
-        if self._guest is None:
+        if self._user_object is None:
             return
         if facts.get("loaded"):
-            self._guest.call("report_loaded", dict(facts))
+            self._user_object.call("report_loaded", dict(facts))
         elif facts.get("loading"):
-            self._guest.call("report_loading", dict(facts))
+            self._user_object.call("report_loading", dict(facts))
         elif facts.get("error_msg"):
-            self._guest.call("report_error", dict(facts))
+            self._user_object.call("report_error", dict(facts))
         elif "max_batch_tokens" in facts or "max_capacity" in facts:
-            self._guest.call("report_batch_capacity", dict(facts))
+            self._user_object.call("report_batch_capacity", dict(facts))
         else:
-            self._guest.call("report_req_stats", dict(facts))
+            self._user_object.call("report_req_stats", dict(facts))
 
 
 class MeasuredRequest:
     """One request, as the user's metrics are told of it; ended once."""
 
-    def __init__(self, guest: _Guest | None, request: dict[str, Any]) -> None:
-        self._guest = guest
+    def __init__(self, user_object: _UserObject | None, request: dict[str, Any]) -> None:
+        self._user_object = user_object
         self._request = request
         self._began = time.monotonic()
-        if guest is not None:
-            guest.call("start_req", request)
+        if user_object is not None:
+            user_object.call("start_req", request)
 
     def end(self, *, ok: bool) -> None:
         """The handler is done."""
-        guest, self._guest = self._guest, None
-        if guest is not None:
+        user_object, self._user_object = self._user_object, None
+        if user_object is not None:
             self._request["time_elapsed"] = time.monotonic() - self._began
-            guest.call("finish_req" if ok else "error_req", self._request)
+            user_object.call("finish_req" if ok else "error_req", self._request)
 
 
 class LogWatch:
     """Reads the model's log, line by line, and says what a line means."""
 
-    def __init__(self, guest: object, readiness: Readiness, metrics: Metrics) -> None:
-        self._guest = _Guest(guest, "LogWatch")
+    def __init__(self, user_object: object, readiness: Readiness, metrics: Metrics) -> None:
+        self._user_object = _UserObject(user_object, "LogWatch")
         self._readiness = readiness
         self._metrics = metrics
 
     def line(self, line: str) -> None:
         """One line of the log, with its end."""
-        if self._guest.attribute("loading") is False and self._guest.call("check_loading", line):
+        if self._user_object.attribute("loading") is False and self._user_object.call("check_loading", line):
             return
-        facts = self._guest.call("handle_line", line)
+        facts = self._user_object.call("handle_line", line)
         if isinstance(facts, dict):
             learn(facts, self._readiness, self._metrics)
 

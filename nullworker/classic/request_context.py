@@ -1,4 +1,4 @@
-"""What belongs to one request while it is answered: its work in the books, and what ends with its last byte."""
+"""What belongs to one request while it is answered: its entry in the statistics, and what ends with its last byte."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nullworker.classic.work import Ledger, Status, Work
+    from nullworker.classic.in_flight import InFlightRequest, RequestStats, Status
 
 #: Where the WSGI environment has it.
-KEY = "nullworker.scope"
+KEY = "nullworker.request_context"
 
 
-class Scope:
-    """Made by the gate, used by the application, closed when the answer's last byte is out (or nobody wants it)."""
+class RequestContext:
+    """Made by the middleware, used by the application, closed when the answer has been sent or its client has gone."""
 
-    def __init__(self, ledger: Ledger, work: Work | None, is_gone: Callable[[], bool]) -> None:
-        self._ledger = ledger
-        self._work = work  # None for a direct request, which is in no books
+    def __init__(self, stats: RequestStats, request: InFlightRequest | None, is_gone: Callable[[], bool]) -> None:
+        self._stats = stats
+        self._request = request  # None for a direct request, which is not counted
         self._at_end: list[Callable[[], None]] = []
         self._is_closed = False
         self.is_gone = is_gone
@@ -29,8 +29,8 @@ class Scope:
 
     def started(self) -> None:
         """The handler begins."""
-        if self._work is not None:
-            self._ledger.start(self._work)
+        if self._request is not None:
+            self._stats.start(self._request)
 
     def at_end(self, call: Callable[[], None]) -> None:
         """Calls ``call`` when the answer is out, the last one first."""
@@ -42,11 +42,11 @@ class Scope:
         return self.verdict in (None, "Success") and 0 < self.http_status < 400
 
     def close(self) -> None:
-        """The answer is out, or nobody wants it."""
+        """The answer has been sent, or its client has gone."""
         if self._is_closed:
             return
         self._is_closed = True
         while self._at_end:
             self._at_end.pop()()
-        if self._work is not None:
-            self._ledger.end(self._work, self.verdict or ("Success" if self.is_ok else "Error"))
+        if self._request is not None:
+            self._stats.end(self._request, self.verdict or ("Success" if self.is_ok else "Error"))

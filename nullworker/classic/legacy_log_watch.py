@@ -1,7 +1,7 @@
-"""What a classic log watch POSTs to the server beside it, as the old framework's own did.
+"""The paths to which a classic log watch POSTs, as the old framework's own log watch did.
 
-Such a log watch is given this server as its "control server", so that one voice alone speaks to the engine: the paths
-below are taken from this machine, with the worker's own token in the body (``mtoken``), and answered like the old ones.
+Such a log watch gets this server as its "control server", so that only this server reports to the engine. The paths are
+accepted from this machine, with the worker's token in the body (``mtoken``), and answered as the old framework did.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import flask
 
-from nullworker.classic.components import learn
-from nullworker.classic.gate import refusal
+from nullworker.classic.auth_middleware import refusal
+from nullworker.classic.hooks import learn
 from nullworker.classic.loading import BackendError
 from nullworker.classic.settings import is_loopback
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from werkzeug.wrappers import Response
 
-    from nullworker.classic.app import Stage
+    from nullworker.classic.app import BackendSlot
     from nullworker.classic.loading import Handlers
     from nullworker.classic.readiness import Readiness
 
-#: Path to what it says besides its body.
+#: Path to the facts that it implies besides its body.
 PATHS: dict[str, dict[str, object]] = {
     "/report_loading": {"loading": True},
     "/report_loaded": {"loaded": True},
@@ -36,7 +36,7 @@ PATHS: dict[str, dict[str, object]] = {
 }
 
 
-def add(app: flask.Flask, handlers: Handlers, stage: Stage, readiness: Readiness, token: str) -> frozenset[str]:
+def add(app: flask.Flask, handlers: Handlers, slot: BackendSlot, readiness: Readiness, token: str) -> frozenset[str]:
     """Adds the paths to ``app`` and returns them. Raises `BackendError` where the backend has such an endpoint."""
     for method, named in handlers.items():
         for path in PATHS:
@@ -45,21 +45,21 @@ def add(app: flask.Flask, handlers: Handlers, stage: Stage, readiness: Readiness
                     f"{method} {path} is the log watch's own: give the endpoint in flask_dict another name"
                 )
     for path, says in PATHS.items():
-        app.add_url_rule(path, f"hearsay {path}", _view(says, stage, readiness, token), methods=["POST"])
+        app.add_url_rule(path, f"log watch {path}", _view(says, slot, readiness, token), methods=["POST"])
     return frozenset(PATHS)
 
 
-def _view(says: dict[str, object], stage: Stage, readiness: Readiness, token: str) -> Callable[[], Response]:
+def _view(says: dict[str, object], slot: BackendSlot, readiness: Readiness, token: str) -> Callable[[], Response]:
     def view() -> Response:
         body = flask.request.json
         given = body.pop("mtoken", None) if isinstance(body, dict) else None
         if not _is_same(given, token) or not is_loopback(flask.request.remote_addr or ""):
             return refusal(401, f"{flask.request.path} is for this worker's own log watch, which knows its token")
         facts = {**body, **says}
-        if stage.metrics is None:
+        if slot.metrics is None:
             readiness.learn(facts)
         else:
-            learn(facts, readiness, stage.metrics)
+            learn(facts, readiness, slot.metrics)
         return flask.make_response("heard\n")
 
     return view

@@ -1,7 +1,7 @@
-"""Stands before the application: lets in whom the engine sent, unwraps their message, and enters them into the books.
+"""WSGI middleware: checks that the engine sent the client, unwraps the client's message, and counts the request.
 
-A request without the engine's word is *direct*: ``curl`` on the same machine. It is let in from this machine's own
-programs, and from everywhere when the operator said so (UNSECURED, or a server without engine on an open address).
+A request without the engine's signature is *direct*: ``curl`` on the same machine. It is accepted from programs on this
+machine, and from everywhere if the operator allows it (UNSECURED, or a server without an engine on an open address).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_path_info
 
 from nullworker.classic import envelope as envelopes
-from nullworker.classic.authority import NotAuthenticError
-from nullworker.classic.scope import KEY, Scope
+from nullworker.classic.request_context import KEY, RequestContext
 from nullworker.classic.settings import is_loopback
+from nullworker.classic.signature import NotAuthenticError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from typing_extensions import Self
 
-    from nullworker.classic.authority import Authority
+    from nullworker.classic.in_flight import InFlightRequest, RequestStats
     from nullworker.classic.loading import Handlers
     from nullworker.classic.settings import Settings
-    from nullworker.classic.work import Ledger, Work
+    from nullworker.classic.signature import SignatureChecker
 
 #: With one of these a proxy on this machine passes on a request from elsewhere.
 _FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP")
@@ -47,7 +47,7 @@ class RefusedError(Exception):
         self.status = status
 
 
-class Gate:
+class AuthMiddleware:
     """A WSGI application around another. ``open_paths`` check for themselves who calls."""
 
     def __init__(
@@ -56,43 +56,43 @@ class Gate:
         *,
         handlers: Handlers,
         settings: Settings,
-        ledger: Ledger,
-        authority: Authority | None,
+        stats: RequestStats,
+        checker: SignatureChecker | None,
         open_paths: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
         self._handlers = handlers
         self._settings = settings
-        self._ledger = ledger
-        self._authority = authority
+        self._stats = stats
+        self._checker = checker
         self._open_paths = open_paths
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answers one request."""
         try:
-            work = self._admit(environ)
+            request = self._admit(environ)
         except (RefusedError, envelopes.EnvelopeError) as error:
             return refusal(error.status, str(error))(environ, start_response)
         except NotAuthenticError as error:
             return refusal(HTTPStatus.UNAUTHORIZED, str(error))(environ, start_response)
-        scope = Scope(self._ledger, work, environ.get("waitress.client_disconnected", lambda: False))
-        environ[KEY] = scope
-        return self._run(environ, start_response, scope)
+        context = RequestContext(self._stats, request, environ.get("waitress.client_disconnected", lambda: False))
+        environ[KEY] = context
+        return self._run(environ, start_response, context)
 
-    def _run(self, environ: WSGIEnvironment, start_response: StartResponse, scope: Scope) -> Iterable[bytes]:
+    def _run(self, environ: WSGIEnvironment, start_response: StartResponse, context: RequestContext) -> Iterable[bytes]:
         def note_status(status: str, *args: object) -> object:
-            scope.http_status = int(status.split(" ", 1)[0])
+            context.http_status = int(status.split(" ", 1)[0])
             return start_response(status, *args)  # type: ignore[arg-type]  # passed on as it came
 
         try:
-            return _Body(self._app(environ, note_status), scope)  # type: ignore[arg-type]  # as above
+            return _Body(self._app(environ, note_status), context)  # type: ignore[arg-type]  # as above
         except BaseException:
-            scope.verdict = "Error"
-            scope.close()
+            context.verdict = "Error"
+            context.close()
             raise
 
-    def _admit(self, environ: WSGIEnvironment) -> Work | None:
-        """The work in the books, or None for a direct request. Leaves in ``environ`` what the handler is to see."""
+    def _admit(self, environ: WSGIEnvironment) -> InFlightRequest | None:
+        """The counted request, or None for a direct one. Changes ``environ`` to what the handler is to see."""
         envelope = None
         if environ["REQUEST_METHOD"] == "POST" and _is_json(environ):
             body = self._body(environ)
@@ -100,15 +100,15 @@ class Gate:
         if envelope is None:
             self._check_direct(environ)
             return None
-        if self._authority is not None and not self._settings.unsecured:
-            self._authority.check(envelope)
+        if self._checker is not None and not self._settings.unsecured:
+            self._checker.check(envelope)
         try:
             self._unwrap(environ, envelope)
         except envelopes.EnvelopeError:
             # It is authentic: the engine waits to hear that it came to an end.
-            self._ledger.end(self._ledger.enter(envelope.request_idx, envelope.cost), "Error")
+            self._stats.end(self._stats.enter(envelope.request_idx, envelope.cost), "Error")
             raise
-        return self._ledger.enter(envelope.request_idx, envelope.cost)
+        return self._stats.enter(envelope.request_idx, envelope.cost)
 
     def _body(self, environ: WSGIEnvironment) -> bytes:
         limit = self._settings.body_bytes_max
@@ -122,10 +122,10 @@ class Gate:
         settings = self._settings
         if settings.unsecured or get_path_info(environ) in self._open_paths:
             return
-        if self._authority is None and not settings.is_loopback:
+        if self._checker is None and not settings.is_loopback:
             return
         problem = _why_not_local(environ)
-        if problem and self._authority is not None:
+        if problem and self._checker is not None:
             raise RefusedError(401, f"the request is not signed by the engine, and {problem}")
         if problem:
             raise RefusedError(403, f"this server answers this machine's own programs alone, and {problem}")
@@ -148,12 +148,12 @@ class Gate:
 
 
 class _Body:
-    """The answer's body; the scope ends with it. One that is closed before its end was reached went to nobody."""
+    """The answer's body; the context ends with it. One that is closed before its end was reached went to nobody."""
 
-    def __init__(self, chunks: Iterable[bytes], scope: Scope) -> None:
+    def __init__(self, chunks: Iterable[bytes], context: RequestContext) -> None:
         self._chunks = chunks
         self._iterator = iter(chunks)
-        self._scope = scope
+        self._context = context
         self._is_out = False
 
     def __iter__(self) -> Self:
@@ -166,18 +166,18 @@ class _Body:
             self._is_out = True
             raise
         except BaseException:  # the status line is out already; the connection breaks, and that says it
-            self._scope.verdict = "Error"
+            self._context.verdict = "Error"
             raise
 
     def close(self) -> None:
-        if not self._is_out and self._scope.verdict is None:
-            self._scope.verdict = "Cancelled"
+        if not self._is_out and self._context.verdict is None:
+            self._context.verdict = "Cancelled"
         try:
             close = getattr(self._chunks, "close", None)
             if close is not None:
                 close()
         finally:
-            self._scope.close()
+            self._context.close()
 
 
 def _is_json(environ: WSGIEnvironment) -> bool:

@@ -1,4 +1,4 @@
-"""Who is let in, and what the handler sees of it: the gate before the real application, without a socket."""
+"""Which requests are accepted, and what the handler sees of them; the real application, without a socket."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from werkzeug.test import Client
 
 from nullworker.classic import app as application
-from nullworker.classic import hearsay
-from nullworker.classic.authority import Authority
-from nullworker.classic.components import Metrics
-from nullworker.classic.gate import Gate
+from nullworker.classic import legacy_log_watch
+from nullworker.classic.auth_middleware import AuthMiddleware
+from nullworker.classic.fair_lock import ClientGoneError, FairLock
+from nullworker.classic.hooks import Metrics
+from nullworker.classic.in_flight import RequestStats
 from nullworker.classic.loading import load
 from nullworker.classic.readiness import MODEL, Readiness
 from nullworker.classic.settings import EngineLink, Settings
-from nullworker.classic.turns import ClientGoneError, Turns
-from nullworker.classic.work import Ledger
+from nullworker.classic.signature import SignatureChecker
 from nullworker.wire.signature import signed_message
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def engine_key() -> rsa.RSAPrivateKey:
 
 
 class House:
-    """A gate with everything behind it."""
+    """The middleware with everything behind it."""
 
     def __init__(
         self, write_backend: WriteBackend, engine_key: rsa.RSAPrivateKey, *, link: EngineLink | None, **settings: Any
@@ -89,23 +89,23 @@ class House:
         root = write_backend("mirror", backend=MIRROR)
         loaded = load("mirror", (root,))
         self._key = engine_key
-        self.ledger = Ledger(lambda: 1000.0, lambda: None)
-        self.stage = application.Stage(Turns())
-        self.stage.enter(loaded.backend_class(), Metrics(None, is_driven=True))
+        self.stats = RequestStats(lambda: 1000.0, lambda: None)
+        self.slot = application.BackendSlot(FairLock())
+        self.slot.enter(loaded.backend_class(), Metrics(None, is_driven=True))
         self.readiness = Readiness([MODEL], lambda: 0.0, perf=100)
-        authority = None
+        checker = None
         if link is not None:
-            authority = Authority(link, lambda: 1000.0)
+            checker = SignatureChecker(link, lambda: 1000.0)
             pem = engine_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-            authority.learn(pem, None)
+            checker.learn(pem, None)
         told = {"host": "127.0.0.1", "body_bytes_max": 10_000, **settings}
         made = Settings(backend="mirror", roots=(root,), port=3000, link=link, **told)
-        app = application.build(loaded, self.stage, made.body_bytes_max)
-        paths = hearsay.add(app, loaded.handlers, self.stage, self.readiness, "the-token")
-        gate = Gate(
-            app, handlers=loaded.handlers, settings=made, ledger=self.ledger, authority=authority, open_paths=paths
+        app = application.build(loaded, self.slot, made.body_bytes_max)
+        paths = legacy_log_watch.add(app, loaded.handlers, self.slot, self.readiness, "the-token")
+        middleware = AuthMiddleware(
+            app, handlers=loaded.handlers, settings=made, stats=self.stats, checker=checker, open_paths=paths
         )
-        self.http = Client(gate)
+        self.http = Client(middleware)
 
     def direct(self, path: str, method: str = "POST", remote: str = "127.0.0.1", **given: Any) -> TestResponse:
         given.setdefault("buffered", True)  # read to its end and closed, as a server does
@@ -131,7 +131,7 @@ class House:
 
     @property
     def ends(self) -> list[tuple[int, str | None]]:
-        return [(work.request_idx, work.status) for work in self.ledger.ended()]
+        return [(work.request_idx, work.status) for work in self.stats.ended()]
 
 
 @pytest.fixture
@@ -189,16 +189,16 @@ class TestSigned:
         ("path", "status", "end"),
         [("/show", 200, "Success"), ("/refuse", 418, "Error"), ("/fail", 500, "Error"), ("/nowhere", 404, "Error")],
     )
-    def test_each_comes_to_one_end_in_the_books(self, path: str, status: int, end: str, house: House) -> None:
+    def test_each_is_counted_as_ended_once(self, path: str, status: int, end: str, house: House) -> None:
         assert house.signed(path, {}).status_code == status
         assert house.ends == [(5, end)]
-        assert house.ledger.is_idle
-        work = house.ledger.ended()[0]
+        assert house.stats.is_idle
+        work = house.stats.ended()[0]
         assert (work.cost, bool(work.started_at)) == (100, status != 404)
 
     def test_a_streamed_answer_is_work_until_its_last_byte(self, house: House) -> None:
         response = house.signed("/stream", {}, buffered=False)
-        assert not house.ledger.is_idle
+        assert not house.stats.is_idle
         assert response.get_data() == b"one two"
         response.close()
         assert house.ends == [(5, "Success")]
@@ -206,22 +206,22 @@ class TestSigned:
     def test_a_streamed_answer_keeps_its_turn_until_its_last_byte(self, house: House) -> None:
         response = house.signed("/stream", {}, buffered=False)
         with pytest.raises(ClientGoneError):
-            house.stage.turns.take(lambda: True)  # it has to wait, and is told at once that its client has gone
+            house.slot.handler_lock.acquire(lambda: True)  # must wait; its client has gone
         response.close()
-        house.stage.turns.take(lambda: True)()
+        house.slot.handler_lock.acquire(lambda: True)()
 
     def test_any_other_answer_gives_its_turn_back_before_it_is_read(self, house: House) -> None:
         response = house.signed("/show", {}, buffered=False)
-        house.stage.turns.take(lambda: True)()
+        house.slot.handler_lock.acquire(lambda: True)()
         response.close()
 
     def test_a_client_that_hangs_up_in_the_line_is_cancelled(self, house: House) -> None:
-        give_back = house.stage.turns.take(lambda: False)
+        release = house.slot.handler_lock.acquire(lambda: False)
         gone = {"environ_overrides": {"waitress.client_disconnected": lambda: True}}
         assert house.signed("/show", {}, given=gone).status_code == 499
         assert house.ends == [(5, "Cancelled")]
-        assert house.ledger.ended()[0].started_at == 0
-        give_back()
+        assert house.stats.ended()[0].started_at == 0
+        release()
 
     def test_a_stream_that_breaks_is_an_error(self, house: House) -> None:
         response = house.signed("/stream", {"break": True}, buffered=False)
@@ -230,7 +230,7 @@ class TestSigned:
         response.close()
         assert house.ends == [(5, "Error")]
 
-    def test_a_stream_that_nobody_reads_to_its_end_is_cancelled_and_gives_back_its_turn(self, house: House) -> None:
+    def test_a_stream_that_nobody_reads_to_its_end_is_cancelled_and_releases_the_lock(self, house: House) -> None:
         response = house.signed("/stream", {}, buffered=False)
         assert next(response.iter_encoded()) == b"one "
         response.close()
@@ -238,11 +238,11 @@ class TestSigned:
         assert house.signed("/show", {}).status_code == 200
 
     @pytest.mark.parametrize("changes", [{"signature": "c2ln"}, {"signature": ""}, {"url": "http://127.0.0.1:1"}])
-    def test_a_forged_one_is_refused_and_in_no_books(self, changes: dict[str, Any], house: House) -> None:
+    def test_a_forged_one_is_refused_and_not_counted(self, changes: dict[str, Any], house: House) -> None:
         response = house.signed("/show", {}, remote="127.0.0.1", **changes)
         assert response.status_code == 401
         assert house.ends == []
-        assert house.ledger.figures().received == 0
+        assert house.stats.figures().received == 0
 
     def test_a_session_is_not_offered(self, house: House) -> None:
         response = house.signed("/session/create", {"lifetime": 60})
@@ -251,11 +251,11 @@ class TestSigned:
 
 
 class TestDirect:
-    def test_curl_on_this_machine_is_let_in_and_in_no_books(self, house: House) -> None:
+    def test_curl_on_this_machine_is_accepted_and_not_counted(self, house: House) -> None:
         response = house.direct("/show?api_key=mine", json={"amount": 3})
         assert response.json is not None
         assert (response.json["json"], response.json["args"]) == ({"amount": 3}, {"api_key": ["mine"]})
-        assert house.ledger.figures().received == 0
+        assert house.stats.figures().received == 0
 
     def test_from_elsewhere_it_must_be_signed(self, house: House) -> None:
         response = house.direct("/show", json={"amount": 3}, remote="203.0.113.5")
@@ -340,14 +340,14 @@ class TestBadInput:
         assert response.status_code in (413, 415)
 
     def test_before_the_backend_is_made_a_request_is_told_to_come_back(self, house: House) -> None:
-        house.stage.backend = None
+        house.slot.backend = None
         response = house.signed("/show", {})
         assert response.status_code == 503
         assert "still loading" in error(response)
         assert house.ends == [(5, "Rejected")]
 
     def test_once_the_server_ends_a_request_is_sent_elsewhere(self, house: House) -> None:
-        house.stage.turns.close()
+        house.slot.handler_lock.close()
         assert house.signed("/show", {}).status_code == 503
         assert house.ends == [(5, "Rejected")]
 
@@ -370,7 +370,7 @@ class TestHearsay:
         assert house.readiness.error == ""
 
     def test_before_the_backend_is_made_it_is_heard_too(self, house: House) -> None:
-        house.stage.metrics = None
+        house.slot.metrics = None
         assert self.say(house, "/worker_status/", mtoken="the-token", max_perf=7).status_code == 200
         assert house.readiness.perf == 7
 

@@ -1,7 +1,7 @@
-"""What this worker does for the engine's clients: the books from which its reports are made.
+"""The requests of the engine's clients in progress, and the statistics from which the reports are made.
 
-Each signed request is entered when it comes in, started when its handler runs, and ended once. Sums "since the last
-report" are Vast's (``new_load``, ``rej_load``, ``cur_perf``); what comes in while a report is on its way counts in the
+Each signed request is entered when it arrives, started when its handler runs, and ended once. Sums "since the last
+report" are Vast's (``new_load``, ``rej_load``, ``cur_perf``); what arrives while a report is being sent counts in the
 next one. Times are Unix times, as Vast reports them. All methods may be called from any thread.
 """
 
@@ -23,7 +23,7 @@ ENDED_MAX = 10_000
 
 
 @dataclass
-class Work:
+class InFlightRequest:
     """One request of a client, from its arrival to its end."""
 
     request_idx: int
@@ -36,64 +36,64 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The books at one moment."""
+    """The statistics at one moment."""
 
-    request_idxs: tuple[int, ...]  # of the work in hand
-    load: float  # its cost
+    request_idxs: tuple[int, ...]  # of the requests in progress
+    load: float  # their cost
     received: int  # requests ever received; never falls
     new_load: float  # cost that came in since the last report
     rejected_load: float  # cost that was refused since then
     served_load: float  # cost that was served since then
 
 
-class Ledger:
-    """The books. ``now`` gives the Unix time; ``on_end`` is called after each end."""
+class RequestStats:
+    """The statistics. ``now`` gives the Unix time; ``on_end`` is called after each end."""
 
     def __init__(self, now: Callable[[], float], on_end: Callable[[], None]) -> None:
         self._now = now
         self._on_end = on_end
         self._lock = threading.Lock()
-        self._in_hand: dict[int, Work] = {}  # by id(work): a client may send one request_idx twice
-        self._ended: deque[Work] = deque(maxlen=ENDED_MAX)
+        self._in_flight: dict[int, InFlightRequest] = {}  # by id(request): a client may send one request_idx twice
+        self._ended: deque[InFlightRequest] = deque(maxlen=ENDED_MAX)
         self._received = 0
         self._new_load = self._rejected_load = self._served_load = 0.0
 
-    def enter(self, request_idx: int, cost: float) -> Work:
+    def enter(self, request_idx: int, cost: float) -> InFlightRequest:
         """A request has come in and is authentic."""
-        work = Work(request_idx, cost, self._now())
+        request = InFlightRequest(request_idx, cost, self._now())
         with self._lock:
-            self._in_hand[id(work)] = work
+            self._in_flight[id(request)] = request
             self._received += 1
             self._new_load += cost
-        return work
+        return request
 
-    def start(self, work: Work) -> None:
+    def start(self, request: InFlightRequest) -> None:
         """Its handler begins."""
-        work.started_at = self._now()
+        request.started_at = self._now()
 
-    def end(self, work: Work, status: Status) -> None:
+    def end(self, request: InFlightRequest, status: Status) -> None:
         """It is done, or given up; only the first call counts."""
         with self._lock:
-            if self._in_hand.pop(id(work), None) is None:
+            if self._in_flight.pop(id(request), None) is None:
                 return
-            work.status = status
-            work.completed_at = self._now()
+            request.status = status
+            request.completed_at = self._now()
             if status == "Success":
-                self._served_load += work.cost
+                self._served_load += request.cost
             elif status == "Rejected":
-                self._rejected_load += work.cost
+                self._rejected_load += request.cost
             elif status == "Cancelled":
-                self._new_load = max(0.0, self._new_load - work.cost)
-            self._ended.append(work)
+                self._new_load = max(0.0, self._new_load - request.cost)
+            self._ended.append(request)
         self._on_end()
 
     def figures(self) -> Figures:
-        """The books as they are now."""
+        """The statistics as they are now."""
         with self._lock:
-            in_hand = tuple(self._in_hand.values())
+            in_flight = tuple(self._in_flight.values())
             return Figures(
-                request_idxs=tuple(work.request_idx for work in in_hand),
-                load=sum(work.cost for work in in_hand),
+                request_idxs=tuple(request.request_idx for request in in_flight),
+                load=sum(request.cost for request in in_flight),
                 received=self._received,
                 new_load=self._new_load,
                 rejected_load=self._rejected_load,
@@ -107,19 +107,19 @@ class Ledger:
             self._rejected_load = max(0.0, self._rejected_load - figures.rejected_load)
             self._served_load = max(0.0, self._served_load - figures.served_load)
 
-    def ended(self) -> tuple[Work, ...]:
+    def ended(self) -> tuple[InFlightRequest, ...]:
         """What is ended and not yet taken by an engine, oldest first."""
         with self._lock:
             return tuple(self._ended)
 
-    def taken(self, works: tuple[Work, ...]) -> None:
+    def taken(self, requests: tuple[InFlightRequest, ...]) -> None:
         """The engine has taken these."""
-        gone = {id(work) for work in works}
+        gone = {id(request) for request in requests}
         with self._lock:
-            self._ended = deque((work for work in self._ended if id(work) not in gone), maxlen=ENDED_MAX)
+            self._ended = deque((request for request in self._ended if id(request) not in gone), maxlen=ENDED_MAX)
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is in hand."""
+        """Whether no request is in progress."""
         with self._lock:
-            return not self._in_hand
+            return not self._in_flight

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nullworker.classic.components import LogWatch, Metrics
+from nullworker.classic.hooks import LogWatch, Metrics
 from nullworker.classic.readiness import MODEL, Readiness
 
 
