@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from nullworker.core import commands, events
-from nullworker.core.endpoints import Parameters, Workergroup
 from nullworker.core.engine import Engine
+from nullworker.core.parameters import Parameters, WorkergroupSpec
 
 FEW, MANY = 100, 100_000
 CYCLES = 200
@@ -28,7 +28,7 @@ class Fleet:
             min_load=100.0 * count, target_util=1.0, cold_workers=0, cold_mult=0.0, max_workers=count
         )
         self.handle(events.EndpointPut(1, "e", parameters))
-        self.handle(events.WorkergroupPut(Workergroup(1, 1, "f", occupancy=1)))
+        self.handle(events.WorkergroupPut(WorkergroupSpec(1, 1, "f", occupancy=1)))
         self.handle(events.TimePassed())  # it begins: the workers are asked for
         for worker_id in range(1, count + 1):
             self.handle(self.report(worker_id))

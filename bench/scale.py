@@ -18,7 +18,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nullworker.core.endpoints import TESTED_PARAMETERS, Workergroup
+from nullworker.core.parameters import TESTED_PARAMETERS, WorkergroupSpec
 from nullworker.simulation.checkers.evidence import Evidence
 from nullworker.simulation.checkers.p01_exclusive import Exclusive
 from nullworker.simulation.checkers.p02_no_kill import NoKill
@@ -91,7 +91,7 @@ def _plan(workers: int) -> Plan:
         jobs.append(Job(at, random.uniform(*HOLD_S)))
     return Plan(
         endpoints={1: replace(TESTED_PARAMETERS, min_load=100.0 * workers, max_workers=workers)},
-        groups=[Workergroup(1, 1, FLEET, occupancy=1, boot_timeout_s=120.0)],
+        groups=[WorkergroupSpec(1, 1, FLEET, occupancy=1, boot_timeout_s=120.0)],
         traits={1: Traits()},
         jobs=jobs,
         faults=Faults(),

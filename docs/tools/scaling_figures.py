@@ -6,7 +6,7 @@ python -m docs.tools.scaling_figures
 from __future__ import annotations
 
 from docs.tools import tables
-from nullworker.core.endpoints import Parameters
+from nullworker.core.parameters import Parameters
 from nullworker.testing.small_world import SmallWorld
 
 PAGE = tables.ROOT / "docs" / "scaling.md"

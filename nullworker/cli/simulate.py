@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nullworker.cli.charts import Choice
-    from nullworker.core.endpoints import Parameters
+    from nullworker.core.parameters import Parameters
     from nullworker.simulation.traces import Job
 
 EPILOG = """\b
@@ -64,7 +64,7 @@ def command(**options: Any) -> int:
 
 
 def _study(options: dict[str, Any]) -> int:
-    from nullworker.core.endpoints import ParameterError
+    from nullworker.core.parameters import ParameterError
     from nullworker.simulation.traces import TraceError
 
     if options["trace"] is None and not options["comparing"]:
@@ -86,7 +86,7 @@ def _study(options: dict[str, Any]) -> int:
 
 
 def _parameters(options: dict[str, Any]) -> Parameters:
-    from nullworker.core.endpoints import TESTED_PARAMETERS
+    from nullworker.core.parameters import TESTED_PARAMETERS
 
     parameters = replace(TESTED_PARAMETERS, max_workers=1000)
     if options["endpoint"] is not None:
@@ -107,7 +107,7 @@ def _parameters(options: dict[str, Any]) -> Parameters:
 
 
 def _split(text: str, option: str) -> tuple[str, str]:
-    from nullworker.core.endpoints import BOUNDS
+    from nullworker.core.parameters import BOUNDS
 
     name, separator, value = text.partition("=")
     if not separator or name not in BOUNDS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nullworker.core.endpoints import Parameters, Workergroup  # noqa: TC001 - dataclass fields, resolved by the journal
+from nullworker.core.parameters import Parameters, WorkergroupSpec  # noqa: TC001 - dataclass fields, resolved by the journal
 
 # ---------------------------------------------------------------------------------------------------- what clients do
 
@@ -180,7 +180,7 @@ class EndpointDeleted:
 class WorkergroupPut:
     """A workergroup is created or changed. Workers that exist stay as they are."""
 
-    workergroup: Workergroup
+    workergroup: WorkergroupSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nullworker.core import commands, endpoints, events
+from nullworker.core import commands, events, parameters
 from nullworker.core.engine import Engine
 
 if TYPE_CHECKING:
@@ -51,11 +51,19 @@ def decode(line: str) -> tuple[Event, float, list[Any]]:
     """
     try:
         record = json.loads(line)
-        kind, values = record["event"]
-        event: Event = _unpack(_EVENTS[kind], values)
-        return event, float(record["now"]), list(record["commands"])
+        return unpack_event(*record["event"]), float(record["now"]), list(record["commands"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise JournalError(f"not a journal's line: {error}") from error
+
+
+def unpack_event(kind: str, values: dict[str, Any]) -> Event:
+    """The event of a ``kind`` (the name of its class) with the ``values`` of its fields.
+
+    Raises:
+        ValueError, KeyError, TypeError: they are no event's.
+    """
+    event: Event = _unpack(_EVENTS[kind], values)
+    return event
 
 
 def begin(version: str) -> str:
@@ -145,4 +153,4 @@ def _unpack(kind: Any, value: Any) -> Any:
 
 _EVENTS: dict[str, Any] = {kind.__name__: kind for kind in typing.get_args(events.Event)}
 _TAGGED: frozenset[Any] = frozenset([*_EVENTS.values(), *typing.get_args(commands.Command)])
-_NAMES: dict[Any, list[str]] = {endpoints.Parameters: [f.name for f in dataclasses.fields(endpoints.Parameters)]}
+_NAMES: dict[Any, list[str]] = {parameters.Parameters: [f.name for f in dataclasses.fields(parameters.Parameters)]}

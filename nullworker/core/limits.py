@@ -61,7 +61,7 @@ FAILURES_BEFORE_ONE_AT_A_TIME = 3
 #: A worker that was ready for so long, or finished a request, clears its workergroup's record of failures.
 PROVEN_AFTER_S = 60.0
 #: Free workers looked at in one round of trimming, so that a round is bounded.
-TRIM_ROUND = 64
+SCALE_DOWN_ROUND = 64
 #: What a client may say that it costs, and a worker that it does, at most; sums of such stay finite.
 AMOUNT_MAX = 1e9
 #: How long a waiter may ask to be remembered without a sign of life.

@@ -15,8 +15,8 @@ class Timer(enum.Enum):
     WAITER = "waiter"  # key: request_idx
     GRANT = "grant"  # key: request_idx
     WORKER = "worker"  # key: worker_id
-    PRESS = "press"  # key: endpoint_id: its oldest young waiter comes of age
-    TRIM = "trim"  # key: endpoint_id
+    OVERDUE = "press"  # key: endpoint_id: its oldest young waiter comes of age
+    SCALE_DOWN = "trim"  # key: endpoint_id
     SCALE = "scale"  # key: endpoint_id: a workergroup may be tried again, a quiet time ends
 
     __hash__ = object.__hash__  # of its identity: an enum's own is computed anew each time

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from nullworker.core.endpoints import EndpointState, ParameterError, Parameters
 from nullworker.core.events import (
     EndpointDeleted,
     EndpointPut,
@@ -19,6 +18,7 @@ from nullworker.core.events import (
     WorkergroupPut,
     WorkersUpdated,
 )
+from nullworker.core.parameters import EndpointState, ParameterError, Parameters
 from nullworker.engine.config import NULL_BACKEND, EndpointConfig, WorkergroupConfig
 from nullworker.wire.errors import NotFoundError, WireError
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nullworker.core.endpoints import (
+from nullworker.core.parameters import (
     TESTED_PARAMETERS,
     EndpointState,
     ParameterError,
     Parameters,
-    Workergroup,
+    WorkergroupSpec,
 )
 from nullworker.engine.backends import knows_backend, workers_paths
 from nullworker.engine.config_overrides import apply_environment, apply_flags
@@ -113,13 +113,13 @@ class WorkergroupConfig:
     max_workers: int | None = None
     boot_timeout_s: float | None = None  # None: the core's own
 
-    def to_core(self, workergroup_id: int, endpoint_id: int) -> Workergroup:
+    def to_core(self, workergroup_id: int, endpoint_id: int) -> WorkergroupSpec:
         """The core's view of this workergroup.
 
         Raises:
             ParameterError: a value is out of its bounds.
         """
-        group = Workergroup(
+        group = WorkergroupSpec(
             workergroup_id=workergroup_id,
             endpoint_id=endpoint_id,
             fleet=self.fleet,

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from nullworker.core import snapshot
-from nullworker.core.endpoints import Parameters
+from nullworker.core import views
 from nullworker.core.limits import JOINED_IDS_FROM
+from nullworker.core.parameters import Parameters
 from nullworker.engine.accounts import Accounts
 from nullworker.engine.certificates import CertificateAuthority, CertificateError
 from nullworker.engine.http import bearer, read, reply
@@ -162,8 +162,8 @@ class Console:
         self._accounts.check(request, body.api_key)
         if body.workergroup_id not in self._catalog.workergroups:
             return reply(WorkersUpdating(success=False, error_msg=f"there is no workergroup {body.workergroup_id}"))
-        workers = self._driver.engine.ledger.workers.values()
-        mine = [w for w in workers if w.group.spec.workergroup_id == body.workergroup_id and w.owned]
+        workers = self._driver.engine.state.workers.values()
+        mine = [w for w in workers if w.workergroup.spec.workergroup_id == body.workergroup_id and w.owned]
         self._catalog.update_workers(body.workergroup_id, cancel=body.cancel_update)
         if body.cancel_update:
             return reply(WorkersUpdating(success=True, cancelled=True))
@@ -178,7 +178,7 @@ class Console:
         if not (key and body.id in self._catalog.endpoints and self._keys.is_endpoint(body.id, key)):
             self._accounts.check(request, body.api_key)
         self._catalog.endpoint(body.id)
-        return reply([_worker_row(row) for row in snapshot.workers(self._driver.engine, body.id)])
+        return reply([_worker_row(row) for row in views.workers(self._driver.engine, body.id)])
 
     async def invite(self, request: web.BaseRequest) -> web.Response:
         """What a worker that somebody else starts needs to join an endpoint."""
@@ -187,7 +187,7 @@ class Console:
         if entry is None:
             raise WireError("endpoint", "endpoint is missing or names none; `vastai show endpoints` lists them.")
         token = self._keys.join_token(entry.endpoint_id).reveal()
-        taken = self._driver.engine.ledger.workers
+        taken = self._driver.engine.state.workers
         worker_id = _drawn()
         while worker_id in taken:
             worker_id = _drawn()
@@ -223,7 +223,7 @@ class Console:
     def _addresses(self, worker_id: int, request: web.BaseRequest) -> list[str]:
         """Where the engine knows the worker: the address that it calls from, and the one that it reported."""
         known = [request.remote] if request.remote else []
-        worker = self._driver.engine.ledger.workers.get(worker_id)
+        worker = self._driver.engine.state.workers.get(worker_id)
         if worker is not None and worker.url:
             known.append(urlsplit(worker.url).hostname or "")
         if request.remote in ("127.0.0.1", "::1"):

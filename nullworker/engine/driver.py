@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from nullworker.core.commands import Create, Destroy, Grant, Note, Refuse, Start, Stop
 from nullworker.core.engine import Engine
 from nullworker.core.events import Asked, FleetListed, HoldEnded, TimePassed, WaiterGone
-from nullworker.core.workers import State
+from nullworker.core.worker import WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ _LATE_S = 1.0
 _CATCH_UP_S = 0.2
 
 #: In these a worker is where it will stay until it is stopped.
-_SETTLED = frozenset({State.READY, State.HELD, State.DRAINING, State.ERROR})
+_SETTLED = frozenset({WorkerState.READY, WorkerState.HELD, WorkerState.DRAINING, WorkerState.ERROR})
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ class Driver:
         """Keeps where the fleet has its workers; of those alone that have settled, as one that starts may yet move."""
         for gone in self._listed.pop(fleet, ()):
             self.addresses.pop(gone, None)
-        workers = self.engine.ledger.workers
+        workers = self.engine.state.workers
         settled = {
             i.worker_id: i.address
             for i in instances

@@ -10,7 +10,7 @@ from nullworker.core.events import WorkerJoined
 from nullworker.wire.errors import ForbiddenError, NotFoundError, UnauthorizedError
 
 if TYPE_CHECKING:
-    from nullworker.core.workers import Worker
+    from nullworker.core.worker import Worker
     from nullworker.engine.catalog import Catalog
     from nullworker.engine.driver import Driver
     from nullworker.engine.keys import Keys
@@ -38,7 +38,7 @@ class Identities:
             ForbiddenError: it is to join by, and the worker is another endpoint's.
             NotFoundError: the worker is gone, or there is nothing to join.
         """
-        worker = self._driver.engine.ledger.workers.get(worker_id)
+        worker = self._driver.engine.state.workers.get(worker_id)
         if worker is not None and self._is_token_of(worker, token):
             return worker
         joining = None if worker is not None and worker.owned else self.joining(token)
@@ -63,7 +63,7 @@ class Identities:
         group_id = next(groups, None)
         if group_id is not None:
             self._driver.handle(WorkerJoined(worker_id, group_id))
-        worker = self._driver.engine.ledger.workers.get(worker_id)
+        worker = self._driver.engine.state.workers.get(worker_id)
         if worker is None:
             raise NotFoundError("The endpoint has no workergroup that a worker could join.")
         return worker
@@ -71,7 +71,7 @@ class Identities:
     def token_of(self, worker: Worker) -> str:
         """The token that the worker proves itself with; grants to it are signed with it, too."""
         if not worker.owned:
-            return self._keys.join_token(worker.group.spec.endpoint_id).reveal()
+            return self._keys.join_token(worker.workergroup.spec.endpoint_id).reveal()
         token = self._tokens.get(worker.worker_id)
         if token is None:
             token = self._keys.worker_token(worker.worker_id).reveal()

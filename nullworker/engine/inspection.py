@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from nullworker.core import answers, snapshot
+from nullworker.core import explain, views
 from nullworker.engine.accounts import Accounts
 from nullworker.engine.decisions import LEVELS, Decision, Decisions
 from nullworker.engine.http import read, reply
@@ -66,8 +66,8 @@ class Inspection:
         body = decode(GetLogs, await read(request))
         self._accounts.check(request, body.api_key)
         entry = self._catalog.workergroup(body.id)
-        workers = self._driver.engine.ledger.workers.values()
-        mine = frozenset(w.worker_id for w in workers if w.group.spec.workergroup_id == entry.workergroup_id)
+        workers = self._driver.engine.state.workers.values()
+        mine = frozenset(w.worker_id for w in workers if w.workergroup.spec.workergroup_id == entry.workergroup_id)
         about = self._decisions.about(worker_ids=mine) if mine else []
         return reply(_logs(about, body.tail))
 
@@ -76,9 +76,9 @@ class Inspection:
         self._accounts.check(request, None)
         engine = self._driver.engine
         rows: list[dict[str, Any]] = []
-        for row in snapshot.endpoints(engine):
-            row["workers_list"] = snapshot.workers(engine, row["id"])
-            row["waiters"] = snapshot.waiters(engine, row["id"])
+        for row in views.endpoints(engine):
+            row["workers_list"] = views.workers(engine, row["id"])
+            row["waiters"] = views.waiters(engine, row["id"])
             rows.append(row)
         return reply(
             {
@@ -138,28 +138,28 @@ class Inspection:
 
     def _numbered(self, number: int) -> tuple[str, int]:
         """A bare number: a worker if there is or was one, else a request, else an endpoint."""
-        if number in self._driver.engine.ledger.workers or self._decisions.about(worker_id=number):
+        if number in self._driver.engine.state.workers or self._decisions.about(worker_id=number):
             return "worker", number
-        if number in self._driver.engine.ledger.reservations or self._decisions.about(request_idx=number):
+        if number in self._driver.engine.state.reservations or self._decisions.about(request_idx=number):
             return "request", number
         return "endpoint", number
 
     def _answer(self, kind: str, identity: int) -> str:
         engine, now = self._driver.engine, self._driver.now
         if kind == "engine":
-            ledger = engine.ledger
-            waiting = sum(len(pool.waiting) for pool in ledger.pools.values())
-            endpoints, workers = _counted(len(ledger.pools), "endpoint"), _counted(len(ledger.workers), "worker")
+            state = engine.state
+            waiting = sum(len(pool.waiting) for pool in state.endpoints.values())
+            endpoints, workers = _counted(len(state.endpoints), "endpoint"), _counted(len(state.workers), "worker")
             return " ".join([f"The engine has {endpoints} with {workers}, and {waiting} wait.", *self._complaints()])
         return _one_stop(_ANSWERS[kind](engine, identity, now))
 
     def _now(self, kind: str, identity: int) -> dict[str, Any]:
         engine = self._driver.engine
         if kind == "endpoint":
-            return snapshot.endpoint(engine, identity) or {}
+            return views.endpoint(engine, identity) or {}
         if kind == "worker":
-            return next((w for w in snapshot.workers(engine) if w["id"] == identity), {})
-        reservation = engine.ledger.reservations.get(identity)
+            return next((w for w in views.workers(engine) if w["id"] == identity), {})
+        reservation = engine.state.reservations.get(identity)
         if reservation is None:
             return {}
         why = engine.why_waiting(identity)
@@ -167,9 +167,9 @@ class Inspection:
 
 
 _ANSWERS: dict[str, Callable[[Engine, int, float], str]] = {
-    "endpoint": answers.about_endpoint,
-    "worker": answers.about_worker,
-    "request": answers.about_request,
+    "endpoint": explain.about_endpoint,
+    "worker": explain.about_worker,
+    "request": explain.about_request,
 }
 
 

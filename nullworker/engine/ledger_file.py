@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nullworker.core.endpoints import Parameters
 from nullworker.core.events import RestoredReservation, RestoredWorker
+from nullworker.core.parameters import Parameters
 from nullworker.engine.catalog import EndpointEntry, WorkergroupEntry
 from nullworker.engine.config import WorkergroupConfig
 from nullworker.engine.state_dir import StateError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from nullworker.core import written
+from nullworker.core import recovery
 from nullworker.core.commands import Note
 
 if TYPE_CHECKING:
@@ -88,15 +88,15 @@ class Record:
 
     @staticmethod
     def _write_changes(engine: Engine, store: Store) -> None:
-        ledger = engine.ledger
-        for worker_id in ledger.changed_workers:
-            worker = written.worker(ledger, worker_id)
+        state = engine.state
+        for worker_id in state.changed_workers:
+            worker = recovery.worker(state, worker_id)
             if worker is None:
                 store.delete_worker(worker_id)
             else:
                 store.put_worker(worker)
-        for request_idx in ledger.changed_reservations:
-            reservation = written.reservation(ledger, request_idx)
+        for request_idx in state.changed_reservations:
+            reservation = recovery.reservation(state, request_idx)
             if reservation is None:
                 store.delete_reservation(request_idx)
             else:
@@ -105,13 +105,13 @@ class Record:
     @staticmethod
     def _count(engine: Engine, usage: Usage, now: float) -> None:
         usage.pass_time(now)
-        for worker_id in engine.ledger.changed_workers:
-            usage.changed(worker_id, engine.ledger.workers.get(worker_id), now)
+        for worker_id in engine.state.changed_workers:
+            usage.changed(worker_id, engine.state.workers.get(worker_id), now)
 
     def forget_owned(self, engine: Engine) -> None:
         """All that we ran was destroyed at the engine's end: the next start finds nothing to adopt."""
         if self._store is not None:
-            for worker in engine.ledger.workers.values():
+            for worker in engine.state.workers.values():
                 if worker.owned:
                     self._store.delete_worker(worker.worker_id)
                     for request_idx in worker.held:

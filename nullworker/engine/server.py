@@ -131,7 +131,7 @@ class Server:
             self.driver.handle, _wall_s, self.store, self._knows_backend, lambda name: name in orders.fleets
         )
         record.endpoint_gone = self.catalog.endpoint_gone
-        record.workergroup_gone = lambda: self.catalog.workergroups_gone(self.driver.engine.ledger.groups)
+        record.workergroup_gone = lambda: self.catalog.workergroups_gone(self.driver.engine.state.workergroups)
         self.catalog.restore(loaded.endpoints, loaded.workergroups, loaded.next_id)
         if loaded.next_worker_id > 1 or loaded.workers or loaded.reservations:
             restored = Restored(loaded.next_worker_id, tuple(loaded.workers), tuple(loaded.reservations))
@@ -196,12 +196,12 @@ class Server:
         return knows_backend(name, [str(path) for path in paths] if isinstance(paths, list) else [str(paths)])
 
     def _fleet_of(self, worker_id: int) -> str | None:
-        worker = self.driver.engine.ledger.workers.get(worker_id)
-        return None if worker is None else worker.group.spec.fleet
+        worker = self.driver.engine.state.workers.get(worker_id)
+        return None if worker is None else worker.workergroup.spec.fleet
 
     def _endpoint_of(self, worker_id: int) -> int:
-        worker = self.driver.engine.ledger.workers.get(worker_id)
-        return 0 if worker is None else worker.group.spec.endpoint_id
+        worker = self.driver.engine.state.workers.get(worker_id)
+        return 0 if worker is None else worker.workergroup.spec.endpoint_id
 
     def _complaints(self) -> list[str]:
         """What is wrong with the engine itself, in sentences; it serves all the same."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nullworker.core.commands import Grant, Refuse
-from nullworker.core.endpoints import EndpointState
 from nullworker.core.events import Finished, RequestsFinished, WorkerReported
+from nullworker.core.parameters import EndpointState
 from nullworker.engine.driver import HOLD_S
 from nullworker.engine.http import Reply, bearer, read, reply
 from nullworker.wire import grant as grants
@@ -73,7 +73,7 @@ class Serverless:
         if request_idx and not self._numbers.has_given(request_idx):
             raise WireError("request_idx", "request_idx is none that this engine gave; begin with 0.")
         if not request_idx:
-            pool = driver.engine.ledger.pools.get(endpoint.endpoint_id)
+            pool = driver.engine.state.endpoints.get(endpoint.endpoint_id)
             if pool is not None and len(pool.waiting) >= WAITERS_MAX:
                 raise TooManyError(f"{WAITERS_MAX} wait at endpoint {endpoint.name} already; ask again later.")
             request_idx = self._numbers.new()
@@ -108,7 +108,7 @@ class Serverless:
         self._reqnum += 1
         worker_id = granted.worker_id
         token = grants.issue(
-            self._identities.token_of(self._driver.engine.ledger.workers[worker_id]),
+            self._identities.token_of(self._driver.engine.state.workers[worker_id]),
             worker_id,
             granted.url,
             granted.request_idx,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nullworker.core.workers import Worker
+    from nullworker.core.worker import Worker
     from nullworker.engine.store import Store
 
 #: Times under way are counted at least this often, so that a kill loses no more of them.
@@ -32,7 +32,7 @@ class Usage:
                 del self._present[worker_id]
                 self._add(before, now)
             return
-        group_id, state = worker.group.spec.workergroup_id, worker.state.value
+        group_id, state = worker.workergroup.spec.workergroup_id, worker.state.value
         if before is None or before[1] != state:
             self._present[worker_id] = (group_id, state, now)
             if before is not None:

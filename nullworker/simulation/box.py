@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nullworker.core.commands import Command
-    from nullworker.core.endpoints import Parameters, Workergroup
+    from nullworker.core.parameters import Parameters, WorkergroupSpec
     from nullworker.simulation.process import Process
     from nullworker.simulation.world import World
 
@@ -77,7 +77,7 @@ class Box:
         self.last_order_at = 0.0
         self.kill_at: float | None = None  # at the first effect after this
         self.endpoints: dict[int, tuple[str, Parameters]] = {}
-        self.groups: dict[int, Workergroup] = {}
+        self.groups: dict[int, WorkergroupSpec] = {}
         self.deleting: dict[int, bool] = {}  # endpoint id -> by force
         self.calls: dict[int, Call] = {}
         self.next_request_idx = 1
@@ -98,7 +98,7 @@ class Box:
     def start(self) -> None:
         """Starts an engine on what is written."""
         self.engine = Engine()
-        self._reminders = self.engine.ledger.timers = Reminders()
+        self._reminders = self.engine.state.timers = Reminders()
         self.generation += 1
         self.started_at = self.world.now
         self._wake_at, self._under_way = None, {}
@@ -278,7 +278,7 @@ class Box:
             return False
         if self._stands_still(lambda: self.worker_says(message, process, snapshot)):
             return True
-        if message.worker_id not in self.engine.ledger.workers:
+        if message.worker_id not in self.engine.state.workers:
             return True  # its token is not valid (any more); a worker takes any answer
         self.world.watch.told(message, process, snapshot)
         self.handle(message)

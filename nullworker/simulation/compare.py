@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from random import Random
 
-    from nullworker.core.endpoints import Parameters
+    from nullworker.core.parameters import Parameters
     from nullworker.simulation.outcome import Outcome
     from nullworker.simulation.traces import Job
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from nullworker.core.endpoints import TESTED_PARAMETERS, Parameters, Workergroup
+from nullworker.core.parameters import TESTED_PARAMETERS, Parameters, WorkergroupSpec
 from nullworker.simulation import faults
 from nullworker.simulation.clients import Job
 from nullworker.simulation.process import Traits
@@ -62,14 +62,14 @@ class Scenario:
             restart_s=(boot_s[0] / 3, boot_s[1] / 3),
         )
 
-    def _groups(self, random: Random, endpoints: list[int]) -> tuple[list[Workergroup], dict[int, Traits]]:
+    def _groups(self, random: Random, endpoints: list[int]) -> tuple[list[WorkergroupSpec], dict[int, Traits]]:
         groups, traits = [], {}
         for endpoint_id in endpoints:
             for number in range(2 if self.uneven else 1):
                 group_id = 10 * endpoint_id + number
                 perf = random.choice([50.0, 100.0, 200.0]) if self.uneven else 100.0
                 groups.append(
-                    Workergroup(
+                    WorkergroupSpec(
                         group_id,
                         endpoint_id,
                         FLEET,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from nullworker.core import written
+from nullworker.core import recovery
 from nullworker.core.events import Restored
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ class Store:
 
     def note(self, engine: Engine, now: float) -> None:
         """Takes what the last event changed, to be written."""
-        ledger = engine.ledger
-        if not ledger.changed_workers and not ledger.changed_reservations:
+        state = engine.state
+        if not state.changed_workers and not state.changed_reservations:
             return
-        workers = {worker_id: written.worker(ledger, worker_id) for worker_id in ledger.changed_workers}
-        reservations = {idx: written.reservation(ledger, idx) for idx in ledger.changed_reservations}
+        workers = {worker_id: recovery.worker(state, worker_id) for worker_id in state.changed_workers}
+        reservations = {idx: recovery.reservation(state, idx) for idx in state.changed_reservations}
         self._pending.append((now, workers, reservations))
 
     def write(self, until: float) -> None:

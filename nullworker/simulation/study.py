@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nullworker.core.commands import Create, Destroy, Grant, Start, Stop
-from nullworker.core.endpoints import Parameters, Workergroup
 from nullworker.core.engine import Engine
 from nullworker.core.events import (
     Asked,
@@ -26,6 +25,7 @@ from nullworker.core.events import (
     WorkergroupPut,
     WorkerReported,
 )
+from nullworker.core.parameters import Parameters, WorkergroupSpec
 from nullworker.simulation.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Study:
         self._setting = setting
         self._engine = Engine()
         # No report is ever lost here, so nobody need be listened for: workers report when something happens.
-        self._engine.ledger.listening_since = float("inf")
+        self._engine.state.listening_since = float("inf")
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._workers: dict[int, _Worker] = {}
@@ -86,7 +86,7 @@ class Study:
         """Runs the trace to the end of its last job, and on until the fleet is at rest."""
         setting = self._setting
         self._handle(EndpointPut(1, "trace", setting.parameters))
-        self._handle(WorkergroupPut(Workergroup(1, 1, "simulated", perf=PERF, occupancy=1)))
+        self._handle(WorkergroupPut(WorkergroupSpec(1, 1, "simulated", perf=PERF, occupancy=1)))
         for number, job in enumerate(self._jobs, 1):
             self._until(job.arrival_s)
             self._waiting += 1

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nullworker.core import events
-from nullworker.core.endpoints import EndpointState
+from nullworker.core.parameters import EndpointState
 from nullworker.simulation.faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from nullworker.core.endpoints import Parameters
+    from nullworker.core.parameters import Parameters
     from nullworker.simulation.fleet import Instance
     from nullworker.simulation.process import Process
     from nullworker.simulation.world import World

@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from nullworker.core import invariants
-from nullworker.core.workers import State
+from nullworker.core.worker import WorkerState
 from nullworker.simulation.agenda import Agenda
 from nullworker.simulation.box import HOLD_S, Box
 from nullworker.simulation.checkers import all_checkers
@@ -20,7 +20,7 @@ from nullworker.simulation.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from nullworker.core.endpoints import Parameters, Workergroup
+    from nullworker.core.parameters import Parameters, WorkergroupSpec
     from nullworker.simulation.faults import Faults
     from nullworker.simulation.process import Process, Session, Traits
     from nullworker.simulation.watch import Checker
@@ -40,7 +40,7 @@ class Plan:
     """All that a world is made of, drawn from a seed by a scenario."""
 
     endpoints: Mapping[int, Parameters]
-    groups: Sequence[Workergroup]
+    groups: Sequence[WorkergroupSpec]
     traits: Mapping[int, Traits]  # by workergroup
     jobs: Sequence[Job]
     faults: Faults
@@ -86,7 +86,7 @@ class World:
     def _restart_s(self) -> float:
         return self.random.uniform(*self.plan.restart_s)
 
-    def traits_of(self, group: Workergroup | None) -> Traits:
+    def traits_of(self, group: WorkergroupSpec | None) -> Traits:
         """What kind of workers a workergroup has."""
         return self.plan.traits[group.workergroup_id] if group is not None else next(iter(self.plan.traits.values()))
 
@@ -137,19 +137,19 @@ class World:
         engine = self.box.engine
         if engine is None or self.wanting:
             return False
-        ledger = engine.ledger
-        if any(group.next_try_at > ledger.now for group in ledger.groups.values()):
+        state = engine.state
+        if any(group.next_try_at > state.now for group in state.workergroups.values()):
             return False
-        if ledger.reservations or any(process.sessions for process in self.processes()):
+        if state.reservations or any(process.sessions for process in self.processes()):
             return False
-        states = {worker.state.value for worker in ledger.workers.values()}
+        states = {worker.state.value for worker in state.workers.values()}
         if states - {"ready", "inactive"}:
             return False
         idle_s = max((parameters.idle_s for _, parameters in self.box.endpoints.values()), default=0.0)
         if self.now - max(self.box.last_order_at, self._news_at) < 2 * idle_s + SETTLE_STEP_S:
             return False
         runs = {worker_id: instance.state == "running" for worker_id, instance in self.fleet.instances.items()}
-        return runs == {w.worker_id: w.state is not State.INACTIVE for w in ledger.workers.values() if w.owned}
+        return runs == {w.worker_id: w.state is not WorkerState.INACTIVE for w in state.workers.values() if w.owned}
 
     def _await_next(self) -> None:
         """Plans who comes next, and no further: the agenda stays as small as the present."""

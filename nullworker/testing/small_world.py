@@ -16,17 +16,17 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from nullworker.core import commands, events, written
-from nullworker.core.endpoints import Workergroup
+from nullworker.core import commands, events, recovery
 from nullworker.core.engine import Engine
+from nullworker.core.parameters import WorkergroupSpec
 from nullworker.testing.clock import HandClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nullworker.core.commands import Command
-    from nullworker.core.endpoints import Parameters
     from nullworker.core.events import Event
+    from nullworker.core.parameters import Parameters
 
 _C = TypeVar("_C")
 
@@ -91,7 +91,9 @@ class SmallWorld(HandClock):
     ) -> None:
         super().__init__()
         self.parameters = parameters
-        self.group = Workergroup(GROUP, ENDPOINT, FLEET, perf=perf, occupancy=occupancy, boot_timeout_s=boot_timeout_s)
+        self.workergroup = WorkergroupSpec(
+            GROUP, ENDPOINT, FLEET, perf=perf, occupancy=occupancy, boot_timeout_s=boot_timeout_s
+        )
         self.boot_s, self.start_s, self.order_s, self.hop_s = boot_s, start_s, order_s, hop_s
         self.sessions_max = sessions_max
         self.boxes: dict[int, Box] = {}
@@ -107,7 +109,7 @@ class SmallWorld(HandClock):
 
     def _define(self) -> None:
         self.send(events.EndpointPut(ENDPOINT, "null", self.parameters))
-        self.send(events.WorkergroupPut(self.group))
+        self.send(events.WorkergroupPut(self.workergroup))
 
     # ----------------------------------------------------------------------------------------------------------- time
 
@@ -229,7 +231,7 @@ class SmallWorld(HandClock):
         url = f"http://worker-{box.worker_id}:80"
         held = tuple(box.sessions)
         return events.WorkerReported(
-            box.worker_id, url, box.ready, box.error, self.group.perf, load, held, box.received
+            box.worker_id, url, box.ready, box.error, self.workergroup.perf, load, held, box.received
         )
 
     def _go_to_worker(self, grant: commands.Grant) -> None:
@@ -318,10 +320,10 @@ class SmallWorld(HandClock):
 
     def written(self) -> events.Restored:
         """What the engine has written down: all that it knows."""
-        ledger = self.engine.ledger
-        workers = tuple(filter(None, (written.worker(ledger, worker_id) for worker_id in ledger.workers)))
-        reservations = tuple(filter(None, (written.reservation(ledger, idx) for idx in sorted(ledger.reservations))))
-        return events.Restored(ledger.next_worker_id, workers, reservations)
+        state = self.engine.state
+        workers = tuple(filter(None, (recovery.worker(state, worker_id) for worker_id in state.workers)))
+        reservations = tuple(filter(None, (recovery.reservation(state, idx) for idx in sorted(state.reservations))))
+        return events.Restored(state.next_worker_id, workers, reservations)
 
     # --------------------------------------------------------------------------------------------------------- truths
 

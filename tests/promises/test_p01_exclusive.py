@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from nullworker.core import commands, events, limits
-from nullworker.core.endpoints import TESTED_PARAMETERS
+from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.testing.small_world import ENDPOINT, SmallWorld
 
 pytestmark = pytest.mark.promise("P1")

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from nullworker.core import commands, events
-from nullworker.core.endpoints import TESTED_PARAMETERS, EndpointState, Parameters
+from nullworker.core.parameters import TESTED_PARAMETERS, EndpointState, Parameters
 from nullworker.testing.small_world import ENDPOINT, GROUP, SmallWorld
 
 pytestmark = pytest.mark.promise("P2")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nullworker.core import commands, limits
-from nullworker.core.endpoints import TESTED_PARAMETERS
+from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.testing.small_world import SmallWorld
 
 pytestmark = pytest.mark.promise("P5")

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from nullworker.core import commands, events
-from nullworker.core.endpoints import TESTED_PARAMETERS, Parameters
+from nullworker.core.parameters import TESTED_PARAMETERS, Parameters
 from nullworker.testing.small_world import SmallWorld
 
 pytestmark = pytest.mark.promise("P6")

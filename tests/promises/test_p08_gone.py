@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nullworker.core import commands, events
-from nullworker.core.endpoints import TESTED_PARAMETERS
+from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.testing.small_world import HOLD_S, SmallWorld
 
 pytestmark = pytest.mark.promise("P8")
@@ -20,7 +20,7 @@ def test_one_that_hangs_up_is_forgotten_at_once() -> None:
     world.ask(1)
     world.pass_time(1)
     world.leave(1)
-    assert world.engine.ledger.reservations == {}
+    assert world.engine.state.reservations == {}
 
 
 def test_one_that_never_asks_again_is_forgotten_within_replay_timeout() -> None:
@@ -32,9 +32,9 @@ def test_one_that_never_asks_again_is_forgotten_within_replay_timeout() -> None:
         world.send(events.HoldEnded(idx))
         world.vanish(idx)
     world.pass_time(REPLAY_TIMEOUT_S - 0.1)
-    assert len(world.engine.ledger.reservations) == 9
+    assert len(world.engine.state.reservations) == 9
     world.pass_time(0.2)
-    assert world.engine.ledger.reservations == {}
+    assert world.engine.state.reservations == {}
     world.send(events.EndpointPut(1, "null", TESTED_PARAMETERS))
     world.pass_time(3600)
     assert world.of(commands.Create) == []

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nullworker.core import commands, events, limits
-from nullworker.core.endpoints import TESTED_PARAMETERS
+from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.testing.small_world import FLEET, Box, SmallWorld
 
 pytestmark = pytest.mark.promise("P9")
@@ -54,7 +54,7 @@ def test_what_is_destroyed_without_success_is_destroyed_again_until_it_is_gone()
     world.order_s = 0.1
     live(world, limits.ORDER_TIMEOUT_S + 60)
     assert world.boxes == {}
-    assert world.engine.ledger.workers == {}
+    assert world.engine.state.workers == {}
 
 
 def test_a_creation_whose_answer_was_lost_is_found_by_the_list() -> None:
@@ -85,7 +85,7 @@ def test_no_order_ever_goes_to_what_we_did_not_make() -> None:
     world.pass_time(60)
     orders = [c for c in world.commands if isinstance(c, (commands.Start, commands.Stop, commands.Destroy))]
     assert [order for order in orders if order.worker_id == 500] == []
-    assert world.engine.ledger.workers == {}, "it is merely forgotten"
+    assert world.engine.state.workers == {}, "it is merely forgotten"
 
 
 @pytest.mark.parametrize("vanishes_after_s", [0.0, 1.0])
@@ -95,7 +95,7 @@ def test_a_grant_that_nobody_uses_ends_in_bounded_time(vanishes_after_s: float) 
     world.pass_time(vanishes_after_s)
     world.vanish(1)
     live(world, world.boot_s + limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
-    assert world.engine.ledger.reservations == {}
+    assert world.engine.state.reservations == {}
     live(world, 90)
     assert world.boxes == {}, "after which its worker goes"
     assert world.of(commands.Destroy)[0].fleet == FLEET

@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from nullworker.core import commands, events, limits
-from nullworker.core.endpoints import TESTED_PARAMETERS
-from nullworker.core.reservations import Stage
+from nullworker.core.parameters import TESTED_PARAMETERS
+from nullworker.core.reservation import Stage
 from nullworker.testing.small_world import REPORT_S, SmallWorld
 
 pytestmark = pytest.mark.promise("P10")
@@ -45,7 +45,7 @@ def test_after_any_such_trouble_the_tables_are_what_the_next_report_says(seed: i
     for box in world.boxes.values():
         box.received += 1  # whatever counts on: no report before it is as new as this one
         world.send(world.status(box))
-    sessions = {idx: r.worker_id for idx, r in world.engine.ledger.reservations.items() if r.stage is Stage.SESSION}
+    sessions = {idx: r.worker_id for idx, r in world.engine.state.reservations.items() if r.stage is Stage.SESSION}
     assert sessions == world.holders()
     assert world.killed == []
 
@@ -57,7 +57,7 @@ def test_a_report_from_before_a_session_does_not_end_it() -> None:
     empty = replace(world.status(world.boxes[1]), request_idxs=(), load=0.0, received=0)
     world.pass_time(1)
     world.send(empty)
-    assert list(world.engine.ledger.workers[1].held) == [1]
+    assert list(world.engine.state.workers[1].held) == [1]
     world.pass_time(60)
     assert world.holders() == {1: 1}
 
@@ -80,14 +80,14 @@ def test_silence_makes_a_held_worker_ungrantable_and_never_free() -> None:
     world.pass_time(3)
     world.boxes[1].mute = True
     world.pass_time(limits.SUSPECT_AFTER_S + 1)
-    assert world.engine.ledger.workers[1].suspect
+    assert world.engine.state.workers[1].unresponsive
     world.ask(2)
     world.pass_time(limits.SILENCE_FAILS_HELD_S - 60)
     assert world.holders() == {1: 1}
     assert world.killed == []
     world.boxes[1].mute = False
     world.report(1)
-    assert not world.engine.ledger.workers[1].suspect
+    assert not world.engine.state.workers[1].unresponsive
 
 
 def test_silence_of_a_free_worker_is_not_idleness() -> None:
@@ -112,4 +112,4 @@ def test_an_end_that_is_told_twice_ends_one_reservation() -> None:
     world.pass_time(1)
     assert world.holders() == {2: 1}
     world.send(events.RequestsFinished(1, (events.Finished(1, "Success", at),)))
-    assert list(world.engine.ledger.workers[1].held) == [2]
+    assert list(world.engine.state.workers[1].held) == [2]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nullworker.core import commands, events
-from nullworker.core.endpoints import TESTED_PARAMETERS, Parameters
+from nullworker.core.parameters import TESTED_PARAMETERS, Parameters
 from nullworker.testing.small_world import ENDPOINT, HOLD_S, POLL_S, SmallWorld
 
 pytestmark = pytest.mark.promise("P11")

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from nullworker.core import commands, limits
-from nullworker.core.endpoints import TESTED_PARAMETERS
+from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.testing.small_world import HOLD_S, POLL_S, SmallWorld
 
 pytestmark = pytest.mark.promise("P12")

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from nullworker.core import commands, journal
-from nullworker.core.endpoints import Parameters
+from nullworker.core.parameters import Parameters
 from nullworker.testing.small_world import SmallWorld
 
 pytestmark = pytest.mark.promise("P13")

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from nullworker.core import commands, events, journal, limits
-from nullworker.core.endpoints import TESTED_PARAMETERS
+from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.testing.small_world import SmallWorld
 
 pytestmark = pytest.mark.promise("P14")
@@ -80,11 +80,19 @@ def test_after_quiet_every_table_is_back_at_its_baseline(seed: int) -> None:
         if client.waits and client.held_at is None:
             world.leave(client.request_idx)
     world.pass_time(4_000)
-    ledger = world.engine.ledger
-    assert ledger.workers == {}
-    assert ledger.reservations == {}
-    assert len(ledger.timers) <= 2, "what reminds of a time is gone with what it was for"
-    (pool,) = ledger.pools.values()
-    for table in (pool.free, pool.idle, pool.inactive, pool.waiting, pool.young, pool.ages, pool.order):
+    state = world.engine.state
+    assert state.workers == {}
+    assert state.reservations == {}
+    assert len(state.timers) <= 2, "what reminds of a time is gone with what it was for"
+    (endpoint,) = state.endpoints.values()
+    for table in (
+        endpoint.free,
+        endpoint.idle,
+        endpoint.inactive,
+        endpoint.waiting,
+        endpoint.in_time,
+        endpoint.overdue_heap,
+        endpoint.line,
+    ):
         assert not table
-    assert len(pool.partly) <= 65
+    assert len(endpoint.partly_free) <= 65

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from nullworker.core import commands, events, snapshot
-from nullworker.core.endpoints import TESTED_PARAMETERS, Workergroup
+from nullworker.core import commands, events, views
+from nullworker.core.parameters import TESTED_PARAMETERS, WorkergroupSpec
 from nullworker.testing.small_world import ENDPOINT, GROUP, SmallWorld
 
 pytestmark = pytest.mark.promise("P15")
@@ -20,14 +20,14 @@ OTHER = 2
 def table(world: SmallWorld) -> list[object]:
     """All that the engine knows, but for the time of day."""
     rows = [
-        *snapshot.endpoints(world.engine),
-        *snapshot.workers(world.engine),
-        *snapshot.waiters(world.engine, ENDPOINT),
+        *views.endpoints(world.engine),
+        *views.workers(world.engine),
+        *views.waiters(world.engine, ENDPOINT),
     ]
     held = sorted(
-        (idx, r.stage.value, r.worker_id, r.endpoint_id) for idx, r in world.engine.ledger.reservations.items()
+        (idx, r.stage.value, r.worker_id, r.endpoint_id) for idx, r in world.engine.state.reservations.items()
     )
-    return [rows, held, sorted(world.engine.ledger.pools), world.engine.ledger.next_worker_id]
+    return [rows, held, sorted(world.engine.state.endpoints), world.engine.state.next_worker_id]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def world() -> SmallWorld:
     """Request 1 holds worker 1, request 2 holds worker 2; endpoint 2 is somebody else's."""
     world = SmallWorld(TESTED_PARAMETERS)
     world.send(events.EndpointPut(OTHER, "other", TESTED_PARAMETERS))
-    world.send(events.WorkergroupPut(Workergroup(OTHER, OTHER, "small", occupancy=1)))
+    world.send(events.WorkergroupPut(WorkergroupSpec(OTHER, OTHER, "small", occupancy=1)))
     world.ask(1)
     world.ask(2)
     world.pass_time(5)
@@ -64,8 +64,8 @@ def world() -> SmallWorld:
         events.EndpointDeleted(77, force=True),
         events.WorkergroupDeleted(77),
         events.WorkersUpdated(77),
-        events.WorkergroupPut(Workergroup(GROUP, OTHER, "small")),
-        events.WorkergroupPut(Workergroup(5, 77, "small")),
+        events.WorkergroupPut(WorkergroupSpec(GROUP, OTHER, "small")),
+        events.WorkergroupPut(WorkergroupSpec(5, 77, "small")),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -87,7 +87,7 @@ def test_a_session_that_a_worker_claims_of_anothers_request_does_not_take_it_awa
     """It may be true (two workers gave a session): so that worker is not free. But the first one's holder keeps it."""
     claimed = events.WorkerReported(2, "http://worker-2:80", True, "", 100.0, 200.0, (2, 1), received=9)
     world.send(claimed)
-    assert world.engine.ledger.reservations[1].worker_id == 1
+    assert world.engine.state.reservations[1].worker_id == 1
     world.send(events.RequestsFinished(2, (events.Finished(1, "Success", 7.0),)))
-    assert world.engine.ledger.reservations[1].worker_id == 1
+    assert world.engine.state.reservations[1].worker_id == 1
     assert world.holders() == {1: 1, 2: 2}

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from nullworker.core.endpoints import TESTED_PARAMETERS
+from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.simulation.compare import compare, sweep
 from nullworker.simulation.outcome import Outcome, clairvoyant_s
 from nullworker.simulation.rival_run import RivalRun

@@ -16,8 +16,8 @@ from nullworker.cli.demo.crew import Crew
 from nullworker.cli.demo.history import BOOTING, LEAVING, History, Moment
 from nullworker.cli.demo.mandelbrot import join_tiles
 from nullworker.client import NullClient
-from nullworker.core import snapshot
-from nullworker.core.endpoints import Parameters
+from nullworker.core import views
+from nullworker.core.parameters import Parameters
 from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupConfig
 from nullworker.engine.server import Server
 from nullworker.queues import sqlite_jobs
@@ -95,7 +95,7 @@ async def play(show: Show, on_look: Callable[[Moment, list[dict[str, Any]]], Non
                     await looking
             history.add(_moment(server, jobs_file, began_s))
             created = sum(d.kind == "create" for d in server.decisions.about())
-            left = len(server.driver.engine.ledger.workers)
+            left = len(server.driver.engine.state.workers)
             first = next((d.at_s for d in server.decisions.about() if d.kind == "grant"), None)
             first_ask = next((d.at_s for d in server.decisions.about() if d.kind == "create"), None)
         finally:
@@ -152,7 +152,7 @@ async def _work(server: Server, jobs_file: Path, show: Show) -> int:
 
 async def _until_zero(server: Server) -> None:
     give_up_at = time.monotonic() + DEADLINE_S
-    while server.driver.engine.ledger.workers and time.monotonic() < give_up_at:  # noqa: ASYNC110 - the core has no events
+    while server.driver.engine.state.workers and time.monotonic() < give_up_at:  # noqa: ASYNC110 - the core has no events
         await asyncio.sleep(LOOK_S)
 
 
@@ -166,13 +166,13 @@ async def _look(
     while True:
         moment = _moment(server, jobs_file, began_s)
         history.add(moment)
-        on_look(moment, snapshot.workers(server.driver.engine))
+        on_look(moment, views.workers(server.driver.engine))
         await asyncio.sleep(LOOK_S)
 
 
 def _moment(server: Server, jobs_file: Path, began_s: float) -> Moment:
     jobs = sqlite_jobs.counts(jobs_file)
-    row = snapshot.endpoints(server.driver.engine)[0]
+    row = views.endpoints(server.driver.engine)[0]
     workers: dict[str, int] = row["workers"]
     return Moment(
         at_s=time.monotonic() - began_s,

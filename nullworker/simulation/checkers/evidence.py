@@ -194,7 +194,7 @@ class Evidence(Checker):
             if isinstance(command, Grant):
                 self._granted(command)
             elif isinstance(command, Create):
-                endpoint_id = engine.ledger.groups[command.workergroup_id].spec.endpoint_id
+                endpoint_id = engine.state.workergroups[command.workergroup_id].spec.endpoint_id
                 if command.worker_id not in self.workers:
                     self.workers[command.worker_id] = Told(endpoint_id, self.world.box.clock)
                 self.known_ids.add(command.worker_id)

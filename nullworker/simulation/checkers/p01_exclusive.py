@@ -51,7 +51,7 @@ class Exclusive(Checker):
             not told.exited, f"request {grant.request_idx} is given worker {grant.worker_id}, whose exit was announced"
         )
         others |= told.listed - {grant.request_idx}
-        if others and engine.ledger.workers[grant.worker_id].group.spec.occupancy is None:
+        if others and engine.state.workers[grant.worker_id].workergroup.spec.occupancy is None:
             refused = evidence.workers[grant.worker_id].refused
             self.require(
                 refused <= 1 or not self.world.calm,

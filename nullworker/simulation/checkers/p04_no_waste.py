@@ -29,7 +29,7 @@ class NoWaste(Checker):
             return
         for command in decided:
             if isinstance(command, Create):
-                endpoint_id = engine.ledger.groups[command.workergroup_id].spec.endpoint_id
+                endpoint_id = engine.state.workergroups[command.workergroup_id].spec.endpoint_id
                 self._endpoint_of[command.worker_id] = endpoint_id
                 self._more(endpoint_id, command.worker_id, command.reason)
             elif isinstance(command, Start):

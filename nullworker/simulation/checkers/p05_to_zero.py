@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import events
 from nullworker.core.commands import Create, Destroy, Grant, Start, Stop
-from nullworker.core.endpoints import EndpointState
+from nullworker.core.parameters import EndpointState
 from nullworker.simulation.watch import Checker
 
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
-    from nullworker.core.endpoints import Parameters
     from nullworker.core.engine import Engine
+    from nullworker.core.parameters import Parameters
     from nullworker.simulation.process import Process, Session
     from nullworker.simulation.world import World
 
@@ -52,7 +52,7 @@ class ToZero(Checker):
             return
         engine = self.world.box.engine
         if engine is not None and process.alive:
-            state = engine.ledger.workers[process.worker_id].state.value
+            state = engine.state.workers[process.worker_id].state.value
             idle_s = self.world.now - since
             self.require(
                 state in ("stopping", "destroying"), f"worker {process.worker_id} is {state}, free for {idle_s:.1f} s"
@@ -80,9 +80,9 @@ class ToZero(Checker):
             stopped = self._states[command.endpoint_id] is EndpointState.STOPPED
             self.require(not stopped, f"a grant on a stopped endpoint: {command.reason}")
         elif isinstance(command, Create) and "restarted" not in command.reason:
-            state = self._states[engine.ledger.groups[command.workergroup_id].spec.endpoint_id]
+            state = self._states[engine.state.workergroups[command.workergroup_id].spec.endpoint_id]
         elif isinstance(command, (Stop, Destroy)) and command.reason.startswith("free for"):
-            endpoint_id = engine.ledger.workers[command.worker_id].group.spec.endpoint_id
+            endpoint_id = engine.state.workers[command.worker_id].workergroup.spec.endpoint_id
             state = self._states[endpoint_id]
             state = EndpointState.ACTIVE if state is EndpointState.STOPPED else state
         self.require(state is EndpointState.ACTIVE, f"a {type(command).__name__} while {state.value}: {command.reason}")

@@ -64,8 +64,8 @@ class Order(Checker):
                     raise self.broken(f"request {grant.request_idx} is served before {request_idx}, which waits{why}")
 
     def _nobody_is_dropped(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
-        calls, known = self.world.box.calls, engine.ledger.reservations
-        for request_idx in engine.ledger.changed_reservations:
+        calls, known = self.world.box.calls, engine.state.reservations
+        for request_idx in engine.state.changed_reservations:
             if request_idx in calls and request_idx not in known:
                 answers = (c for c in decided if isinstance(c, (Grant, Refuse)))
                 self.require(

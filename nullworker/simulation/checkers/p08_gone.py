@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core import events, limits
-from nullworker.core.reservations import Stage
+from nullworker.core.reservation import Stage
 from nullworker.simulation.box import HOLD_S
 from nullworker.simulation.clients import REPLAY_TIMEOUT_S
 from nullworker.simulation.watch import Checker
@@ -26,7 +26,7 @@ class Gone(Checker):
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
         if isinstance(event, events.WaiterGone):
-            reservation = engine.ledger.reservations.get(event.request_idx)
+            reservation = engine.state.reservations.get(event.request_idx)
             self.require(
                 reservation is None or reservation.stage is not Stage.WAITING,
                 f"request {event.request_idx} waits on after its client has gone",
@@ -42,9 +42,9 @@ class Gone(Checker):
         box = self.world.box
         if box.engine is None or box.generation != generation or box.paused_until > self.world.now - SLACK_S:
             return
-        reservation = box.engine.ledger.reservations.get(request_idx)
+        reservation = box.engine.state.reservations.get(request_idx)
         if reservation is not None and reservation.stage is Stage.WAITING and not self.world.faults.half_open:
-            silent_s = box.engine.ledger.now - reservation.seen_at
+            silent_s = box.engine.state.now - reservation.seen_at
             self.require(
                 silent_s < REPLAY_TIMEOUT_S + 1,
                 f"request {request_idx} waits on, {silent_s:.0f} s after its client was last heard of",

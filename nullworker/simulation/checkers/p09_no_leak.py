@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import events, limits
 from nullworker.core.commands import Destroy
-from nullworker.core.reservations import Stage
+from nullworker.core.reservation import Stage
 from nullworker.simulation.watch import Checker
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ class NoLeak(Checker):
         self._grace(engine, event, decided)
         if self.world.box.events % _EVERY or self.world.clock_was_changed:
             return
-        now = engine.ledger.now
-        for reservation in engine.ledger.reservations.values():
+        now = engine.state.now
+        for reservation in engine.state.reservations.values():
             if reservation.stage is Stage.GRANTED:
                 age_s = now - reservation.granted_at
                 self.require(
-                    age_s <= GRANT_MAX_S or engine.ledger.quiet_until > now,
+                    age_s <= GRANT_MAX_S or engine.state.quiet_until > now,
                     f"request {reservation.request_idx} is granted for {age_s:.0f} s and not confirmed",
                 )
 
@@ -56,7 +56,7 @@ class NoLeak(Checker):
             self._strangers.clear()  # another engine
         if not isinstance(event, events.FleetListed):
             return
-        now, known = engine.ledger.now, engine.ledger.workers
+        now, known = engine.state.now, engine.state.workers
         for worker_id, _ in event.instances:
             if worker_id in known:
                 self._strangers.pop(worker_id, None)
@@ -75,7 +75,7 @@ class NoLeak(Checker):
         self.require(engine is not None, "the engine is down")
         if engine is None:
             return
-        known = {worker.worker_id for worker in engine.ledger.workers.values() if worker.owned}
+        known = {worker.worker_id for worker in engine.state.workers.values() if worker.owned}
         there = set(self.world.fleet.instances)
         self.require(there <= known, f"instances {sorted(there - known)} run, and nobody knows them")
         self.require(known <= there, f"workers {sorted(known - there)} are known, and are not there")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import events
 from nullworker.core.commands import Note
-from nullworker.core.reservations import Stage
+from nullworker.core.reservation import Stage
 from nullworker.simulation.watch import Checker
 
 if TYPE_CHECKING:
@@ -62,8 +62,11 @@ class Reports(Checker):
             (process.worker_id, request_idx) for process in self.world.processes() for request_idx in process.sessions
         }
         believed = {
-            (r.worker_id, r.request_idx) for r in engine.ledger.reservations.values() if r.stage is Stage.SESSION
+            (r.worker_id, r.request_idx) for r in engine.state.reservations.values() if r.stage is Stage.SESSION
         }
         self.require(really == believed, f"sessions are believed to be {sorted(believed)}, and are {sorted(really)}")
-        for worker in engine.ledger.workers.values():
-            self.require(not worker.suspect and not worker.doubt, f"worker {worker.worker_id} is not trusted for ever")
+        for worker in engine.state.workers.values():
+            self.require(
+                not worker.unresponsive and not worker.may_hold_unknown,
+                f"worker {worker.worker_id} is not trusted for ever",
+            )

@@ -66,8 +66,8 @@ class Restart(Checker):
             or worker_id in self._leaving
             or told is None
             or self.evidence.failed(worker_id)
-            or worker_id not in engine.ledger.workers
-            or engine.ledger.workers[worker_id].retire
+            or worker_id not in engine.state.workers
+            or engine.state.workers[worker_id].retire
             or "failed" in command.reason
             or "restarted" in command.reason
             or "not done yet" in command.reason
@@ -97,5 +97,5 @@ class Restart(Checker):
         asking = {idx for idx in world.box.calls if world.endpoint_of_call(idx) == endpoint_id}
         asking |= {idx for process in world.processes() for idx in process.sessions}
         engine = world.box.engine
-        there = len(engine.ledger.pools[endpoint_id].workers) if engine is not None else 0
+        there = len(engine.state.endpoints[endpoint_id].workers) if engine is not None else 0
         return len(good) >= len(known | asking) and there - 1 >= len(good)

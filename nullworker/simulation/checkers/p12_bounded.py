@@ -73,9 +73,9 @@ class Bounded(Checker):
                     f"request {command.request_idx} was granted a worker {times} times since it last asked, in vain",
                 )
         if isinstance(event, events.WorkerReported) and event.ready:
-            worker = engine.ledger.workers.get(event.worker_id)
+            worker = engine.state.workers.get(event.worker_id)
             if worker is not None:
-                self._creates.pop(worker.group.spec.workergroup_id, None)
+                self._creates.pop(worker.workergroup.spec.workergroup_id, None)
 
     def _created(self, engine: Engine, command: Create) -> None:
         recent = self._creates.setdefault(command.workergroup_id, deque())
@@ -83,7 +83,7 @@ class Bounded(Checker):
         recent.append(now)
         while recent and recent[0] < now - FAILING_WINDOW_S:
             recent.popleft()
-        endpoint_id = engine.ledger.groups[command.workergroup_id].spec.endpoint_id
+        endpoint_id = engine.state.workergroups[command.workergroup_id].spec.endpoint_id
         most = 3 * self.world.box.endpoints[endpoint_id][1].max_workers + FAILING_TRIES
         self.require(
             len(recent) <= most,
@@ -95,7 +95,7 @@ class Bounded(Checker):
         key = (type(command).__name__, command.worker_id)
         now = self.world.box.clock
         before = self._last_order.get(key)
-        worker = engine.ledger.workers.get(command.worker_id)
+        worker = engine.state.workers.get(command.worker_id)
         if before is not None and worker is not None and not self.world.clock_was_changed:
             self.require(
                 now - before >= SAME_ORDER_S,
@@ -103,9 +103,9 @@ class Bounded(Checker):
             )
         self._last_order[key] = now
         since = self._free_since.get(command.worker_id)
-        if worker is None or since is None or not command.reason.startswith("free for") or worker.spare:
+        if worker is None or since is None or not command.reason.startswith("free for") or worker.cold_spare:
             return
-        idle_s = self.world.box.endpoints[worker.group.spec.endpoint_id][1].idle_s
+        idle_s = self.world.box.endpoints[worker.workergroup.spec.endpoint_id][1].idle_s
         self.require(
             now - since >= idle_s - SLACK_S or self._put_at > since or self.world.clock_was_changed,
             f"worker {command.worker_id} goes after {now - since:.2f} s, and inactivity_timeout is {idle_s:g} s",
@@ -140,9 +140,9 @@ class Pauses(Checker):
         elif isinstance(event, (events.EndpointPut, events.WorkergroupPut)):
             self.engine_started()
         elif isinstance(event, (events.WorkerReported, events.RequestsFinished)):
-            worker = engine.ledger.workers.get(event.worker_id)
+            worker = engine.state.workers.get(event.worker_id)
             if worker is not None:
-                self._failures.pop(worker.group.spec.workergroup_id, None)
+                self._failures.pop(worker.workergroup.spec.workergroup_id, None)
         for command in decided:
             if isinstance(command, Create):
                 due = self._next_at.get(command.workergroup_id, now)
@@ -153,9 +153,9 @@ class Pauses(Checker):
                 self._ordered[command.worker_id] = (command.workergroup_id, now)
             elif isinstance(command, Note) and command.kind == "worker_failed":
                 # Of any of its workers, be it from before the tables were cleared.
-                failed = engine.ledger.workers.get(command.worker_id)
+                failed = engine.state.workers.get(command.worker_id)
                 group_id, _ = self._ordered.get(command.worker_id, (0, 0.0))
-                self._failed_at[group_id if failed is None else failed.group.spec.workergroup_id] = now
+                self._failed_at[group_id if failed is None else failed.workergroup.spec.workergroup_id] = now
 
     def _failed(self, worker_id: int, now: float) -> None:
         group_id, ordered_at = self._ordered.get(worker_id, (0, 0.0))

@@ -29,7 +29,7 @@ class Reasons(Checker):
         self._ending = set()
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
-        cause = engine.ledger.cause
+        cause = engine.state.cause
         for command in decided:
             self.require(command.reason, f"{type(command).__name__} gives no reason")
             self.require(command.cause == cause, f"{type(command).__name__} gives {command.cause} as its cause")
@@ -39,8 +39,8 @@ class Reasons(Checker):
                 self._ending.add(command.worker_id)
         if isinstance(event, events.Restored):
             self._explained.update(worker.worker_id for worker in event.workers)
-        for worker_id in engine.ledger.changed_workers:
-            if worker_id in engine.ledger.workers:
+        for worker_id in engine.state.changed_workers:
+            if worker_id in engine.state.workers:
                 self.require(worker_id in self._explained, f"worker {worker_id} is there, and nothing says why")
             else:
                 self.require(worker_id in self._ending, f"worker {worker_id} is there no longer, and nothing says why")

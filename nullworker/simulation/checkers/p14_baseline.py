@@ -14,17 +14,19 @@ class Baseline(Checker):
         engine = self.world.box.engine
         if engine is None:
             return
-        ledger = engine.ledger
-        self.require(not ledger.reservations, f"reservations {sorted(ledger.reservations)} are left")
-        self.require(not ledger.strangers, f"strangers {sorted(ledger.strangers)} are left")
-        workers = len(ledger.workers)
+        state = engine.state
+        self.require(not state.reservations, f"reservations {sorted(state.reservations)} are left")
+        self.require(not state.unknown_instances, f"strangers {sorted(state.unknown_instances)} are left")
+        workers = len(state.workers)
         self.require(
-            len(ledger.timers) <= 4 * workers + 2 * len(ledger.pools) + 4,
-            f"{len(ledger.timers)} reminders are left for {workers} workers",
+            len(state.timers) <= 4 * workers + 2 * len(state.endpoints) + 4,
+            f"{len(state.timers)} reminders are left for {workers} workers",
         )
-        for pool in ledger.pools.values():
-            tables = (pool.waiting, pool.young, pool.ages, pool.order)
-            self.require(not any(tables), f"endpoint {pool.endpoint_id} has waiters left")
-            self.require(len(pool.partly) <= 2 * workers + 65, f"endpoint {pool.endpoint_id}: partly has grown")
-        for group_id, group in ledger.groups.items():
+        for endpoint in state.endpoints.values():
+            tables = (endpoint.waiting, endpoint.in_time, endpoint.overdue_heap, endpoint.line)
+            self.require(not any(tables), f"endpoint {endpoint.endpoint_id} has waiters left")
+            self.require(
+                len(endpoint.partly_free) <= 2 * workers + 65, f"endpoint {endpoint.endpoint_id}: partly has grown"
+            )
+        for group_id, group in state.workergroups.items():
             self.require(not group.deleted or group.workers, f"workergroup {group_id} is deleted, and there")

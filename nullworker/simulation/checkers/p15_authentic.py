@@ -32,5 +32,5 @@ class Authentic(Checker):
         self._forged = False
         wanted = [command for command in decided if not isinstance(command, Refuse)]
         self.require(not wanted, f"a forged {type(event).__name__} led to {wanted}")
-        changed = [*engine.ledger.changed_workers, *engine.ledger.changed_reservations]
+        changed = [*engine.state.changed_workers, *engine.state.changed_reservations]
         self.require(not changed, f"a forged {type(event).__name__} changed {changed}")

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nullworker.core.endpoints import TESTED_PARAMETERS
-from nullworker.core.reservations import Stage
+from nullworker.core.parameters import TESTED_PARAMETERS
+from nullworker.core.reservation import Stage
 from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupConfig
 from nullworker.engine.server import Server
 from tests.ports import free_port
@@ -96,21 +96,21 @@ class Farm:
     def workers(self) -> dict[int, str]:
         """The state of each worker, as the engine knows it."""
         assert self.server is not None
-        return {w.worker_id: w.state.value for w in self.server.driver.engine.ledger.workers.values()}
+        return {w.worker_id: w.state.value for w in self.server.driver.engine.state.workers.values()}
 
     @property
     def held(self) -> int:
         """How many workers are held, as the engine knows it."""
         assert self.server is not None
-        ledger = self.server.driver.engine.ledger
-        return sum(r.stage is Stage.SESSION for r in ledger.reservations.values())
+        state = self.server.driver.engine.state
+        return sum(r.stage is Stage.SESSION for r in state.reservations.values())
 
     @property
     def waiting(self) -> int:
         """How many reservations wait for a worker, as the engine knows it."""
         assert self.server is not None
-        ledger = self.server.driver.engine.ledger
-        return sum(r.stage is Stage.WAITING for r in ledger.reservations.values())
+        state = self.server.driver.engine.state
+        return sum(r.stage is Stage.WAITING for r in state.reservations.values())
 
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that are there."""

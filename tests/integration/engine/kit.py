@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import vastai
 
-from nullworker.core.endpoints import TESTED_PARAMETERS, Parameters
+from nullworker.core.parameters import TESTED_PARAMETERS, Parameters
 from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupConfig
 from nullworker.engine.server import Server
 
@@ -34,7 +34,7 @@ class Running:
     @property
     def workers(self) -> dict[int, str]:
         """The state of each worker that the engine knows."""
-        return {w.worker_id: w.state.value for w in self.server.driver.engine.ledger.workers.values()}
+        return {w.worker_id: w.state.value for w in self.server.driver.engine.state.workers.values()}
 
     def endpoint_id(self, name: str = ENDPOINT) -> int:
         return self.server.catalog.by_name[name].endpoint_id

@@ -14,7 +14,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.core.result import Ok
 
-from nullworker.core import snapshot
+from nullworker.core import views
 from nullworker.engine.logs import close, configure
 from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running, until
 
@@ -39,9 +39,9 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
 def state(engine: Running) -> str:
     """All of the engine's state that a call could change."""
     core = engine.server.driver.engine
-    rows = [snapshot.endpoints(core), snapshot.workers(core), snapshot.waiters(core, engine.endpoint_id())]
+    rows = [views.endpoints(core), views.workers(core), views.waiters(core, engine.endpoint_id())]
     names = sorted(engine.server.catalog.by_name)
-    return json.dumps([rows, names, sorted(core.ledger.reservations)])
+    return json.dumps([rows, names, sorted(core.state.reservations)])
 
 
 @pytest.mark.parametrize(

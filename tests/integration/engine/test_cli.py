@@ -28,7 +28,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     async with running(settings) as engine, endpoint_of(engine) as endpoint:
         session = await endpoint.session(cost=100, lifetime=600)
         asking = asyncio.ensure_future(endpoint.session(cost=100, lifetime=60))
-        await until(lambda: len(engine.server.driver.engine.ledger.reservations) == 2, "another waits")
+        await until(lambda: len(engine.server.driver.engine.state.reservations) == 2, "another waits")
         yield engine
         asking.cancel()
         await asyncio.wait([asking])
@@ -55,7 +55,7 @@ async def told(engine: Running, *about: str) -> list[str]:
 
 def requests_of(engine: Running) -> tuple[int, int]:
     """The numbers of the one that holds the worker and of the one that waits."""
-    holder, waiter = sorted(engine.server.driver.engine.ledger.reservations)
+    holder, waiter = sorted(engine.server.driver.engine.state.reservations)
     return holder, waiter
 
 

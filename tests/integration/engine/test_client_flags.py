@@ -29,7 +29,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def engine(shared: Running) -> Running:
-    await until(lambda: not shared.server.driver.engine.ledger.reservations, "nobody has or wants a worker")
+    await until(lambda: not shared.server.driver.engine.state.reservations, "nobody has or wants a worker")
     return shared
 
 
@@ -71,9 +71,9 @@ async def test_count_and_interval(engine: Running) -> None:
 
 async def test_cost_reaches_the_engine(engine: Running) -> None:
     process = await start(engine, "--endpoint", ENDPOINT, "--cost", "37", "--hold", "30")
-    ledger = engine.server.driver.engine.ledger
+    state = engine.server.driver.engine.state
     await until(lambda: "held" in engine.workers.values(), "a worker is held")
-    assert [r.cost for r in ledger.reservations.values()] == [37]
+    assert [r.cost for r in state.reservations.values()] == [37]
     process.send_signal(signal.SIGINT)
     await process.communicate()
     assert process.returncode == 130

@@ -81,7 +81,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory, health: tuple[Health,
 
 
 def states(engine: Running, name: str) -> dict[int, str]:
-    pool = engine.server.driver.engine.ledger.pools[engine.endpoint_id(name)]
+    pool = engine.server.driver.engine.state.endpoints[engine.endpoint_id(name)]
     return {worker.worker_id: worker.state.value for worker in pool.workers.values()}
 
 

@@ -92,7 +92,7 @@ async def test_an_endpoints_token_joins_no_other_and_makes_nobody_a_worker_of_ou
         others = await invitation(engine, "other")
         as_mine = {**mine, "mtoken": others["MASTER_TOKEN"]}
         assert (await engine.call("POST", "/worker_status/", as_mine))[0] == 403
-        url = engine.server.driver.engine.ledger.workers[1].url
+        url = engine.server.driver.engine.state.workers[1].url
         assert url != report["url"]
 
 

@@ -32,9 +32,9 @@ async def test_suspended_nothing_is_recruited_and_active_again_who_waited_is_ser
     async with running(config(tmp_path, quick())) as engine, endpoint_of(engine) as endpoint:
         await put(engine, endpoint_state="suspended")
         asking = asyncio.ensure_future(endpoint.session(cost=100, lifetime=60))
-        ledger = engine.server.driver.engine.ledger
-        await until(lambda: bool(ledger.reservations), "it waits")
-        (idx,) = ledger.reservations
+        state = engine.server.driver.engine.state
+        await until(lambda: bool(state.reservations), "it waits")
+        (idx,) = state.reservations
         assert "suspended" in engine.server.driver.engine.why_waiting(idx)
         assert engine.workers == {}
         await put(engine, endpoint_state="active")
@@ -68,7 +68,7 @@ async def test_a_lowered_and_a_raised_cap_take_effect_at_once(tmp_path: Path) ->
     async with running(config(tmp_path, quick(max_workers=1))) as engine, endpoint_of(engine) as endpoint:
         first = await endpoint.session(cost=100, lifetime=60)
         asking = asyncio.ensure_future(endpoint.session(cost=100, lifetime=60))
-        await until(lambda: len(engine.server.driver.engine.ledger.reservations) == 2, "it waits")
+        await until(lambda: len(engine.server.driver.engine.state.reservations) == 2, "it waits")
         await put(engine, max_workers=2)
         second = await asking
         await put(engine, max_workers=0)
@@ -87,16 +87,16 @@ async def test_of_several_workergroups_the_cheapest_that_has_room_grows(tmp_path
         first = await endpoint.session(cost=100, lifetime=60)
         second = await endpoint.session(cost=100, lifetime=60)
         rows = {row.id: row for row in await endpoint.get_workers()}
-        ledger = engine.server.driver.engine.ledger
+        state = engine.server.driver.engine.state
         assert sorted(rows) == [1, 2]
-        assert [ledger.workers[n].group.spec.workergroup_id for n in (1, 2)] == [cheap, dear]
+        assert [state.workers[n].workergroup.spec.workergroup_id for n in (1, 2)] == [cheap, dear]
         await first.close()
         await second.close()
         status, _ = await engine.call("DELETE", f"/api/v0/autojobs/{cheap}/")
         assert status == 200
         await until(lambda: engine.workers == {}, "all are gone")
         third = await endpoint.session(cost=100, lifetime=60)
-        assert ledger.workers[3].group.spec.workergroup_id == dear
+        assert state.workers[3].workergroup.spec.workergroup_id == dear
         await third.close()
 
 

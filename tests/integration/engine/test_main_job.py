@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from nullworker.core.reservations import Stage
+from nullworker.core.reservation import Stage
 from tests.integration.engine.kit import config, endpoint_of, quick, running, until
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def _is_longer(waiting: Mapping[int, object], before: int) -> bool:
 async def test_a_freed_worker_goes_to_the_one_who_has_waited_longest(tmp_path: Path) -> None:
     async with running(config(tmp_path, quick(max_workers=1))) as engine, endpoint_of(engine) as endpoint:
         holder = await endpoint.session(cost=100, lifetime=60)
-        ledger = engine.server.driver.engine.ledger
+        state = engine.server.driver.engine.state
         waiting = []
-        pool = ledger.pools[engine.endpoint_id()]
+        pool = state.endpoints[engine.endpoint_id()]
         for _ in range(2):
             before = len(pool.waiting)
             waiting.append(asyncio.ensure_future(endpoint.session(cost=100, lifetime=60)))
@@ -81,12 +81,12 @@ async def test_the_consumer_runs_while_the_worker_is_held_and_its_end_gives_the_
 
 async def test_a_waiter_that_hangs_up_is_forgotten_and_nothing_is_created_for_it(tmp_path: Path) -> None:
     async with running(config(tmp_path, quick(max_workers=0))) as engine, endpoint_of(engine) as endpoint:
-        ledger = engine.server.driver.engine.ledger
+        state = engine.server.driver.engine.state
         asking = asyncio.ensure_future(endpoint.session(cost=100, lifetime=60))
-        await until(lambda: bool(ledger.reservations), "it waits")
+        await until(lambda: bool(state.reservations), "it waits")
         asking.cancel()
         await asyncio.wait([asking])
-        await until(lambda: not ledger.reservations, "it is forgotten")
+        await until(lambda: not state.reservations, "it is forgotten")
         assert engine.workers == {}
 
 
@@ -104,7 +104,7 @@ def null_worker_pid() -> int:
 async def test_a_worker_that_is_killed_while_held_is_replaced_and_the_loss_is_on_record(tmp_path: Path) -> None:
     async with running(config(tmp_path, quick())) as engine, endpoint_of(engine) as endpoint:
         await endpoint.session(cost=100, lifetime=60)
-        reservations = engine.server.driver.engine.ledger.reservations
+        reservations = engine.server.driver.engine.state.reservations
         await until(lambda: all(r.stage is Stage.SESSION for r in reservations.values()), "the worker confirmed it")
         os.kill(null_worker_pid(), signal.SIGKILL)
         await until(lambda: 1 not in engine.workers, "the dead worker is gone")

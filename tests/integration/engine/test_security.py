@@ -52,7 +52,7 @@ def token_of(engine: Running, worker_id: int) -> str:
 
 def known(engine: Running) -> dict[int, tuple[str, str, list[int]]]:
     """What the engine knows of each worker."""
-    workers = engine.server.driver.engine.ledger.workers.values()
+    workers = engine.server.driver.engine.state.workers.values()
     return {w.worker_id: (w.state.value, w.url, sorted(w.held)) for w in workers}
 
 
@@ -122,7 +122,7 @@ async def test_a_worker_reports_about_itself_alone(engine: Running) -> None:
 async def test_a_worker_ends_no_request_of_another(engine: Running) -> None:
     ask = {"endpoint": ENDPOINT, "cost": 100, "request_idx": 0}
     _, granted = await engine.call("POST", "/route/", ask)
-    reservation = engine.server.driver.engine.ledger.reservations[granted["request_idx"]]
+    reservation = engine.server.driver.engine.state.reservations[granted["request_idx"]]
     holder = reservation.worker_id
     thief = 3 - holder
     for status in ("Success", "Rejected", "Error"):
@@ -248,7 +248,7 @@ async def test_held_calls_and_waiters_are_bounded(engine: Running, monkeypatch: 
     monkeypatch.setattr(serverless, "WAITERS_MAX", 2)
     ask = {"endpoint": OTHER, "cost": 100, "request_idx": 0}
     held = asyncio.ensure_future(engine.call("POST", "/route/", ask))
-    waiting = engine.server.driver.engine.ledger.pools[engine.endpoint_id(OTHER)].waiting
+    waiting = engine.server.driver.engine.state.endpoints[engine.endpoint_id(OTHER)].waiting
     await until(lambda: len(waiting) == 1, "the first is held")
     status, answer = await engine.call("POST", "/route/", ask)
     assert (status, answer["status"]) == (200, "WAITING")
@@ -262,7 +262,7 @@ async def test_held_calls_and_waiters_are_bounded(engine: Running, monkeypatch: 
 async def test_a_holder_of_the_same_key_cannot_guess_anothers_request(engine: Running) -> None:
     """Who asks under a request's number is given its session, so that numbers must not be found by counting."""
     ask = {"endpoint": OTHER, "cost": 100, "request_idx": 0}
-    waiting = engine.server.driver.engine.ledger.pools[engine.endpoint_id(OTHER)].waiting
+    waiting = engine.server.driver.engine.state.endpoints[engine.endpoint_id(OTHER)].waiting
     others = set(waiting)
     held = asyncio.ensure_future(engine.call("POST", "/route/", ask))
     await until(lambda: bool(waiting.keys() - others), "one more waits")

@@ -70,7 +70,7 @@ async def test_anothers_certificate_is_left_alone_and_who_waits_is_told(tmp_path
     CERTIFICATE.write_bytes(others[0])
     KEY.write_bytes(others[1])
     async with running(config(tmp_path, quick(min_load=100.0), use_ssl=True)) as engine:
-        group = next(iter(engine.server.driver.engine.ledger.groups.values()))
+        group = next(iter(engine.server.driver.engine.state.workergroups.values()))
         await until(lambda: group.failures > 0, "the workergroup has failed")
         assert "not of this engine" in group.last_error
     assert (CERTIFICATE.read_bytes(), KEY.read_bytes()) == others

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from nullworker.core import commands, events
-from nullworker.core.endpoints import TESTED_PARAMETERS, Parameters, Workergroup
+from nullworker.core.parameters import TESTED_PARAMETERS, Parameters, WorkergroupSpec
 from nullworker.testing.clock import HandClock
 
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
-    from nullworker.core.workers import State, Worker
+    from nullworker.core.worker import Worker, WorkerState
 
 C = TypeVar("C")
 
@@ -24,14 +24,14 @@ class Scene(HandClock):
         self.parameters = replace(parameters, **changes)  # type: ignore[arg-type]  # tests name the right ones
         self.counts: dict[int, int] = {}  # requests that a worker received
         self.send(events.EndpointPut(1, "null", self.parameters))
-        self.group(1)
+        self.workergroup(1)
         if begun:
             self.send(events.TimePassed())
 
     # ------------------------------------------------------------------------------------------------ what happens
 
-    def group(self, group_id: int, **changes: object) -> None:
-        spec = Workergroup(group_id, endpoint_id=1, fleet="f", occupancy=1)
+    def workergroup(self, workergroup_id: int, **changes: object) -> None:
+        spec = WorkergroupSpec(workergroup_id, endpoint_id=1, fleet="f", occupancy=1)
         self.send(events.WorkergroupPut(replace(spec, **changes)))  # type: ignore[arg-type]  # as above
 
     def put(self, **changes: object) -> list[Command]:
@@ -44,7 +44,7 @@ class Scene(HandClock):
     def hold_ends(self, request_idx: int) -> list[Command]:
         return self.send(events.HoldEnded(request_idx))
 
-    def leaves(self, request_idx: int) -> list[Command]:
+    def set_absent(self, request_idx: int) -> list[Command]:
         return self.send(events.WaiterGone(request_idx))
 
     def created(self, worker_id: int) -> list[Command]:
@@ -76,7 +76,7 @@ class Scene(HandClock):
         held = [idx for idx, r in self.worker(worker_id).held.items() if r.stage.value == "session"]
         seq = self.worker(worker_id).seq
         return self.report(worker_id, *held, seq=seq + 1) + (
-            self.report(worker_id, *held, seq=seq + 2) if worker_id in self.engine.ledger.workers else []
+            self.report(worker_id, *held, seq=seq + 2) if worker_id in self.engine.state.workers else []
         )
 
     def takes(self, worker_id: int, request_idx: int) -> list[Command]:
@@ -103,11 +103,11 @@ class Scene(HandClock):
         """Lets time pass while every worker that runs reports what it holds, at least every ``period_s`` seconds."""
         decided: list[Command] = []
         while seconds > 0:
-            step = min(period_s, seconds)
-            decided += self.pass_time(step)
-            seconds -= step
+            transition = min(period_s, seconds)
+            decided += self.pass_time(transition)
+            seconds -= transition
             decided += self.obey()
-            for worker in list(self.engine.ledger.workers.values()):
+            for worker in list(self.engine.state.workers.values()):
                 if worker.state.value in ("ready", "held", "draining", "error"):
                     held = [idx for idx, r in worker.held.items() if r.stage.value == "session"]
                     decided += self.report(worker.worker_id, *held, error=worker.error)
@@ -116,7 +116,7 @@ class Scene(HandClock):
     def obey(self) -> list[Command]:
         """The fleet says that it stopped and destroyed what it was told to."""
         decided: list[Command] = []
-        for worker in list(self.engine.ledger.workers.values()):
+        for worker in list(self.engine.state.workers.values()):
             if worker.state.value == "stopping":
                 decided += self.send(events.InstanceStopped(worker.worker_id))
             elif worker.state.value == "destroying":
@@ -135,13 +135,13 @@ class Scene(HandClock):
     # ------------------------------------------------------------------------------------------------- what is there
 
     def worker(self, worker_id: int) -> Worker:
-        return self.engine.ledger.workers[worker_id]
+        return self.engine.state.workers[worker_id]
 
-    def state(self, worker_id: int) -> State:
+    def state(self, worker_id: int) -> WorkerState:
         return self.worker(worker_id).state
 
     def states(self) -> dict[int, str]:
-        return {w.worker_id: w.state.value for w in self.engine.ledger.workers.values()}
+        return {w.worker_id: w.state.value for w in self.engine.state.workers.values()}
 
 
 def of(decided: list[Command], kind: type[C]) -> list[C]:

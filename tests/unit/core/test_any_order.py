@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from nullworker.core import commands, events, journal, written
-from nullworker.core.endpoints import EndpointState, Parameters, Workergroup
-from nullworker.core.workers import State
+from nullworker.core import commands, events, journal, recovery
+from nullworker.core.parameters import EndpointState, Parameters, WorkergroupSpec
+from nullworker.core.worker import WorkerState
 from nullworker.testing.clock import HandClock
 
 ENDPOINTS = st.integers(1, 3)  # 3 is often unknown
@@ -47,16 +47,16 @@ class AnyOrder(RuleBasedStateMachine):
     def send(self, event: events.Event) -> None:
         for command in self.scene.send(event):
             assert command.reason
-            assert command.cause == self.scene.engine.ledger.cause
+            assert command.cause == self.scene.engine.state.cause
             if isinstance(command, (commands.Stop, commands.Destroy)):
-                worker = self.scene.engine.ledger.workers.get(command.worker_id)
+                worker = self.scene.engine.state.workers.get(command.worker_id)
                 assert worker is None or not worker.held
 
     @initialize(first=parameters(), second=parameters())
     def begin(self, first: Parameters, second: Parameters) -> None:
         for endpoint_id, put in ((1, first), (2, second)):
             self.send(events.EndpointPut(endpoint_id, f"e{endpoint_id}", put))
-            self.send(events.WorkergroupPut(Workergroup(endpoint_id, endpoint_id, "f", occupancy=1)))
+            self.send(events.WorkergroupPut(WorkergroupSpec(endpoint_id, endpoint_id, "f", occupancy=1)))
 
     # ------------------------------------------------------------------------------------------------------ clients
 
@@ -95,7 +95,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(worker_id=WORKERS, more=st.lists(REQUESTS, max_size=1))
     def reports_truly(self, worker_id: int, more: list[int]) -> None:
-        worker = self.scene.engine.ledger.workers.get(worker_id)
+        worker = self.scene.engine.state.workers.get(worker_id)
         held = tuple({*(worker.held if worker else ()), *more})
         self.send(events.WorkerReported(worker_id, "http://w", True, "", 100.0, 100.0 * len(held), held, 9))
 
@@ -114,9 +114,9 @@ class AnyOrder(RuleBasedStateMachine):
     def finishes(self, worker_id: int, requests: tuple[events.Finished, ...]) -> None:
         self.send(events.RequestsFinished(worker_id, requests))
 
-    @rule(worker_id=WORKERS, group_id=GROUPS)
-    def joins(self, worker_id: int, group_id: int) -> None:
-        self.send(events.WorkerJoined(worker_id, group_id))
+    @rule(worker_id=WORKERS, workergroup_id=GROUPS)
+    def joins(self, worker_id: int, workergroup_id: int) -> None:
+        self.send(events.WorkerJoined(worker_id, workergroup_id))
 
     # ------------------------------------------------------------------------------------------------------- fleets
 
@@ -131,13 +131,13 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def fleet_obeys(self) -> None:
-        done: dict[State, Any] = {
-            State.ASKED: events.InstanceCreated,
-            State.STARTING: events.InstanceStarted,
-            State.STOPPING: events.InstanceStopped,
-            State.DESTROYING: events.InstanceGone,
+        done: dict[WorkerState, Any] = {
+            WorkerState.ASKED: events.InstanceCreated,
+            WorkerState.STARTING: events.InstanceStarted,
+            WorkerState.STOPPING: events.InstanceStopped,
+            WorkerState.DESTROYING: events.InstanceGone,
         }
-        for worker in list(self.scene.engine.ledger.workers.values()):
+        for worker in list(self.scene.engine.state.workers.values()):
             if worker.state in done:
                 self.send(done[worker.state](worker.worker_id))
 
@@ -174,38 +174,38 @@ class AnyOrder(RuleBasedStateMachine):
         self.send(events.EndpointDeleted(endpoint_id, force))
 
     @rule(
-        group_id=GROUPS,
+        workergroup_id=GROUPS,
         endpoint_id=ENDPOINTS,
         perf=st.sampled_from([100.0, 1.0, 400.0]),
         occupancy=st.sampled_from([None, 1, 2]),
         most=st.sampled_from([None, 0, 2]),
     )
     def group_is_put(
-        self, group_id: int, endpoint_id: int, perf: float, occupancy: int | None, most: int | None
+        self, workergroup_id: int, endpoint_id: int, perf: float, occupancy: int | None, most: int | None
     ) -> None:
-        spec = Workergroup(group_id, endpoint_id, "f", perf, occupancy, price_per_hour=perf, max_workers=most)
+        spec = WorkergroupSpec(workergroup_id, endpoint_id, "f", perf, occupancy, price_per_hour=perf, max_workers=most)
         self.send(events.WorkergroupPut(spec))
 
-    @rule(group_id=GROUPS)
-    def group_is_deleted(self, group_id: int) -> None:
-        self.send(events.WorkergroupDeleted(group_id))
+    @rule(workergroup_id=GROUPS)
+    def group_is_deleted(self, workergroup_id: int) -> None:
+        self.send(events.WorkergroupDeleted(workergroup_id))
 
-    @rule(group_id=GROUPS, cancel=st.booleans())
-    def workers_are_updated(self, group_id: int, *, cancel: bool) -> None:
-        self.send(events.WorkersUpdated(group_id, cancel))
+    @rule(workergroup_id=GROUPS, cancel=st.booleans())
+    def workers_are_updated(self, workergroup_id: int, *, cancel: bool) -> None:
+        self.send(events.WorkersUpdated(workergroup_id, cancel))
 
     # --------------------------------------------------------------------------------------------------------- time
 
-    @rule(step=STEPS)
-    def time_passes(self, step: float) -> None:
-        if step > 0:
-            self.scene.pass_time(step)
+    @rule(transition=STEPS)
+    def time_passes(self, transition: float) -> None:
+        if transition > 0:
+            self.scene.pass_time(transition)
         else:
-            self.scene.oversleep(step)
+            self.scene.oversleep(transition)
 
-    @rule(step=STEPS)
-    def sleeps(self, step: float) -> None:
-        self.scene.oversleep(step)
+    @rule(transition=STEPS)
+    def sleeps(self, transition: float) -> None:
+        self.scene.oversleep(transition)
 
     @rule(
         workers=st.lists(
@@ -213,7 +213,7 @@ class AnyOrder(RuleBasedStateMachine):
                 events.RestoredWorker,
                 WORKERS,
                 GROUPS,
-                st.sampled_from([*(state.value for state in State), "unheard of"]),
+                st.sampled_from([*(state.value for state in WorkerState), "unheard of"]),
                 st.just("http://w"),
                 st.sampled_from([0.0, 100.0]),
                 st.booleans(),
@@ -237,17 +237,17 @@ class AnyOrder(RuleBasedStateMachine):
     ) -> None:
         """Anything may stand in a store: what stood there (``keeps``) or nonsense, also to an engine that runs."""
         before = self.scene
-        ledger = before.engine.ledger
+        state = before.engine.state
         if keeps:
-            workers = tuple(filter(None, (written.worker(ledger, number) for number in ledger.workers)))
-            reservations = tuple(filter(None, (written.reservation(ledger, idx) for idx in ledger.reservations)))
+            workers = tuple(filter(None, (recovery.worker(state, number) for number in state.workers)))
+            reservations = tuple(filter(None, (recovery.reservation(state, idx) for idx in state.reservations)))
             self.replays_identically()
             self.scene = HandClock(before.now)
-            for pool in ledger.pools.values():
-                self.send(events.EndpointPut(pool.endpoint_id, pool.name, pool.parameters))
-            for group in ledger.groups.values():
-                self.send(events.WorkergroupPut(group.spec))
-        self.send(events.Restored(ledger.next_worker_id, workers, reservations))
+            for endpoint in state.endpoints.values():
+                self.send(events.EndpointPut(endpoint.endpoint_id, endpoint.name, endpoint.parameters))
+            for workergroup in state.workergroups.values():
+                self.send(events.WorkergroupPut(workergroup.spec))
+        self.send(events.Restored(state.next_worker_id, workers, reservations))
 
     # ------------------------------------------------------------------------------------------------- what must hold
 

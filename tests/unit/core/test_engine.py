@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nullworker.core import commands, events, invariants, limits, snapshot
-from nullworker.core.endpoints import ParameterError, Parameters, Workergroup
+from nullworker.core import commands, events, invariants, limits, views
 from nullworker.core.invariants import InvariantBroken
+from nullworker.core.parameters import ParameterError, Parameters, WorkergroupSpec
 from tests.unit.core.harness import Scene, of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nullworker.core.ledger import Ledger
+    from nullworker.core.state import EngineState
 
 
 def test_a_fresh_engine_wants_never_to_be_woken() -> None:
@@ -29,7 +29,7 @@ def test_a_clock_that_runs_backwards_stands_still() -> None:
     scene.ask(1)
     scene.now -= 500
     scene.ask(2)
-    assert scene.engine.ledger.reservations[2].asked_at == 1000.0
+    assert scene.engine.state.reservations[2].asked_at == 1000.0
 
 
 @pytest.mark.promise("P14")
@@ -51,17 +51,23 @@ def test_after_quiet_every_table_is_back_at_its_baseline() -> None:
     for idx in range(1, 6):
         scene.finishes(idx, idx)
     scene.ask(77)
-    scene.leaves(77)
+    scene.set_absent(77)
     scene.live(200)
     scene.pass_time(100_000)
-    ledger = scene.engine.ledger
-    assert (ledger.workers, ledger.reservations, ledger.strangers) == ({}, {}, {})
-    assert len(ledger.timers) == 0
-    pool = ledger.pools[1]
-    assert (pool.waiting, pool.young, pool.ages, pool.order, pool.partly) == ({}, {}, [], [], [])
-    assert not pool.free
-    assert not pool.idle
-    assert not pool.inactive
+    state = scene.engine.state
+    assert (state.workers, state.reservations, state.unknown_instances) == ({}, {}, {})
+    assert len(state.timers) == 0
+    endpoint = state.endpoints[1]
+    assert (endpoint.waiting, endpoint.in_time, endpoint.overdue_heap, endpoint.line, endpoint.partly_free) == (
+        {},
+        {},
+        [],
+        [],
+        [],
+    )
+    assert not endpoint.free
+    assert not endpoint.idle
+    assert not endpoint.inactive
 
 
 @pytest.mark.promise("P13")
@@ -86,16 +92,16 @@ def test_every_command_bears_a_reason_and_the_event_that_caused_it() -> None:
 def test_what_an_event_changed_is_said_for_whoever_writes_it_down() -> None:
     scene = Scene()
     scene.ask(1)
-    ledger = scene.engine.ledger
-    assert (list(ledger.changed_workers), list(ledger.changed_reservations)) == ([1], [1])
+    state = scene.engine.state
+    assert (list(state.changed_workers), list(state.changed_reservations)) == ([1], [1])
     scene.up(1)
-    assert (list(ledger.changed_workers), list(ledger.changed_reservations)) == ([1], [1])
+    assert (list(state.changed_workers), list(state.changed_reservations)) == ([1], [1])
     scene.takes(1, 1)
-    assert list(ledger.changed_reservations) == [1]
+    assert list(state.changed_reservations) == [1]
     scene.report(1, 1)
-    assert (list(ledger.changed_workers), list(ledger.changed_reservations)) == ([], [])
+    assert (list(state.changed_workers), list(state.changed_reservations)) == ([], [])
     scene.finishes(1, 1)
-    assert (list(ledger.changed_workers), list(ledger.changed_reservations)) == ([1], [1])
+    assert (list(state.changed_workers), list(state.changed_reservations)) == ([1], [1])
 
 
 def test_wake_at_is_when_time_alone_changes_something() -> None:
@@ -112,34 +118,34 @@ def test_a_late_wake_up_within_five_seconds_is_no_suspension() -> None:
     scene = Scene(min_load=100.0, inactivity_timeout=1000.0)
     scene.up(1)
     scene.oversleep(limits.SUSPECT_AFTER_S + limits.SUSPENDED_AFTER_S)
-    assert scene.worker(1).suspect
+    assert scene.worker(1).unresponsive
     scene = Scene(min_load=100.0, inactivity_timeout=1000.0)
     scene.up(1)
     scene.oversleep(limits.SUSPECT_AFTER_S + limits.SUSPENDED_AFTER_S + 1)
-    assert not scene.worker(1).suspect
+    assert not scene.worker(1).unresponsive
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda ledger: ledger.pools[1].free.popitem(),
-        lambda ledger: ledger.pools[1].idle.popitem(),
-        lambda ledger: ledger.workers.popitem(),
-        lambda ledger: ledger.reservations.popitem(),
-        lambda ledger: ledger.reservations[2].__setattr__("worker_id", 99),
-        lambda ledger: ledger.workers[2].held.clear(),
-        lambda ledger: setattr(ledger.workers[2], "unproven", 5),
-        lambda ledger: setattr(ledger.pools[1], "ready_perf", 7.0),
-        lambda ledger: setattr(ledger.pools[1], "slots", 7),
-        lambda ledger: setattr(ledger.pools[1], "unheard", 7),
-        lambda ledger: ledger.pools[2].waiting.popitem(),
-        lambda ledger: ledger.pools[2].order.clear(),
-        lambda ledger: setattr(ledger.pools[2], "aged", 7),
-        lambda ledger: ledger.touch(1),
-        lambda ledger: setattr(ledger.groups[1], "booting", 7),
+        lambda state: state.endpoints[1].free.popitem(),
+        lambda state: state.endpoints[1].idle.popitem(),
+        lambda state: state.workers.popitem(),
+        lambda state: state.reservations.popitem(),
+        lambda state: state.reservations[2].__setattr__("worker_id", 99),
+        lambda state: state.workers[2].held.clear(),
+        lambda state: setattr(state.workers[2], "grant_count", 5),
+        lambda state: setattr(state.endpoints[1], "ready_perf", 7.0),
+        lambda state: setattr(state.endpoints[1], "slots", 7),
+        lambda state: setattr(state.endpoints[1], "awaiting_report", 7),
+        lambda state: state.endpoints[2].waiting.popitem(),
+        lambda state: state.endpoints[2].line.clear(),
+        lambda state: setattr(state.endpoints[2], "overdue", 7),
+        lambda state: state.mark_dirty(1),
+        lambda state: setattr(state.workergroups[1], "booting", 7),
     ],
 )
-def test_invariants_see_a_table_that_contradicts_another(spoil: Callable[[Ledger], object]) -> None:
+def test_invariants_see_a_table_that_contradicts_another(spoil: Callable[[EngineState], object]) -> None:
     scene = Scene()
     scene.serve(2)
     scene.finishes(1, 1)
@@ -147,7 +153,7 @@ def test_invariants_see_a_table_that_contradicts_another(spoil: Callable[[Ledger
     scene.ask(3, endpoint_id=2)
     invariants.check(scene.engine)
     spoiled = copy.deepcopy(scene.engine)
-    spoil(spoiled.ledger)
+    spoil(spoiled.state)
     with pytest.raises(InvariantBroken):
         invariants.check(spoiled)
 
@@ -167,7 +173,7 @@ def test_a_parameter_out_of_its_bounds_is_named() -> None:
     ):
         (name,) = wrong
         with pytest.raises(ParameterError) as refused:
-            Workergroup(1, 1, "f", **wrong)
+            WorkergroupSpec(1, 1, "f", **wrong)
         assert refused.value.name == name
 
 
@@ -175,17 +181,17 @@ def test_a_snapshot_reads_plainly() -> None:
     scene = Scene(max_workers=2)
     scene.serve(2)
     scene.ask(3)
-    (endpoint,) = snapshot.endpoints(scene.engine)
-    assert endpoint == snapshot.endpoint(scene.engine, 1)
-    assert snapshot.endpoint(scene.engine, 9) is None
+    (endpoint,) = views.endpoints(scene.engine)
+    assert endpoint == views.endpoint(scene.engine, 1)
+    assert views.endpoint(scene.engine, 9) is None
     assert endpoint["wanted"]["places"] == 1
     assert endpoint["observed"] == {"ready": 0, "held": 2, "perf": 200.0}
     assert endpoint["workers"] == {"held": 2}
     assert "max_workers is 2" in endpoint["why"]
-    assert [worker["request_idxs"] for worker in snapshot.workers(scene.engine, 1)] == [[1], [2]]
-    assert snapshot.workers(scene.engine, 9) == []
-    assert [waiter["request_idx"] for waiter in snapshot.waiters(scene.engine, 1)] == [3]
-    assert snapshot.waiters(scene.engine, 9) == []
+    assert [worker["request_idxs"] for worker in views.workers(scene.engine, 1)] == [[1], [2]]
+    assert views.workers(scene.engine, 9) == []
+    assert [waiter["request_idx"] for waiter in views.waiters(scene.engine, 1)] == [3]
+    assert views.waiters(scene.engine, 9) == []
 
 
 def test_an_event_is_taken_in_by_its_kind() -> None:
@@ -200,4 +206,4 @@ def test_reminders_of_one_worker_do_not_multiply() -> None:
     for _ in range(50):
         scene.pass_time(limits.SUSPECT_AFTER_S + 1)
         scene.report(1)
-    assert len(scene.engine.ledger.timers) <= 3
+    assert len(scene.engine.state.timers) <= 3

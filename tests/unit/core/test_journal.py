@@ -9,13 +9,13 @@ import typing
 import pytest
 
 from nullworker.core import commands, events, journal
-from nullworker.core.endpoints import EndpointState, Parameters, Workergroup
 from nullworker.core.journal import JournalError
+from nullworker.core.parameters import EndpointState, Parameters, WorkergroupSpec
 from tests.unit.core.harness import Scene
 
 EVERY_EVENT: list[events.Event] = [
     events.EndpointPut(1, "e", Parameters(state=EndpointState.SUSPENDED, inactivity_timeout=None)),
-    events.WorkergroupPut(Workergroup(1, 1, "f", occupancy=None)),
+    events.WorkergroupPut(WorkergroupSpec(1, 1, "f", occupancy=None)),
     events.Asked(1, 2, 100.0),
     events.HoldEnded(2),
     events.WaiterGone(2),

@@ -7,22 +7,22 @@ import math
 import pytest
 
 from nullworker.core import commands, events, limits
-from nullworker.core.reservations import Stage
-from nullworker.core.workers import State
+from nullworker.core.reservation import Stage
+from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, kinds, of
 
 
 def stage(scene: Scene, request_idx: int) -> Stage:
-    return scene.engine.ledger.reservations[request_idx].stage
+    return scene.engine.state.reservations[request_idx].stage
 
 
 def test_a_worker_that_reports_before_it_is_ready_is_loading() -> None:
     scene = Scene()
     scene.ask(1)
     scene.report(1, ready=False, perf=0.0)
-    assert scene.state(1) is State.LOADING
+    assert scene.state(1) is WorkerState.LOADING
     scene.report(1)
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
 
 
 def test_a_report_may_come_before_the_fleets_answer() -> None:
@@ -30,7 +30,7 @@ def test_a_report_may_come_before_the_fleets_answer() -> None:
     scene.ask(1)
     scene.report(1)
     assert scene.created(1) == []
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
 
 
 def test_a_report_that_lists_the_session_confirms_the_grant() -> None:
@@ -52,7 +52,7 @@ def test_a_session_that_is_listed_no_longer_has_ended_even_if_its_end_was_never_
     scene = Scene()
     scene.serve(1)
     assert kinds(scene.report(1)) == ["session_ended"]
-    assert scene.state(1) is State.READY
+    assert scene.state(1) is WorkerState.READY
 
 
 @pytest.mark.promise("P10")
@@ -89,10 +89,10 @@ def test_a_straggler_that_lists_what_was_finished_does_not_bring_it_back() -> No
     scene.serve(1)
     scene.finishes(1, 1)
     assert kinds(scene.report(1, 1)) == []
-    assert scene.worker(1).doubt
+    assert scene.worker(1).may_hold_unknown
     assert scene.worker(1).held == {}
     scene.report(1)
-    assert not scene.worker(1).suspect
+    assert not scene.worker(1).unresponsive
 
 
 @pytest.mark.promise("P2")
@@ -116,7 +116,7 @@ def test_three_late_reports_and_nothing_fresh_for_a_period_mean_a_new_process() 
         scene.pass_time(limits.LATE_REPORTS_S / 2)
         assert scene.report(1, received=1) == []
     assert "worker_counts_anew" in kinds(scene.report(1, received=1))
-    assert scene.state(1) is State.READY
+    assert scene.state(1) is WorkerState.READY
 
 
 @pytest.mark.promise("P10")
@@ -145,7 +145,7 @@ def test_a_process_that_was_restarted_by_itself_counts_anew_at_once() -> None:
     scene.report(1, 7, received=9, loadtime_s=0.5)
     assert "session_ended" in kinds(scene.report(1, received=0, loadtime_s=0.75))
     assert scene.report(1, 7, received=9, loadtime_s=0.5) == []
-    assert scene.state(1) is State.READY
+    assert scene.state(1) is WorkerState.READY
 
 
 @pytest.mark.promise("P1")
@@ -179,8 +179,8 @@ def test_a_session_that_our_tables_do_not_have_is_adopted_with_its_share_of_the_
     scene.up(1)
     decided = scene.report(1, 41, load=80.0)
     assert kinds(decided) == ["session_adopted"]
-    assert scene.engine.ledger.reservations[41].cost == 80.0
-    assert scene.state(1) is State.HELD
+    assert scene.engine.state.reservations[41].cost == 80.0
+    assert scene.state(1) is WorkerState.HELD
 
 
 def test_a_session_of_one_that_waits_again_is_its_own_and_answers_its_call() -> None:
@@ -205,7 +205,7 @@ def test_a_session_kept_for_a_poll_moves_to_the_worker_that_really_has_it() -> N
     scene.hold_ends(1)
     scene.pass_time(1)
     scene.takes(2, 1)
-    assert scene.engine.ledger.reservations[1].worker_id == 2
+    assert scene.engine.state.reservations[1].worker_id == 2
 
 
 @pytest.mark.promise("P1")
@@ -217,16 +217,16 @@ def test_a_second_session_of_one_request_keeps_its_worker_and_answers_for_nothin
     other = 3 - first
     scene.takes(first, 1)
     assert kinds(scene.takes(other, 1)) == ["session_adopted"]
-    assert scene.engine.ledger.reservations[1].worker_id == first
-    assert scene.state(other) is State.HELD
+    assert scene.engine.state.reservations[1].worker_id == first
+    assert scene.state(other) is WorkerState.HELD
     scene.report(other)
-    assert scene.state(other) is State.READY
+    assert scene.state(other) is WorkerState.READY
     assert stage(scene, 1) is Stage.SESSION
 
 
 def test_a_refusal_while_it_holds_others_teaches_how_many_a_worker_takes() -> None:
     scene = Scene(max_queue_time=30.0, min_load=0.0)
-    scene.group(1, occupancy=None)
+    scene.workergroup(1, occupancy=None)
     scene.ask(1)
     scene.up(1)
     scene.takes(1, 1)
@@ -248,7 +248,7 @@ def test_a_session_beyond_what_a_worker_was_known_to_take_teaches_that_it_takes_
     assert scene.worker(1).occupancy_known == 2
     scene.finishes(1, 1)
     scene.finishes(1, 2)
-    assert scene.state(1) is State.READY
+    assert scene.state(1) is WorkerState.READY
 
 
 def test_a_worker_that_refuses_while_it_seems_free_is_asked_what_it_holds() -> None:
@@ -256,10 +256,10 @@ def test_a_worker_that_refuses_while_it_seems_free_is_asked_what_it_holds() -> N
     scene.ask(1)
     scene.up(1)
     scene.finishes(1, 1, "Rejected")
-    assert scene.worker(1).doubt
-    assert scene.worker(1).worker_id not in scene.engine.ledger.pools[1].free
+    assert scene.worker(1).may_hold_unknown
+    assert scene.worker(1).worker_id not in scene.engine.state.endpoints[1].free
     scene.takes(1, 77)
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
 
 
 def test_a_worker_that_refuses_three_times_while_it_holds_nothing_is_replaced() -> None:
@@ -271,21 +271,21 @@ def test_a_worker_that_refuses_three_times_while_it_holds_nothing_is_replaced() 
         scene.ask(1)
         scene.report(1)
     assert "it refused 3 reservations in a row" in scene.worker(1).error
-    assert scene.state(1) is State.ERROR
+    assert scene.state(1) is WorkerState.ERROR
     scene.clears_doubt(1)
-    assert scene.state(1) is State.DESTROYING
+    assert scene.state(1) is WorkerState.DESTROYING
 
 
 def test_the_second_refusal_of_a_request_that_became_a_session_leaves_that_session_alone() -> None:
     scene = Scene()
     scene.serve(1)
     scene.finishes(1, 1, "Rejected")
-    assert 1 not in scene.engine.ledger.reservations
-    assert scene.state(1) is State.HELD
+    assert 1 not in scene.engine.state.reservations
+    assert scene.state(1) is WorkerState.HELD
     scene.ask(1)
     assert stage(scene, 1) is Stage.WAITING
     scene.report(1)
-    assert scene.state(1) is State.READY or stage(scene, 1) is Stage.GRANTED
+    assert scene.state(1) is WorkerState.READY or stage(scene, 1) is Stage.GRANTED
 
 
 def test_an_attempt_that_came_to_nothing_lets_the_client_that_asks_again_wait_on() -> None:
@@ -295,7 +295,7 @@ def test_an_attempt_that_came_to_nothing_lets_the_client_that_asks_again_wait_on
     scene.ask(1)
     scene.ask(1)
     scene.finishes(1, 1, "Cancelled")
-    assert scene.engine.ledger.reservations[1].refused == 1
+    assert scene.engine.state.reservations[1].refused == 1
     assert stage(scene, 1) is Stage.GRANTED  # the same worker is free, and it is first
 
 
@@ -304,7 +304,7 @@ def test_an_attempt_that_came_to_nothing_ends_a_grant_whose_client_does_not_ask_
     scene.ask(1)
     scene.up(1)
     scene.finishes(1, 1, "Cancelled")
-    assert scene.engine.ledger.reservations == {}
+    assert scene.engine.state.reservations == {}
 
 
 def test_a_session_shorter_than_the_time_between_two_reports_is_known_by_its_end() -> None:
@@ -312,7 +312,7 @@ def test_a_session_shorter_than_the_time_between_two_reports_is_known_by_its_end
     scene.ask(1)
     scene.up(1)
     assert kinds(scene.finishes(1, 1)) == ["session_ended"]
-    assert scene.state(1) is State.READY
+    assert scene.state(1) is WorkerState.READY
     assert scene.worker(1).proven
 
 
@@ -320,15 +320,15 @@ def test_a_held_worker_whose_process_began_anew_holds_nothing() -> None:
     scene = Scene()
     scene.serve(1)
     scene.report(1, ready=False)
-    assert scene.state(1) is State.LOADING
-    assert 1 not in scene.engine.ledger.reservations
+    assert scene.state(1) is WorkerState.LOADING
+    assert 1 not in scene.engine.state.reservations
 
 
 def test_an_error_of_a_held_worker_lets_its_session_run_on_and_it_goes_afterwards() -> None:
     scene = Scene()
     scene.serve(1)
     scene.report(1, 1, error="the health check failed")
-    assert scene.state(1) is State.ERROR
+    assert scene.state(1) is WorkerState.ERROR
     assert of(scene.commands, commands.Destroy) == []
     decided = scene.finishes(1, 1)
     assert [d.worker_id for d in of(decided, commands.Destroy)] == [1]
@@ -341,7 +341,7 @@ def test_an_error_of_a_worker_that_was_kept_for_a_poll_frees_the_waiter_at_once(
     scene.up(1)
     scene.report(1, error="it broke")
     assert stage(scene, 1) is Stage.WAITING
-    assert scene.state(1) is State.DESTROYING
+    assert scene.state(1) is WorkerState.DESTROYING
 
 
 @pytest.mark.parametrize("perf", [math.nan, math.inf, -5.0, 0.0])
@@ -358,7 +358,7 @@ def test_a_load_that_is_no_amount_adopts_a_session_at_no_cost() -> None:
     scene = Scene(min_load=100.0)
     scene.up(1)
     scene.report(1, 9, load=math.nan)
-    assert scene.engine.ledger.reservations[9].cost == 0.0
+    assert scene.engine.state.reservations[9].cost == 0.0
 
 
 @pytest.mark.promise("P15")
@@ -372,7 +372,7 @@ def test_what_a_stopping_worker_says_is_not_heard() -> None:
     scene = Scene(cold_workers=1, min_load=0.0)
     scene.up(1)
     scene.pass_time(30)
-    assert scene.state(1) is State.STOPPING
+    assert scene.state(1) is WorkerState.STOPPING
     assert scene.report(1, 5) == []
     assert scene.worker(1).held == {}
 
@@ -382,7 +382,7 @@ def test_only_so_many_finished_requests_are_remembered() -> None:
     scene.up(1)
     for idx in range(limits.FINISHED_MEMORY + 10):
         scene.finishes(1, idx, entered_at=float(idx))
-    assert len(scene.worker(1).finished) == len(scene.worker(1).told) == limits.FINISHED_MEMORY
+    assert len(scene.worker(1).finished) == len(scene.worker(1).seen_attempts) == limits.FINISHED_MEMORY
     scene.live(limits.FINISHED_MEMORY_S + 10.0)
     scene.finishes(1, 5000)
     assert len(scene.worker(1).finished) == 1
@@ -413,7 +413,7 @@ def test_the_end_of_an_earlier_session_does_not_end_the_later_one_of_the_same_re
     scene.finishes(1, 1, entered_at=1.0)
     assert stage(scene, 1) is Stage.SESSION
     scene.report(1)
-    assert scene.state(1) is State.READY
+    assert scene.state(1) is WorkerState.READY
 
 
 @pytest.mark.promise("P2")
@@ -440,7 +440,7 @@ def test_what_became_of_earlier_attempts_says_nothing_of_the_session_that_the_th
     scene.finishes(1, 1, "Rejected", entered_at=5.0)
     scene.finishes(1, 1, entered_at=1.0)
     assert stage(scene, 1) is Stage.SESSION
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
 
 
 @pytest.mark.promise("P1")
@@ -451,7 +451,7 @@ def test_a_report_from_before_a_refusal_frees_nobody() -> None:
     scene.ask(1)
     scene.finishes(1, 1, "Rejected")
     assert scene.report(1, received=0) == []
-    assert scene.worker(1).suspect
+    assert scene.worker(1).unresponsive
     scene.report(1, 7, received=1)
     assert stage(scene, 1) is Stage.WAITING
 

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from nullworker.core import commands, limits
-from nullworker.core.endpoints import EndpointState
-from nullworker.core.reservations import Stage
-from nullworker.core.workers import State
+from nullworker.core.parameters import EndpointState
+from nullworker.core.reservation import Stage
+from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, kinds, of
 
 
@@ -80,7 +80,7 @@ def test_asked_for_the_third_time_before_the_worker_confirms_the_call_is_held_un
     scene.report(1)  # a grant is not refuted by a report that does not list it
     decided = scene.finishes(1, 1, "Rejected")
     assert kinds(decided) == ["grant_refused"]
-    assert scene.engine.ledger.reservations[1].stage is Stage.WAITING
+    assert scene.engine.state.reservations[1].stage is Stage.WAITING
     assert granted(scene.report(1)) == [(1, 1)]
 
 
@@ -91,8 +91,8 @@ def test_a_grant_that_nobody_confirms_expires_and_its_worker_is_asked_what_it_ho
     scene.up(1)
     decided = scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
     assert "grant_expired" in kinds(decided)
-    assert 1 not in scene.engine.ledger.reservations
-    assert scene.worker(1).doubt
+    assert 1 not in scene.engine.state.reservations
+    assert scene.worker(1).may_hold_unknown
     assert granted(scene.ask(2)) == []
     assert granted(scene.report(1)) == [(2, 1)]
 
@@ -105,7 +105,7 @@ def test_a_session_that_was_opened_at_the_grants_last_moment_is_adopted_and_not_
     scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S + 3.0)
     assert of(scene.commands, commands.Destroy) == []
     assert kinds(scene.takes(1, 1)) == ["session_adopted"]
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
 
 
 def test_a_held_waiter_whose_grant_expires_waits_again_at_its_old_place() -> None:
@@ -117,7 +117,7 @@ def test_a_held_waiter_whose_grant_expires_waits_again_at_its_old_place() -> Non
     scene.ask(1)  # held open now
     scene.ask(2)
     scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
-    assert scene.engine.ledger.reservations[1].stage is Stage.WAITING
+    assert scene.engine.state.reservations[1].stage is Stage.WAITING
     scene.created(2)
     assert granted(scene.report(2)) == [(1, 2)]
 
@@ -129,7 +129,7 @@ def test_between_two_polls_a_worker_is_kept_for_the_waiter_until_its_next_poll_i
     scene.pass_time(3)
     scene.up(1)
     assert of(scene.commands, commands.Grant) == []
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
     assert granted(scene.ask(1)) == [(1, 1)]
 
 
@@ -140,7 +140,7 @@ def test_a_worker_kept_for_a_waiter_that_does_not_come_back_goes_to_the_next() -
     scene.up(1)
     scene.ask(2)
     assert granted(scene.pass_time(limits.POLL_GRACE_S)) == [(2, 1)]
-    assert scene.engine.ledger.reservations[1].absent
+    assert scene.engine.state.reservations[1].absent
 
 
 @pytest.mark.promise("P8")
@@ -149,7 +149,7 @@ def test_a_waiter_that_does_not_poll_is_forgotten_at_its_replay_timeout_and_noth
     scene.ask(1)
     scene.hold_ends(1)
     scene.pass_time(59.9)
-    assert 1 in scene.engine.ledger.reservations
+    assert 1 in scene.engine.state.reservations
     assert kinds(scene.pass_time(0.2)) == ["waiter_forgotten"]
     assert of(scene.put(max_workers=5), commands.Create) == []
 
@@ -168,18 +168,18 @@ def test_an_absent_waiter_that_asks_again_has_its_old_place() -> None:
 def test_a_waiter_that_leaves_is_forgotten_at_once() -> None:
     scene = Scene()
     scene.ask(1)
-    assert kinds(scene.leaves(1)) == ["waiter_gone"]
-    assert scene.engine.ledger.reservations == {}
-    assert scene.leaves(1) == []
+    assert kinds(scene.set_absent(1)) == ["waiter_gone"]
+    assert scene.engine.state.reservations == {}
+    assert scene.set_absent(1) == []
 
 
 def test_a_waiter_that_leaves_after_its_answer_may_use_it_all_the_same() -> None:
     scene = Scene()
     scene.ask(1)
     scene.up(1)
-    scene.leaves(1)
+    scene.set_absent(1)
     scene.takes(1, 1)
-    assert scene.engine.ledger.reservations[1].stage is Stage.SESSION
+    assert scene.engine.state.reservations[1].stage is Stage.SESSION
 
 
 def test_a_worker_kept_between_two_polls_is_free_when_its_waiter_says_that_it_leaves() -> None:
@@ -187,9 +187,9 @@ def test_a_worker_kept_between_two_polls_is_free_when_its_waiter_says_that_it_le
     scene.ask(1)
     scene.hold_ends(1)
     scene.up(1)
-    scene.leaves(1)
-    assert scene.state(1) is State.READY
-    assert not scene.worker(1).doubt
+    scene.set_absent(1)
+    assert scene.state(1) is WorkerState.READY
+    assert not scene.worker(1).may_hold_unknown
 
 
 def test_a_client_that_asks_again_when_its_worker_has_failed_gets_another_one() -> None:
@@ -209,7 +209,7 @@ def test_a_cost_that_is_no_amount_is_refused_and_changes_nothing(cost: float) ->
     scene = Scene()
     (refusal,) = of(scene.ask(1, cost), commands.Refuse)
     assert "must be from 0 to 1e+09" in refusal.reason
-    assert scene.engine.ledger.reservations == {}
+    assert scene.engine.state.reservations == {}
 
 
 def test_asking_at_an_endpoint_that_is_not_there_is_refused() -> None:
@@ -224,7 +224,7 @@ def test_a_request_belongs_to_its_endpoint() -> None:
     scene.ask(1)
     (refusal,) = of(scene.ask(1, endpoint_id=2), commands.Refuse)
     assert refusal.reason == "the request belongs to another endpoint"
-    assert scene.engine.ledger.reservations[1].stage is Stage.WAITING
+    assert scene.engine.state.reservations[1].stage is Stage.WAITING
 
 
 def test_nobody_is_granted_on_a_stopped_endpoint() -> None:
@@ -238,16 +238,16 @@ def test_nobody_is_granted_on_a_stopped_endpoint() -> None:
 def test_news_of_requests_that_nobody_knows_is_passed_over() -> None:
     scene = Scene()
     assert scene.hold_ends(9) == []
-    assert scene.leaves(9) == []
+    assert scene.set_absent(9) == []
 
 
 def test_an_end_of_a_hold_that_was_over_already_changes_nothing() -> None:
     scene = Scene()
     scene.serve(1)
-    before = scene.engine.ledger.reservations[1].seen_at
+    before = scene.engine.state.reservations[1].seen_at
     scene.pass_time(1)
     assert scene.hold_ends(1) == []
-    assert scene.engine.ledger.reservations[1].seen_at == before
+    assert scene.engine.state.reservations[1].seen_at == before
 
 
 @pytest.mark.promise("P2")
@@ -257,8 +257,8 @@ def test_a_worker_whose_reports_are_not_numbered_is_in_doubt_until_none_of_them_
     scene.up(1)
     scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
     scene.live(limits.RESEND_S - 1)
-    assert scene.worker(1).doubt
-    assert scene.state(1) is State.READY
+    assert scene.worker(1).may_hold_unknown
+    assert scene.state(1) is WorkerState.READY
     decided = scene.live(30)
     assert [destroy.worker_id for destroy in of(decided, commands.Destroy)] == [1]
 
@@ -274,9 +274,9 @@ def test_of_a_request_that_was_answered_twice_the_second_answer_may_be_used_afte
     scene.finishes(1, 1)
     scene.report(1, seq=2)
     scene.pass_time(5)
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
     scene.pass_time(limits.GRANT_TTL_S)
-    assert scene.worker(1).doubt
+    assert scene.worker(1).may_hold_unknown
     assert of(scene.commands, commands.Destroy) == []
     assert [destroy.worker_id for destroy in of(scene.clears_doubt(1) + scene.pass_time(5), commands.Destroy)] == [1]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nullworker.core import commands, events, limits, scaling
-from nullworker.core.endpoints import TESTED_PARAMETERS, EndpointState, Parameters
-from nullworker.core.workers import State
+from nullworker.core.parameters import TESTED_PARAMETERS, EndpointState, Parameters
+from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, of
 
 DEFAULTS = Parameters(min_load=0.0, cold_workers=0, cold_mult=0.0)
@@ -33,17 +33,17 @@ def test_n_reservations_get_n_workers(
     scene = Scene(
         max_queue_time=queue_times[0], target_queue_time=queue_times[1], target_util=target_util, max_workers=64
     )
-    scene.group(1, occupancy=occupancy)
+    scene.workergroup(1, occupancy=occupancy)
     served = 0
     for idx in range(1, 17):
         scene.ask(idx, cost)
         if not at_once:
             served += _serve_all(scene, queue_times[1])
     served += _serve_all(scene, queue_times[1])
-    holders = {r.worker_id for r in scene.engine.ledger.reservations.values() if r.worker_id}
+    holders = {r.worker_id for r in scene.engine.state.reservations.values() if r.worker_id}
     assert len(holders) == 16
     if target_util == 1.0 and cost == 100.0:
-        assert len(scene.engine.ledger.workers) == 16  # P4: exactly
+        assert len(scene.engine.state.workers) == 16  # P4: exactly
 
 
 def _serve_all(scene: Scene, patience_s: float) -> int:
@@ -54,10 +54,10 @@ def _serve_all(scene: Scene, patience_s: float) -> int:
     while done < len(scene.commands):
         command = scene.commands[done]
         done += 1
-        if isinstance(command, commands.Create) and scene.state(command.worker_id) is State.ASKED:
+        if isinstance(command, commands.Create) and scene.state(command.worker_id) is WorkerState.ASKED:
             scene.up(command.worker_id)
         elif isinstance(command, commands.Grant):
-            reservation = scene.engine.ledger.reservations.get(command.request_idx)
+            reservation = scene.engine.state.reservations.get(command.request_idx)
             if (
                 reservation is None
                 or reservation.worker_id != command.worker_id
@@ -261,7 +261,7 @@ def test_suspended_nothing_is_recruited_or_released() -> None:
     scene.put(state=EndpointState.SUSPENDED)
     scene.ask(2)
     scene.finishes(1, 1)
-    assert scene.engine.ledger.reservations[2].worker_id == 1  # routing goes on
+    assert scene.engine.state.reservations[2].worker_id == 1  # routing goes on
     scene.takes(1, 2)
     scene.finishes(1, 2)
     scene.live(200)
@@ -290,13 +290,13 @@ def test_active_again_the_stopped_workers_are_started() -> None:
 
 def test_the_cheapest_workergroup_for_its_perf_grows_first_and_the_next_when_that_is_full() -> None:
     scene = Scene()
-    scene.group(1, price_per_hour=1.0, max_workers=1)
-    scene.group(2, price_per_hour=1.5, perf=200.0)
-    scene.group(3, price_per_hour=5.0)
+    scene.workergroup(1, price_per_hour=1.0, max_workers=1)
+    scene.workergroup(2, price_per_hour=1.5, perf=200.0)
+    scene.workergroup(3, price_per_hour=5.0)
     for idx in (1, 2, 3):
         scene.ask(idx)
     assert [create.workergroup_id for create in of(scene.commands, commands.Create)] == [2, 2, 2]
-    scene.group(2, price_per_hour=9.0, perf=200.0)
+    scene.workergroup(2, price_per_hour=9.0, perf=200.0)
     scene.ask(4)
     scene.ask(5)
     assert [create.workergroup_id for create in of(scene.commands, commands.Create)][3:] == [1, 2]
@@ -304,10 +304,10 @@ def test_the_cheapest_workergroup_for_its_perf_grows_first_and_the_next_when_tha
 
 def test_a_free_worker_that_was_joined_by_itself_never_hides_an_idle_one_of_ours() -> None:
     scene = Scene(max_workers=1000)
-    for worker_id in range(500, 500 + limits.TRIM_ROUND + 1):
+    for worker_id in range(500, 500 + limits.SCALE_DOWN_ROUND + 1):
         scene.send(events.WorkerJoined(worker_id, 1))
         scene.report(worker_id)
-    scene.put(min_load=100.0 * (limits.TRIM_ROUND + 2))
+    scene.put(min_load=100.0 * (limits.SCALE_DOWN_ROUND + 2))
     (ours,) = (create.worker_id for create in of(scene.commands, commands.Create))
     scene.up(ours)
     scene.put(min_load=0.0)
@@ -317,7 +317,7 @@ def test_a_free_worker_that_was_joined_by_itself_never_hides_an_idle_one_of_ours
 
 @pytest.mark.promise("P5")
 def test_many_idle_workers_go_in_rounds_and_all_go() -> None:
-    count = limits.TRIM_ROUND * 2 + 3
+    count = limits.SCALE_DOWN_ROUND * 2 + 3
     scene = Scene(max_workers=1000, min_load=100.0 * count)
     scene.up(*range(1, count + 1))
     scene.put(min_load=0.0)
@@ -339,5 +339,5 @@ def test_need_of_the_tested_parameters_is_the_load_itself() -> None:
     scene = Scene(TESTED_PARAMETERS)
     scene.serve(2)
     scene.ask(3)
-    wanted = scaling.need(scene.engine.ledger.pools[1])
+    wanted = scaling.need(scene.engine.state.endpoints[1])
     assert (wanted.load, wanted.active_perf, wanted.places) == (300.0, 300.0, 1)

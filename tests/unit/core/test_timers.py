@@ -17,10 +17,10 @@ def test_nothing_is_due_when_nothing_is_set() -> None:
 
 def test_an_entry_is_due_at_its_very_time_and_not_before() -> None:
     timers = Timers()
-    timers.set(5.0, Timer.TRIM, 1)
+    timers.set(5.0, Timer.SCALE_DOWN, 1)
     assert timers.next_at() == 5.0
     assert timers.pop_due(4.999) is None
-    assert timers.pop_due(5.0) == (Timer.TRIM, 1)
+    assert timers.pop_due(5.0) == (Timer.SCALE_DOWN, 1)
 
 
 @given(st.lists(st.tuples(st.sampled_from([1.0, 2.0, 3.0]), st.sampled_from(Timer))))

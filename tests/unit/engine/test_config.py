@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nullworker.core.endpoints import TESTED_PARAMETERS, EndpointState, Parameters
+from nullworker.core.parameters import TESTED_PARAMETERS, EndpointState, Parameters
 from nullworker.engine.config import (
     ConfigError,
     EndpointTable,

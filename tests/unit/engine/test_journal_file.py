@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nullworker.core import events, journal
-from nullworker.core.endpoints import TESTED_PARAMETERS
 from nullworker.core.engine import Engine
+from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.engine.journal_file import JournalFile
 from nullworker.engine.state_dir import StateError
 

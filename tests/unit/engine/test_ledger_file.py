@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nullworker.core.endpoints import TESTED_PARAMETERS, EndpointState, Parameters
+from nullworker.core.parameters import TESTED_PARAMETERS, EndpointState, Parameters
 from nullworker.engine import ledger_file
 from nullworker.engine.catalog import EndpointEntry, WorkergroupEntry
 from nullworker.engine.config import WorkergroupConfig

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nullworker.core.endpoints import TESTED_PARAMETERS
 from nullworker.core.events import RestoredReservation, RestoredWorker
+from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.engine import grant_log, store
 from nullworker.engine.catalog import EndpointEntry, WorkergroupEntry
 from nullworker.engine.config import WorkergroupConfig

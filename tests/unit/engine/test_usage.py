@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from nullworker.core import events
-from nullworker.core.endpoints import TESTED_PARAMETERS, Workergroup
+from nullworker.core.parameters import TESTED_PARAMETERS, WorkergroupSpec
 from nullworker.engine import usage
 from nullworker.engine.store import Store
 from nullworker.engine.usage import Usage
@@ -25,14 +25,14 @@ class Counted(HandClock):
         super().__init__()
         self.usage = counted
         self.handle(events.EndpointPut(1, "e", TESTED_PARAMETERS))
-        self.handle(events.WorkergroupPut(Workergroup(GROUP, 1, "f", occupancy=1)))
+        self.handle(events.WorkergroupPut(WorkergroupSpec(GROUP, 1, "f", occupancy=1)))
         self.handle(events.Asked(1, 1, 100.0))
 
     def handle(self, event: events.Event) -> None:
         self.send(event)
         self.usage.pass_time(self.now)
-        for worker_id in self.engine.ledger.changed_workers:
-            self.usage.changed(worker_id, self.engine.ledger.workers.get(worker_id), self.now)
+        for worker_id in self.engine.state.changed_workers:
+            self.usage.changed(worker_id, self.engine.state.workers.get(worker_id), self.now)
 
     def later(self, seconds: float, event: events.Event) -> None:
         self.now += seconds

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from nullworker.core import limits
 
 if TYPE_CHECKING:
-    from nullworker.core.pool import Group
-    from nullworker.core.reservations import Reservation
+    from nullworker.core.endpoint import Workergroup
+    from nullworker.core.reservation import Reservation
 
 
-class State(enum.Enum):
+class WorkerState(enum.Enum):
     """Where a worker is in its life."""
 
     ASKED = "asked"  # we told the fleet to create it; no answer yet
@@ -36,7 +36,7 @@ class State(enum.Enum):
     __hash__ = object.__hash__  # of its identity; an enum's own is that of its name, and computed anew each time
 
 
-class Turn(enum.Enum):
+class WorkerTransition(enum.Enum):
     """What can happen in a worker's life."""
 
     CREATED = "created"
@@ -56,52 +56,66 @@ class Turn(enum.Enum):
     __hash__ = object.__hash__
 
 
-_END = {Turn.FAIL: State.ERROR, Turn.DESTROY: State.DESTROYING, Turn.GO: State.GONE}
+_END = {
+    WorkerTransition.FAIL: WorkerState.ERROR,
+    WorkerTransition.DESTROY: WorkerState.DESTROYING,
+    WorkerTransition.GO: WorkerState.GONE,
+}
 
 #: TRANSITIONS[state][turn] is the next state; what is not here cannot happen.
-TRANSITIONS: dict[State, dict[Turn, State]] = {
-    State.ASKED: {
-        Turn.CREATED: State.CREATING,
-        Turn.LOADS: State.LOADING,
-        Turn.GETS_READY: State.READY,
+TRANSITIONS: dict[WorkerState, dict[WorkerTransition, WorkerState]] = {
+    WorkerState.ASKED: {
+        WorkerTransition.CREATED: WorkerState.CREATING,
+        WorkerTransition.LOADS: WorkerState.LOADING,
+        WorkerTransition.GETS_READY: WorkerState.READY,
         **_END,
     },
-    State.CREATING: {Turn.LOADS: State.LOADING, Turn.GETS_READY: State.READY, **_END},
-    State.LOADING: {Turn.GETS_READY: State.READY, **_END},
-    State.STARTING: {Turn.GETS_READY: State.READY, Turn.STOP: State.STOPPING, **_END},
-    State.READY: {
-        Turn.TAKEN: State.HELD,
-        Turn.LOADS: State.LOADING,
-        Turn.STOP: State.STOPPING,
-        Turn.DRAIN: State.DRAINING,
+    WorkerState.CREATING: {
+        WorkerTransition.LOADS: WorkerState.LOADING,
+        WorkerTransition.GETS_READY: WorkerState.READY,
         **_END,
     },
-    State.HELD: {Turn.FREED: State.READY, Turn.DRAIN: State.DRAINING, **_END},
-    State.DRAINING: {
-        Turn.UNDRAIN: State.HELD,
-        Turn.STOP: State.STOPPING,
+    WorkerState.LOADING: {WorkerTransition.GETS_READY: WorkerState.READY, **_END},
+    WorkerState.STARTING: {
+        WorkerTransition.GETS_READY: WorkerState.READY,
+        WorkerTransition.STOP: WorkerState.STOPPING,
         **_END,
     },
-    State.STOPPING: {Turn.STOPPED: State.INACTIVE, **_END},
-    State.INACTIVE: {Turn.START: State.STARTING, **_END},
-    State.ERROR: {Turn.GETS_READY: State.READY, **_END},
-    State.DESTROYING: {Turn.GO: State.GONE},
-    State.GONE: {},
+    WorkerState.READY: {
+        WorkerTransition.TAKEN: WorkerState.HELD,
+        WorkerTransition.LOADS: WorkerState.LOADING,
+        WorkerTransition.STOP: WorkerState.STOPPING,
+        WorkerTransition.DRAIN: WorkerState.DRAINING,
+        **_END,
+    },
+    WorkerState.HELD: {WorkerTransition.FREED: WorkerState.READY, WorkerTransition.DRAIN: WorkerState.DRAINING, **_END},
+    WorkerState.DRAINING: {
+        WorkerTransition.UNDRAIN: WorkerState.HELD,
+        WorkerTransition.STOP: WorkerState.STOPPING,
+        **_END,
+    },
+    WorkerState.STOPPING: {WorkerTransition.STOPPED: WorkerState.INACTIVE, **_END},
+    WorkerState.INACTIVE: {WorkerTransition.START: WorkerState.STARTING, **_END},
+    WorkerState.ERROR: {WorkerTransition.GETS_READY: WorkerState.READY, **_END},
+    WorkerState.DESTROYING: {WorkerTransition.GO: WorkerState.GONE},
+    WorkerState.GONE: {},
 }
 
 #: On their way to ready; they cover demand.
-BOOTING = frozenset({State.ASKED, State.CREATING, State.LOADING, State.STARTING})
+BOOTING = frozenset({WorkerState.ASKED, WorkerState.CREATING, WorkerState.LOADING, WorkerState.STARTING})
 #: Serving, or able to.
-ACTIVE = frozenset({State.READY, State.HELD})
+ACTIVE = frozenset({WorkerState.READY, WorkerState.HELD})
 #: On their way out; they cover nothing.
-LEAVING = frozenset({State.DRAINING, State.STOPPING, State.ERROR, State.DESTROYING, State.GONE})
+LEAVING = frozenset(
+    {WorkerState.DRAINING, WorkerState.STOPPING, WorkerState.ERROR, WorkerState.DESTROYING, WorkerState.GONE}
+)
 
 
-class ImpossibleTransition(Exception):  # noqa: N818 - it is a fact about the table, and a bug in the core
+class ImpossibleWorkerTransition(Exception):  # noqa: N818 - it is a fact about the table, and a bug in the core
     """The table has no such turn in this state."""
 
-    def __init__(self, worker_id: int, state: State, turn: Turn) -> None:
-        super().__init__(f"worker {worker_id} cannot {turn.value} while it is {state.value}")
+    def __init__(self, worker_id: int, state: WorkerState, transition: WorkerTransition) -> None:
+        super().__init__(f"worker {worker_id} cannot {transition.value} while it is {state.value}")
 
 
 @dataclass(slots=True, eq=False)
@@ -109,8 +123,8 @@ class Worker:
     """What the engine knows of one worker. Only the ledger changes ``state``, ``held``, ``perf`` and ``suspect``."""
 
     worker_id: int
-    group: Group
-    state: State
+    workergroup: Workergroup
+    state: WorkerState
     state_since: float
     owned: bool = True  # False: joined by itself, never ours to start, stop or destroy
     url: str = ""
@@ -123,20 +137,20 @@ class Worker:
     #: Reservations that it is known to take; None: not known yet.
     occupancy: int | None = None
     refusals: int = 0  # in a row, while it held nothing
-    unproven: int = 0  # grants among those held
+    grant_count: int = 0  # grants among those held
 
     #: Silent for too long, not heard of since a restart, or just in doubt: gets nothing new until its next report.
-    suspect: bool = False
+    unresponsive: bool = False
     #: It may hold, or come to hold until this time, something that we do not know of (a grant that nobody confirmed, a
     #: refusal while it seemed free). Until reports made later tell, it does not go, and its silence is judged as that
     #: of a held one.
-    doubt_until: float | None = None
-    doubt_reports: int = 0  # reports after that time that are wanted still
+    may_hold_unknown_until: float | None = None
+    reports_wanted: int = 0  # reports after that time that are wanted still
     #: Why it goes when it is free ("": it stays).
     retire: str = ""
     error: str = ""
     #: Made to be kept inactive: it is stopped as soon as it is ready and nobody needs it.
-    spare: bool = False
+    cold_spare: bool = False
 
     reported_at: float = 0.0
     ready_at: float | None = None  # in this boot
@@ -148,7 +162,7 @@ class Worker:
     #: Of a worker that does not number its reports: its process's loading time, and those of the processes before it.
     loadtime_s: float = 0.0
     loadtimes_before: tuple[float, ...] = ()
-    unheard: bool = False  # restored, and has not reported since, or what it reported may be of before
+    awaiting_report: bool = False  # restored, and has not reported since, or what it reported may be of before
 
     attempts: int = 0  # of the order that is under way
     order_at: float = 0.0  # when that order was last given
@@ -160,9 +174,9 @@ class Worker:
     #: two are plain dicts: there are as many as workers, and all that is asked of them is the order of their keys.)
     finished: dict[int, float] = field(default_factory=dict)
     #: Requests of which it may still tell an end that belongs to an earlier grant: request_idx -> how many.
-    loose: dict[int, int] = field(default_factory=dict)
+    pending_finishes: dict[int, int] = field(default_factory=dict)
     #: What it told us of requests lately, by (request_idx, entered_at): so that a repetition counts once.
-    told: dict[tuple[int, float], float] = field(default_factory=dict)
+    seen_attempts: dict[tuple[int, float], float] = field(default_factory=dict)
     #: What it adds to its endpoint's sums at present; the ledger's own.
     share: Share | None = None
 
@@ -179,19 +193,19 @@ class Worker:
             self.loadtime_s = 0.0
 
     @property
-    def doubt(self) -> bool:
+    def may_hold_unknown(self) -> bool:
         """Whether it may hold something that we do not know of."""
-        return self.doubt_until is not None
+        return self.may_hold_unknown_until is not None
 
     @property
     def perf_expected(self) -> float:
         """Measured perf, or its workergroup's before that."""
-        return self.perf or self.group.spec.perf
+        return self.perf or self.workergroup.spec.perf
 
     @property
     def occupancy_known(self) -> int | None:
         """Reservations that it takes, as far as is known of it or of its workergroup."""
-        return self.occupancy if self.occupancy is not None else self.group.spec.occupancy
+        return self.occupancy if self.occupancy is not None else self.workergroup.spec.occupancy
 
     @property
     def full(self) -> bool:
@@ -202,14 +216,14 @@ class Worker:
         """
         most = self.occupancy_known
         if most is None:
-            return self.unproven >= max(1, self.group.seen)
+            return self.grant_count >= max(1, self.workergroup.seen)
         return len(self.held) >= most
 
 
 class Share(NamedTuple):
     """A worker's part in its endpoint's sums."""
 
-    state: State
+    state: WorkerState
     ready_perf: float = 0.0
     booting_perf: float = 0.0
     inactive_perf: float = 0.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from nullworker.core import commands, events, limits, written
-from nullworker.core.endpoints import TESTED_PARAMETERS, EndpointState, Workergroup
+from nullworker.core import commands, events, limits, recovery
 from nullworker.core.events import RestoredReservation, RestoredWorker
-from nullworker.core.reservations import Stage
-from nullworker.core.workers import State
+from nullworker.core.parameters import TESTED_PARAMETERS, EndpointState, WorkergroupSpec
+from nullworker.core.reservation import Stage
+from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, kinds, of
 
 
@@ -33,7 +33,7 @@ def test_a_raised_max_workers_recruits_at_once() -> None:
 
 def test_a_raised_max_queue_time_lets_a_held_worker_take_more() -> None:
     scene = Scene(max_queue_time=0.0, max_workers=1)
-    scene.group(1, occupancy=4)
+    scene.workergroup(1, occupancy=4)
     scene.serve(1)
     assert of(scene.ask(2), commands.Grant) == []
     assert len(of(scene.put(max_queue_time=30.0), commands.Grant)) == 1
@@ -43,7 +43,7 @@ def test_a_raised_occupancy_lets_a_held_worker_take_more() -> None:
     scene = Scene(max_queue_time=30.0, max_workers=1)
     scene.serve(1)
     assert of(scene.ask(2), commands.Grant) == []
-    spec = Workergroup(1, 1, "f", occupancy=2)
+    spec = WorkergroupSpec(1, 1, "f", occupancy=2)
     assert len(of(scene.send(events.WorkergroupPut(spec)), commands.Grant)) == 1
 
 
@@ -57,8 +57,8 @@ def test_a_deleted_endpoint_drains_first() -> None:
     scene.ask(3)
     decided = scene.send(events.EndpointDeleted(1))
     assert [refusal.request_idx for refusal in of(decided, commands.Refuse)] == [3]
-    assert scene.state(1) is State.DRAINING
-    assert scene.state(2) is State.DRAINING
+    assert scene.state(1) is WorkerState.DRAINING
+    assert scene.state(2) is WorkerState.DRAINING
     assert destroyed(decided) == []
     assert [r.request_idx for r in of(scene.ask(9), commands.Refuse)] == [9]
     decided = scene.finishes(1, 1)
@@ -68,9 +68,9 @@ def test_a_deleted_endpoint_drains_first() -> None:
     scene.clears_doubt(2)
     scene.obey()
     assert kinds(scene.commands)[-1] == "endpoint_deleted"
-    assert scene.engine.ledger.pools == {}
-    assert scene.engine.ledger.groups == {}
-    assert scene.engine.ledger.reservations == {}
+    assert scene.engine.state.endpoints == {}
+    assert scene.engine.state.workergroups == {}
+    assert scene.engine.state.reservations == {}
 
 
 def test_a_forced_deletion_ends_everything_and_says_so() -> None:
@@ -87,7 +87,7 @@ def test_a_forced_deletion_ends_everything_and_says_so() -> None:
 def test_an_endpoint_without_workers_is_gone_at_once() -> None:
     scene = Scene()
     assert kinds(scene.send(events.EndpointDeleted(1))) == ["endpoint_deleted"]
-    assert scene.engine.ledger.pools == {}
+    assert scene.engine.state.endpoints == {}
     assert scene.send(events.EndpointDeleted(1)) == []
 
 
@@ -96,7 +96,7 @@ def test_an_endpoint_that_is_being_deleted_takes_no_new_parameters_and_no_new_wo
     scene.serve(1)
     scene.send(events.EndpointDeleted(1))
     scene.put(min_load=900.0)
-    scene.group(2)
+    scene.workergroup(2)
     assert of(scene.pass_time(1), commands.Create) == []
 
 
@@ -107,10 +107,10 @@ def test_a_deleted_workergroup_drains_first_and_then_is_gone() -> None:
     scene.ask(2)
     decided = scene.send(events.WorkergroupDeleted(1))
     assert destroyed(decided) == [2]
-    assert scene.state(1) is State.DRAINING
+    assert scene.state(1) is WorkerState.DRAINING
     assert destroyed(scene.finishes(1, 1)) == [1]
     scene.obey()
-    assert scene.engine.ledger.groups == {}
+    assert scene.engine.state.workergroups == {}
     assert scene.engine.why_waiting(2) == "the endpoint has no workergroup"
     assert scene.send(events.WorkergroupDeleted(1)) == []
 
@@ -118,16 +118,16 @@ def test_a_deleted_workergroup_drains_first_and_then_is_gone() -> None:
 def test_a_workergroup_without_workers_is_gone_at_once() -> None:
     scene = Scene()
     scene.send(events.WorkergroupDeleted(1))
-    assert scene.engine.ledger.groups == {}
+    assert scene.engine.state.workergroups == {}
 
 
 def test_a_workergroup_does_not_move_between_endpoints() -> None:
     scene = Scene()
     scene.send(events.EndpointPut(2, "other", TESTED_PARAMETERS))
-    scene.send(events.WorkergroupPut(Workergroup(1, 2, "f")))
-    assert scene.engine.ledger.groups[1].spec.endpoint_id == 1
-    scene.send(events.WorkergroupPut(Workergroup(8, 77, "f")))
-    assert 8 not in scene.engine.ledger.groups
+    scene.send(events.WorkergroupPut(WorkergroupSpec(1, 2, "f")))
+    assert scene.engine.state.workergroups[1].spec.endpoint_id == 1
+    scene.send(events.WorkergroupPut(WorkergroupSpec(8, 77, "f")))
+    assert 8 not in scene.engine.state.workergroups
 
 
 def test_a_rolling_update_replaces_free_workers_now_and_held_ones_when_released() -> None:
@@ -136,7 +136,7 @@ def test_a_rolling_update_replaces_free_workers_now_and_held_ones_when_released(
     scene.up(2)
     decided = scene.send(events.WorkersUpdated(1))
     assert destroyed(decided) == [2]
-    assert scene.state(1) is State.DRAINING
+    assert scene.state(1) is WorkerState.DRAINING
     assert len(of(decided, commands.Create)) == 2
     assert destroyed(scene.finishes(1, 1)) == [1]
 
@@ -158,7 +158,7 @@ def test_a_cancelled_update_keeps_the_workers_that_were_not_replaced_yet() -> No
     scene.serve(1)
     scene.send(events.WorkersUpdated(1))
     scene.send(events.WorkersUpdated(1, cancel=True))
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
     assert destroyed(scene.finishes(1, 1)) == []
 
 
@@ -169,7 +169,7 @@ def test_a_cancelled_update_of_a_worker_that_was_only_kept_for_a_doubt_lets_it_s
     scene.send(events.WorkersUpdated(1))
     scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
     scene.send(events.WorkersUpdated(1, cancel=True))
-    assert scene.state(1) is State.READY
+    assert scene.state(1) is WorkerState.READY
     scene.report(1)
     assert len(of(scene.ask(2), commands.Grant)) == 1
 
@@ -196,7 +196,7 @@ def test_a_joined_worker_is_routed_to_and_never_destroyed() -> None:
     scene.takes(700, 1)
     scene.finishes(700, 1)
     scene.live(500)
-    assert scene.state(700) is State.READY
+    assert scene.state(700) is WorkerState.READY
     scene.ask(2)
     scene.takes(700, 2)
     scene.ask(3)
@@ -216,7 +216,7 @@ def test_a_joined_worker_of_a_deleted_endpoint_is_forgotten() -> None:
     scene.send(events.WorkerJoined(700, 1))
     scene.report(700)
     scene.send(events.EndpointDeleted(1))
-    assert scene.engine.ledger.workers == {}
+    assert scene.engine.state.workers == {}
     assert destroyed(scene.commands) == []
 
 
@@ -237,12 +237,12 @@ def test_a_restart_adopts_workers_and_sessions_and_ends_nothing() -> None:
         (RestoredWorker(1, 1, "held", "http://w1", 100.0), RestoredWorker(2, 1, "ready", "http://w2", 100.0)),
         (RestoredReservation(7, 1, 100.0, 1, confirmed=True),),
     )
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
     scene.pass_time(limits.QUIET_S - 1)
     assert destroyed(scene.commands) == []
     scene.report(1, 7)
     scene.report(2)
-    assert scene.engine.ledger.reservations[7].stage is Stage.SESSION
+    assert scene.engine.state.reservations[7].stage is Stage.SESSION
     assert destroyed(scene.live(60)) == [2]
 
 
@@ -254,7 +254,7 @@ def test_a_restart_honours_every_grant_that_was_answered() -> None:
     (grant,) = of(scene.ask(7), commands.Grant)
     assert grant.worker_id == 1
     scene.takes(1, 7)
-    assert scene.engine.ledger.reservations[7].stage is Stage.SESSION
+    assert scene.engine.state.reservations[7].stage is Stage.SESSION
 
 
 @pytest.mark.promise("P11")
@@ -262,7 +262,7 @@ def test_a_granted_worker_that_was_last_written_down_as_booting_was_ready() -> N
     scene = restarted(
         (RestoredWorker(1, 1, "loading", "http://w1", 100.0),), (RestoredReservation(7, 1, 100.0, 1, confirmed=False),)
     )
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
 
 
 @pytest.mark.promise("P11")
@@ -308,7 +308,7 @@ def test_with_nobody_to_wait_for_a_restarted_engine_creates_at_once() -> None:
 
 @pytest.mark.promise("P11")
 @pytest.mark.parametrize(
-    ("state", "order"),
+    ("state", "line"),
     [
         ("asked", commands.Create),
         ("starting", commands.Start),
@@ -316,9 +316,9 @@ def test_with_nobody_to_wait_for_a_restarted_engine_creates_at_once() -> None:
         ("destroying", commands.Destroy),
     ],
 )
-def test_an_order_that_was_under_way_is_repeated(state: str, order: type[commands.Command]) -> None:
+def test_an_order_that_was_under_way_is_repeated(state: str, line: type[commands.Command]) -> None:
     scene = restarted((RestoredWorker(1, 1, state, "", 0.0),))
-    (command,) = of(scene.commands, order)
+    (command,) = of(scene.commands, line)
     assert command.worker_id == 1  # type: ignore[union-attr]  # all four have one
 
 
@@ -327,7 +327,7 @@ def test_a_reservation_whose_worker_was_ordered_to_go_is_not_restored() -> None:
         (RestoredWorker(1, 1, "destroying", "", 100.0),),
         (RestoredReservation(7, 1, 100.0, 1, confirmed=True), RestoredReservation(8, 1, 100.0, 55, confirmed=True)),
     )
-    assert scene.engine.ledger.reservations == {}
+    assert scene.engine.state.reservations == {}
 
 
 def test_a_session_that_no_report_mentions_after_a_restart_has_ended() -> None:
@@ -336,9 +336,9 @@ def test_a_session_that_no_report_mentions_after_a_restart_has_ended() -> None:
     )
     scene.report(1)  # it may be a report of before
     scene.report(1)  # and the client may have been sent there a moment before the end
-    assert scene.engine.ledger.reservations[7].stage is Stage.GRANTED
+    assert scene.engine.state.reservations[7].stage is Stage.GRANTED
     scene.live(60)
-    assert scene.engine.ledger.reservations == {}
+    assert scene.engine.state.reservations == {}
 
 
 @pytest.mark.promise("P11")
@@ -359,7 +359,7 @@ def test_nothing_is_created_for_a_waiter_of_before_the_restart_until_it_asks_aga
     scene = restarted((), (RestoredReservation(2, 1, 100.0, 0, confirmed=False),))
     assert of(scene.live(30), commands.Create) == []
     assert len(of(scene.ask(2), commands.Create)) == 1
-    assert scene.engine.ledger.pools[1].wanting == 1
+    assert scene.engine.state.endpoints[1].active_waiters == 1
 
 
 @pytest.mark.promise("P7")
@@ -379,9 +379,9 @@ def test_one_who_was_never_told_its_number_is_not_waited_for_after_a_restart() -
     scene.ask(1)
     scene.ask(2)
     scene.hold_ends(2)
-    ledger = scene.engine.ledger
-    assert [written.reservation(ledger, idx) is not None for idx in (1, 2)] == [False, True]
-    assert 2 in scene.engine.ledger.changed_reservations, "it is written down now"
+    state = scene.engine.state
+    assert [recovery.reservation(state, idx) is not None for idx in (1, 2)] == [False, True]
+    assert 2 in scene.engine.state.changed_reservations, "it is written down now"
 
 
 @pytest.mark.promise("P11")
@@ -400,7 +400,7 @@ def test_what_was_to_go_before_a_restart_goes_after_it_when_it_is_free() -> None
     scene.finishes(1, 7)
     scene.report(1, seq=2)
     assert destroyed(scene.report(1, seq=3) + scene.commands) == [1]
-    assert scene.state(2) is State.READY
+    assert scene.state(2) is WorkerState.READY
 
 
 @pytest.mark.promise("P2")
@@ -429,8 +429,8 @@ def test_what_a_store_holds_that_makes_no_sense_is_passed_over() -> None:
         ),
         (RestoredReservation(7, 9, 100.0, 0, confirmed=False),),
     )
-    assert scene.engine.ledger.workers == {}
-    assert scene.engine.ledger.reservations == {}
+    assert scene.engine.state.workers == {}
+    assert scene.engine.state.reservations == {}
 
 
 # ------------------------------------------------------------------------------------------------------------ questions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nullworker.core import commands, events, limits
-from nullworker.core.workers import State
+from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, kinds, of
 
 
@@ -61,9 +61,9 @@ def test_a_start_that_failed_ends_the_worker() -> None:
     scene.up(1)
     scene.pass_time(2)
     scene.send(events.InstanceStopped(1))
-    assert scene.state(1) is State.INACTIVE
+    assert scene.state(1) is WorkerState.INACTIVE
     scene.ask(1)
-    assert scene.state(1) is State.STARTING
+    assert scene.state(1) is WorkerState.STARTING
     assert destroyed(scene.send(events.InstanceFailed(1, "start", "no room"))) == [1]
 
 
@@ -90,7 +90,7 @@ def test_what_bears_our_mark_and_is_unknown_is_destroyed_after_a_grace_and_again
     assert destroyed(listed(scene, (9, "running"))) == [9]
     assert destroyed(listed(scene, (9, "running"))) == [9]
     scene.send(events.InstanceGone(9))
-    assert scene.engine.ledger.strangers == {}
+    assert scene.engine.state.unknown_instances == {}
     listed(scene)
     assert destroyed(listed(scene, (9, "running"))) == []
 
@@ -107,7 +107,7 @@ def test_an_unknown_instance_that_is_listed_no_longer_is_forgotten() -> None:
     scene = Scene()
     listed(scene, (9, "running"))
     listed(scene)
-    assert scene.engine.ledger.strangers == {}
+    assert scene.engine.state.unknown_instances == {}
 
 
 def test_a_list_asked_for_before_a_change_says_nothing_about_it() -> None:
@@ -116,7 +116,7 @@ def test_a_list_asked_for_before_a_change_says_nothing_about_it() -> None:
     scene.pass_time(70)
     scene.created(1)
     assert listed(scene, asked_s_ago=5) == []
-    assert scene.state(1) is State.CREATING
+    assert scene.state(1) is WorkerState.CREATING
 
 
 @pytest.mark.promise("P2")
@@ -127,7 +127,7 @@ def test_a_worker_that_reports_is_alive_whatever_lists_say() -> None:
         for _ in range(3):
             scene.live(60)
             listed(scene, *([(1, state)] if state != "missing" else []), asked_s_ago=1)
-        assert scene.state(1) is State.HELD
+        assert scene.state(1) is WorkerState.HELD
     assert destroyed(scene.commands) == []
 
 
@@ -137,11 +137,11 @@ def test_one_list_that_shows_a_worker_as_ended_makes_it_suspect_and_the_second_f
     scene.serve(1)
     scene.pass_time(1)
     listed(scene, (1, "exited"))
-    assert scene.worker(1).suspect
+    assert scene.worker(1).unresponsive
     scene.report(1, 1)
     scene.pass_time(1)
     listed(scene, (1, "exited"))
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
     scene.pass_time(5)
     assert "session_lost" in kinds(listed(scene, (1, "exited")))
 
@@ -175,9 +175,9 @@ def test_a_destroyed_worker_that_is_not_listed_after_the_lag_is_gone() -> None:
     scene.serve(1)
     scene.finishes(1, 1)
     scene.pass_time(11)
-    assert scene.state(1) is State.DESTROYING
+    assert scene.state(1) is WorkerState.DESTROYING
     listed(scene)
-    assert scene.state(1) is State.DESTROYING
+    assert scene.state(1) is WorkerState.DESTROYING
     scene.pass_time(limits.LIST_LAG_S)
     listed(scene)
     assert scene.states() == {}
@@ -188,9 +188,9 @@ def test_a_stopping_worker_that_is_listed_as_stopped_or_ended_has_stopped() -> N
         scene = Scene(cold_workers=1)
         scene.up(1)
         scene.pass_time(5)
-        assert scene.state(1) is State.STOPPING
+        assert scene.state(1) is WorkerState.STOPPING
         listed(scene, (1, state))
-        assert scene.state(1) is State.INACTIVE
+        assert scene.state(1) is WorkerState.INACTIVE
 
 
 def test_an_inactive_worker_that_runs_all_the_same_is_stopped_again() -> None:
@@ -220,7 +220,7 @@ def test_an_exit_while_it_stops_is_what_was_wanted() -> None:
     scene.up(1)
     scene.pass_time(2)
     assert scene.send(events.InstanceExited(1, "exit code 0")) == []
-    assert scene.state(1) is State.STOPPING
+    assert scene.state(1) is WorkerState.STOPPING
 
 
 def test_an_instance_that_somebody_else_destroyed_is_a_failure() -> None:
@@ -235,7 +235,7 @@ def test_a_joined_worker_is_not_looked_for_in_lists() -> None:
     scene.report(700)
     scene.live(300)
     listed(scene)
-    assert scene.state(700) is State.READY
+    assert scene.state(700) is WorkerState.READY
 
 
 def test_news_of_instances_that_nobody_knows_is_passed_over() -> None:

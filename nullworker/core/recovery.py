@@ -8,28 +8,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core.events import RestoredReservation, RestoredWorker
-from nullworker.core.reservations import Stage
+from nullworker.core.reservation import Stage
 
 if TYPE_CHECKING:
-    from nullworker.core.ledger import Ledger
+    from nullworker.core.state import EngineState
 
 
-def worker(ledger: Ledger, worker_id: int) -> RestoredWorker | None:
+def worker(state: EngineState, worker_id: int) -> RestoredWorker | None:
     """The worker as it is to be written down; None: there is none, and its record goes."""
-    known = ledger.workers.get(worker_id)
+    known = state.workers.get(worker_id)
     if known is None:
         return None
-    group_id = known.group.spec.workergroup_id
-    return RestoredWorker(worker_id, group_id, known.state.value, known.url, known.perf, known.owned, known.retire)
+    workergroup_id = known.workergroup.spec.workergroup_id
+    return RestoredWorker(
+        worker_id, workergroup_id, known.state.value, known.url, known.perf, known.owned, known.retire
+    )
 
 
-def reservation(ledger: Ledger, request_idx: int) -> RestoredReservation | None:
+def reservation(state: EngineState, request_idx: int) -> RestoredReservation | None:
     """The reservation as it is to be written down; None: there is none that lasts, and its record goes.
 
     One whose client was never told its number does not last: that client cannot come back under it.
     """
-    known = ledger.reservations.get(request_idx)
-    if known is None or not (known.told or known.stage is not Stage.WAITING):
+    known = state.reservations.get(request_idx)
+    if known is None or not (known.number_known or known.stage is not Stage.WAITING):
         return None
     return RestoredReservation(
         request_idx,

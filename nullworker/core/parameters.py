@@ -100,7 +100,7 @@ TESTED_PARAMETERS = Parameters(
 
 
 @dataclass(frozen=True, slots=True)
-class Workergroup:
+class WorkergroupSpec:
     """What to run and on which fleet, as far as the core needs to know."""
 
     workergroup_id: int

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core import commands
-from nullworker.core.workers import State
+from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, of
 
 if TYPE_CHECKING:
-    from nullworker.core.pool import Pool
+    from nullworker.core.endpoint import Endpoint
 
 
-def pool(scene: Scene) -> Pool:
-    return scene.engine.ledger.pools[1]
+def endpoint(scene: Scene) -> Endpoint:
+    return scene.engine.state.endpoints[1]
 
 
 def test_sums_follow_every_change_and_are_exact_zeros_when_nothing_is_left() -> None:
@@ -27,14 +27,14 @@ def test_sums_follow_every_change_and_are_exact_zeros_when_nothing_is_left() -> 
         scene.takes(grant.worker_id, grant.request_idx)
         scene.finishes(grant.worker_id, grant.request_idx)
     scene.live(60)
-    assert pool(scene).existing == 0
-    assert (pool(scene).ready_perf, pool(scene).held_cost, pool(scene).waiting_cost) == (0.0, 0.0, 0.0)
-    assert (pool(scene).booting_perf, pool(scene).inactive_perf) == (0.0, 0.0)
+    assert endpoint(scene).existing == 0
+    assert (endpoint(scene).ready_perf, endpoint(scene).held_cost, endpoint(scene).waiting_cost) == (0.0, 0.0, 0.0)
+    assert (endpoint(scene).booting_perf, endpoint(scene).inactive_perf) == (0.0, 0.0)
 
 
 def test_of_held_workers_that_take_more_the_one_with_the_shortest_implied_queue_serves_next() -> None:
     scene = Scene(max_queue_time=30.0, max_workers=2, min_load=200.0)
-    scene.group(1, occupancy=3)
+    scene.workergroup(1, occupancy=3)
     scene.up(1, 2)
     scene.ask(1, 300.0)
     scene.ask(2, 100.0)
@@ -47,52 +47,52 @@ def test_of_held_workers_that_take_more_the_one_with_the_shortest_implied_queue_
 
 def test_a_worker_that_holds_all_that_it_takes_is_not_found_until_it_holds_less() -> None:
     scene = Scene(max_queue_time=30.0, max_workers=1)
-    scene.group(1, occupancy=2)
+    scene.workergroup(1, occupancy=2)
     scene.ask(1, 0.0)
     scene.ask(2, 0.0)
     scene.up(1)
     scene.takes(1, 1)
     scene.counts[1] = 2
     scene.report(1, 1, 2)
-    assert pool(scene).pick() is None
+    assert endpoint(scene).pick() is None
     scene.finishes(1, 2)
-    assert pool(scene).pick() is scene.worker(1)
+    assert endpoint(scene).pick() is scene.worker(1)
 
 
 def test_a_held_worker_that_was_suspect_is_found_again() -> None:
     scene = Scene(max_queue_time=30.0, max_workers=1)
-    scene.group(1, occupancy=2)
+    scene.workergroup(1, occupancy=2)
     scene.serve(1)
     scene.pass_time(21)
-    assert pool(scene).pick() is None
+    assert endpoint(scene).pick() is None
     scene.report(1, 1)
-    assert pool(scene).pick() is scene.worker(1)
+    assert endpoint(scene).pick() is scene.worker(1)
 
 
 def test_where_occupancy_is_to_be_learnt_one_more_than_was_seen_is_asked_at_a_time() -> None:
     scene = Scene(max_queue_time=1000.0, target_queue_time=1000.0, max_workers=1)
-    scene.group(1, occupancy=None)
+    scene.workergroup(1, occupancy=None)
     for idx in range(1, 9):
         scene.ask(idx, 1.0)
     scene.up(1)
     counts = []
-    while pool(scene).waiting:
+    while endpoint(scene).waiting:
         granted = [r.request_idx for r in scene.worker(1).held.values()]
         counts.append(len(granted))
         scene.counts[1] = len(granted)
         scene.report(1, *granted)
     assert counts == [1, 2, 4]
-    assert scene.engine.ledger.groups[1].seen == 4
+    assert scene.engine.state.workergroups[1].seen == 4
 
 
 def test_the_table_of_partly_held_workers_does_not_grow_with_the_number_of_changes() -> None:
     scene = Scene(max_queue_time=1000.0, max_workers=1)
-    scene.group(1, occupancy=5)
+    scene.workergroup(1, occupancy=5)
     scene.serve(1)
     for idx in range(10, 400):
         scene.ask(idx, 1.0)
         scene.finishes(1, idx, "Success")
-    assert len(pool(scene).partly) <= 2 * 1 + 65
+    assert len(endpoint(scene).partly_free) <= 2 * 1 + 65
 
 
 def test_a_spare_worker_is_the_last_to_serve() -> None:
@@ -100,15 +100,15 @@ def test_a_spare_worker_is_the_last_to_serve() -> None:
     ready = [create.worker_id for create in of(scene.commands, commands.Create)]
     scene.up(*ready)
     (grant,) = of(scene.ask(1), commands.Grant)
-    assert not scene.worker(grant.worker_id).spare
+    assert not scene.worker(grant.worker_id).cold_spare
     assert grant.worker_id == ready[0]
 
 
 def test_staying_counts_those_who_are_not_on_their_way_out() -> None:
     scene = Scene(cold_workers=1, min_load=100.0)
     scene.up(1)
-    assert (pool(scene).staying, pool(scene).existing, pool(scene).keeping) == (1, 1, 1)
+    assert (endpoint(scene).staying, endpoint(scene).existing, endpoint(scene).keeping) == (1, 1, 1)
     scene.put(min_load=0.0)
     scene.live(15, period_s=5)
-    assert scene.state(1) in (State.STOPPING, State.INACTIVE)
-    assert pool(scene).staying == 1
+    assert scene.state(1) in (WorkerState.STOPPING, WorkerState.INACTIVE)
+    assert endpoint(scene).staying == 1

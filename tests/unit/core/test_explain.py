@@ -6,23 +6,23 @@ from dataclasses import replace
 
 import pytest
 
-from nullworker.core import answers, events
-from nullworker.core.endpoints import TESTED_PARAMETERS, EndpointState
+from nullworker.core import events, explain
+from nullworker.core.parameters import TESTED_PARAMETERS, EndpointState
 from nullworker.testing.small_world import ENDPOINT, GROUP, SmallWorld
 
 pytestmark = pytest.mark.promise("P13")
 
 
 def worker(world: SmallWorld, worker_id: int = 1) -> str:
-    return answers.about_worker(world.engine, worker_id, world.now)
+    return explain.about_worker(world.engine, worker_id, world.now)
 
 
 def request(world: SmallWorld, request_idx: int = 1) -> str:
-    return answers.about_request(world.engine, request_idx, world.now)
+    return explain.about_request(world.engine, request_idx, world.now)
 
 
 def endpoint(world: SmallWorld) -> str:
-    return answers.about_endpoint(world.engine, ENDPOINT, world.now)
+    return explain.about_endpoint(world.engine, ENDPOINT, world.now)
 
 
 def test_of_a_worker_through_its_life() -> None:
@@ -110,7 +110,7 @@ def test_of_an_endpoint() -> None:
     assert endpoint(world).endswith("because the endpoint is stopped; it is stopped.")
     world.send(events.EndpointDeleted(ENDPOINT))
     assert endpoint(world).endswith("; it is deleted, and gone with its last worker.")
-    assert answers.about_endpoint(world.engine, 99, world.now) == ""
+    assert explain.about_endpoint(world.engine, 99, world.now) == ""
 
 
 def test_a_session_that_was_taken_over_is_told_of_since_then() -> None:

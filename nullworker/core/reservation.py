@@ -21,33 +21,41 @@ class Stage(enum.Enum):
     __hash__ = object.__hash__  # of its identity: an enum's own is computed anew each time
 
 
-class Step(enum.Enum):
+class ReservationTransition(enum.Enum):
     """What can happen in a reservation's life."""
 
     GRANT = "grant"
     CONFIRM = "confirm"
-    REFUTE = "refute"
-    LAPSE = "lapse"
+    REQUEUE = "refute"
+    REOPEN = "lapse"
     END = "end"
 
     __hash__ = object.__hash__
 
 
 #: TRANSITIONS[stage][step] is the next stage; what is not here cannot happen.
-TRANSITIONS: dict[Stage, dict[Step, Stage]] = {
+TRANSITIONS: dict[Stage, dict[ReservationTransition, Stage]] = {
     # A worker may report a session of one that waits: its grant had expired before the report came.
-    Stage.WAITING: {Step.GRANT: Stage.GRANTED, Step.CONFIRM: Stage.SESSION, Step.END: Stage.ENDED},
-    Stage.GRANTED: {Step.CONFIRM: Stage.SESSION, Step.REFUTE: Stage.WAITING, Step.END: Stage.ENDED},
-    Stage.SESSION: {Step.LAPSE: Stage.GRANTED, Step.END: Stage.ENDED},
+    Stage.WAITING: {
+        ReservationTransition.GRANT: Stage.GRANTED,
+        ReservationTransition.CONFIRM: Stage.SESSION,
+        ReservationTransition.END: Stage.ENDED,
+    },
+    Stage.GRANTED: {
+        ReservationTransition.CONFIRM: Stage.SESSION,
+        ReservationTransition.REQUEUE: Stage.WAITING,
+        ReservationTransition.END: Stage.ENDED,
+    },
+    Stage.SESSION: {ReservationTransition.REOPEN: Stage.GRANTED, ReservationTransition.END: Stage.ENDED},
     Stage.ENDED: {},
 }
 
 
-class ImpossibleStep(Exception):  # noqa: N818 - it is a fact about the table, and a bug in the core
+class ImpossibleReservationTransition(Exception):  # noqa: N818 - it is a fact about the table, and a bug in the core
     """The table has no such step at this stage."""
 
-    def __init__(self, request_idx: int, stage: Stage, step: Step) -> None:
-        super().__init__(f"reservation {request_idx} cannot {step.value} while it is {stage.value}")
+    def __init__(self, request_idx: int, stage: Stage, transition: ReservationTransition) -> None:
+        super().__init__(f"reservation {request_idx} cannot {transition.value} while it is {stage.value}")
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +73,7 @@ class Reservation:
     #: Its /route/ call is held open now.
     present: bool = True
     #: Its client was told its number, and can ask again under it. One that was not has to begin anew after a restart.
-    told: bool = False
+    number_known: bool = False
     #: Not seen for so long that it gets no grant until it asks again; it keeps its place until `replay_timeout_s`.
     absent: bool = False
     #: Taken over after a restart, and has not asked since: it keeps its place, and nothing is created for it.
@@ -73,16 +81,16 @@ class Reservation:
     #: Part of its endpoint's demand at present; the pool's own.
     counted: bool = False
     #: Waits for at least `target_queue_time`.
-    aged: bool = False
+    overdue: bool = False
     granted_at: float = 0.0
     answered_at: float = 0.0
     #: When it is answered again, unless its worker says before that it refused it.
-    verdict_at: float | None = None
+    answer_again_at: float | None = None
     #: How many requests its worker had received, by its own count, when it was given this one.
     received: int = 0
     expires_at: float = 0.0
-    answers: int = 0  # how often the present grant was answered
-    used: int = 0  # of these answers, how many the worker has accounted for (with a session, a refusal, an end)
+    deliveries: int = 0  # how often the present grant was answered
+    accounted: int = 0  # of these answers, how many the worker has accounted for (with a session, a refusal, an end)
     refused: int = 0  # grants that did not take
     #: Taken over after a restart: one report that does not list it may be one of before.
     restored: bool = False
@@ -92,15 +100,15 @@ class Reservation:
     @property
     def sent(self) -> bool:
         """Whether its client was sent to the worker by an answer of which the worker has said nothing yet."""
-        return self.answers > self.used and not self.orphan
+        return self.deliveries > self.accounted and not self.orphan
 
-    def step(self, step: Step) -> None:
+    def transition(self, transition: ReservationTransition) -> None:
         """Takes one step of the table.
 
         Raises:
             ImpossibleStep: the table has none such at this stage.
         """
-        following = TRANSITIONS[self.stage].get(step)
+        following = TRANSITIONS[self.stage].get(transition)
         if following is None:
-            raise ImpossibleStep(self.request_idx, self.stage, step)
+            raise ImpossibleReservationTransition(self.request_idx, self.stage, transition)
         self.stage = following

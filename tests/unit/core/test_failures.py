@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from nullworker.core import commands, events, limits
-from nullworker.core.reservations import Stage
-from nullworker.core.workers import State
+from nullworker.core.reservation import Stage
+from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, kinds, of
 
 
@@ -20,7 +20,7 @@ def test_a_free_worker_that_falls_silent_is_not_granted_after_20_s_and_replaced_
     scene = Scene(min_load=100.0)
     scene.up(1)
     scene.pass_time(limits.SUSPECT_AFTER_S)
-    assert scene.worker(1).suspect
+    assert scene.worker(1).unresponsive
     assert len(of(scene.commands, commands.Create)) == 2
     assert destroyed(scene.pass_time(limits.SILENCE_FAILS_S - limits.SUSPECT_AFTER_S)) == [1]
 
@@ -30,8 +30,8 @@ def test_a_held_workers_silence_makes_it_ungrantable_never_free() -> None:
     scene = Scene()
     scene.serve(1)
     scene.pass_time(limits.SILENCE_FAILS_HELD_S - 1)
-    assert scene.state(1) is State.HELD
-    assert scene.worker(1).suspect
+    assert scene.state(1) is WorkerState.HELD
+    assert scene.worker(1).unresponsive
     decided = scene.pass_time(1)
     assert kinds(decided)[:2] == ["worker_failed", "session_lost"]
     assert destroyed(decided) == [1]
@@ -42,8 +42,8 @@ def test_a_suspect_worker_that_reports_is_trusted_again() -> None:
     scene.up(1)
     scene.pass_time(limits.SUSPECT_AFTER_S)
     scene.report(1)
-    assert not scene.worker(1).suspect
-    assert 1 in scene.engine.ledger.pools[1].free
+    assert not scene.worker(1).unresponsive
+    assert 1 in scene.engine.state.endpoints[1].free
 
 
 @pytest.mark.promise("P2")
@@ -65,7 +65,7 @@ def test_a_death_while_held_ends_the_session_and_a_death_while_granted_gives_the
     scene.ask(1)
     scene.up(1)
     scene.send(events.InstanceExited(1, "exit code 1"))
-    assert scene.engine.ledger.reservations[1].stage is Stage.WAITING
+    assert scene.engine.state.reservations[1].stage is Stage.WAITING
     assert len(of(scene.pass_time(2), commands.Create)) == 1
 
 
@@ -98,7 +98,7 @@ def test_workers_that_were_ordered_together_and_fail_together_count_as_one_failu
         scene.ask(idx)
     for worker_id in range(1, 11):
         scene.send(events.InstanceFailed(worker_id, "create", "no room"))
-    assert scene.engine.ledger.groups[1].failures == 1
+    assert scene.engine.state.workergroups[1].failures == 1
     assert len(of(scene.pass_time(1), commands.Create)) == 10
 
 
@@ -108,11 +108,11 @@ def test_a_worker_that_finished_something_or_was_ready_for_a_minute_has_proven_i
     scene.send(events.InstanceFailed(1, "create", "no room"))
     scene.pass_time(1)
     scene.up(2)
-    assert scene.engine.ledger.groups[1].failures == 1
+    assert scene.engine.state.workergroups[1].failures == 1
     scene.finishes(2, 50)
-    assert scene.engine.ledger.groups[1].failures == 0
+    assert scene.engine.state.workergroups[1].failures == 0
     scene.send(events.InstanceExited(2, "killed by signal 9"))
-    assert scene.engine.ledger.groups[1].failures == 0
+    assert scene.engine.state.workergroups[1].failures == 0
 
 
 @pytest.mark.promise("P12")
@@ -127,10 +127,10 @@ def test_a_session_that_ends_because_its_worker_failed_proves_nothing() -> None:
         scene.takes(create.worker_id, failures)
         scene.report(create.worker_id, failures, error="The consumer ended with exit code 3.")
         scene.finishes(create.worker_id, failures)
-        assert scene.engine.ledger.groups[1].failures == failures
+        assert scene.engine.state.workergroups[1].failures == failures
         scene.report(create.worker_id, error="The consumer ended with exit code 3.")
         scene.live(20)
-        assert create.worker_id not in scene.engine.ledger.workers
+        assert create.worker_id not in scene.engine.state.workers
 
 
 @pytest.mark.promise("P12")
@@ -140,8 +140,8 @@ def test_who_waits_is_told_why_workers_fail() -> None:
     for _ in range(4):
         worker_id = of(scene.commands, commands.Create)[-1].worker_id
         scene.send(events.InstanceFailed(worker_id, "create", "quota of GPUs is used up"))
-        if scene.engine.ledger.groups[1].failures < 4:
-            scene.pass_time(scene.engine.ledger.groups[1].next_try_at - scene.now)
+        if scene.engine.state.workergroups[1].failures < 4:
+            scene.pass_time(scene.engine.state.workergroups[1].next_try_at - scene.now)
     why = scene.engine.why_waiting(1)
     assert "failed to start 4 times" in why
     assert "quota of GPUs is used up" in why
@@ -149,7 +149,7 @@ def test_who_waits_is_told_why_workers_fail() -> None:
 
 def test_a_worker_that_never_becomes_ready_is_given_up_after_boot_timeout() -> None:
     scene = Scene()
-    scene.group(1, boot_timeout_s=120.0)
+    scene.workergroup(1, boot_timeout_s=120.0)
     scene.ask(1)
     scene.created(1)
     scene.pass_time(119)
@@ -159,7 +159,7 @@ def test_a_worker_that_never_becomes_ready_is_given_up_after_boot_timeout() -> N
 
 def test_a_worker_that_reports_that_it_loads_for_ever_is_given_up_after_boot_timeout() -> None:
     scene = Scene()
-    scene.group(1, boot_timeout_s=60.0)
+    scene.workergroup(1, boot_timeout_s=60.0)
     scene.ask(1)
     for _ in range(7):
         scene.report(1, ready=False)
@@ -193,10 +193,10 @@ def test_a_stop_that_keeps_failing_becomes_a_destroy() -> None:
     scene.up(1)
     scene.pass_time(2)
     for _ in range(limits.STOP_ATTEMPTS_MAX):
-        assert scene.state(1) is State.STOPPING
+        assert scene.state(1) is WorkerState.STOPPING
         scene.send(events.InstanceFailed(1, "stop", "busy"))
         scene.pass_time(70)
-    assert scene.state(1) is State.DESTROYING
+    assert scene.state(1) is WorkerState.DESTROYING
 
 
 def test_after_a_suspension_nobody_is_judged_by_the_silence_that_was_ours() -> None:
@@ -209,7 +209,7 @@ def test_after_a_suspension_nobody_is_judged_by_the_silence_that_was_ours() -> N
     scene.report(2)
     assert destroyed(scene.live(limits.QUIET_S - 5)) == []
     assert destroyed(scene.live(30)) == [2]
-    assert scene.state(1) is State.HELD
+    assert scene.state(1) is WorkerState.HELD
 
 
 def test_a_joined_worker_that_dies_is_merely_forgotten() -> None:
@@ -226,8 +226,8 @@ def test_a_joined_worker_in_error_is_not_granted_and_serves_again_when_it_is_wel
     scene.send(events.WorkerJoined(700, 1))
     scene.report(700, 5)
     scene.report(700, 5, error="it broke")
-    assert scene.state(700) is State.ERROR
+    assert scene.state(700) is WorkerState.ERROR
     scene.report(700, 5)
-    assert scene.state(700) is State.HELD
+    assert scene.state(700) is WorkerState.HELD
     scene.report(700)
     assert len(of(scene.ask(1), commands.Grant)) == 1

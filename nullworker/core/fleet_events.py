@@ -1,0 +1,190 @@
+"""What fleets say, taken in: that orders were carried out or failed, that instances ended, and what there is in all.
+
+A list is one witness among others: what is missing from it may be too new for it, and a worker that reports is alive
+whatever a list says. What bears our mark and is unknown to us is destroyed after a grace.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nullworker.core import limits
+from nullworker.core.commands import Destroy
+from nullworker.core.failures import fail, never_created, stop
+from nullworker.core.worker import Worker, WorkerState, WorkerTransition
+
+#: In these it reports, and its reports are the better witness.
+_REPORTING = frozenset(
+    {WorkerState.LOADING, WorkerState.READY, WorkerState.HELD, WorkerState.DRAINING, WorkerState.ERROR}
+)
+
+if TYPE_CHECKING:
+    from nullworker.core.events import FleetListed, InstanceFailed
+    from nullworker.core.state import EngineState
+
+
+def created(state: EngineState, worker_id: int) -> None:
+    """The instance exists. Its worker may have reported before the fleet's answer came."""
+    worker = state.workers.get(worker_id)
+    if worker is not None and worker.state is WorkerState.ASKED:
+        state.transition(worker, WorkerTransition.CREATED)
+
+
+def started(state: EngineState, worker_id: int) -> None:
+    """The instance runs again: its process is a new one, and counts anew."""
+    worker = state.workers.get(worker_id)
+    if worker is not None and worker.state is WorkerState.STARTING:
+        worker.attempts, worker.retry_at, worker.answered_at = 0, None, state.now
+
+
+def stopped(state: EngineState, worker_id: int) -> None:
+    """The instance was stopped as ordered."""
+    worker = state.workers.get(worker_id)
+    if worker is None or worker.state is not WorkerState.STOPPING:
+        return
+    worker.attempts, worker.retry_at = 0, None
+    worker.new_process()
+    state.set_unresponsive(worker, unresponsive=False)  # nobody expects to hear of it, and the next process is another
+    state.transition(worker, WorkerTransition.STOPPED)
+    if worker.retire:
+        state.destroy(worker, worker.retire)
+
+
+def gone(state: EngineState, worker_id: int) -> None:
+    """The instance is destroyed."""
+    for key in [key for key in state.unknown_instances if key[1] == worker_id]:
+        del state.unknown_instances[key]
+    worker = state.workers.get(worker_id)
+    if worker is None:
+        return
+    if worker.state is WorkerState.DESTROYING:
+        state.transition(worker, WorkerTransition.GO)
+    else:
+        fail(state, worker, "its instance is gone, and nobody here ordered that", dead=True)
+
+
+def exited(state: EngineState, worker_id: int, detail: str) -> None:
+    """The instance ended by itself or by somebody else's hand."""
+    worker = state.workers.get(worker_id)
+    if worker is None:
+        return
+    if worker.state is WorkerState.STOPPING:
+        return  # the fleet's answer to our order will say the same
+    fail(state, worker, detail, dead=True)
+
+
+def failed(state: EngineState, event: InstanceFailed) -> None:
+    """The fleet could not carry out an order, or cannot say whether it did."""
+    worker = state.workers.get(event.worker_id)
+    if worker is None:
+        return
+    if event.verb == "create" and worker.state is WorkerState.ASKED:
+        if event.definite:
+            never_created(state, worker, f"it could not be created: {event.detail}")
+        else:
+            # It may exist: the fleet's list or its report will tell.
+            worker.workergroup.last_error, worker.answered_at = event.detail, state.now
+    elif event.verb == "start" and worker.state is WorkerState.STARTING:
+        fail(state, worker, f"it could not be started: {event.detail}", dead=True)
+    elif (event.verb == "stop" and worker.state is WorkerState.STOPPING) or (
+        event.verb == "destroy" and worker.state is WorkerState.DESTROYING
+    ):
+        worker.attempts += 1
+        worker.retry_at = state.now + min(limits.ORDER_RETRY_MAX_S, 2.0 ** min(worker.attempts, 10))
+        state.note(
+            "order_failed",
+            f"{event.verb} failed {worker.attempts} times, again at once it is due: {event.detail}",
+            endpoint_id=worker.workergroup.spec.endpoint_id,
+            worker_id=worker.worker_id,
+        )
+        state.set_timer_for(worker)
+
+
+def listed(state: EngineState, event: FleetListed) -> None:
+    """Compares all that a fleet has with all that we know of."""
+    present = dict(event.instances)
+    for worker in list(state.workers.values()):
+        if worker.owned and worker.workergroup.spec.fleet == event.fleet:
+            listed_as = present.get(worker.worker_id)
+            if listed_as is None:
+                _missing(state, worker, event.asked_at)
+            else:
+                _present(state, worker, listed_as, event.asked_at)
+    _unknown_instances(state, event, present)
+
+
+def _missing(state: EngineState, worker: Worker, asked_at: float) -> None:
+    if worker.state_since >= asked_at - limits.LIST_LAG_S or _lives(worker, asked_at):
+        return
+    if worker.state is WorkerState.ASKED and not _answered(worker, asked_at):
+        return
+    if worker.state is WorkerState.DESTROYING:
+        state.transition(worker, WorkerTransition.GO)
+    elif worker.state is WorkerState.INACTIVE:
+        state.destroy(worker, "its fleet does not list it any more")
+    else:
+        fail(state, worker, "its fleet does not list it any more", dead=True)
+
+
+def _answered(worker: Worker, asked_at: float) -> bool:
+    """Whether the fleet is done with the create or start: while it is at it, its lists say nothing about it."""
+    return worker.answered_at is not None and worker.answered_at < asked_at - limits.LIST_LAG_S
+
+
+def _lives(worker: Worker, asked_at: float) -> bool:
+    """Whether the worker's own reports contradict a list that says otherwise."""
+    return worker.state in _REPORTING and worker.reported_at + limits.SUSPECT_AFTER_S > asked_at
+
+
+def _present(state: EngineState, worker: Worker, listed_as: str, asked_at: float) -> None:
+    if worker.state_since >= asked_at:
+        return
+    if listed_as == "exited":
+        _ended(state, worker, asked_at)
+    elif worker.state is WorkerState.ASKED:
+        state.transition(worker, WorkerTransition.CREATED)
+    elif listed_as == "stopped":
+        if worker.state is WorkerState.STOPPING:
+            stopped(state, worker.worker_id)
+        elif (
+            worker.state not in (WorkerState.INACTIVE, WorkerState.DESTROYING)
+            and worker.state_since < asked_at - limits.LIST_LAG_S
+            and not _lives(worker, asked_at)
+            and (worker.state is not WorkerState.STARTING or _answered(worker, asked_at))
+        ):
+            fail(state, worker, "its fleet lists it as stopped, and nobody here ordered that", dead=True)
+    elif worker.state is WorkerState.INACTIVE and worker.state_since < asked_at - limits.LIST_LAG_S:
+        # Stopped, said the fleet, and lists it as running: it is paid for. Start and stop it properly.
+        state.transition(worker, WorkerTransition.START)
+        stop(state, worker, "its fleet lists it as running after it was stopped")
+
+
+def _ended(state: EngineState, worker: Worker, asked_at: float) -> None:
+    """A list shows the worker as ended. It may have reported since; and one list is one witness."""
+    if worker.state is WorkerState.STOPPING:
+        stopped(state, worker.worker_id)
+    elif worker.state in _REPORTING:
+        if worker.reported_at >= asked_at:
+            return
+        if worker.unresponsive:
+            fail(state, worker, "its fleet lists it as ended, and it does not report", dead=True)
+        else:
+            state.set_unresponsive(worker, unresponsive=True)
+    elif worker.state is not WorkerState.DESTROYING:
+        fail(state, worker, "its fleet lists it as ended", dead=True)
+
+
+def _unknown_instances(state: EngineState, event: FleetListed, present: dict[int, str]) -> None:
+    for key in [k for k in state.unknown_instances if k[0] == event.fleet and k[1] not in present]:
+        del state.unknown_instances[key]
+    for worker_id in present:
+        key = (event.fleet, worker_id)
+        if worker_id in state.workers:
+            state.unknown_instances.pop(key, None)
+            continue
+        since = state.unknown_instances.setdefault(key, state.now)
+        state.next_worker_id = max(state.next_worker_id, worker_id + 1)  # its number is taken
+        age_s = state.now - since
+        if age_s >= limits.LIST_LAG_S:
+            reason = f"it bears our mark, and nobody here knows it, for {age_s:.0f} s"
+            state.out.append(Destroy(worker_id, event.fleet, reason, state.cause))
