@@ -23,7 +23,7 @@ import psutil
 from bench.engine_process import EngineProcess, engine_process
 from bench.load import FIRST_PORT
 from nullworker.core.events import RestoredWorker
-from nullworker.engine.keys import Keys
+from nullworker.engine.auth.keys import Keys
 from nullworker.engine.store import Store
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nullworker.core.commands import Command
     from nullworker.core.events import Event
-    from nullworker.engine.orders import Orders
+    from nullworker.engine.fleet_orders import FleetOrders
     from nullworker.fleets.base import Instance
 
 #: A held /route/ call is answered after this long: the SDK hangs up at 10 s, and takes that for an error.
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class Recorder(Protocol):
-    """Whoever writes down what the core does (`nullworker.engine.record.Record`; tests may leave it out)."""
+    """Whoever writes down what the core does (`nullworker.engine.recorder.Recorder`; tests may leave it out)."""
 
     def granted(self, grant: Grant) -> None:
         """A grant is about to be answered: it must survive our being killed from now on."""
@@ -56,7 +56,7 @@ class Recorder(Protocol):
 class Driver:
     """Feeds one core. Made inside a running event loop, whose clock is the core's."""
 
-    def __init__(self, orders: Orders, recorder: Recorder | None = None) -> None:
+    def __init__(self, orders: FleetOrders, recorder: Recorder | None = None) -> None:
         self.engine = Engine()
         self._loop = asyncio.get_running_loop()
         self._orders = orders

@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from nullworker.core.events import Restored
-from nullworker.engine import listening
-from nullworker.engine.app import App
+from nullworker.engine.api import listening
+from nullworker.engine.api.admin import AdminApi
+from nullworker.engine.api.app import App
+from nullworker.engine.api.client import ClientApi
+from nullworker.engine.api.routes import ROUTES, handlers
+from nullworker.engine.api.status import StatusApi
+from nullworker.engine.auth.certificates import CertificateAuthority
+from nullworker.engine.auth.keys import Keys
+from nullworker.engine.auth.request_numbers import RequestNumbers
+from nullworker.engine.auth.signing import Signer
+from nullworker.engine.auth.workers import WorkerAuth
 from nullworker.engine.backends import knows_backend
 from nullworker.engine.catalog import Catalog
-from nullworker.engine.certificates import CertificateAuthority
-from nullworker.engine.console import Console
 from nullworker.engine.decisions import Decisions
 from nullworker.engine.driver import Driver
-from nullworker.engine.identities import Identities
-from nullworker.engine.inspection import Inspection
+from nullworker.engine.fleet_orders import FleetOrders
 from nullworker.engine.journal_file import JournalFile
-from nullworker.engine.keys import Keys
-from nullworker.engine.orders import Orders
-from nullworker.engine.record import Record
-from nullworker.engine.request_numbers import RequestNumbers
-from nullworker.engine.routes import ROUTES, handlers
-from nullworker.engine.serverless import Serverless
-from nullworker.engine.signing import Signer
+from nullworker.engine.recorder import Recorder
 from nullworker.engine.state_dir import StateError, StateLock, open_state_dir
 from nullworker.engine.store import Store
 from nullworker.engine.usage import Usage
@@ -73,8 +73,8 @@ class Server:
         self._report_addr = config.public_url or self.url
         self._serving = contextlib.AsyncExitStack()
         self._files = contextlib.ExitStack()
-        self._orders: Orders | None = None
-        self._record: Record | None = None
+        self._orders: FleetOrders | None = None
+        self._record: Recorder | None = None
         self._journal: JournalFile | None = None
         self._http: listening.HttpServer | None = None
 
@@ -117,14 +117,14 @@ class Server:
         self.keys = Keys.open(state_dir, environ.get("VAST_API_KEY", ""))
         signer = Signer.open(state_dir)
         authority = CertificateAuthority.open(state_dir)
-        orders = self._orders = Orders(await self._open_fleets(), self._spec, self._fleet_of)
+        orders = self._orders = FleetOrders(await self._open_fleets(), self._spec, self._fleet_of)
         self.decisions = Decisions(self._endpoint_of)
         self.decisions.keep(loaded.decisions)
         if config.journal is not None:
             self._journal = JournalFile.open(config.journal)
             self._files.callback(self._journal.close)
         self.usage = Usage(self.store, loaded.usage)
-        record = self._record = Record(self.decisions, _wall_s, self.store, self._journal, self.usage)
+        record = self._record = Recorder(self.decisions, _wall_s, self.store, self._journal, self.usage)
         self.driver = Driver(orders, record)
         self._serving.push_async_callback(self.driver.close)
         self.catalog = Catalog(
@@ -138,12 +138,12 @@ class Server:
             self.driver.handle(restored)
         self.catalog.resume_deletions()
         self.catalog.apply_file(config.endpoints)
-        identities = Identities(self.driver, self.catalog, self.keys)
+        worker_auth = WorkerAuth(self.driver, self.catalog, self.keys)
         numbers = RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places)
         parts = (
-            Serverless(self.driver, self.catalog, self.keys, signer, identities, numbers),
-            Console(self.driver, self.catalog, self.keys, authority, identities, self._report_addr),
-            Inspection(self.driver, self.catalog, self.decisions, self.keys, self.usage, self._complaints),
+            ClientApi(self.driver, self.catalog, self.keys, signer, worker_auth, numbers),
+            AdminApi(self.driver, self.catalog, self.keys, authority, worker_auth, self._report_addr),
+            StatusApi(self.driver, self.catalog, self.decisions, self.keys, self.usage, self._complaints),
         )
         await self._serve(App(ROUTES, handlers(*parts)))
         self.driver.start_listing()
@@ -230,7 +230,7 @@ class Server:
             self._listener.close()
             self._lock.release()
 
-    async def _close_fleets(self, orders: Orders, *, destroy: bool, hurry: asyncio.Event | None) -> None:
+    async def _close_fleets(self, orders: FleetOrders, *, destroy: bool, hurry: asyncio.Event | None) -> None:
         closing = asyncio.ensure_future(orders.close(destroy=destroy))
         if hurry is not None:
             waiting = asyncio.ensure_future(hurry.wait())

@@ -12,12 +12,12 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nullworker.engine import ledger_file
+from nullworker.engine import store_file
 from nullworker.engine.decisions import KEPT as DECISIONS_LOADED
 from nullworker.engine.decisions import Decision
 from nullworker.engine.grant_log import GrantLog
-from nullworker.engine.ledger_file import StoreError
-from nullworker.engine.ledger_writer import LedgerWriter
+from nullworker.engine.store_file import StoreError
+from nullworker.engine.store_writer import StoreWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ class Store:
     """An open ledger. Every method may be called by any thread; grants are logged by one."""
 
     def __init__(
-        self, path: Path, writer: LedgerWriter, grants: GrantLog, meta: dict[str, int], *, was_closed: bool
+        self, path: Path, writer: StoreWriter, grants: GrantLog, meta: dict[str, int], *, was_closed: bool
     ) -> None:
         """Takes what `open` opened."""
         self._path = path
@@ -75,18 +75,18 @@ class Store:
             StoreError: it is damaged, no ledger, or a newer version's.
             StateError: the grant log cannot be written.
         """
-        ledger_file.open_ledger(path)
+        store_file.open_store_file(path)
         grants = GrantLog(path.parent)
-        db = ledger_file.connect(path)
+        db = store_file.connect(path)
         try:
             meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
             was_closed = bool(meta.get("closed", 1))
             _take_over_grants(db, grants, meta)
-            return cls(path, LedgerWriter(db), grants, meta, was_closed=was_closed)
+            return cls(path, StoreWriter(db), grants, meta, was_closed=was_closed)
         except sqlite3.DatabaseError as error:
             db.close()
             grants.close()
-            raise ledger_file.damaged(path, error) from None
+            raise store_file.damaged(path, error) from None
         except BaseException:
             db.close()
             grants.close()
@@ -96,7 +96,7 @@ class Store:
 
     def put_endpoint(self, endpoint: EndpointEntry) -> None:
         """Writes an endpoint down as it is now, before its change is answered."""
-        self._leave_numbered("endpoints", endpoint.endpoint_id, ledger_file.endpoint_row(endpoint))
+        self._leave_numbered("endpoints", endpoint.endpoint_id, store_file.endpoint_row(endpoint))
 
     def delete_endpoint(self, endpoint_id: int) -> None:
         """Forgets an endpoint."""
@@ -104,7 +104,7 @@ class Store:
 
     def put_workergroup(self, workergroup: WorkergroupEntry) -> None:
         """Writes a workergroup down as it is now, before its change is answered."""
-        self._leave_numbered("workergroups", workergroup.workergroup_id, ledger_file.workergroup_row(workergroup))
+        self._leave_numbered("workergroups", workergroup.workergroup_id, store_file.workergroup_row(workergroup))
 
     def delete_workergroup(self, workergroup_id: int) -> None:
         """Forgets a workergroup."""
@@ -115,7 +115,7 @@ class Store:
         with self._lock:
             if worker.owned and worker.worker_id >= self._meta.get("next_worker_id", 1):
                 self._set_meta("next_worker_id", worker.worker_id + 1)
-            self._leave("workers", worker.worker_id, ledger_file.worker_row(worker))
+            self._leave("workers", worker.worker_id, store_file.worker_row(worker))
 
     def delete_worker(self, worker_id: int) -> None:
         """Forgets a worker."""
@@ -125,7 +125,7 @@ class Store:
         """Keeps a waiter, a grant, or a session."""
         with self._lock:
             self._settle(reservation.request_idx)
-            self._leave("reservations", reservation.request_idx, ledger_file.reservation_row(reservation))
+            self._leave("reservations", reservation.request_idx, store_file.reservation_row(reservation))
 
     def delete_reservation(self, request_idx: int) -> None:
         """Forgets a reservation."""
@@ -179,22 +179,22 @@ class Store:
         self._writer.flush()
         skip = not self._was_closed
         try:
-            with contextlib.closing(ledger_file.connect(self._path)) as db:
+            with contextlib.closing(store_file.connect(self._path)) as db:
                 meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
                 return Loaded(
                     next_worker_id=meta.get("next_worker_id", 1) + (WORKER_IDS_SKIPPED if skip else 0),
                     next_request_place=meta.get("request_places", 1) + (REQUEST_PLACES_SKIPPED if skip else 0),
                     next_id=meta.get("next_id", 1),
-                    endpoints=[ledger_file.endpoint_entry(row) for row in _all(db, "endpoints")],
-                    workergroups=[ledger_file.workergroup_entry(row) for row in _all(db, "workergroups")],
-                    workers=[ledger_file.worker_of(row) for row in _all(db, "workers")],
-                    reservations=[ledger_file.reservation_of(row) for row in _all(db, "reservations")],
+                    endpoints=[store_file.endpoint_entry(row) for row in _all(db, "endpoints")],
+                    workergroups=[store_file.workergroup_entry(row) for row in _all(db, "workergroups")],
+                    workers=[store_file.worker_of(row) for row in _all(db, "workers")],
+                    reservations=[store_file.reservation_of(row) for row in _all(db, "reservations")],
                     decisions=_decisions(db, DECISIONS_LOADED),
                     usage={(row[0], row[1]): row[2] for row in db.execute("SELECT * FROM usage")},
                     was_closed=self._was_closed,
                 )
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-            raise ledger_file.damaged(self._path, error) from None
+            raise store_file.damaged(self._path, error) from None
 
     def close(self) -> None:
         """Writes what is left and closes the ledger; once more is no error."""
@@ -251,12 +251,12 @@ def _take_over_grants(db: sqlite3.Connection, grants: GrantLog, meta: dict[str, 
     db.execute("BEGIN IMMEDIATE")
     for line in lines:
         if line.request_idx:
-            db.execute(ledger_file.TAKE_OVER_GRANT, (line.request_idx, line.endpoint_id, line.cost, line.worker_id))
+            db.execute(store_file.TAKE_OVER_GRANT, (line.request_idx, line.endpoint_id, line.cost, line.worker_id))
         else:
             meta["request_places"] = max(meta.get("request_idxs", 1), int(line.cost))
     meta["grants_through"] = grants.last_seq
     meta["closed"] = 0  # until we close it
-    db.executemany(ledger_file.STATEMENTS["meta"][0], list(meta.items()))
+    db.executemany(store_file.STATEMENTS["meta"][0], list(meta.items()))
     db.execute("COMMIT")
     _unlink(grants.old_files)
     grants.forget_old_files()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from nullworker.engine import listening
+from nullworker.engine.api import listening
 from tests.integration.engine.kit import HANG_S, config, quick, running, until
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ import pytest
 import pytest_asyncio
 
 from nullworker.engine import driver as driving
-from nullworker.engine import http, listening, serverless
+from nullworker.engine.api import client as client_api
+from nullworker.engine.api import http, listening
+from nullworker.engine.auth.request_numbers import MARK_BITS
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig, load_config
-from nullworker.engine.request_numbers import MARK_BITS
 from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running, until
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ async def test_more_connections_than_the_system_has_files_for_are_sent_away_with
 async def test_held_calls_and_waiters_are_bounded(engine: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the first bound one is told to ask again at once, and waits all the same; beyond the second, to go."""
     monkeypatch.setattr(driving, "HELD_MAX", 1)
-    monkeypatch.setattr(serverless, "WAITERS_MAX", 2)
+    monkeypatch.setattr(client_api, "WAITERS_MAX", 2)
     ask = {"endpoint": OTHER, "cost": 100, "request_idx": 0}
     held = asyncio.ensure_future(engine.call("POST", "/route/", ask))
     waiting = engine.server.driver.engine.state.endpoints[engine.endpoint_id(OTHER)].waiting

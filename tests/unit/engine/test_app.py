@@ -9,11 +9,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from nullworker.engine.app import App
-from nullworker.engine.openapi import Route
+from nullworker.engine.api.app import App
+from nullworker.engine.api.openapi import Route
 
 if TYPE_CHECKING:
-    from nullworker.engine.app import Handler
+    from nullworker.engine.api.app import Handler
 
 ROUTES = [
     Route("GET", "/things/", "list", "", "none"),

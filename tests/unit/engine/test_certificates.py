@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nullworker.engine.certificates import CA_FILE, CertificateAuthority, CertificateError
+from nullworker.engine.auth.certificates import CA_FILE, CertificateAuthority, CertificateError
 from nullworker.engine.state_dir import StateError
 
 if TYPE_CHECKING:

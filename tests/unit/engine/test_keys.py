@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nullworker.engine.keys import Keys
+from nullworker.engine.auth.keys import Keys
 from nullworker.engine.state_dir import StateError
 
 if TYPE_CHECKING:

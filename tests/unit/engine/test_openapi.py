@@ -9,8 +9,8 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nullworker.engine.openapi import Route, openapi
-from nullworker.engine.routes import ROUTES
+from nullworker.engine.api.openapi import Route, openapi
+from nullworker.engine.api.routes import ROUTES
 from nullworker.wire.decoding import decode
 from nullworker.wire.types import EndpointBody, RouteReady, RouteRequest, RouteWaiting, WorkerRow
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nullworker.engine import redaction
-from nullworker.engine.keys import Keys
+from nullworker.engine.auth.keys import Keys
 from nullworker.engine.redaction import SECRET_NAMES, hide, redact, redacted
 from nullworker.engine.secret import Secret
 

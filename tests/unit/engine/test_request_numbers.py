@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nullworker.engine.keys import Keys
-from nullworker.engine.request_numbers import MARK_BITS, RequestNumbers
+from nullworker.engine.auth.keys import Keys
+from nullworker.engine.auth.request_numbers import MARK_BITS, RequestNumbers
 
 KEYS = Keys("account-key", bytes(32))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nullworker.engine.signing import KEY_FILE, Signer
+from nullworker.engine.auth.signing import KEY_FILE, Signer
 from nullworker.engine.state_dir import StateError
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from nullworker.engine import grant_log, store
 from nullworker.engine.catalog import EndpointEntry, WorkergroupEntry
 from nullworker.engine.config import WorkergroupConfig
 from nullworker.engine.decisions import Decision
-from nullworker.engine.ledger_file import connect
 from nullworker.engine.store import Loaded, Store, StoreError
+from nullworker.engine.store_file import connect
 
 if TYPE_CHECKING:
     from pathlib import Path

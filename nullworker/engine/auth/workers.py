@@ -11,15 +11,15 @@ from nullworker.wire.errors import ForbiddenError, NotFoundError, UnauthorizedEr
 
 if TYPE_CHECKING:
     from nullworker.core.worker import Worker
+    from nullworker.engine.auth.keys import Keys
     from nullworker.engine.catalog import Catalog
     from nullworker.engine.driver import Driver
-    from nullworker.engine.keys import Keys
 
 #: Tokens kept, so that a report costs one comparison; more than there are workers.
 _TOKENS_MAX = 200_000
 
 
-class Identities:
+class WorkerAuth:
     """Tells workers by their tokens."""
 
     def __init__(self, driver: Driver, catalog: Catalog, keys: Keys) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nullworker.engine import ledger_writer
+from nullworker.engine import store_writer
 from nullworker.engine.decisions import Decision
-from nullworker.engine.ledger_file import connect, open_ledger
-from nullworker.engine.ledger_writer import LedgerWriter, Pending
+from nullworker.engine.store_file import connect, open_store_file
+from nullworker.engine.store_writer import Pending, StoreWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    open_ledger(tmp_path / "engine.db")
+    open_store_file(tmp_path / "engine.db")
     return tmp_path / "engine.db"
 
 
 @pytest.fixture
-def writer(path: Path) -> Iterator[LedgerWriter]:
-    writer = LedgerWriter(connect(path))
+def writer(path: Path) -> Iterator[StoreWriter]:
+    writer = StoreWriter(connect(path))
     yield writer
     writer.close()
 
@@ -40,7 +40,7 @@ def worker_row(worker_id: int, url: str = "") -> tuple[object, ...]:
     return (worker_id, 1, "ready", url, 100.0, True, "")
 
 
-def test_what_is_left_is_written_by_itself(writer: LedgerWriter, path: Path) -> None:
+def test_what_is_left_is_written_by_itself(writer: StoreWriter, path: Path) -> None:
     """Nobody asks for it: a callback tells when it is done."""
     written = threading.Event()
     with writer.lock:
@@ -50,7 +50,7 @@ def test_what_is_left_is_written_by_itself(writer: LedgerWriter, path: Path) -> 
     assert len(rows(path, "SELECT * FROM workers")) == 1
 
 
-def test_the_last_word_on_a_row_counts(writer: LedgerWriter, path: Path) -> None:
+def test_the_last_word_on_a_row_counts(writer: StoreWriter, path: Path) -> None:
     with writer.lock:
         writer.leave("workers", 1, worker_row(1, "first"))
         writer.leave("workers", 1, worker_row(1, "second"))
@@ -63,7 +63,7 @@ def test_the_last_word_on_a_row_counts(writer: LedgerWriter, path: Path) -> None
     assert rows(path, "SELECT id FROM workers") == []
 
 
-def test_what_belongs_together_is_written_together(writer: LedgerWriter, path: Path) -> None:
+def test_what_belongs_together_is_written_together(writer: StoreWriter, path: Path) -> None:
     """Whoever reads sees both rows of each pair or neither, however the writer's turns fall."""
     done = threading.Event()
 
@@ -84,7 +84,7 @@ def test_what_belongs_together_is_written_together(writer: LedgerWriter, path: P
     thread.join()
 
 
-def test_a_flood_is_written_whole(writer: LedgerWriter, path: Path) -> None:
+def test_a_flood_is_written_whole(writer: StoreWriter, path: Path) -> None:
     for number in range(5_000):
         writer.leave("workers", number, worker_row(number))
         writer.add_usage(number % 3, "ready", 1.0)
@@ -93,8 +93,8 @@ def test_a_flood_is_written_whole(writer: LedgerWriter, path: Path) -> None:
     assert rows(path, "SELECT sum(seconds) FROM usage") == [(5_000.0,)]
 
 
-def test_the_record_of_decisions_is_bounded(writer: LedgerWriter, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_writer, "DECISIONS_KEPT", 500)
+def test_the_record_of_decisions_is_bounded(writer: StoreWriter, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_writer, "DECISIONS_KEPT", 500)
     for number in range(2_500):
         writer.add_decision(Decision(1.0, number, "grant", 1, 1, number, "because"))
     assert writer.flush()
@@ -103,7 +103,7 @@ def test_the_record_of_decisions_is_bounded(writer: LedgerWriter, path: Path, mo
 
 
 def test_one_row_that_cannot_be_kept_costs_no_other(
-    writer: LedgerWriter, path: Path, caplog: pytest.LogCaptureFixture
+    writer: StoreWriter, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with writer.lock:
         for number in (1, 2, 3):
@@ -121,14 +121,14 @@ def test_one_row_that_cannot_be_kept_costs_no_other(
 
 
 def test_close_writes_what_is_left(path: Path) -> None:
-    writer = LedgerWriter(connect(path))
+    writer = StoreWriter(connect(path))
     writer.leave("workers", 1, worker_row(1))
     writer.close()
     assert rows(path, "SELECT id FROM workers") == [(1,)]
     assert not writer.flush()
 
 
-def test_what_was_refused_takes_no_newer_words_place(writer: LedgerWriter, path: Path) -> None:
+def test_what_was_refused_takes_no_newer_words_place(writer: StoreWriter, path: Path) -> None:
     """While a refused batch was on its way back, newer rows and decisions were left."""
     refused = Pending()
     refused.rows["workers", 1] = worker_row(1, "older")
@@ -148,11 +148,11 @@ def test_what_was_refused_takes_no_newer_words_place(writer: LedgerWriter, path:
 
 FULL_DISK = """
 import pathlib, resource, sys
-from nullworker.engine.ledger_file import connect
-from nullworker.engine.ledger_writer import LedgerWriter
+from nullworker.engine.store_file import connect
+from nullworker.engine.store_writer import StoreWriter
 
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-writer = LedgerWriter(connect(pathlib.Path(sys.argv[1])))
+writer = StoreWriter(connect(pathlib.Path(sys.argv[1])))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1, most))
 writer.leave("workers", 1, (1, 1, "ready", "x" * 50_000, 100.0, True, ""))
 while not writer.error:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nullworker.core.parameters import TESTED_PARAMETERS, EndpointState, Parameters
-from nullworker.engine import ledger_file
+from nullworker.engine import store_file
 from nullworker.engine.catalog import EndpointEntry, WorkergroupEntry
 from nullworker.engine.config import WorkergroupConfig
-from nullworker.engine.ledger_file import StoreError, connect, open_ledger, pragma
+from nullworker.engine.store_file import StoreError, connect, open_store_file, pragma
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def test_a_new_ledger_is_its_owners_alone_and_marked_as_ours(tmp_path: Path) -> None:
     path = tmp_path / "engine.db"
-    open_ledger(path)
-    open_ledger(path)
+    open_store_file(path)
+    open_store_file(path)
     assert path.stat().st_mode & 0o777 == 0o600
     with closing(connect(path)) as db:
-        assert pragma(db, "application_id") == ledger_file.APPLICATION_ID
-        assert pragma(db, "user_version") == len(ledger_file.MIGRATIONS)
+        assert pragma(db, "application_id") == store_file.APPLICATION_ID
+        assert pragma(db, "user_version") == len(store_file.MIGRATIONS)
         assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
         for side in ("engine.db-wal", "engine.db-shm"):
             assert (tmp_path / side).stat().st_mode & 0o777 == 0o600
@@ -32,13 +32,13 @@ def test_a_new_ledger_is_its_owners_alone_and_marked_as_ours(tmp_path: Path) -> 
 
 def test_a_newer_ledger_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "engine.db"
-    open_ledger(path)
+    open_store_file(path)
     with closing(connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(
         StoreError, match=r"written by a newer nullworker \(version 99 of its tables; this one knows 2\)"
     ):
-        open_ledger(path)
+        open_store_file(path)
     with closing(connect(path)) as db:
         assert pragma(db, "user_version") == 99
 
@@ -49,7 +49,7 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
         db.execute("CREATE TABLE theirs (x)")
         db.commit()
     with pytest.raises(StoreError, match="is not a ledger of nullworker's"):
-        open_ledger(path)
+        open_store_file(path)
 
 
 @pytest.mark.parametrize("content", [b"plain text, long enough to be looked at as a database's head" * 10, b"x" * 4096])
@@ -57,23 +57,23 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -
     path = tmp_path / "engine.db"
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"is damaged \(file is not a database\); bring it back from a copy"):
-        open_ledger(path)
+        open_store_file(path)
     assert path.read_bytes() == content
 
 
 def test_a_link_and_a_directory_in_its_place_are_refused(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to(tmp_path / "elsewhere.db")
     with pytest.raises(StoreError, match="cannot be opened"):
-        open_ledger(tmp_path / "link.db")
+        open_store_file(tmp_path / "link.db")
     with pytest.raises(StoreError, match="cannot be opened"):
-        open_ledger(tmp_path)
+        open_store_file(tmp_path)
 
 
 def test_rows_say_what_they_were_made_of() -> None:
     suspended = dataclasses.replace(TESTED_PARAMETERS, state=EndpointState.SUSPENDED, inactivity_timeout=None)
     for parameters in (Parameters(), TESTED_PARAMETERS, suspended):
         endpoint = EndpointEntry(1, "näme", parameters, 1.5, from_file="{}", deleting=True)
-        assert ledger_file.endpoint_entry(ledger_file.endpoint_row(endpoint)) == endpoint
+        assert store_file.endpoint_entry(store_file.endpoint_row(endpoint)) == endpoint
     for config in (WorkergroupConfig(), WorkergroupConfig(backend="x", env={"A": "b"}, occupancy=None, max_workers=3)):
         group = WorkergroupEntry(2, 1, config, 1.5, {"search_params": {"a": [1]}}, 3)
-        assert ledger_file.workergroup_entry(ledger_file.workergroup_row(group)) == group
+        assert store_file.workergroup_entry(store_file.workergroup_row(group)) == group

@@ -64,11 +64,3 @@ def reply(body: object, status: int = 200) -> web.Response:
 def refusal(error: WireError) -> web.Response:
     """The answer to a request that is refused."""
     return web.Response(body=_encode(error.body()), status=error.status, content_type="application/json")
-
-
-def bearer(request: web.BaseRequest) -> str:
-    """The key of a request: its Authorization header's, else its query's (which Vast's client sends)."""
-    header = request.headers.get("Authorization", "")
-    if header.startswith("Bearer "):
-        return header[7:]
-    return request.query.get("api_key", "")

@@ -93,7 +93,7 @@ class StoreError(StateError):
     """The ledger cannot be used; the message is one sentence that says why and what to do."""
 
 
-def open_ledger(path: Path) -> None:
+def open_store_file(path: Path) -> None:
     """Makes the ledger ``path`` where it is missing (0600), and brings an older one up to date.
 
     Raises:

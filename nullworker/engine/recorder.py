@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _LOG_LEVELS = (logging.INFO, logging.INFO, logging.DEBUG, logging.DEBUG)
 
 
-class Record:
+class Recorder:
     """The driver's recorder."""
 
     def __init__(

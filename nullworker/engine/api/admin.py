@@ -12,9 +12,9 @@ from aiohttp import web
 from nullworker.core import views
 from nullworker.core.limits import JOINED_IDS_FROM
 from nullworker.core.parameters import Parameters
-from nullworker.engine.accounts import Accounts
-from nullworker.engine.certificates import CertificateAuthority, CertificateError
-from nullworker.engine.http import bearer, read, reply
+from nullworker.engine.api.http import read, reply
+from nullworker.engine.auth.account import AccountAuth, bearer
+from nullworker.engine.auth.certificates import CertificateAuthority, CertificateError
 from nullworker.wire.decoding import decode
 from nullworker.wire.errors import UnauthorizedError, WireError
 from nullworker.wire.types import (
@@ -38,10 +38,10 @@ from nullworker.wire.types import (
 )
 
 if TYPE_CHECKING:
+    from nullworker.engine.auth.keys import Keys
+    from nullworker.engine.auth.workers import WorkerAuth
     from nullworker.engine.catalog import Catalog, EndpointEntry, WorkergroupEntry
     from nullworker.engine.driver import Driver
-    from nullworker.engine.identities import Identities
-    from nullworker.engine.keys import Keys
 
 #: There is one account; Vast's rows have a user.
 USER_ID = 1
@@ -49,7 +49,7 @@ _CSR_BYTES_MAX = 64 << 10
 _PARAMETERS = tuple(field.name for field in fields(Parameters) if field.name != "state")
 
 
-class Console:
+class AdminApi:
     """The handlers of the command line's and the console's calls."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Console:
         catalog: Catalog,
         keys: Keys,
         authority: CertificateAuthority,
-        identities: Identities,
+        worker_auth: WorkerAuth,
         report_addr: str,
     ) -> None:
         """``report_addr`` is where workers reach this engine."""
@@ -66,9 +66,9 @@ class Console:
         self._catalog = catalog
         self._keys = keys
         self._authority = authority
-        self._identities = identities
+        self._worker_auth = worker_auth
         self._report_addr = report_addr
-        self._accounts = Accounts(keys)
+        self._account_auth = AccountAuth(keys)
 
     # ------------------------------------------------------------------------------------------------------- endpoints
 
@@ -85,13 +85,13 @@ class Console:
     async def create_endpoint(self, request: web.BaseRequest) -> web.Response:
         """Makes an endpoint."""
         body = decode(EndpointBody, await read(request))
-        self._accounts.check(request, body.api_key)
+        self._account_auth.check(request, body.api_key)
         return reply(EndpointCreated(self._catalog.create_endpoint(body).endpoint_id))
 
     async def update_endpoint(self, request: web.BaseRequest) -> web.Response:
         """Changes an endpoint, at once."""
         body = decode(EndpointBody, await read(request))
-        self._accounts.check(request, body.api_key)
+        self._account_auth.check(request, body.api_key)
         self._catalog.update_endpoint(_id(request), body)
         return reply(Success())  # and not its row: the command line prints the answer, and the row has a key in it
 
@@ -124,13 +124,13 @@ class Console:
     async def create_workergroup(self, request: web.BaseRequest) -> web.Response:
         """Makes a workergroup."""
         body = decode(WorkergroupBody, await read(request))
-        self._accounts.check(request, body.api_key)
+        self._account_auth.check(request, body.api_key)
         return reply(WorkergroupCreated(self._catalog.create_workergroup(body).workergroup_id))
 
     async def update_workergroup(self, request: web.BaseRequest) -> web.Response:
         """Changes a workergroup."""
         body = decode(WorkergroupBody, await read(request))
-        self._accounts.check(request, body.api_key)
+        self._account_auth.check(request, body.api_key)
         self._catalog.update_workergroup(_id(request), body)
         return reply(Success())
 
@@ -159,7 +159,7 @@ class Console:
     async def update_workers(self, request: web.BaseRequest) -> web.Response:
         """Begins or cancels a rolling update of a workergroup."""
         body = decode(UpdateWorkers, await read(request))
-        self._accounts.check(request, body.api_key)
+        self._account_auth.check(request, body.api_key)
         if body.workergroup_id not in self._catalog.workergroups:
             return reply(WorkersUpdating(success=False, error_msg=f"there is no workergroup {body.workergroup_id}"))
         workers = self._driver.engine.state.workers.values()
@@ -176,13 +176,13 @@ class Console:
         body = decode(GetWorkers, await read(request))
         key = body.api_key or bearer(request)
         if not (key and body.id in self._catalog.endpoints and self._keys.is_endpoint(body.id, key)):
-            self._accounts.check(request, body.api_key)
+            self._account_auth.check(request, body.api_key)
         self._catalog.endpoint(body.id)
         return reply([_worker_row(row) for row in views.workers(self._driver.engine, body.id)])
 
     async def invite(self, request: web.BaseRequest) -> web.Response:
         """What a worker that somebody else starts needs to join an endpoint."""
-        self._accounts.check(request, None)
+        self._account_auth.check(request, None)
         entry = self._catalog.by_name.get(request.query.get("endpoint", ""))
         if entry is None:
             raise WireError("endpoint", "endpoint is missing or names none; `vastai show endpoints` lists them.")
@@ -209,7 +209,7 @@ class Console:
         key = bearer(request)
         if not key:
             raise UnauthorizedError("There is no key in the request; send the worker's token as Authorization: Bearer.")
-        joins = self._identities.joining(key) is not None
+        joins = self._worker_auth.joining(key) is not None
         if not (joins or self._keys.is_worker(instance_id, key) or self._keys.is_account(key)):
             raise UnauthorizedError(f"The key is not worker {instance_id}'s.")
         if not text or len(text) > _CSR_BYTES_MAX:
@@ -236,14 +236,14 @@ class Console:
         """Lets the account key alone pass; Vast's command line sends it in the header, and in a body even with GET."""
         if request.can_read_body:
             text = await read(request)
-            self._accounts.check(request, decode(Credentials, text).api_key if text else None)
+            self._account_auth.check(request, decode(Credentials, text).api_key if text else None)
         else:
-            self._accounts.check(request, None)
+            self._account_auth.check(request, None)
 
     async def _removal(self, request: web.BaseRequest) -> Removal:
         text = await read(request) if request.can_read_body else b""
         body = decode(Removal, text) if text else Removal()
-        self._accounts.check(request, body.api_key)
+        self._account_auth.check(request, body.api_key)
         return body
 
 

@@ -6,9 +6,9 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from nullworker.core import explain, views
-from nullworker.engine.accounts import Accounts
+from nullworker.engine.api.http import read, reply
+from nullworker.engine.auth.account import AccountAuth
 from nullworker.engine.decisions import LEVELS, Decision, Decisions
-from nullworker.engine.http import read, reply
 from nullworker.wire.decoding import decode
 from nullworker.wire.errors import NotFoundError, WireError
 from nullworker.wire.types import GetLogs, Logs
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from nullworker.core.engine import Engine
+    from nullworker.engine.auth.keys import Keys
     from nullworker.engine.catalog import Catalog
     from nullworker.engine.driver import Driver
-    from nullworker.engine.keys import Keys
     from nullworker.engine.usage import Usage
 
 #: Lines of a level that are given without a `tail`.
@@ -30,7 +30,7 @@ TAIL_DEFAULT = 1_000
 STORY_MAX = 1_000
 
 
-class Inspection:
+class StatusApi:
     """The handlers that change nothing."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Inspection:
         self._driver = driver
         self._catalog = catalog
         self._decisions = decisions
-        self._accounts = Accounts(keys)
+        self._account_auth = AccountAuth(keys)
         self._usage = usage
         self._complaints = complaints
 
@@ -57,14 +57,14 @@ class Inspection:
     async def endpoint_logs(self, request: web.BaseRequest) -> web.Response:
         """The decisions about one endpoint at their four levels."""
         body = decode(GetLogs, await read(request))
-        self._accounts.check(request, body.api_key)
+        self._account_auth.check(request, body.api_key)
         entry = self._catalog.endpoint(body.id)
         return reply(_logs(self._decisions.about(endpoint_id=entry.endpoint_id), body.tail))
 
     async def workergroup_logs(self, request: web.BaseRequest) -> web.Response:
         """The decisions about the workers of one workergroup at their four levels."""
         body = decode(GetLogs, await read(request))
-        self._accounts.check(request, body.api_key)
+        self._account_auth.check(request, body.api_key)
         entry = self._catalog.workergroup(body.id)
         workers = self._driver.engine.state.workers.values()
         mine = frozenset(w.worker_id for w in workers if w.workergroup.spec.workergroup_id == entry.workergroup_id)
@@ -73,7 +73,7 @@ class Inspection:
 
     async def status(self, request: web.BaseRequest) -> web.Response:
         """Every endpoint in numbers, with its workers and waiters."""
-        self._accounts.check(request, None)
+        self._account_auth.check(request, None)
         engine = self._driver.engine
         rows: list[dict[str, Any]] = []
         for row in views.endpoints(engine):
@@ -95,7 +95,7 @@ class Inspection:
 
         ``?about=`` takes an endpoint's name, `worker ID`, `request ID`, or `engine`.
         """
-        self._accounts.check(request, None)
+        self._account_auth.check(request, None)
         about = request.query.get("about", "")
         kind, identity = self._meant(about)
         decisions = self._about(kind, identity)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from aiohttp import http_exceptions, web
 
-from nullworker.engine.http import refusal
+from nullworker.engine.api.http import refusal
 from nullworker.wire.errors import WireError
 
 if TYPE_CHECKING:

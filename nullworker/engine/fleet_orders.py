@@ -1,4 +1,4 @@
-"""Orders to fleets, carried out one after another for each worker and at the same time for different ones.
+"""FleetOrders to fleets, carried out one after another for each worker and at the same time for different ones.
 
 What a fleet answers, or fails to answer, comes back to the core as an event.
 """
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT_S = 600.0
 
 
-class Orders:
+class FleetOrders:
     """Carries out the core's orders. ``spec_of`` makes what a fleet needs to create a worker."""
 
     def __init__(

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from nullworker.engine.http import refusal, reply
+from nullworker.engine.api.http import refusal, reply
 from nullworker.wire.errors import NotFoundError, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from nullworker.engine.openapi import Route
+    from nullworker.engine.api.openapi import Route
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

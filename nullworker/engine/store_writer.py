@@ -1,6 +1,6 @@
 """The thread that writes the ledger behind everybody's back, and what waits for it.
 
-Rows are left with `LedgerWriter.leave`; one that is left again before it was written replaces the one before. What is
+Rows are left with `StoreWriter.leave`; one that is left again before it was written replaces the one before. What is
 there is written as one transaction, twenty times a second or every 500 rows, whichever is sooner. While the disk
 refuses, it waits and is tried again.
 """
@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from nullworker.engine import ledger_file
+from nullworker.engine import store_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,7 +61,7 @@ class Pending:
         return len(self.rows) + len(self.decisions) + len(self.usage) + len(self.when_written)
 
 
-class LedgerWriter:
+class StoreWriter:
     """Writes to one open ledger, which is closed with it. Every method may be called by any thread."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -157,7 +157,7 @@ class LedgerWriter:
                 self._db.executemany(statement, rows)
             self._decisions_untrimmed += len(batch.decisions)
             if self._decisions_untrimmed >= 1_000:
-                self._db.execute(ledger_file.TRIM_DECISIONS, (DECISIONS_KEPT,))
+                self._db.execute(store_file.TRIM_DECISIONS, (DECISIONS_KEPT,))
                 self._decisions_untrimmed = 0
             self._db.execute("COMMIT")
         except Exception as error:
@@ -202,10 +202,10 @@ def _statements(batch: Pending) -> Iterable[tuple[str, list[tuple[object, ...]]]
         else:
             puts.setdefault(table, []).append(row)
     for table, rows in puts.items():
-        yield ledger_file.STATEMENTS[table][0], rows
+        yield store_file.STATEMENTS[table][0], rows
     for table, rows in deletes.items():
-        yield ledger_file.STATEMENTS[table][1], rows
+        yield store_file.STATEMENTS[table][1], rows
     if batch.decisions:
-        yield ledger_file.ADD_DECISION, [tuple(decision) for decision in batch.decisions]
+        yield store_file.ADD_DECISION, [tuple(decision) for decision in batch.decisions]
     if batch.usage:
-        yield ledger_file.ADD_USAGE, [(*key, seconds) for key, seconds in batch.usage.items()]
+        yield store_file.ADD_USAGE, [(*key, seconds) for key, seconds in batch.usage.items()]

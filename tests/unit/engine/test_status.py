@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from nullworker.engine.api.status import over
 from nullworker.engine.decisions import Decision
-from nullworker.engine.inspection import over
 
 
 @pytest.mark.parametrize("reason", ["it lacks NULL_CONSUMER", "it lacks NULL_CONSUMER."])

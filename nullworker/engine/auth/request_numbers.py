@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nullworker.engine.keys import Keys
+    from nullworker.engine.auth.keys import Keys
 
 #: The low bits of a number are its mark, the 33 above them its place: on the wire numbers stay below 2^53.
 MARK_BITS = 20

@@ -5,18 +5,18 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from nullworker.engine.http import reply
-from nullworker.engine.openapi import Route, openapi
+from nullworker.engine.api.http import reply
+from nullworker.engine.api.openapi import Route, openapi
 from nullworker.wire import paths
 from nullworker.wire import types as wire
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from nullworker.engine.app import Handler
-    from nullworker.engine.console import Console
-    from nullworker.engine.inspection import Inspection
-    from nullworker.engine.serverless import Serverless
+    from nullworker.engine.api.admin import AdminApi
+    from nullworker.engine.api.app import Handler
+    from nullworker.engine.api.client import ClientApi
+    from nullworker.engine.api.status import StatusApi
 
 STATUS = "/api/v0/status/"
 STORY = "/api/v0/story/"
@@ -119,7 +119,7 @@ ROUTES: tuple[Route, ...] = (
 )  # fmt: skip
 
 
-def handlers(serverless: Serverless, console: Console, inspection: Inspection) -> dict[str, Handler]:
+def handlers(client: ClientApi, admin: AdminApi, status: StatusApi) -> dict[str, Handler]:
     """What serves each route, by the name that the route gives."""
     document = openapi(ROUTES, version("nullworker"))
 
@@ -129,7 +129,7 @@ def handlers(serverless: Serverless, console: Console, inspection: Inspection) -
     served: dict[str, Handler] = {"document": show_document}
     for route in ROUTES:
         name = route.handler.removesuffix("_sdk")
-        for part in (serverless, console, inspection):
+        for part in (client, admin, status):
             found = getattr(part, name, None)
             if found is not None:
                 served[route.handler] = found

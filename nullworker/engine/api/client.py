@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from nullworker.core.commands import Grant, Refuse
 from nullworker.core.events import Finished, RequestsFinished, WorkerReported
 from nullworker.core.parameters import EndpointState
+from nullworker.engine.api.http import Reply, read, reply
+from nullworker.engine.auth.account import bearer
 from nullworker.engine.driver import HOLD_S
-from nullworker.engine.http import Reply, bearer, read, reply
 from nullworker.wire import grant as grants
 from nullworker.wire import headers
 from nullworker.wire.decoding import decode
@@ -27,12 +28,12 @@ from nullworker.wire.types import (
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from nullworker.engine.auth.keys import Keys
+    from nullworker.engine.auth.request_numbers import RequestNumbers
+    from nullworker.engine.auth.signing import Signer
+    from nullworker.engine.auth.workers import WorkerAuth
     from nullworker.engine.catalog import Catalog, EndpointEntry
     from nullworker.engine.driver import Driver
-    from nullworker.engine.identities import Identities
-    from nullworker.engine.keys import Keys
-    from nullworker.engine.request_numbers import RequestNumbers
-    from nullworker.engine.signing import Signer
 
 #: Who asks a suspended or stopped endpoint hears that it is one after so long, and not after a whole hold.
 HOLD_INACTIVE_S = 1.0
@@ -42,7 +43,7 @@ WAITERS_MAX = 100_000
 _TAKEN = Success()
 
 
-class Serverless:
+class ClientApi:
     """The handlers of clients' and workers' calls."""
 
     def __init__(
@@ -51,14 +52,14 @@ class Serverless:
         catalog: Catalog,
         keys: Keys,
         signer: Signer,
-        identities: Identities,
+        worker_auth: WorkerAuth,
         numbers: RequestNumbers,
     ) -> None:
         self._driver = driver
         self._catalog = catalog
         self._keys = keys
         self._signer = signer
-        self._identities = identities
+        self._worker_auth = worker_auth
         self._numbers = numbers
         self._reqnum = int(time.time() * 1000)  # noqa: TID251 - unique over restarts is all it must be
 
@@ -108,7 +109,7 @@ class Serverless:
         self._reqnum += 1
         worker_id = granted.worker_id
         token = grants.issue(
-            self._identities.token_of(self._driver.engine.state.workers[worker_id]),
+            self._worker_auth.token_of(self._driver.engine.state.workers[worker_id]),
             worker_id,
             granted.url,
             granted.request_idx,
@@ -136,7 +137,7 @@ class Serverless:
     async def worker_status(self, request: web.BaseRequest) -> web.Response:
         """Takes a worker's report in."""
         status = decode(WorkerStatus, await read(request))
-        worker = self._identities.authentic(status.id, status.mtoken)
+        worker = self._worker_auth.authentic(status.id, status.mtoken)
         if status.url:
             _check_url(status.url, worker.url, self._driver.addresses.get(status.id, ""))
         self._driver.handle(
@@ -158,7 +159,7 @@ class Serverless:
     async def delete_requests(self, request: web.BaseRequest) -> web.Response:
         """Takes in what a worker is done with."""
         done = decode(DeleteRequests, await read(request))
-        self._identities.authentic(done.worker_id, done.mtoken)
+        self._worker_auth.authentic(done.worker_id, done.mtoken)
         requests = tuple(Finished(r.request_idx, r.status, r.entered_queue_at or 0.0) for r in done.requests)
         self._driver.handle(RequestsFinished(done.worker_id, requests))
         return reply(_TAKEN)

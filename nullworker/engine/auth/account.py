@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.engine.http import bearer
 from nullworker.wire.errors import UnauthorizedError
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from nullworker.engine.keys import Keys
+    from nullworker.engine.auth.keys import Keys
 
 
-class Accounts:
+class AccountAuth:
     """Checks the account key of calls."""
 
     def __init__(self, keys: Keys) -> None:
@@ -30,3 +29,11 @@ class Accounts:
             raise UnauthorizedError("There is no API key in the request; give --api-key or set VAST_API_KEY.")
         if not self._keys.is_account(key):
             raise UnauthorizedError("The API key is not this engine's account key.")
+
+
+def bearer(request: web.BaseRequest) -> str:
+    """The key of a request: its Authorization header's, else its query's (which Vast's client sends)."""
+    header = request.headers.get("Authorization", "")
+    if header.startswith("Bearer "):
+        return header[7:]
+    return request.query.get("api_key", "")
