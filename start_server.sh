@@ -68,7 +68,7 @@ find_backend() {
         packages=(-r requirements.txt)
     elif [ -f "workers/$backend/backend.py" ]; then
         command=(-m nullworker.classic "$backend")
-        modules=(flask waitress cryptography)
+        modules=(flask waitress requests cryptography jwt)
         packages=("${here}[classic]")
     else
         for folder in workers/*/; do

@@ -38,19 +38,25 @@ COMMANDS = {
     "demo": "Draw a picture with a queue, a fleet and no idle worker.",
 }
 
-#: Which extra brings what a command may find missing.
+#: Which extra brings a module that a command may find missing. What every installation has is not here.
 EXTRA_OF_MODULE = {
-    "msgspec": "engine",
+    "vastai": "worker",
+    "Crypto": "worker",
+    "cryptography": "engine",
+    "jwt": "engine",
+    "rich": "engine",
     "uvloop": "engine",
-    "tomli": "engine",
     "flask": "classic",
+    "requests": "classic",
     "waitress": "classic",
+    "PIL": "demo",
     "matplotlib": "charts",
     "redis": "redis",
     "boto3": "sqs",
     "botocore": "sqs",
     "nats": "nats",
     "aio_pika": "rabbitmq",
+    "aiormq": "rabbitmq",
     "psycopg": "postgres",
 }
 

@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ _KEY_TIMEOUT_S = 60.0  # an engine may be restarting; one that is away for longe
 _KEY_TIMEOUT_UNSECURED_S = 2.0
 _PREPARE_S = 1.0  # what the first consumer will need is started when the start is over
 _SETTLE_ROUNDS = 10
+_BROUGHT_BY_EXTRA = frozenset({"vastai", "aiohttp"})
 _CERTIFICATE = ("/etc/instance.crt", "/etc/instance.key")  # where the framework looks
 
 
@@ -116,15 +118,30 @@ async def _work(read: Settings, orders: _Orders) -> None:
     """All of the worker's parts. Runs until cancelled, or raises StartError."""
     _check_ports(read)
     _check_certificate(read)
-    # Only now what takes time to import.
-    from nullworker.worker.framework import Framework  # noqa: PLC0415
-
-    framework = Framework(read)
+    framework = _load_framework()(read)
     import aiohttp  # noqa: PLC0415 - comes with vastai
 
     connector = aiohttp.TCPConnector(keepalive_timeout=70.0)  # under the 75 s of most servers
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5.0)) as http:
         await _serve(read, framework, http, orders)
+
+
+def _load_framework() -> type[Framework]:
+    """Imports what takes time to import, once the settings are known to be right.
+
+    Raises:
+        StartError: it is not installed for this interpreter, which a process fleet may have been told to use.
+    """
+    try:
+        from nullworker.worker.framework import Framework  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name not in _BROUGHT_BY_EXTRA:
+            raise
+        raise StartError(
+            f"{error.name} is not installed for {sys.executable}, and every worker needs it;"
+            " run: pip install 'nullworker[worker]', or in a clone: pip install -r requirements.txt"
+        ) from None
+    return Framework
 
 
 async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSession, orders: _Orders) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,18 @@ from tests.integration import null_worker_kit as kit
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+#: For a sitecustomize.py: the interpreter finds no vastai, whatever is installed.
+WITHOUT_VASTAI = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "vastai":
+            raise ModuleNotFoundError("No module named 'vastai'", name="vastai")
+
+sys.meta_path.insert(0, Missing())
+"""
 
 
 @pytest.fixture
@@ -91,3 +104,16 @@ async def test_a_second_worker_on_the_same_ports_leaves_the_first_alone(engine: 
         code, _ = await ended(env, other)
         assert code == 1
         assert (await kit.create(first, engine.auth_data(first.url))).status == 201
+
+
+async def test_an_interpreter_without_vastai_is_named_with_what_to_install(
+    engine: kit.StubEngine, tmp_path: Path
+) -> None:
+    """An engine without the extra 'worker' starts its process fleet's workers with its own interpreter."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_VASTAI)
+    code, output = await ended(kit.worker_env(engine.url, PYTHONPATH=f"{tmp_path}:{kit.ROOT}"), tmp_path)
+    assert code == 1
+    assert is_one_sentence(output), output
+    assert f"vastai is not installed for {sys.executable}" in output
+    assert "pip install 'nullworker[worker]'" in output
+    assert [report.body["error_msg"] in output for report in engine.reports] == [True]

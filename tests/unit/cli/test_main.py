@@ -79,13 +79,13 @@ def test_a_missing_extra_is_one_sentence_with_what_to_install(
     package: Package, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it is missed when the command is loaded or when it runs."""
-    monkeypatch.setitem(sys.modules, "msgspec", None)
-    package.add("engine", top="import msgspec\n")
-    package.add("status", body="import msgspec.json")
+    monkeypatch.setitem(sys.modules, "rich", None)
+    package.add("engine", top="import rich\n")
+    package.add("status", body="import rich.table")
     for command in ("engine", "status"):
         assert package.run(command) == 1
         assert capsys.readouterr().err == (
-            f"error: nullworker {command} needs the extra 'engine' (msgspec is not installed): "
+            f"error: nullworker {command} needs the extra 'engine' (rich is not installed): "
             "pip install 'nullworker[engine]'\n"
         )
 
