@@ -1,6 +1,6 @@
 """Reservations from a program: ``reserve()``, and ``NullClient`` for many of them over one ``vastai`` client.
 
-Reading order: ``client`` (what a program calls), ``opening`` (from asking to holding, and how to stop half-way),
+Reading order: ``client`` (what a program calls), ``acquire`` (from asking to holding, and how to stop half-way),
 ``reservation`` and ``keepalive`` (while it is held), ``sdk`` (all that is known of ``vastai``), ``demo`` (the command).
 
 The names below are loaded when first used: ``vastai`` takes half a second to import, and a command line that only
@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nullworker.client.client import NullClient, reserve
     from nullworker.client.errors import ClientError
-    from nullworker.client.facts import EndpointFacts, WorkerFacts
+    from nullworker.client.models import EndpointInfo, WorkerInfo
     from nullworker.client.reservation import Reservation
 
-__all__ = ["ClientError", "EndpointFacts", "NullClient", "Reservation", "WorkerFacts", "reserve"]
+__all__ = ["ClientError", "EndpointInfo", "NullClient", "Reservation", "WorkerInfo", "reserve"]
 
 _HOME = {
     "ClientError": "errors",
-    "EndpointFacts": "facts",
+    "EndpointInfo": "models",
     "NullClient": "client",
     "Reservation": "reservation",
-    "WorkerFacts": "facts",
+    "WorkerInfo": "models",
     "reserve": "client",
 }
 

@@ -11,16 +11,16 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from nullworker.client.connection import EngineLine
+from nullworker.client.acquire import Acquisition, Ask, Attempt
+from nullworker.client.engine_client import EngineClient
 from nullworker.client.errors import ReleaseUnconfirmedError, ReservationLostError, WorkerUnreachableError
-from nullworker.client.facts import EndpointFacts, WorkerFacts
 from nullworker.client.instances import find_instance, find_key
 from nullworker.client.keepalive import KeepAlive
-from nullworker.client.opening import Ask, Attempt, Opening
+from nullworker.client.models import EndpointInfo, WorkerInfo
 from nullworker.client.recovery import Pending, ask_again
-from nullworker.client.reservation import Reservation, SessionFacts, end_session
-from nullworker.client.waiting import OutOfTimeError, backoff_s, within
-from nullworker.client.worker_line import SessionGone, WorkerLine, WorkerSilent
+from nullworker.client.reservation import Reservation, Session, end_session
+from nullworker.client.retry import OutOfTimeError, backoff_s, within
+from nullworker.client.worker_client import SessionGone, WorkerClient, WorkerSilent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -49,7 +49,7 @@ class NullClient:
 
     def __init__(self, instance: str = "prod", api_key: str | None = None, *, rng: random.Random | None = None) -> None:
         found = find_instance(instance)
-        self._line = EngineLine(found, find_key(found, api_key))
+        self._line = EngineClient(found, find_key(found, api_key))
         self._rng = rng or random.Random()
         self._held: set[Reservation] = set()
         self._background: set[asyncio.Task[None]] = set()
@@ -115,7 +115,7 @@ class NullClient:
         _demand_positive(cost=cost, lifetime_s=lifetime_s, deadline_s=deadline_s, check_s=check_s)
         _demand_json(payload)
         ask = Ask(endpoint, cost, lifetime_s, payload, on_close_route)
-        opening = Opening(
+        opening = Acquisition(
             self._line,
             ask,
             deadline_s=deadline_s,
@@ -148,7 +148,7 @@ class NullClient:
             ClientError: the certificate is not to be had.
         """
         _demand_positive(check_s=check_s, timeout_s=timeout_s)
-        facts = SessionFacts.from_record(record)
+        facts = Session.from_record(record)
         await self._line.reach(facts.url)
         line = self._worker_line(facts)
         give_up_at = time.monotonic() + timeout_s
@@ -189,16 +189,16 @@ class NullClient:
         facts = await ask_again(await self._line.reach(pending.url), pending, timeout_s, self._rng)
         return self._hold(facts, keep_alive=keep_alive, check_s=check_s)
 
-    async def endpoints(self) -> list[EndpointFacts]:
+    async def endpoints(self) -> list[EndpointInfo]:
         """The endpoints that the key may use.
 
         Raises:
             ClientError: the engine cannot be asked, or refuses.
         """
         found = await self._line.ask(self._line.list_endpoints())
-        return [EndpointFacts(id=int(one.id), name=str(one.name)) for one in found]
+        return [EndpointInfo(id=int(one.id), name=str(one.name)) for one in found]
 
-    async def workers(self, endpoint: str) -> list[WorkerFacts]:
+    async def workers(self, endpoint: str) -> list[WorkerInfo]:
         """The workers of ``endpoint``, as the engine sees them.
 
         Raises:
@@ -208,14 +208,14 @@ class NullClient:
         sdk = await self._line.connect()
         rows = await self._line.ask(sdk.get_endpoint_workers(found), endpoint)
         return [
-            WorkerFacts(row.id, row.status, row.cur_load, row.perf, row.reqs_working, row.loaded_at, row.started_at)
+            WorkerInfo(row.id, row.status, row.cur_load, row.perf, row.reqs_working, row.loaded_at, row.started_at)
             for row in rows
         ]
 
-    def _worker_line(self, facts: SessionFacts) -> WorkerLine:
-        return WorkerLine(self._line.reached(facts.url), facts.url, facts.session_id, facts.auth_data)
+    def _worker_line(self, facts: Session) -> WorkerClient:
+        return WorkerClient(self._line.reached(facts.url), facts.url, facts.session_id, facts.auth_data)
 
-    def _hold(self, facts: SessionFacts, *, keep_alive: bool, check_s: float | None) -> Reservation:
+    def _hold(self, facts: Session, *, keep_alive: bool, check_s: float | None) -> Reservation:
         line = self._worker_line(facts)
         reservation = Reservation(facts, line, start_task=self._start, closed=self._held.discard, rng=self._rng)
         self._held.add(reservation)

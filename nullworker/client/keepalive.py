@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from nullworker.client.worker_line import SessionGone, WorkerGone, WorkerSilent
+from nullworker.client.worker_client import SessionGone, WorkerGone, WorkerSilent
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
 
-    from nullworker.client.worker_line import Look
+    from nullworker.client.worker_client import Look
 
 LOOKS_PER_LIFETIME = 3
 PING_BELOW = 2 / 3  # of the lifetime: two looks may fail before it is late

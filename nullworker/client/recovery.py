@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from nullworker.client.errors import RecordInvalidError, ReservationLostError, WorkerUnreachableError
-from nullworker.client.reservation import RECORD_VERSION, SessionFacts
-from nullworker.client.waiting import backoff_s
+from nullworker.client.reservation import RECORD_VERSION, Session
+from nullworker.client.retry import backoff_s
 from nullworker.wire import paths
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ def pending_record(endpoint: str, auth_data: dict[str, Any], question: dict[str,
     }
 
 
-async def ask_again(
-    http: aiohttp.ClientSession, pending: Pending, timeout_s: float, rng: random.Random
-) -> SessionFacts:
+async def ask_again(http: aiohttp.ClientSession, pending: Pending, timeout_s: float, rng: random.Random) -> Session:
     """The session that the worker holds for this request.
 
     Raises:
@@ -93,7 +91,7 @@ async def ask_again(
         status, answer = await _ask_once(http, pending)
         if status == 201 and isinstance(session_id := answer.get("session_id"), str):
             lifetime_s = float(pending.question["lifetime"])
-            return SessionFacts(
+            return Session(
                 pending.endpoint, session_id, pending.url, pending.auth_data, lifetime_s, datetime.now(timezone.utc)
             )
         if status in CANNOT_TELL:

@@ -15,8 +15,8 @@ from nullworker.client.errors import (
     WorkerUnreachableError,
 )
 from nullworker.client.keepalive import Ended
-from nullworker.client.waiting import backoff_s
-from nullworker.client.worker_line import SessionGone, WorkerGone, WorkerLine, WorkerSilent
+from nullworker.client.retry import backoff_s
+from nullworker.client.worker_client import SessionGone, WorkerClient, WorkerGone, WorkerSilent
 
 if TYPE_CHECKING:
     import random
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SessionFacts:
+class Session:
     """A session as the worker confirmed it. ``auth_data`` is what proves that it is ours: keep it secret."""
 
     endpoint: str
@@ -54,7 +54,7 @@ class SessionFacts:
         }
 
     @classmethod
-    def from_record(cls, record: object) -> SessionFacts:
+    def from_record(cls, record: object) -> Session:
         """The facts that `to_record` wrote down.
 
         Raises:
@@ -89,8 +89,8 @@ class Reservation:
 
     def __init__(
         self,
-        facts: SessionFacts,
-        line: WorkerLine,
+        facts: Session,
+        line: WorkerClient,
         *,
         start_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         closed: Callable[[Reservation], None],
@@ -248,7 +248,7 @@ class Reservation:
         self._close(Ended("released"))
 
 
-async def end_session(line: WorkerLine, facts: SessionFacts, rng: random.Random) -> None:
+async def end_session(line: WorkerClient, facts: Session, rng: random.Random) -> None:
     """Ends a session and sees to it that the worker has heard: `RELEASE_TIMEOUT_S` of tries.
 
     Raises:

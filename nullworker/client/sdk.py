@@ -26,7 +26,7 @@ from nullworker.client.errors import (
     EngineUnreachableError,
     KeyRefusedError,
 )
-from nullworker.client.waiting import within
+from nullworker.client.retry import within
 from nullworker.wire import paths
 
 if TYPE_CHECKING:

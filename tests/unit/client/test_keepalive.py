@@ -8,7 +8,7 @@ import random
 import pytest
 
 from nullworker.client.keepalive import CHECK_S, Ended, KeepAlive, needs_ping
-from nullworker.client.worker_line import Look, SessionGone, WorkerGone, WorkerSilent
+from nullworker.client.worker_client import Look, SessionGone, WorkerGone, WorkerSilent
 
 LIFETIME_S = 60.0
 

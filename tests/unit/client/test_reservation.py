@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from nullworker.client.errors import RecordInvalidError
-from nullworker.client.reservation import SessionFacts
+from nullworker.client.reservation import Session
 
-FACTS = SessionFacts(
+FACTS = Session(
     endpoint="null-prod",
     session_id="abc",
     url="http://127.0.0.1:1",
@@ -23,7 +23,7 @@ FACTS = SessionFacts(
 
 def test_a_record_survives_json() -> None:
     """What comes back is what was written."""
-    assert SessionFacts.from_record(json.loads(json.dumps(FACTS.to_record()))) == FACTS
+    assert Session.from_record(json.loads(json.dumps(FACTS.to_record()))) == FACTS
 
 
 @pytest.mark.parametrize("name", [name for name in FACTS.to_record() if name != "version"])
@@ -32,7 +32,7 @@ def test_a_record_that_lacks_something_is_refused_by_its_name(name: str) -> None
     record = FACTS.to_record()
     del record[name]
     with pytest.raises(RecordInvalidError, match=name):
-        SessionFacts.from_record(record)
+        Session.from_record(record)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_a_record_that_lacks_something_is_refused_by_its_name(name: str) -> None
 def test_a_record_with_something_else_in_it_is_refused_by_its_name(name: str, value: object) -> None:
     """Bad input is said to be bad."""
     with pytest.raises(RecordInvalidError, match=name):
-        SessionFacts.from_record({**FACTS.to_record(), name: value})
+        Session.from_record({**FACTS.to_record(), name: value})
 
 
 @pytest.mark.parametrize("record", [None, [], "text", {}])
 def test_what_is_no_record_at_all_is_refused(record: Any) -> None:
     """A file may hold anything."""
     with pytest.raises(RecordInvalidError):
-        SessionFacts.from_record(record)
+        Session.from_record(record)

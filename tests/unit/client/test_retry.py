@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from nullworker.client.waiting import BACKOFF_FIRST_S, BACKOFF_MAX_S, OutOfTimeError, Patience, backoff_s, within
+from nullworker.client.retry import BACKOFF_FIRST_S, BACKOFF_MAX_S, OutOfTimeError, Patience, backoff_s, within
 
 
 async def test_within_returns_the_result() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class EndpointFacts:
+class EndpointInfo:
     """One endpoint that the key may use."""
 
     id: int
@@ -14,7 +14,7 @@ class EndpointFacts:
 
 
 @dataclass(frozen=True)
-class WorkerFacts:
+class WorkerInfo:
     """One worker of an endpoint. Load and perf in perf units, ``loaded_at`` and ``started_at`` Unix times (0: no)."""
 
     id: int

@@ -44,7 +44,7 @@ class Look:
     lifetime_s: float | None = None
 
 
-class WorkerLine:
+class WorkerClient:
     """Calls about one session to the worker that holds it."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, session_id: str, auth_data: dict[str, Any]) -> None:

@@ -23,7 +23,8 @@ from nullworker.client.errors import (
     WorkerRefusedError,
 )
 from nullworker.client.recovery import pending_record
-from nullworker.client.reservation import SessionFacts
+from nullworker.client.reservation import Session
+from nullworker.client.retry import OutOfTimeError, Patience, backoff_s, within
 from nullworker.client.sdk import (
     ANSWERED,
     CREATING,
@@ -35,14 +36,13 @@ from nullworker.client.sdk import (
     when_numbered,
     while_waiting,
 )
-from nullworker.client.waiting import OutOfTimeError, Patience, backoff_s, within
 from nullworker.wire import paths
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from nullworker.client.connection import EngineLine
+    from nullworker.client.engine_client import EngineClient
     from nullworker.client.sdk import Endpoint, Sdk
 
 CREATE_TIMEOUT_S = 10.0  # as the SDK's own session() has it
@@ -96,9 +96,9 @@ class Attempt:
         self._creating = False
         self.answered = False  # whether the engine has answered at all
         self._progress = Progress(self._changed)
-        self.task: asyncio.Task[SessionFacts] = asyncio.ensure_future(self._run(sdk, endpoint, on_waiting))
+        self.task: asyncio.Task[Session] = asyncio.ensure_future(self._run(sdk, endpoint, on_waiting))
 
-    async def _run(self, sdk: Sdk, endpoint: Endpoint, on_waiting: Callable[[str], None]) -> SessionFacts:
+    async def _run(self, sdk: Sdk, endpoint: Endpoint, on_waiting: Callable[[str], None]) -> Session:
         while_waiting(on_waiting)
         when_granted(self._engine_named)
         when_numbered(self._waits_as)
@@ -112,7 +112,7 @@ class Attempt:
         )
         return self._facts(result, sdk.autoscaler_url)
 
-    def _facts(self, result: dict[str, Any], engine: str) -> SessionFacts:
+    def _facts(self, result: dict[str, Any], engine: str) -> Session:
         url, answer, auth_data = result.get("url"), result.get("response"), result.get("auth_data")
         status = int(result.get("status") or 0)
         if not result.get("ok"):
@@ -122,9 +122,7 @@ class Attempt:
             raise WorkerRefusedError(str(url), status, "its answer names no session")
         if not isinstance(url, str) or not isinstance(auth_data, dict):
             raise EngineRefusedError(engine, "its answer names no worker")
-        return SessionFacts(
-            self._ask.endpoint, session_id, url, auth_data, self._ask.lifetime_s, datetime.now(timezone.utc)
-        )
+        return Session(self._ask.endpoint, session_id, url, auth_data, self._ask.lifetime_s, datetime.now(timezone.utc))
 
     def _changed(self, status: str) -> None:
         """The SDK has moved on. A create that failed, and that nobody waits for, is not tried again."""
@@ -145,7 +143,7 @@ class Attempt:
         self.request_idx = 0  # what comes now is a grant's fate, and no longer waiting
         self._granted = pending_record(self._ask.endpoint, auth_data, self._ask.to_worker())
 
-    async def abandon(self) -> SessionFacts | None:
+    async def abandon(self) -> Session | None:
         """Stops the attempt: at once while it waits for the engine, else when the worker has answered.
 
         Returns the session that came of it all the same, which must be ended. Never raises what the attempt raised.
@@ -163,7 +161,7 @@ class Attempt:
         return self.task.result()
 
 
-class Opening:
+class Acquisition:
     """As many attempts as it takes, one after the other.
 
     ``abandon`` is given an attempt whose outcome nobody waits for any more, and must see to it that nothing stays.
@@ -171,7 +169,7 @@ class Opening:
 
     def __init__(
         self,
-        line: EngineLine,
+        line: EngineClient,
         ask: Ask,
         *,
         deadline_s: float | None,
@@ -193,7 +191,7 @@ class Opening:
         self._refusals = 0
         self._request_idx = 0  # the number under which the last attempt waited, if it did
 
-    async def run(self) -> SessionFacts:
+    async def run(self) -> Session:
         """Returns the session.
 
         Raises:
@@ -227,7 +225,7 @@ class Opening:
         self._refusals += 1
         return self._refusals < REFUSALS_MAX
 
-    async def _try_once(self) -> SessionFacts:
+    async def _try_once(self) -> Session:
         endpoint = await within(self._line.find(self._ask.endpoint), self._left_s())
         sdk = await within(self._line.connect(), self._left_s())
         attempt = Attempt(sdk, endpoint, self._ask, self._waiting, self._on_creating, self._request_idx)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class EngineLine:
+class EngineClient:
     """What many reservations share. Connects when first used; the lock is for the SDK's lazy ways, which make two of
     everything under two callers at once and lose one of them.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nullworker.client.worker_line import remaining_s
+from nullworker.client.worker_client import remaining_s
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"  # 784111777
 
