@@ -97,6 +97,8 @@ class Box:
 
     def start(self) -> None:
         """Starts an engine on what is written."""
+        if self.journal_lines is not None:
+            self.journal_lines.append(journal.begin("simulated"))
         self.engine = Engine()
         self._reminders = self.engine.state.timers = Reminders()
         self.generation += 1
@@ -158,7 +160,12 @@ class Box:
             return
         now = self.clock
         self._reminders.event_begins()
-        decided = engine.handle(event, now)
+        try:
+            decided = engine.handle(event, now)
+        except Exception:
+            if self.journal_lines is not None:
+                self.journal_lines.append(journal.encode(event, now, []))
+            raise
         self.events += 1
         if self.journal_lines is not None:
             self.journal_lines.append(journal.encode(event, now, decided))

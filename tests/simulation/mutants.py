@@ -5,6 +5,7 @@ A bug is planted as its module is imported, in a core and a simulator that are l
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import json
@@ -18,43 +19,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.plants import planted_trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import CodeType, ModuleType
 
-ROOT = Path(__file__).resolve().parents[2]
 CAUGHT = Path(__file__).with_name("caught.json")
 SEEDS_MAX = 500
 _LOADED_ANEW = ("nullworker.core", "nullworker.simulation")
 
 
-def changed(mutation: Mutation) -> str:
-    """The text of the module with the bug in it.
-
-    Raises:
-        ValueError: what is to be changed does not stand there, once.
-    """
-    text = (ROOT / "nullworker" / "core" / mutation.file).read_text()
-    if text.count(mutation.old) != 1:
-        raise ValueError(f"{mutation.name}: its text stands {text.count(mutation.old)} times in {mutation.file}")
-    return text.replace(mutation.old, mutation.new)
-
-
 class _Planted(SourceFileLoader):
-    def __init__(self, name: str, path: str, text: str) -> None:
+    def __init__(self, name: str, path: str, tree: ast.Module) -> None:
         super().__init__(name, path)
-        self._text = text
+        self._tree = tree
 
     def get_code(self, fullname: str) -> CodeType:
-        return compile(self._text, self.path, "exec", dont_inherit=True)
+        return compile(self._tree, self.path, "exec", dont_inherit=True)
 
 
 class _Planter(MetaPathFinder):
     def __init__(self, mutation: Mutation) -> None:
-        self._name = f"nullworker.core.{Path(mutation.file).stem}"
-        self._path = str(ROOT / "nullworker" / "core" / mutation.file)
-        self._text = changed(mutation)
+        self._trees = {place.module: (str(place.path), tree) for place, tree in planted_trees(mutation).items()}
 
     def find_spec(
         self,
@@ -62,10 +49,10 @@ class _Planter(MetaPathFinder):
         path: Sequence[str] | None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        if fullname != self._name:
+        if fullname not in self._trees:
             return None
-        loader = _Planted(fullname, self._path, self._text)
-        return importlib.util.spec_from_file_location(fullname, self._path, loader=loader)
+        where, tree = self._trees[fullname]
+        return importlib.util.spec_from_file_location(fullname, where, loader=_Planted(fullname, where, tree))
 
 
 @contextmanager
