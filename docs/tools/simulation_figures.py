@@ -12,6 +12,7 @@ from docs.tools import tables
 from nullworker.simulation.scenarios import SCENARIOS
 from tests.simulation.mutants import CAUGHT
 from tests.simulation.mutations import MUTATIONS
+from tests.simulation.plants import place_of
 
 PAGE = tables.ROOT / "docs" / "simulation.md"
 FAULTS = tables.ROOT / "nullworker" / "simulation" / "faults.py"
@@ -47,7 +48,8 @@ def bugs() -> list[str]:
         by = {"invariant": "the tables' invariants", "error": "an impossible step"}.get(
             caught["promise"], caught["promise"]
         )
-        rows.append(f"| {mutation.name} | `{mutation.file}` | {by} | `{caught['scenario']}` | {caught['seed']} |")
+        file = place_of(mutation.changes[0]).path.name
+        rows.append(f"| {mutation.name} | `{file}` | {by} | `{caught['scenario']}` | {caught['seed']} |")
     return rows
 
 

@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 FOLDER = Path(__file__).with_name("journals")
 #: Those of planted bugs (`mutations`).
 PLANTED = FOLDER / "planted"
 #: What identifies a command, besides its kind; the rest of it is text and figures.
 IDS = ("worker_id", "request_idx", "workergroup_id")
+#: So many reminders are taken within one event at most.
+REMINDERS_MAX = 5_000
 EFFECTS = ("Grant", "Refuse", "Create", "Start", "Stop", "Destroy")
 
 #: A command's kind and ids.
@@ -40,6 +42,8 @@ class Must:
 
     #: Commands that the last event must not lead to.
     never: tuple[Decision, ...] = ()
+    #: Commands that it must lead to.
+    always: tuple[Decision, ...] = ()
     #: Workers as the core must know them: id -> state, what it holds, and whether it may be granted; None: not at all.
     workers: dict[str, Any] = field(default_factory=dict)
     #: Requests: idx -> stage and worker; None: it must be forgotten.
@@ -64,8 +68,11 @@ def load(path: Path) -> Journal:
     first, *lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     head = json.loads(first)
     must = head.pop("must")
-    never = tuple((kind, tuple((name, number) for name, number in ids)) for kind, ids in must["never"])
-    return Journal(**head, must=Must(never, must["workers"], must["requests"]), lines=tuple(lines))
+    never, always = (
+        tuple((kind, tuple((name, number) for name, number in ids)) for kind, ids in must.get(which, ()))
+        for which in ("never", "always")
+    )
+    return Journal(**head, must=Must(never, always, must["workers"], must["requests"]), lines=tuple(lines))
 
 
 def save(journal: Journal, folder: Path = FOLDER) -> Path:
@@ -96,24 +103,59 @@ def replay(lines: Iterable[str]) -> tuple[Any, list[Any]]:
 
     Raises:
         InvariantBroken: the core's tables contradicted each other after an event.
+        RemindsItself: the core reminded itself without end.
     """
-    core_journal = importlib.import_module("nullworker.core.journal")
-    engine_of = importlib.import_module("nullworker.core.engine").Engine
-    check = importlib.import_module("nullworker.core.invariants").check
-    engine, decided = engine_of(), []
-    for line in lines:
-        if core_journal.begun_by(line) is not None:
-            engine = engine_of()
-            continue
-        event, now, _ = core_journal.decode(line)
-        decided = engine.handle(event, now)
-        check(engine)
+    engine: Any = None
+    decided: list[Any] = []
+    for engine, decided in steps(lines):  # noqa: B007 - the last is wanted
+        pass
     return engine, decided
+
+
+def steps(lines: Iterable[str]) -> Iterator[tuple[Any, list[Any]]]:
+    """The engine after each line, and what the line's event led to. Raises as `replay` does."""
+    core_journal = importlib.import_module("nullworker.core.journal")
+    check = importlib.import_module("nullworker.core.invariants").check
+    engine = _engine()
+    for line in lines:
+        decided: list[Any] = []
+        if core_journal.begun_by(line) is not None:
+            engine = _engine()
+        else:
+            event, now, _ = core_journal.decode(line)
+            engine.state.timers.left = REMINDERS_MAX
+            decided = engine.handle(event, now)
+            check(engine)
+        yield engine, decided
+
+
+class RemindsItself(AssertionError):  # noqa: N818 - it reads as what it is
+    """The core takes its own reminders without end within one event."""
+
+
+def _engine() -> Any:
+    """An engine of the core that is loaded now, whose reminders are counted."""
+    timers: Any = importlib.import_module("nullworker.core.timers").Timers
+
+    class Counted(timers):  # type: ignore[misc]  # of the core that is loaded now
+        left = REMINDERS_MAX
+
+        def pop_due(self, now: float) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise RemindsItself(f"{REMINDERS_MAX} reminders within one event")
+            return super().pop_due(now)
+
+    engine = importlib.import_module("nullworker.core.engine").Engine()
+    engine.state.timers = Counted()
+    return engine
 
 
 def wrong_with(must: Must, engine: Any, decided: Sequence[Any]) -> list[str]:
     """What does not hold of what must: a line each."""
-    wrong = [f"{kind} of {dict(ids)} is decided" for kind, ids in must.never if (kind, ids) in decisions(decided)]
+    made = decisions(decided)
+    wrong = [f"{kind} of {dict(ids)} is decided" for kind, ids in must.never if (kind, ids) in made]
+    wrong += [f"{kind} of {dict(ids)} is not decided" for kind, ids in must.always if (kind, ids) not in made]
     for worker_id, wanted in must.workers.items():
         known = worker_facts(engine, int(worker_id))
         if known != wanted:

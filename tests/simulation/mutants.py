@@ -5,7 +5,6 @@ A bug is planted as its module is imported, in a core and a simulator that are l
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 import json
@@ -22,6 +21,7 @@ from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.plants import planted_trees
 
 if TYPE_CHECKING:
+    import ast
     from collections.abc import Callable, Iterator, Sequence
     from types import CodeType, ModuleType
 

@@ -23,6 +23,7 @@ from tests.simulation.journals import (
     replay,
     request_facts,
     save,
+    steps,
     without_commands,
     worker_facts,
     wrong_with,
@@ -50,27 +51,15 @@ class Moment(NamedTuple):
 
 def moments(lines: Iterable[str]) -> Iterator[Moment]:
     """What the core that is loaded now makes of each line; the last one is where it raises an error, if it does."""
-    core_journal = importlib.import_module("nullworker.core.journal")
-    engine_of = importlib.import_module("nullworker.core.engine").Engine
-    check = importlib.import_module("nullworker.core.invariants").check
-    engine = engine_of()
-    for line in lines:
-        if core_journal.begun_by(line) is not None:
-            engine = engine_of()
-            yield Moment([], {}, {})
-            continue
-        event, now, _ = core_journal.decode(line)
-        try:
-            decided = engine.handle(event, now)
-            check(engine)
-        except Exception as error:
-            yield Moment([], {}, {}, f"{type(error).__name__}: {error}")
-            return
-        yield Moment(
-            decisions(decided),
-            {str(number): worker_facts(engine, number) for number in engine.state.workers},
-            {str(number): request_facts(engine, number) for number in engine.state.reservations},
-        )
+    try:
+        for engine, decided in steps(lines):
+            yield Moment(
+                decisions(decided),
+                {str(number): worker_facts(engine, number) for number in engine.state.workers},
+                {str(number): request_facts(engine, number) for number in engine.state.reservations},
+            )
+    except Exception as error:
+        yield Moment([], {}, {}, f"{type(error).__name__}: {error}")
 
 
 def decisive(healthy: Sequence[Moment], buggy: Sequence[Moment]) -> tuple[int, Must] | None:
@@ -88,9 +77,10 @@ def decisive(healthy: Sequence[Moment], buggy: Sequence[Moment]) -> tuple[int, M
     named = {str(number) for _, ids in never for name, number in ids if name == "worker_id"}
     workers = _differing(healthy[last].workers, buggy[last].workers, named)
     requests = {} if never else _differing(healthy[last].requests, buggy[last].requests, set())
-    if not (never or workers or requests):
-        return None
-    return last, Must(tuple(never), workers, requests)
+    if never or workers or requests:
+        return last, Must(never=tuple(never), workers=workers, requests=requests)
+    always = _never(buggy[last], healthy[last])
+    return (last, Must(always=tuple(always))) if always else None
 
 
 def _never(healthy: Moment, buggy: Moment) -> list[Decision]:

@@ -48,8 +48,8 @@ def test_the_core_without_a_bug_is_caught_by_none() -> None:
     [
         (Change("no_such_function", "pass", ""), "is in no module"),
         (Change("assign", "worker.flies", "False"), "occurs 0 times"),
-        (Change("assign", "pool", "None"), "times, and must once"),
-        (Change("ledger:finished", "pass", ""), "is in no module"),
+        (Change("assign", "endpoint", "None"), "times, and must once"),
+        (Change("state:finished", "pass", ""), "is in no module"),
     ],
 )
 def test_a_bug_that_cannot_be_planted_any_more_says_so(change: Change, said: str) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from nullworker.simulation.run import run
 from tests.simulation.journals import FOLDER, load, replay, save, wrong_with
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 REGRESSIONS = sorted(FOLDER.glob("*.jsonl.gz"))
 
 
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.name.partition(".")[0])
-def test_a_mistake_of_the_core_is_not_made_again(path) -> None:
+def test_a_mistake_of_the_core_is_not_made_again(path: Path) -> None:
     kept = load(path)
     assert wrong_with(kept.must, *replay(kept.lines)) == [], f"{kept.about} ({kept.said})"
 
@@ -21,10 +26,10 @@ def test_the_journals_are_there_and_say_what_must_hold() -> None:
     assert len(journals) >= 16
     for kept in journals:
         assert kept.about
-        assert kept.must.never or kept.must.workers or kept.must.requests
+        assert kept.must.never or kept.must.always or kept.must.workers or kept.must.requests
 
 
-def test_a_journal_is_written_as_it_was_read(tmp_path) -> None:
+def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
     path = REGRESSIONS[0]
     assert save(load(path), tmp_path).read_bytes() == path.read_bytes()
 
