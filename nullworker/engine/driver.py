@@ -1,8 +1,7 @@
-"""The one loop that feeds the core and carries out what it commands.
+"""The core's driver on an asyncio event loop: its calls are futures, its clock is the loop's, its orders go to fleets.
 
-Everything that happens comes through `Driver.handle`, on the event loop's thread, one event after another: calls from
-clients and workers, news from fleets, time. What the core commands is carried out at once where it is an answer, and
-given to the fleets where it is an order. What it changed is written down behind the answer; a grant before it.
+Everything that happens comes through `AsyncDriver.handle`, on the event loop's thread, one event after another: calls
+from clients and workers, fleets' answers and lists, time. `nullworker.core.driver` says what is done for each event.
 """
 
 from __future__ import annotations
@@ -11,31 +10,22 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from nullworker.core.commands import Create, Destroy, Grant, Note, Refuse, Start, Stop
-from nullworker.core.engine import Engine
-from nullworker.core.events import Asked, FleetListed, HoldEnded, TimePassed, WaiterGone
+from nullworker.core.commands import Grant, Refuse
+from nullworker.core.driver import HOLD_S, LIST_PERIOD_S, Driver
+from nullworker.core.events import FleetListed
 from nullworker.core.worker import WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nullworker.core.commands import Command
+    from nullworker.core.driver import Order
+    from nullworker.core.engine import Engine
     from nullworker.core.events import Event
     from nullworker.engine.fleet_orders import FleetOrders
     from nullworker.fleets.base import Instance
 
-#: A held /route/ call is answered after this long: the SDK hangs up at 10 s, and takes that for an error.
-HOLD_S = 8.0
-#: So many calls are held at once; who asks beyond that is told to ask again at once, and keeps its place all the same.
-HELD_MAX = 10_000
-#: How often each fleet is asked what it has.
-LIST_PERIOD_S = 30.0
-#: Due times are met this much late rather than early, so that the core finds them due.
-_TIMER_SLACK_S = 0.0005
-
-#: A hold that ends so late says that the whole process was suspended; what came in meanwhile is read first.
-_LATE_S = 1.0
-_CATCH_UP_S = 0.2
+    Call = asyncio.Future[Grant | Refuse | None]
 
 #: In these a worker is where it will stay until it is stopped.
 _SETTLED = frozenset({WorkerState.READY, WorkerState.HELD, WorkerState.DRAINING, WorkerState.ERROR})
@@ -43,134 +33,101 @@ _SETTLED = frozenset({WorkerState.READY, WorkerState.HELD, WorkerState.DRAINING,
 log = logging.getLogger(__name__)
 
 
-class Recorder(Protocol):
-    """Whoever writes down what the core does (`nullworker.engine.recorder.Recorder`; tests may leave it out)."""
+class DriverRecorder(Protocol):
+    """What writes down what the core does (`nullworker.engine.recorder.Recorder`)."""
 
     def granted(self, grant: Grant) -> None:
-        """A grant is about to be answered: it must survive our being killed from now on."""
+        """A grant is about to be answered: it must survive a kill from now on."""
 
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """An event was handled."""
+        """An event was handled, and its commands are carried out."""
 
 
-class Driver:
-    """Feeds one core. Made inside a running event loop, whose clock is the core's."""
+class AsyncDriver:
+    """Feeds one core. Made inside a running event loop."""
 
-    def __init__(self, orders: FleetOrders, recorder: Recorder | None = None) -> None:
-        self.engine = Engine()
+    def __init__(self, orders: FleetOrders, recorder: DriverRecorder | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._orders = orders
         self._recorder = recorder
-        self._held: dict[int, asyncio.Future[Grant | Refuse | None]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: float | None = None
+        self._driver: Driver[Call] = Driver(self)
         self._lists: list[asyncio.Task[None]] = []
-        self._closed = False
         #: Where fleets say that their workers are reached, host:port by worker id; not all of them know.
         self.addresses: dict[int, str] = {}
         self._listed: dict[str, tuple[int, ...]] = {}  # whose addresses came from which fleet
-        orders.report = self.handle
-
-    # --------------------------------------------------------------------------------------------------------- events
-
-    def handle(self, event: Event) -> list[Command]:
-        """Lets the core take one event in, and carries out what it commands."""
-        if self._closed:
-            return []
-        now = self._loop.time()
-        commands = self.engine.handle(event, now)
-        for command in commands:
-            self._carry_out(command)
-        if self._recorder is not None:
-            self._recorder.handled(self.engine, event, now, commands)
-        self._set_timer()
-        return commands
-
-    def _carry_out(self, command: Command) -> None:
-        if isinstance(command, Grant):
-            if self._recorder is not None:
-                self._recorder.granted(command)
-            self._answer(command.request_idx, command)
-        elif isinstance(command, Refuse):
-            self._answer(command.request_idx, command)
-        elif isinstance(command, (Create, Start, Stop, Destroy)):
-            self.addresses.pop(command.worker_id, None)
-            self._orders.give(command)
-        elif isinstance(command, Note):
-            pass  # the recorder has it
-
-    def _answer(self, request_idx: int, answer: Grant | Refuse) -> None:
-        waiting = self._held.pop(request_idx, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(answer)
-
-    # ----------------------------------------------------------------------------------------------------------- time
-
-    def _set_timer(self) -> None:
-        due = self.engine.wake_at()
-        if due is None or (self._timer_at is not None and self._timer_at <= due):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = self._loop.call_at(due + _TIMER_SLACK_S, self._time_passed)
-
-    def _time_passed(self) -> None:
-        self._timer = self._timer_at = None
-        self.handle(TimePassed())
-        self._set_timer()
-
-    # -------------------------------------------------------------------------------------------------------- waiters
-
-    async def ask(
-        self, endpoint_id: int, request_idx: int, cost: float, replay_timeout_s: float, hold_s: float = HOLD_S
-    ) -> Grant | Refuse | None:
-        """Asks for a worker and waits for it, ``hold_s`` seconds at most; None: still waiting.
-
-        Cancelled (the client hung up), it tells the core that the waiter has gone.
-        """
-        earlier = self._held.pop(request_idx, None)
-        if earlier is not None and not earlier.done():
-            earlier.set_result(None)  # the same waiter asks on another connection; this one is the newer
-        future: asyncio.Future[Grant | Refuse | None] = self._loop.create_future()
-        self._held[request_idx] = future
-        self.handle(Asked(endpoint_id, request_idx, cost, replay_timeout_s))
-        if future.done():
-            return future.result()
-        if len(self._held) > HELD_MAX:
-            hold_s = 0.0
-        due = self._loop.time() + hold_s
-        timer = self._loop.call_at(due, self._hold_ended, request_idx, future, due)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if self._held.get(request_idx) is future:
-                del self._held[request_idx]
-                self.handle(WaiterGone(request_idx))
-            raise
-        finally:
-            timer.cancel()
-
-    def _hold_ended(self, request_idx: int, future: asyncio.Future[Grant | Refuse | None], due: float) -> None:
-        now = self._loop.time()
-        if now - due > _LATE_S and not future.done():
-            # We were suspended. Who hung up meanwhile is to be known as gone, and that has not been read yet.
-            self._loop.call_later(_CATCH_UP_S, self._hold_ended, request_idx, future, now + _CATCH_UP_S)
-        elif not future.done():
-            future.set_result(None)
-            if self._held.get(request_idx) is future:
-                del self._held[request_idx]
-                self.handle(HoldEnded(request_idx))
-
-    @property
-    def now(self) -> float:
-        """The core's time."""
-        return self._loop.time()
+        self.engine = self._driver.engine
+        self.handle = self._driver.handle
+        #: The time of the core.
+        self.now = self._loop.time
+        orders.driver = self._driver
 
     @property
     def holding(self) -> int:
         """How many /route/ calls are held open now."""
-        return len(self._held)
+        return len(self._driver.calls)
+
+    async def ask(
+        self, endpoint_id: int, request_idx: int, cost: float, replay_timeout_s: float, hold_s: float = HOLD_S
+    ) -> Grant | Refuse | None:
+        """Asks for a worker and waits for it.
+
+        Cancelled (the client hung up), it tells the core that the waiter has gone.
+
+        Args:
+            endpoint_id: the endpoint whose worker is asked for.
+            request_idx: the request that asks.
+            cost: what it takes of a worker's perf.
+            replay_timeout_s: how long it keeps its place after an answer that it still waits.
+            hold_s: the answer comes no later than this.
+
+        Returns:
+            The grant or the refusal; None: it still waits.
+        """
+        call: Call = self._loop.create_future()
+        self._driver.ask(call, endpoint_id, request_idx, cost, replay_timeout_s, hold_s)
+        if call.done():
+            return call.result()
+        try:
+            return await call
+        except asyncio.CancelledError:
+            self._driver.hang_up(call, request_idx)
+            raise
+
+    # ------------------------------------------------------------------------------------------- what the driver needs
+
+    def call_at(self, when: float, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+        """Plans a call for a time of the loop's."""
+        return self._loop.call_at(when, callback, *arguments)
+
+    def call_later(self, delay_s: float, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+        """Plans a call for later."""
+        return self._loop.call_later(delay_s, callback, *arguments)
+
+    def decided(self, _event: Event, _now: float, commands: Sequence[Command]) -> None:
+        """Writes grants down before they are answered."""
+        if self._recorder is not None:
+            for command in commands:
+                if isinstance(command, Grant):
+                    self._recorder.granted(command)
+
+    def answer(self, call: Call, _request_idx: int, answer: Grant | Refuse | None) -> None:
+        """Answers a held call."""
+        if not call.done():
+            call.set_result(answer)
+
+    def order(self, order: Order) -> None:
+        """Gives an order to its fleet."""
+        self.addresses.pop(order.worker_id, None)
+        self._orders.give(order)
+
+    def handled(self, event: Event, now: float, commands: Sequence[Command]) -> None:
+        """Writes down what changed."""
+        if self._recorder is not None:
+            self._recorder.handled(self.engine, event, now, commands)
+
+    def failed(self, event: Event, _now: float, error: Exception) -> None:
+        """Says that the core failed."""
+        log.critical("the core failed at %s", type(event).__name__, exc_info=error)
 
     # ---------------------------------------------------------------------------------------------------------- lists
 
@@ -186,7 +143,7 @@ class Driver:
 
     async def list_once(self, fleet: str) -> None:
         """Asks one fleet what it has. No answer is no news."""
-        asked_at = self._loop.time()
+        asked_at = self.now()
         instances = await self._orders.list(fleet)
         if instances is not None:
             self._note_addresses(fleet, asked_at, instances)
@@ -209,14 +166,10 @@ class Driver:
         self._listed[fleet] = tuple(settled)
 
     async def close(self) -> None:
-        """Stops feeding the core; those who wait are told to ask again."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        """Stops feeding the core; held calls are answered that their requests still wait."""
+        for call in self._driver.end().values():
+            if not call.done():
+                call.set_result(None)
         for task in self._lists:
             task.cancel()
         await asyncio.gather(*self._lists, return_exceptions=True)
-        for future in self._held.values():
-            if not future.done():
-                future.set_result(None)
-        self._held.clear()

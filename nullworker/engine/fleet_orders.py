@@ -1,40 +1,40 @@
-"""FleetOrders to fleets, carried out one after another for each worker and at the same time for different ones.
-
-What a fleet answers, or fails to answer, comes back to the core as an event.
-"""
+"""Orders to fleets: each is a task, and what the fleet answers, or fails to answer, comes back to the core."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nullworker.core.commands import Create, Destroy, Start
-from nullworker.core.events import (
-    InstanceCreated,
-    InstanceExited,
-    InstanceFailed,
-    InstanceGone,
-    InstanceStarted,
-    InstanceStopped,
-)
+from nullworker.core.events import InstanceExited
 from nullworker.fleets.base import FleetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from nullworker.core.commands import Stop
+    from nullworker.core.driver import Order
     from nullworker.core.events import Event
     from nullworker.fleets.base import Fleet, Instance, InstanceSpec
 
 log = logging.getLogger(__name__)
 
-#: A fleet that has not answered for so long is told so to the core; its answer is taken when it comes.
+#: A fleet that has not answered for so long counts as failed; the next list shows what it did.
 ANSWER_TIMEOUT_S = 600.0
 
 
+class AnswerTaker(Protocol):
+    """Where what fleets say goes to (`nullworker.core.driver.Driver`)."""
+
+    def order_ended(self, worker_id: int, verb: str, error: str = "", *, definite: bool = True) -> None:
+        """A fleet answers an order."""
+
+    def handle(self, event: Event) -> object:
+        """Something happened."""
+
+
 class FleetOrders:
-    """Carries out the core's orders. ``spec_of`` makes what a fleet needs to create a worker."""
+    """Carries out the core's orders. Those to one worker are kept in order by its fleet (see its protocol)."""
 
     def __init__(
         self,
@@ -42,53 +42,42 @@ class FleetOrders:
         spec_of: Callable[[Create], InstanceSpec],
         fleet_of: Callable[[int], str | None],
     ) -> None:
+        """Takes the open fleets.
+
+        Args:
+            fleets: by their names.
+            spec_of: makes what a fleet needs to create a worker.
+            fleet_of: the name of a worker's fleet; None where there is no such worker.
+        """
         self.fleets = dict(fleets)
-        #: Where news goes; the driver sets it.
-        self.report: Callable[[Event], object] = lambda _: None
+        #: Where answers go; the driver sets itself.
+        self.driver: AnswerTaker | None = None
         self._spec_of = spec_of
         self._fleet_of = fleet_of
-        self._under_way: dict[int, tuple[str, asyncio.Task[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def give(self, order: Create | Start | Stop | Destroy) -> None:
-        """Sets about an order. The same one given again while it is under way is not doubled."""
-        verb = type(order).__name__.lower()
+    def give(self, order: Order) -> None:
+        """Begins to carry out an order."""
+        task = asyncio.get_running_loop().create_task(self._carry_out(order, type(order).__name__.lower()))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry_out(self, order: Order, verb: str) -> None:
         worker_id = order.worker_id
-        before = self._under_way.get(worker_id)
-        if before is not None and before[0] == verb:
-            return
-        task = asyncio.get_running_loop().create_task(self._carry_out(order, verb, before[1] if before else None))
-        self._under_way[worker_id] = (verb, task)
-        task.add_done_callback(lambda done: self._done(worker_id, done))
-
-    def _done(self, worker_id: int, task: asyncio.Task[None]) -> None:
-        entry = self._under_way.get(worker_id)
-        if entry is not None and entry[1] is task:
-            del self._under_way[worker_id]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("an order to worker %d ended in a fault of ours", worker_id, exc_info=error)
-
-    async def _carry_out(
-        self, order: Create | Start | Stop | Destroy, verb: str, before: asyncio.Task[None] | None
-    ) -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        worker_id = order.worker_id
+        why, definite = "", True
         try:
             await asyncio.wait_for(self._call(order), ANSWER_TIMEOUT_S)
         except FleetError as error:
-            news: Event = InstanceFailed(worker_id, verb, str(error), error.definite)
+            why, definite = str(error) or "the fleet gave no reason", error.definite
         except asyncio.TimeoutError:
-            news = InstanceFailed(worker_id, verb, f"no answer for {ANSWER_TIMEOUT_S:g} s", definite=False)
+            why, definite = f"no answer for {ANSWER_TIMEOUT_S:g} s", False
         except Exception as error:
             log.exception("the fleet failed to %s worker %d", verb, worker_id)
-            news = InstanceFailed(worker_id, verb, f"{type(error).__name__}: {error}", definite=False)
-        else:
-            news = _DONE[verb](worker_id)
-        # The entry goes first: what the core answers to the news may be a new order for the same worker.
-        self._under_way.pop(worker_id, None)
-        self.report(news)
+            why, definite = f"{type(error).__name__}: {error}", False
+        if self.driver is not None:
+            self.driver.order_ended(worker_id, verb, why, definite=definite)
 
-    def _call(self, order: Create | Start | Stop | Destroy) -> Coroutine[object, object, None]:
+    def _call(self, order: Order) -> Coroutine[object, object, None]:
         if isinstance(order, Destroy):
             name: str | None = order.fleet
         else:
@@ -106,7 +95,8 @@ class FleetOrders:
 
     def exited(self, worker_id: int, detail: str) -> None:
         """A fleet says that an instance ended by itself."""
-        self.report(InstanceExited(worker_id, detail))
+        if self.driver is not None:
+            self.driver.handle(InstanceExited(worker_id, detail))
 
     async def list(self, name: str) -> list[Instance] | None:
         """What a fleet has; None when it did not say."""
@@ -118,7 +108,7 @@ class FleetOrders:
 
     async def close(self, *, destroy: bool, grace_s: float | None = None) -> None:
         """Lets go of the fleets; with ``destroy``, ends all that they run first."""
-        tasks = [task for _, task in self._under_way.values()]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -128,11 +118,3 @@ class FleetOrders:
                 log.error("%s", error)
             elif isinstance(error, BaseException):
                 raise error
-
-
-_DONE: dict[str, Callable[[int], Event]] = {
-    "create": InstanceCreated,
-    "start": InstanceStarted,
-    "stop": InstanceStopped,
-    "destroy": InstanceGone,
-}

@@ -31,7 +31,7 @@ from nullworker.engine.auth.workers import WorkerAuth
 from nullworker.engine.backends import knows_backend
 from nullworker.engine.catalog import Catalog
 from nullworker.engine.decisions import Decisions
-from nullworker.engine.driver import Driver
+from nullworker.engine.driver import AsyncDriver
 from nullworker.engine.fleet_orders import FleetOrders
 from nullworker.engine.journal_file import JournalFile
 from nullworker.engine.recorder import Recorder
@@ -125,7 +125,7 @@ class Server:
             self._files.callback(self._journal.close)
         self.usage = Usage(self.store, loaded.usage)
         record = self._record = Recorder(self.decisions, _wall_s, self.store, self._journal, self.usage)
-        self.driver = Driver(orders, record)
+        self.driver = AsyncDriver(orders, record)
         self._serving.push_async_callback(self.driver.close)
         self.catalog = Catalog(
             self.driver.handle, _wall_s, self.store, self._knows_backend, lambda name: name in orders.fleets

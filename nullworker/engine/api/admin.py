@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from nullworker.engine.auth.keys import Keys
     from nullworker.engine.auth.workers import WorkerAuth
     from nullworker.engine.catalog import Catalog, EndpointEntry, WorkergroupEntry
-    from nullworker.engine.driver import Driver
+    from nullworker.engine.driver import AsyncDriver
 
 #: There is one account; Vast's rows have a user.
 USER_ID = 1
@@ -54,7 +54,7 @@ class AdminApi:
 
     def __init__(
         self,
-        driver: Driver,
+        driver: AsyncDriver,
         catalog: Catalog,
         keys: Keys,
         authority: CertificateAuthority,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nullworker.core.commands import Grant, Refuse
+from nullworker.core.driver import HOLD_S
 from nullworker.core.events import Finished, RequestsFinished, WorkerReported
 from nullworker.core.parameters import EndpointState
 from nullworker.engine.api.http import Reply, read, reply
 from nullworker.engine.auth.account import bearer
-from nullworker.engine.driver import HOLD_S
 from nullworker.wire import grant as grants
 from nullworker.wire import headers
 from nullworker.wire.decoding import decode
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nullworker.engine.auth.signing import Signer
     from nullworker.engine.auth.workers import WorkerAuth
     from nullworker.engine.catalog import Catalog, EndpointEntry
-    from nullworker.engine.driver import Driver
+    from nullworker.engine.driver import AsyncDriver
 
 #: Who asks a suspended or stopped endpoint hears that it is one after so long, and not after a whole hold.
 HOLD_INACTIVE_S = 1.0
@@ -48,7 +48,7 @@ class ClientApi:
 
     def __init__(
         self,
-        driver: Driver,
+        driver: AsyncDriver,
         catalog: Catalog,
         keys: Keys,
         signer: Signer,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nullworker.core.engine import Engine
     from nullworker.engine.auth.keys import Keys
     from nullworker.engine.catalog import Catalog
-    from nullworker.engine.driver import Driver
+    from nullworker.engine.driver import AsyncDriver
     from nullworker.engine.usage import Usage
 
 #: Lines of a level that are given without a `tail`.
@@ -35,7 +35,7 @@ class StatusApi:
 
     def __init__(
         self,
-        driver: Driver,
+        driver: AsyncDriver,
         catalog: Catalog,
         decisions: Decisions,
         keys: Keys,
@@ -86,7 +86,7 @@ class StatusApi:
                 "endpoints": rows,
                 "held_calls": self._driver.holding,
                 "complaints": self._complaints(),
-                "usage_s": {str(group): states for group, states in self._usage.by_group(self._driver.now).items()},
+                "usage_s": {str(group): states for group, states in self._usage.by_group(self._driver.now()).items()},
             }
         )
 
@@ -145,7 +145,7 @@ class StatusApi:
         return "endpoint", number
 
     def _answer(self, kind: str, identity: int) -> str:
-        engine, now = self._driver.engine, self._driver.now
+        engine, now = self._driver.engine, self._driver.now()
         if kind == "engine":
             state = engine.state
             waiting = sum(len(pool.waiting) for pool in state.endpoints.values())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nullworker.core.worker import Worker
     from nullworker.engine.auth.keys import Keys
     from nullworker.engine.catalog import Catalog
-    from nullworker.engine.driver import Driver
+    from nullworker.engine.driver import AsyncDriver
 
 #: Tokens kept, so that a report costs one comparison; more than there are workers.
 _TOKENS_MAX = 200_000
@@ -22,7 +22,7 @@ _TOKENS_MAX = 200_000
 class WorkerAuth:
     """Tells workers by their tokens."""
 
-    def __init__(self, driver: Driver, catalog: Catalog, keys: Keys) -> None:
+    def __init__(self, driver: AsyncDriver, catalog: Catalog, keys: Keys) -> None:
         self._driver = driver
         self._catalog = catalog
         self._keys = keys

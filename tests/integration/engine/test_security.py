@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from nullworker.engine import driver as driving
+from nullworker.core import driver as driving
 from nullworker.engine.api import client as client_api
 from nullworker.engine.api import http, listening
 from nullworker.engine.auth.request_numbers import MARK_BITS
