@@ -17,8 +17,8 @@ from nullworker.cli.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nullworker.dispatch.binding import Binding, BindingSettings
     from nullworker.dispatch.dispatcher import Dispatcher
-    from nullworker.dispatch.pair import Pair, PairSettings
     from nullworker.dispatch.settings import DispatchSettings
     from nullworker.queues.base import Depth, QueueInfo
 
@@ -29,10 +29,10 @@ Examples:
   nullworker dispatch --endpoint gpu --queue 'rq://localhost/0?queue=default' --instance prod --price 0.4 --max-daily 9
   nullworker dispatch --config nullworker.toml
 
-Reads the queue and takes nothing from it. Ctrl-C withdraws what only waits and ends nothing that is held: the next
-start adopts it. docs/dispatcher.md says more."""
+Reads the queue and takes nothing from it. Ctrl-C withdraws waiting requests and ends no held reservation: the next
+start adopts those. docs/dispatcher.md says more."""
 
-NO_ENDPOINT = "(none)"  # where a queue alone is checked
+NO_ENDPOINT = "(none)"  # where only a queue is checked
 
 
 @click.command("dispatch", epilog=EPILOG)
@@ -47,7 +47,7 @@ NO_ENDPOINT = "(none)"  # where a queue alone is checked
 @click.option("--cost", type=float, default=100.0, show_default=True, help="What a reservation takes, in perf units.")
 @click.option(
     "--lifetime", "lifetime_s", type=float, default=600.0, show_default=True,
-    help="Seconds that a worker stays held without a word from here.",
+    help="Seconds that a worker stays held without a keep-alive from here.",
 )  # fmt: skip
 @click.option(
     "--claim", "claim_s", type=float, default=30.0, show_default=True,
@@ -55,43 +55,49 @@ NO_ENDPOINT = "(none)"  # where a queue alone is checked
 )  # fmt: skip
 @click.option(
     "--end-idle", "end_idle_s", type=float, metavar="SECONDS",
-    help="End held workers when nothing has waited or been in flight for so long; only for consumers that acknowledge "
+    help="Release held workers after this long with nothing waiting or in flight; only for consumers that acknowledge "
     "a job after it is done.",
 )  # fmt: skip
-@click.option("--price", type=float, default=0.0, help="Of one worker, an hour; for the limits on money.")
+@click.option(
+    "--price", type=float, default=0.0, help="Price of one worker for an hour; needed by the limits on money."
+)
 @click.option("--max-hourly", type=float, help="Open no more than this costs an hour.")
-@click.option("--max-daily", type=float, help="Open nothing more once this was spent in 24 hours.")
+@click.option("--max-daily", type=float, help="Open nothing more once this much was spent in 24 hours.")
 @click.option("--cap", type=click.IntRange(0), help="Reservations of all queues together.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A file with [dispatch] in it.")
-@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="Where the ledger is kept.")
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of the dispatcher's database, dispatch.db.",
+)
 @click.option(
     "--history", type=click.Path(dir_okay=False, path_type=Path),
-    help="Keep a trace of arrivals and durations there (CSV), for nullworker simulate.",
+    help="Keep a trace of arrivals and durations in this file (CSV), for nullworker simulate.",
 )  # fmt: skip
 @click.option(
     "--check", is_flag=True,
-    help="Read the queue once, say what is seen and what will hurt, and end; with --endpoint, ask the engine as well.",
+    help="Read the queue once, print what it shows, warn of likely problems; with --endpoint, ask the engine as well.",
 )  # fmt: skip
 @click.option("--until-empty", is_flag=True, help="End when the queue is empty and nothing is held.")
 @click.option("--api-key", help="The engine's key; else VAST_API_KEY, else the local engine's own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(**options: Any) -> int:
-    """Keep one reservation for each job of a queue that waits or is in flight, and end none whose job may run."""
-    from nullworker.dispatch.ledger import LedgerError
+    """Keep one reservation for each job that waits or is in flight, and end none whose job may be running."""
     from nullworker.dispatch.settings import SettingsError
+    from nullworker.dispatch.store import DispatchStoreError
     from nullworker.queues.base import QueueError
 
     try:
         settings = _settings(options)
-        ledger_file = _ledger_file(options["state"])
+        store_file = _store_file(options["state"])
         if options["check"]:
-            return asyncio.run(_check(settings, ledger_file, options["api_key"], as_json=options["as_json"]))
-        return _dispatch(settings, ledger_file, options)
-    except (SettingsError, QueueError, LedgerError) as error:
+            return asyncio.run(_check(settings, store_file, options["api_key"], as_json=options["as_json"]))
+        return _dispatch(settings, store_file, options)
+    except (SettingsError, QueueError, DispatchStoreError) as error:
         raise UserError(str(error)) from None
 
 
-def _ledger_file(state: Path | None) -> Path:
+def _store_file(state: Path | None) -> Path:
     from nullworker.client.instances import state_directory
 
     return (state or state_directory()) / "dispatch.db"
@@ -100,8 +106,8 @@ def _ledger_file(state: Path | None) -> Path:
 def _settings(options: dict[str, Any]) -> DispatchSettings:
     from dataclasses import replace
 
-    from nullworker.dispatch.money import Budget
-    from nullworker.dispatch.settings import DispatchSettings, check_pair, check_settings
+    from nullworker.dispatch.budget import Budget
+    from nullworker.dispatch.settings import DispatchSettings, check_binding, check_settings
 
     if options["config"] is not None:
         from nullworker.dispatch.settings_file import load_settings
@@ -110,7 +116,7 @@ def _settings(options: dict[str, Any]) -> DispatchSettings:
             raise click.UsageError("Give --config, or --endpoint and --queue, not both.")
         settings = load_settings(options["config"])
     else:
-        settings = DispatchSettings((check_pair(_pair(options), spelled=_flag),))
+        settings = DispatchSettings((check_binding(_binding(options), spelled=_flag),))
     budget = Budget(
         settings.budget.hourly if options["max_hourly"] is None else options["max_hourly"],
         settings.budget.daily if options["max_daily"] is None else options["max_daily"],
@@ -120,23 +126,23 @@ def _settings(options: dict[str, Any]) -> DispatchSettings:
         budget=budget,
         instance=options["instance"] or settings.instance,
         cap=settings.cap if options["cap"] is None else options["cap"],
-        history=str(options["history"]) if options["history"] else settings.history,
+        trace_file=str(options["history"]) if options["history"] else settings.trace_file,
     )
     return check_settings(settings)
 
 
 def _flag(key: str) -> str:
-    """The flag for a key of the file."""
+    """The flag that sets the same as a key of the file."""
     return "--price" if key == "price_per_hour" else f"--{key.removesuffix('_s').replace('_', '-')}"
 
 
-def _pair(options: dict[str, Any]) -> PairSettings:
-    from nullworker.dispatch.pair import PairSettings
+def _binding(options: dict[str, Any]) -> BindingSettings:
+    from nullworker.dispatch.binding import BindingSettings
 
     missing = [f"--{name}" for name in ("endpoint", "queue") if not options[name]]
     if missing and not (options["check"] and missing == ["--endpoint"]):
         raise click.UsageError(f"Missing option '{missing[0]}' (or --config).")
-    return PairSettings(
+    return BindingSettings(
         endpoint=options["endpoint"] or NO_ENDPOINT,
         queue=options["queue"],
         most=options["most"],
@@ -153,17 +159,17 @@ def _pair(options: dict[str, Any]) -> PairSettings:
 # ---------------------------------------------------------------------------------------------------------------- check
 
 
-async def _check(settings: DispatchSettings, ledger_file: Path, api_key: str | None, *, as_json: bool) -> int:
+async def _check(settings: DispatchSettings, store_file: Path, api_key: str | None, *, as_json: bool) -> int:
     from nullworker.client.errors import ClientError
     from nullworker.queues.base import QueueError
 
     errors = []
-    for pair in settings.pairs:
+    for binding in settings.bindings:
         try:
-            await _check_queue(pair, ledger_file, as_json=as_json)
+            await _check_queue(binding, store_file, as_json=as_json)
         except QueueError as error:
             errors.append(str(error))
-    endpoints = [pair.endpoint for pair in settings.pairs if pair.endpoint != NO_ENDPOINT]
+    endpoints = [binding.endpoint for binding in settings.bindings if binding.endpoint != NO_ENDPOINT]
     if endpoints:
         try:
             await _check_engine(settings.instance, api_key, endpoints, as_json=as_json)
@@ -176,14 +182,14 @@ async def _check(settings: DispatchSettings, ledger_file: Path, api_key: str | N
     return 1 if errors else 0
 
 
-async def _check_queue(pair: PairSettings, ledger_file: Path, *, as_json: bool) -> None:
+async def _check_queue(binding: BindingSettings, store_file: Path, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from nullworker.queues.registry import open_queue
 
-    async with await open_queue(pair.queue) as queue:
+    async with await open_queue(binding.queue) as queue:
         info, depth = await queue.info(), await queue.depth()
-    advice = _advice(pair, info, ledger_file)
+    advice = _advice(binding, info, store_file)
     if as_json:
         print(json.dumps({"info": asdict(info), "depth": asdict(depth), "advice": advice}), flush=True)
     else:
@@ -195,26 +201,26 @@ async def _check_engine(instance: str, api_key: str | None, endpoints: list[str]
     from nullworker.client.instances import find_instance
     from nullworker.dispatch.dispatcher import check_endpoints
 
-    _hush()
+    _silence_libraries()
     engine = find_instance(instance).label
     async with NullClient(instance, api_key) as client:
         await check_endpoints(client, engine, endpoints)
     if as_json:
         print(json.dumps({"engine": engine, "endpoints": endpoints}), flush=True)
     else:
-        print(f"engine {engine}: takes the key, and has {', '.join(dict.fromkeys(endpoints))}")
+        print(f"engine {engine}: accepts the key, and has {', '.join(dict.fromkeys(endpoints))}")
 
 
 def _show(info: QueueInfo, depth: Depth, advice: list[str]) -> None:
     in_flight = "unknown" if depth.in_flight is None else str(depth.in_flight)
     print(f"{info.kind} {info.name} ({info.broker})")
     text = f"  {depth.waiting} waiting, {in_flight} in flight, {depth.delayed} delayed"
-    text += f", {depth.redelivered} delivered again" if depth.redelivered else ""
+    text += f", {depth.redelivered} redelivered" if depth.redelivered else ""
     text += f", {depth.parallel_max} at a time at most" if depth.parallel_max is not None else ""
     print(text + (", paused" if depth.paused else "") + ("" if depth.exact else " (not exact)"))
-    how = "tells of changes" if info.pushes else "is read once a poll"
-    lease = f", gives a job away again after {info.lease_s:g} s" if info.lease_s else ""
-    late = f"may be {info.lag_s:g} s late" if info.lag_s else "are of this moment"
+    how = "announces changes" if info.pushes else "is polled"
+    lease = f", redelivers a job after {info.lease_s:g} s" if info.lease_s else ""
+    late = f"may be {info.lag_s:g} s late" if info.lag_s else "are current"
     print(f"  the broker {how}, its numbers {late}{lease}")
     for warning in info.warnings:
         print(f"  warning ({warning.code}): {warning.message}")
@@ -222,21 +228,21 @@ def _show(info: QueueInfo, depth: Depth, advice: list[str]) -> None:
         print(f"  warning: {sentence}")
 
 
-def _advice(pair: PairSettings, info: QueueInfo, ledger_file: Path) -> list[str]:
-    """What will hurt, by the settings and the past of this very dispatcher."""
-    from nullworker.dispatch.ledger import Ledger
+def _advice(binding: BindingSettings, info: QueueInfo, store_file: Path) -> list[str]:
+    """Likely problems, by the settings and by what this dispatcher has stored."""
+    from nullworker.dispatch.store import DispatchStore
 
     advice = []
-    if pair.end_idle_s is not None and info.lag_s > 0:
-        advice.append(f"--end-idle does nothing here, for the broker's numbers may be {info.lag_s:g} s late.")
-    if ledger_file.exists():
-        ledger = Ledger(ledger_file)
-        longest_s = ledger.longest_held_s(pair.name)
-        ledger.close()
+    if binding.end_idle_s is not None and info.lag_s > 0:
+        advice.append(f"--end-idle has no effect here: the broker's numbers may be {info.lag_s:g} s late.")
+    if store_file.exists():
+        store = DispatchStore(store_file)
+        longest_s = store.longest_held_s(binding.name)
+        store.close()
         if info.lease_s and longest_s > info.lease_s:
             advice.append(
-                f"Reservations were held for up to {longest_s:.0f} s, and the broker gives a job to another consumer "
-                f"after {info.lease_s:g} s: raise that, or renew it beside the job (docs/consumer.md)."
+                f"Reservations were held for up to {longest_s:.0f} s, and the broker redelivers a job after "
+                f"{info.lease_s:g} s: raise that lease, or renew it during the job (docs/consumer.md)."
             )
     return advice
 
@@ -244,41 +250,41 @@ def _advice(pair: PairSettings, info: QueueInfo, ledger_file: Path) -> list[str]
 # ------------------------------------------------------------------------------------------------------------- dispatch
 
 
-def _hush() -> None:
-    for name in ("vastai", "Client", "aio_pika", "aiormq"):  # what matters of their errors is said in a sentence
+def _silence_libraries() -> None:
+    for name in ("vastai", "Client", "aio_pika", "aiormq"):  # their errors are reported in a sentence of ours
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _dispatch(settings: DispatchSettings, ledger_file: Path, options: dict[str, Any]) -> int:
+def _dispatch(settings: DispatchSettings, store_file: Path, options: dict[str, Any]) -> int:
     from nullworker.dispatch.dispatcher import Dispatcher
-    from nullworker.dispatch.lines import Lines
+    from nullworker.dispatch.output import OutputWriter
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    _hush()
+    _silence_libraries()
 
-    async def run(lines: Lines) -> int:
-        teller = _Teller(lines.add, as_json=options["as_json"])
+    async def run(output: OutputWriter) -> int:
+        printer = _StatusPrinter(output.add, as_json=options["as_json"])
         dispatcher = Dispatcher(
-            settings.pairs,
+            settings.bindings,
             instance=settings.instance,
             api_key=options["api_key"],
-            ledger_file=ledger_file,
+            store_file=store_file,
             shared_cap=settings.cap,
             budget=settings.budget,
-            history=Path(settings.history) if settings.history else None,
-            on_change=teller.tell,
+            trace_file=Path(settings.trace_file) if settings.trace_file else None,
+            on_change=printer.print_change,
         )
         async with dispatcher:
             adopted = dispatcher.adopt()
             if adopted:
-                logging.getLogger(__name__).info("%d reservations of a dispatcher before this one are adopted", adopted)
-            return await _until_told(dispatcher, until_empty=options["until_empty"])
+                logging.getLogger(__name__).info("%d reservations of an earlier dispatcher are adopted", adopted)
+            return await _run_until_signal(dispatcher, until_empty=options["until_empty"])
 
-    with Lines(sys.stdout.fileno()) as lines:
-        return asyncio.run(run(lines))
+    with OutputWriter(sys.stdout.fileno()) as output:
+        return asyncio.run(run(output))
 
 
-async def _until_told(dispatcher: Dispatcher, *, until_empty: bool) -> int:
+async def _run_until_signal(dispatcher: Dispatcher, *, until_empty: bool) -> int:
     loop = asyncio.get_running_loop()
     running = asyncio.ensure_future(dispatcher.run(until_empty=until_empty))
     received: list[int] = []
@@ -302,32 +308,32 @@ async def _until_told(dispatcher: Dispatcher, *, until_empty: bool) -> int:
     try:
         held = await draining
     except asyncio.CancelledError:
-        held = sum(pair.holding for pair in dispatcher.pairs)
+        held = sum(binding.holding for binding in dispatcher.bindings)
     if held:
         print(
-            f"{held} reservations stay held for the jobs in them; start nullworker dispatch again to adopt them.",
+            f"{held} reservations stay held for their jobs; start nullworker dispatch again to adopt them.",
             file=sys.stderr,
         )
     return 130 if received[0] == signal.SIGINT else 0
 
 
-class _Teller:
-    """Says a line when something changed."""
+class _StatusPrinter:
+    """Prints a line when something has changed."""
 
-    def __init__(self, say: Callable[[str], None], *, as_json: bool) -> None:
-        self._say = say
+    def __init__(self, write: Callable[[str], None], *, as_json: bool) -> None:
+        self._write = write
         self._as_json = as_json
-        self._said: dict[str, tuple[object, ...]] = {}
+        self._printed: dict[str, tuple[object, ...]] = {}
 
-    def tell(self, pair: Pair) -> None:
-        """Says how a pair stands, if that is news."""
+    def print_change(self, binding: Binding) -> None:
+        """Prints the state of a binding, unless it is the one printed last."""
         from nullworker.dispatch.plan import Phase
 
-        plan, depth = pair.last, pair.reading.depth if pair.reading else None
-        held, asked = pair.count(Phase.HELD), pair.count(Phase.ASKED, Phase.CREATING)
-        trouble = "; ".join(text for text in (pair.queue_trouble, pair.trouble) if text)
+        plan, depth = binding.last, binding.reading.depth if binding.reading else None
+        held, asked = binding.count(Phase.HELD), binding.count(Phase.ASKED, Phase.CREATING)
+        trouble = "; ".join(text for text in (binding.queue_trouble, binding.trouble) if text)
         facts = {
-            "queue": pair.name,
+            "queue": binding.name,
             "waiting": depth.waiting if depth else None,
             "in_flight": depth.in_flight if depth else None,
             "want": plan.want if plan else None,
@@ -335,15 +341,17 @@ class _Teller:
             "held": held,
             "trouble": trouble,
         }
-        news = tuple(facts.values())
-        if self._said.get(pair.name) == news:
+        state = tuple(facts.values())
+        if self._printed.get(binding.name) == state:
             return
-        self._said[pair.name] = news
+        self._printed[binding.name] = state
         reason = plan.reason if plan else "no reading yet"
         if self._as_json:
-            self._say(json.dumps({**facts, "reason": reason}))
+            self._write(json.dumps({**facts, "reason": reason}))
             return
-        because = next((s.waits_because for s in pair.slots if s.waits_because and s.phase is Phase.ASKED), "")
-        text = f"{pair.name}: want {plan.want if plan else '?'} ({reason}), "
-        text += f"{held} held, {asked} asked for" + (f" ({because})" if because else "")
-        self._say(text + (f" | {trouble}" if trouble else ""))
+        because = next(
+            (s.waits_because for s in binding.reservations if s.waits_because and s.phase is Phase.ASKED), ""
+        )
+        text = f"{binding.name}: want {plan.want if plan else '?'} ({reason}), "
+        text += f"{held} held, {asked} requested" + (f" ({because})" if because else "")
+        self._write(text + (f" | {trouble}" if trouble else ""))

@@ -1,4 +1,4 @@
-"""All pairs of one process: their queues, their shared limits, and an end that ends no held reservation."""
+"""All bindings of one process: their queues, their shared limits, and an exit that ends no held reservation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from nullworker.client import NullClient
 from nullworker.client.errors import ClientError, EndpointUnknownError, KeyRefusedError
 from nullworker.client.instances import find_instance
-from nullworker.dispatch.history import write_history
-from nullworker.dispatch.ledger import Ledger, LedgerError
+from nullworker.dispatch.binding import Binding, BindingSettings, backoff_s
+from nullworker.dispatch.budget import Budget
+from nullworker.dispatch.close_webhook import CloseWebhook
 from nullworker.dispatch.limits import SharedLimits
-from nullworker.dispatch.money import Budget
-from nullworker.dispatch.notices import Notices
-from nullworker.dispatch.pair import Pair, PairSettings, backoff_s
 from nullworker.dispatch.plan import HOLDING
-from nullworker.dispatch.slots import OpenSlot, Terms, Tools
+from nullworker.dispatch.reservation_task import ReservationTask, Terms, Tools
+from nullworker.dispatch.store import DispatchStore, DispatchStoreError
+from nullworker.dispatch.trace import write_trace
 from nullworker.queues.registry import open_queue
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How often `Dispatcher.run` looks whether all queues are empty.
-LOOK_S = 0.1
-#: How often the history is written, while there is something new in it.
-HISTORY_S = 30.0
-#: An engine that takes longer to name its endpoints is asked again while the queues are read already.
+#: How often `Dispatcher.run` checks whether all queues are empty.
+EMPTY_CHECK_S = 0.1
+#: How often the trace is written, while there is something new in it.
+TRACE_WRITE_S = 30.0
+#: An engine that takes longer to answer at the start is asked again in the background, while the queues are read.
 FIRST_ANSWER_S = 5.0
 
 
@@ -41,32 +41,42 @@ class Dispatcher:
 
     def __init__(
         self,
-        pairs: Sequence[PairSettings],
+        bindings: Sequence[BindingSettings],
         *,
         instance: str = "local",
         api_key: str | None = None,
-        ledger_file: Path,
+        store_file: Path,
         shared_cap: int | None = None,
         budget: Budget | None = None,
-        history: Path | None = None,
-        on_change: Callable[[Pair], None] = lambda _: None,
+        trace_file: Path | None = None,
+        on_change: Callable[[Binding], None] = lambda _: None,
     ) -> None:
-        """Nothing is asked yet.
+        """Opens the store; the engine and the queues are not asked yet.
+
+        Args:
+            bindings: what to dispatch.
+            instance: the engine: ``local``, one of Vast's, or a URL.
+            api_key: the engine's key; None: found as `NullClient` finds it.
+            store_file: the database of open reservations.
+            shared_cap: reservations of all bindings together; None: no limit.
+            budget: limits on money; None: no limit.
+            trace_file: where a trace for the simulator is kept; None: nowhere.
+            on_change: called with a binding when anything of it has changed.
 
         Raises:
-            LedgerError: the ledger cannot be used, or another process dispatches one of the pairs with it.
+            DispatchStoreError: the store cannot be used, or another process serves one of the bindings with it.
             ClientError: there is no such instance, or no key.
         """
         client = NullClient(instance, api_key)
         self._engine = find_instance(instance)
-        self._notices = Notices() if self._engine.is_here else None
-        self._ledger = Ledger(ledger_file)
-        self._tools = Tools(client, self._ledger, self._notices)
-        self._history = history
-        self._history_is_old = history is not None
+        self._webhook = CloseWebhook() if self._engine.is_here else None
+        self._store = DispatchStore(store_file)
+        self._tools = Tools(client, self._store, self._webhook)
+        self._trace_file = trace_file
+        self._trace_is_stale = trace_file is not None
         self._stack = contextlib.AsyncExitStack()
-        self.pairs = [
-            Pair(
+        self.bindings = [
+            Binding(
                 settings,
                 self._tools,
                 open_queue=functools.partial(open_queue, settings.queue),
@@ -75,73 +85,80 @@ class Dispatcher:
                 on_change=on_change,
                 holds=self._holds,
             )
-            for settings in pairs
+            for settings in bindings
         ]
-        self._limits = SharedLimits(self.pairs, self._tools, shared_cap, budget or Budget())
-        self._strays: list[OpenSlot] = []
-        self._said = ""  # of the engine
+        self._limits = SharedLimits(self.bindings, self._tools, shared_cap, budget or Budget())
+        self._unbound: list[ReservationTask] = []
+        self._reported = ""  # the engine's trouble, as last reported
         try:
-            for pair in self.pairs:
-                self._ledger.claim(pair.name)
-        except LedgerError:
-            self._ledger.close()
+            for binding in self.bindings:
+                self._store.claim(binding.name)
+        except DispatchStoreError:
+            self._store.close()
             raise
 
     async def __aenter__(self) -> Dispatcher:  # noqa: PYI034 - final in practice
-        self._stack.callback(self._ledger.close)
+        self._stack.callback(self._store.close)
         await self._stack.enter_async_context(self._tools.client)
-        if self._notices is not None:
-            await self._notices.open()
-            self._stack.push_async_callback(self._notices.close)
+        if self._webhook is not None:
+            await self._webhook.open()
+            self._stack.push_async_callback(self._webhook.close)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Ends nothing that is held; what is being asked for is given up."""
-        slots = [*self._strays, *(slot for pair in self.pairs for slot in pair.slots)]
-        tasks = [slot.task for slot in slots if slot.task is not None and not slot.task.done()]
+        """Ends no held reservation; requests under way are abandoned."""
+        reservations = [
+            *self._unbound,
+            *(reservation for binding in self.bindings for reservation in binding.reservations),
+        ]
+        tasks = [
+            reservation.running
+            for reservation in reservations
+            if reservation.running is not None and not reservation.running.done()
+        ]
         for task in tasks:
-            task.cancel()  # not withdrawn: what the ledger says stays for the next dispatcher
+            task.cancel()  # not withdrawn: what is stored stays for the next dispatcher
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._write_history()
+        self._write_trace()
         await self._stack.aclose()
 
     def adopt(self) -> int:
-        """Takes up what a dispatcher before this one left open; returns how many. To be called before `run`, once.
+        """Continues what an earlier dispatcher left open; returns how many reservations. Call it once, before `run`.
 
         Raises:
-            LedgerError: the ledger cannot be read.
+            DispatchStoreError: the store cannot be read.
         """
-        adopted = sum(pair.adopt() for pair in self.pairs)
-        for name in self._ledger.other_pairs([pair.name for pair in self.pairs]):
-            adopted += self._adopt_strays(name)
+        adopted = sum(binding.adopt() for binding in self.bindings)
+        for name in self._store.other_bindings([binding.name for binding in self.bindings]):
+            adopted += self._adopt_unbound(name)
         return adopted
 
-    def _adopt_strays(self, name: str) -> int:
-        """What is held for a queue that nobody dispatches any more is kept alive until its job is done."""
-        with contextlib.suppress(LedgerError):  # another process does dispatch it
-            self._ledger.claim(name)
-            rows = self._ledger.open_rows(name)
+    def _adopt_unbound(self, name: str) -> int:
+        """Keeps alive what is held for a binding that is no longer configured, until its job is done."""
+        with contextlib.suppress(DispatchStoreError):  # another process serves it
+            self._store.claim(name)
+            rows = self._store.open_rows(name)
             terms = Terms(name.partition(" ")[0])
-            strays = [OpenSlot(name, self._tools, terms, lambda _: None, row=row) for row in rows]
-            for stray in strays:
-                stray.adopt()
-            self._strays += strays
-            return len(strays)
+            unbound = [ReservationTask(name, self._tools, terms, lambda _: None, row=row) for row in rows]
+            for reservation in unbound:
+                reservation.adopt()
+            self._unbound += unbound
+            return len(unbound)
         return 0
 
     async def run(self, *, until_empty: bool = False) -> None:
         """Dispatches until cancelled, or with ``until_empty`` until all queues are empty and nothing is held.
 
         Raises:
-            KeyRefusedError, EndpointUnknownError, QueueUrlError: at the start, as long as nothing is held. Later, the
-                engine or the queue may be on its way to what it was, and is asked again.
+            KeyRefusedError, EndpointUnknownError, QueueUrlError: at the start, while nothing is held. Later such an
+                error may be temporary, and the engine or the queue is asked again.
         """
         work: list[Coroutine[Any, Any, None]] = []
         if not await self._is_served_soon():
             work.append(self._until_served())
-        work += [pair.run() for pair in self.pairs]
-        if self._history is not None:
-            work.append(self._keep_history())
+        work += [binding.run() for binding in self.bindings]
+        if self._trace_file is not None:
+            work.append(self._keep_trace())
         loops = [asyncio.ensure_future(each) for each in work]
         try:
             if until_empty:
@@ -155,13 +172,13 @@ class Dispatcher:
 
     async def _until_empty(self, loops: Sequence[asyncio.Future[None]]) -> None:
         running = set(loops)
-        while not all(pair.is_done for pair in self.pairs):
-            done, running = await asyncio.wait(running, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        while not all(binding.is_done for binding in self.bindings):
+            done, running = await asyncio.wait(running, timeout=EMPTY_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
 
     async def _is_served_soon(self) -> bool:
-        # Not wait_for, which loses a cancellation that comes with the answer (until Python 3.12).
+        # Not wait_for: before Python 3.12 it loses a cancellation that arrives with the answer.
         asking = asyncio.ensure_future(self._is_served())
         try:
             await asyncio.wait({asking}, timeout=FIRST_ANSWER_S)
@@ -172,10 +189,10 @@ class Dispatcher:
         return not asking.cancelled() and asking.result()
 
     async def _until_served(self) -> None:
-        """Returns once the engine takes our key and has our endpoints.
+        """Returns once the engine accepts the key and has all endpoints.
 
         Raises:
-            KeyRefusedError, EndpointUnknownError: it does not, and nothing is held.
+            KeyRefusedError, EndpointUnknownError: it refuses, and nothing is held.
         """
         failures = 1
         while not await self._is_served():
@@ -183,62 +200,70 @@ class Dispatcher:
             failures += 1
 
     async def _is_served(self) -> bool:
-        """Whether the engine takes our key and has our endpoints; False: it cannot be told, or not now, and is said.
+        """Whether the engine accepts the key and has all endpoints; where it is False, the trouble is reported.
 
         Raises:
-            KeyRefusedError, EndpointUnknownError: it does not, and nothing is held.
+            KeyRefusedError, EndpointUnknownError: it refuses, and nothing is held.
         """
         try:
-            await check_endpoints(self._tools.client, self._engine.label, [p.settings.endpoint for p in self.pairs])
+            await check_endpoints(self._tools.client, self._engine.label, [p.settings.endpoint for p in self.bindings])
         except ClientError as error:
             if isinstance(error, (KeyRefusedError, EndpointUnknownError)) and not self._holds():
                 raise
-            self._say(str(error))
+            self._report_trouble(str(error))
             return False
-        self._say("")
+        self._report_trouble("")
         return True
 
     def _holds(self) -> bool:
-        slots = [*self._strays, *(slot for pair in self.pairs for slot in pair.slots)]
-        return any(slot.phase in HOLDING for slot in slots)
+        reservations = [
+            *self._unbound,
+            *(reservation for binding in self.bindings for reservation in binding.reservations),
+        ]
+        return any(reservation.phase in HOLDING for reservation in reservations)
 
-    def _say(self, sentence: str) -> None:
-        for pair in self.pairs:
-            if not sentence and pair.trouble != self._said:
-                continue  # it has another by now, and knows when that is over
-            pair.say(sentence)
-        self._said = sentence
+    def _report_trouble(self, sentence: str) -> None:
+        for binding in self.bindings:
+            if not sentence and binding.trouble != self._reported:
+                continue  # the binding has other trouble by now, and clears it itself
+            binding.report_trouble(sentence)
+        self._reported = sentence
 
     async def drain(self) -> int:
-        """Withdraws what only waits; returns how many are held, which the next dispatcher adopts."""
-        return sum(await asyncio.gather(*(pair.drain() for pair in self.pairs)))
+        """Withdraws waiting requests; returns how many reservations are held, which the next dispatcher adopts."""
+        return sum(await asyncio.gather(*(binding.drain() for binding in self.bindings)))
 
-    def _allowed(self, pair: Pair) -> tuple[int | None, str]:
-        return self._limits.allowed(pair)
+    def _allowed(self, binding: Binding) -> tuple[int | None, str]:
+        return self._limits.allowed(binding)
 
-    def _closed(self, pair: Pair) -> None:
-        self._limits.closed(pair)
-        self._history_is_old = self._history is not None
+    def _closed(self, binding: Binding) -> None:
+        self._limits.closed(binding)
+        self._trace_is_stale = self._trace_file is not None
 
-    # --------------------------------------------------------------------------------------------------------- history
+    # ------------------------------------------------------------------------------------------------------------ trace
 
-    async def _keep_history(self) -> None:
+    async def _keep_trace(self) -> None:
         while True:
-            await asyncio.sleep(HISTORY_S)
-            self._write_history()
+            await asyncio.sleep(TRACE_WRITE_S)
+            self._write_trace()
 
-    def _write_history(self) -> None:
-        if self._history is None or not self._history_is_old:
+    def _write_trace(self) -> None:
+        if self._trace_file is None or not self._trace_is_stale:
             return
         try:
-            write_history(self._history, self._ledger.history([pair.name for pair in self.pairs]))
-        except (OSError, LedgerError) as error:
-            log.warning("The history %s cannot be written: %s.", self._history, error)
-        self._history_is_old = False
+            write_trace(self._trace_file, self._store.trace_rows([binding.name for binding in self.bindings]))
+        except (OSError, DispatchStoreError) as error:
+            log.warning("The trace %s cannot be written: %s.", self._trace_file, error)
+        self._trace_is_stale = False
 
 
 async def check_endpoints(client: NullClient, engine: str, endpoints: Sequence[str]) -> None:
-    """Whether the engine (its name is for the message) takes the client's key, and has all these endpoints.
+    """Returns if the engine accepts the client's key and has all these endpoints.
+
+    Args:
+        client: asks the engine.
+        engine: its name, for the message.
+        endpoints: the names to look for.
 
     Raises:
         ClientError: it does not, or cannot be asked.

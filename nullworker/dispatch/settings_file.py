@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nullworker.dispatch.money import Budget
-from nullworker.dispatch.pair import PairSettings
-from nullworker.dispatch.settings import DispatchSettings, SettingsError, check_pair, check_settings
+from nullworker.dispatch.binding import BindingSettings
+from nullworker.dispatch.budget import Budget
+from nullworker.dispatch.settings import DispatchSettings, SettingsError, check_binding, check_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ class DispatchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_settings(file: Path) -> DispatchSettings:
-    """Reads the file's ``[dispatch]``; what else is in it is for the engine.
+    """Reads the file's ``[dispatch]``; its other tables are the engine's.
 
     Raises:
         SettingsError: it cannot be read, or something in ``[dispatch]`` is unknown or wrong.
@@ -61,9 +61,9 @@ def load_settings(file: Path) -> DispatchSettings:
         raise SettingsError(f"In {file}, [dispatch]: {error}.") from None
     if not table.queue:
         raise SettingsError(f"In {file} there is no [[dispatch.queue]]: name an endpoint and a queue there.")
-    pairs = tuple(
-        check_pair(
-            PairSettings(
+    bindings = tuple(
+        check_binding(
+            BindingSettings(
                 endpoint=q.endpoint,
                 queue=q.queue,
                 most=q.max,
@@ -83,5 +83,5 @@ def load_settings(file: Path) -> DispatchSettings:
     if table.cap is not None and table.cap < 0:
         raise SettingsError(f"In {file}, [dispatch]: cap is {table.cap}, and must not be negative.")
     budget = Budget(table.max_hourly, table.max_daily)
-    settings = DispatchSettings(pairs, table.instance, table.cap, budget, table.history)
+    settings = DispatchSettings(bindings, table.instance, table.cap, budget, table.history)
     return check_settings(settings, f"In {file}: ")

@@ -37,7 +37,7 @@ _METADATA: tuple[_Network, ...] = (
     ipaddress.ip_network("168.63.129.16/32"),  # Azure
     ipaddress.ip_network("192.0.0.192/32"),  # Oracle
 )
-#: As `nullworker.dispatch.notices` makes them.
+#: As `nullworker.dispatch.close_webhook` makes them.
 _NOTICE = re.compile(r"http://127\.0\.0\.1:\d{1,5}/nullworker/closed/[\w-]{22}", re.ASCII)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 

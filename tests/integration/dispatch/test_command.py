@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nullworker.cli import main as cli
-from nullworker.dispatch.ledger import Ledger, Row
+from nullworker.dispatch.store import DispatchStore, Row
 from nullworker.queues import sqlite_jobs
 from tests.integration.dispatch.kit import ENDPOINT, dispatching, farm, python, until
 from tests.ports import free_port
@@ -86,17 +86,17 @@ def test_check_of_a_broker_that_is_down_fails_in_a_sentence(dispatch_here: Dispa
 
 def test_advice_compares_the_lease_with_what_was_held(tmp_path: Path) -> None:
     from nullworker.cli.dispatch import _advice
-    from nullworker.dispatch.pair import PairSettings
+    from nullworker.dispatch.binding import BindingSettings
     from nullworker.queues.base import QueueInfo
 
-    pair = PairSettings("gpu", sqlite_jobs.url(tmp_path / "jobs.db"), end_idle_s=5)
-    ledger = Ledger(tmp_path / "dispatch.db")
-    ledger.closed(Row("a", pair.name, "held", 0.0), 4000.0, 4000.0, 0.0)
-    ledger.close()
+    binding = BindingSettings("gpu", sqlite_jobs.url(tmp_path / "jobs.db"), end_idle_s=5)
+    store = DispatchStore(tmp_path / "dispatch.db")
+    store.closed(Row("a", binding.name, "held", 0.0), 4000.0, 4000.0, 0.0)
+    store.close()
     leased = QueueInfo("q", "q", "here", lease_s=1800.0, lag_s=60.0)
-    advice = _advice(pair, leased, tmp_path / "dispatch.db")
+    advice = _advice(binding, leased, tmp_path / "dispatch.db")
     assert any("held for up to 4000 s" in each for each in advice)
-    assert any("--end-idle does nothing here" in each for each in advice)
+    assert any("--end-idle has no effect here" in each for each in advice)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ async def test_a_wrong_endpoint_or_key_ends_it_with_a_sentence(tmp_path: Path) -
         right = ["--endpoint", ENDPOINT, "--queue", sqlite_jobs.url(file), "--instance", running.url]
         checked = await asyncio.to_thread(dispatch, tmp_path, *right, "--check", VAST_API_KEY=running.key)
         assert checked.returncode == 0, checked
-        assert "takes the key, and has gpu" in checked.stdout
+        assert "accepts the key, and has gpu" in checked.stdout
 
 
 def test_check_of_an_engine_that_is_down_fails_in_a_sentence(tmp_path: Path, dispatch_here: Dispatch) -> None:
@@ -182,7 +182,7 @@ async def test_a_key_that_is_refused_while_something_is_held_is_said_and_tried_a
             dispatcher.key = "s3cret-key"
             dispatcher.start()
             await until(lambda: "refuses the API key" in dispatcher.log.read_text(), dispatcher.tail)
-            await until(lambda: "1 reservations of a dispatcher" in dispatcher.log.read_text(), dispatcher.tail)
+            await until(lambda: "reservations of an earlier dispatcher" in dispatcher.log.read_text(), dispatcher.tail)
             assert dispatcher.process is not None
             assert dispatcher.process.poll() is None
             assert running.held == 1
@@ -193,7 +193,7 @@ async def test_a_key_that_is_refused_while_something_is_held_is_said_and_tried_a
 
 
 @pytest.mark.parametrize("check", [[], ["--check"]])
-def test_a_ledger_of_another_program_is_refused_in_a_sentence(
+def test_a_database_of_another_program_is_refused_in_a_sentence(
     tmp_path: Path, dispatch_here: Dispatch, check: list[str]
 ) -> None:
     """And a queue that is well does not matter then."""
@@ -204,5 +204,5 @@ def test_a_ledger_of_another_program_is_refused_in_a_sentence(
     queue = sqlite_jobs.url(tmp_path / "jobs.db")
     refused = dispatch_here("--endpoint", "gpu", "--queue", queue, *check, VAST_API_KEY="k")
     assert refused.returncode == 1
-    assert "is not a dispatcher's ledger" in refused.stderr
+    assert "is the database of another program" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1

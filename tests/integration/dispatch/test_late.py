@@ -9,8 +9,8 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nullworker.dispatch.binding import BindingSettings
 from nullworker.dispatch.dispatcher import Dispatcher
-from nullworker.dispatch.pair import PairSettings
 from nullworker.queues import registry, sqlite_jobs
 from nullworker.testing.queues import check_queue
 from tests.integration.dispatch.kit import ENDPOINT, check_peak, check_runs, farm, python, until
@@ -95,9 +95,9 @@ async def test_late_numbers_open_nothing_twice_and_end_nobody(tmp_path: Path, mo
     lengths = [0.1, 3, 0.5, 2.5]
     jobs = [f"job-{number}" for number in range(2 * len(lengths))]
     async with farm(tmp_path, python("sqlite_consumer.py", str(file), "1"), most=8) as running:
-        pair = PairSettings(ENDPOINT, sqlite_jobs.url(file), most=8, poll_s=0.2, end_idle_s=2.0)
+        binding = BindingSettings(ENDPOINT, sqlite_jobs.url(file), most=8, poll_s=0.2, end_idle_s=2.0)
         dispatcher = Dispatcher(
-            [pair], instance=running.url, api_key=running.key, ledger_file=tmp_path / "state" / "dispatch.db"
+            [binding], instance=running.url, api_key=running.key, store_file=tmp_path / "state" / "dispatch.db"
         )
         async with dispatcher:
             dispatching = asyncio.ensure_future(dispatcher.run())
@@ -105,9 +105,9 @@ async def test_late_numbers_open_nothing_twice_and_end_nobody(tmp_path: Path, mo
                 sqlite_jobs.enqueue(file, [f"{job} {length}" for job, length in zip(wave, lengths, strict=True)])
                 await asyncio.sleep(3)
             await until(lambda: sqlite_jobs.counts(file)["done"] == len(jobs), "all jobs are done")
-            await until(lambda: not dispatcher.pairs[0].live, "no reservation is left")
+            await until(lambda: not dispatcher.bindings[0].live, "no reservation is left")
             await asyncio.sleep(2 * lag_s)
-            assert dispatcher.pairs[0].live == 0
+            assert dispatcher.bindings[0].live == 0
             dispatching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await dispatching

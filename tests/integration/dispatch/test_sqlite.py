@@ -97,7 +97,7 @@ async def test_ctrl_c_ends_no_job_and_the_next_start_takes_over(tmp_path: Path) 
             await until(lambda: not running.waiting, "nobody waits any more")
             dispatcher.start()
             await until(
-                lambda: "2 reservations of a dispatcher before" in dispatcher.log.read_text(), "they are adopted"
+                lambda: "2 reservations of an earlier dispatcher" in dispatcher.log.read_text(), "they are adopted"
             )
             assert await dispatcher.wait() == 0, dispatcher.tail()
         check_runs(running.runs(), jobs)
@@ -112,7 +112,7 @@ async def test_a_second_dispatcher_of_the_same_queue_refuses(tmp_path: Path) -> 
             await until(lambda: done(file) == 1, "the job is done")
             with dispatching(running, tmp_path, sqlite_jobs.url(file)) as second:
                 assert await second.wait() == 1
-            assert "Another dispatcher has gpu sqlite://" in first.log.read_text()
+            assert "Another dispatcher serves gpu sqlite://" in first.log.read_text()
             assert "Traceback" not in first.log.read_text()
 
 

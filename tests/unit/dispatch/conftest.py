@@ -1,4 +1,4 @@
-"""A stage for each test."""
+"""A harness for each test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.dispatch.stage import Stage
+from tests.unit.dispatch.harness import DispatchHarness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(tmp_path / "dispatch.db")
-    yield stage
-    stage.ledger.close()
+def harness(tmp_path: Path) -> Iterator[DispatchHarness]:
+    harness = DispatchHarness(tmp_path / "dispatch.db")
+    yield harness
+    harness.store.close()

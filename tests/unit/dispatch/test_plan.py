@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nullworker.dispatch.plan import Limits, Phase, Plan, Reading, Slot, plan, want
+from nullworker.dispatch.plan import Limits, Phase, Plan, Reading, ReservationState, plan, want
 from nullworker.queues.base import Depth
 
 NOW = 1_000.0
@@ -19,20 +19,20 @@ def reading(waiting: int = 0, in_flight: int | None = 0, age_s: float = 0.0, **m
     return Reading(Depth(waiting, in_flight, 1.7e9 - age_s, **more), NOW - age_s)
 
 
-def held(seconds: float = 100.0, *, took_job: bool = False) -> Slot:
-    return Slot(Phase.HELD, NOW - seconds - 1, NOW - seconds, took_job=took_job)
+def held(seconds: float = 100.0, *, took_job: bool = False) -> ReservationState:
+    return ReservationState(Phase.HELD, NOW - seconds - 1, NOW - seconds, took_job=took_job)
 
 
-def asked() -> Slot:
-    return Slot(Phase.ASKED, NOW - 1)
+def asked() -> ReservationState:
+    return ReservationState(Phase.ASKED, NOW - 1)
 
 
-def creating() -> Slot:
-    return Slot(Phase.CREATING, NOW - 1)
+def creating() -> ReservationState:
+    return ReservationState(Phase.CREATING, NOW - 1)
 
 
-def closed(seconds_ago: float, held_s: float = 10.0) -> Slot:
-    return Slot(Phase.CLOSED, NOW - 100, NOW - seconds_ago - held_s, NOW - seconds_ago)
+def closed(seconds_ago: float, held_s: float = 10.0) -> ReservationState:
+    return ReservationState(Phase.CLOSED, NOW - 100, NOW - seconds_ago - held_s, NOW - seconds_ago)
 
 
 def test_one_reservation_for_each_job_that_waits_or_is_in_flight() -> None:
@@ -125,7 +125,7 @@ def test_a_late_broker_is_covered_for_while_it_may_show_the_job_as_waiting() -> 
 
 
 def test_a_job_that_was_taken_longer_ago_than_the_broker_is_late_does_not_cover() -> None:
-    """Hours of work end: what waits now is another job, and waits for nobody's settle window."""
+    """Hours of work end: what waits now is another job, and gets a reservation at once."""
     assert plan(reading(1), [closed(1, held_s=7200)], Limits(16, lag_s=60), NOW).open == 1
 
 
@@ -134,7 +134,7 @@ def test_what_a_late_broker_still_shows_in_flight_is_the_job_that_was_covered_fo
 
 
 def test_a_reservation_that_never_was_held_covers_nothing() -> None:
-    withdrawn = Slot(Phase.CLOSED, NOW - 5, None, NOW - 1)
+    withdrawn = ReservationState(Phase.CLOSED, NOW - 5, None, NOW - 1)
     assert plan(reading(1), [withdrawn], Limits(16, lag_s=60), NOW).open == 1
 
 
@@ -149,14 +149,14 @@ def test_a_shared_limit_caps_and_says_so() -> None:
     assert "capped from 5" in decided.reason
 
 
-def test_a_limit_that_came_down_lets_those_who_wait_go_and_nobody_else() -> None:
+def test_a_limit_that_came_down_withdraws_waiting_requests_and_nothing_else() -> None:
     decided = plan(reading(5), [held(), creating(), asked(), asked()], Limits(16), NOW, allowed=1)
     assert (decided.open, decided.withdraw) == (0, 2)
 
 
-SLOTS = st.lists(
+RESERVATIONS = st.lists(
     st.builds(
-        Slot,
+        ReservationState,
         st.sampled_from(Phase),
         st.just(NOW - 50),
         st.none() | st.floats(NOW - 50, NOW),
@@ -170,24 +170,29 @@ SLOTS = st.lists(
 @given(
     waiting=st.integers(0, 10_000),
     in_flight=st.none() | st.integers(0, 1_000),
-    slots=SLOTS,
+    reservations=RESERVATIONS,
     limits=st.builds(Limits, st.integers(0, 64), st.integers(1, 9), st.sampled_from([0.0, 60.0])),
     age_s=st.floats(0, 100),
     allowed=st.none() | st.integers(0, 64),
 )
 def test_never_more_open_than_the_maximum_and_never_a_held_one_withdrawn(
-    waiting: int, in_flight: int | None, slots: list[Slot], limits: Limits, age_s: float, allowed: int | None
+    waiting: int,
+    in_flight: int | None,
+    reservations: list[ReservationState],
+    limits: Limits,
+    age_s: float,
+    allowed: int | None,
 ) -> None:
-    decided = plan(reading(waiting, in_flight, age_s), slots, limits, NOW, allowed)
-    live = sum(s.phase is not Phase.CLOSED for s in slots)
+    decided = plan(reading(waiting, in_flight, age_s), reservations, limits, NOW, allowed)
+    live = sum(s.phase is not Phase.CLOSED for s in reservations)
     assert live + decided.open <= max(live, min(limits.most, math.inf if allowed is None else allowed))
-    assert 0 <= decided.withdraw <= sum(s.phase is Phase.ASKED for s in slots)
+    assert 0 <= decided.withdraw <= sum(s.phase is Phase.ASKED for s in reservations)
     assert decided.open == 0 or decided.withdraw == 0
 
 
 @given(waiting=st.integers(0, 50), at_work=st.integers(0, 50), dead=st.integers(0, 5))
 def test_once_steady_there_are_as_many_as_wait_or_are_at_work(waiting: int, at_work: int, dead: int) -> None:
     """Whatever dead consumers have left in flight."""
-    slots = [held() for _ in range(at_work)]
-    decided = plan(reading(waiting, at_work + dead), slots, Limits(1000), NOW)
+    reservations = [held() for _ in range(at_work)]
+    decided = plan(reading(waiting, at_work + dead), reservations, Limits(1000), NOW)
     assert (decided.want, decided.open) == (waiting + at_work, waiting)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nullworker.dispatch.money import Budget
-from nullworker.dispatch.pair import PairSettings, without_password
-from nullworker.dispatch.settings import DispatchSettings, SettingsError, check_pair, check_settings
+from nullworker.dispatch.binding import BindingSettings, without_password
+from nullworker.dispatch.budget import Budget
+from nullworker.dispatch.settings import DispatchSettings, SettingsError, check_binding, check_settings
 from nullworker.dispatch.settings_file import load_settings
 from nullworker.engine.config import load_config
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAIR = PairSettings("gpu", "sqlite:///tmp/jobs.db")
+BINDING = BindingSettings("gpu", "sqlite:///tmp/jobs.db")
 
 FILE = """
 [engine]
@@ -49,11 +49,11 @@ def test_a_file_may_serve_engine_and_dispatcher(tmp_path: Path) -> None:
     file = tmp_path / "nullworker.toml"
     file.write_text(FILE)
     settings = load_settings(file)
-    assert [(p.queue[-4:], p.most, p.priority, p.end_idle_s) for p in settings.pairs] == [
+    assert [(p.queue[-4:], p.most, p.priority, p.end_idle_s) for p in settings.bindings] == [
         ("high", 4, 1, None),
         ("=low", 16, 0, 60.0),
     ]
-    assert (settings.cap, settings.budget, settings.history) == (8, Budget(None, 20.0), "past.csv")
+    assert (settings.cap, settings.budget, settings.trace_file) == (8, Budget(None, 20.0), "past.csv")
     assert [each.name for each in load_config(file).endpoints] == ["gpu"]
 
 
@@ -66,7 +66,7 @@ def test_a_file_may_serve_engine_and_dispatcher(tmp_path: Path) -> None:
         ("cap = 8", "cap = -1", "cap is -1"),
         ("max_daily = 20", "max_daily = -1", "max_daily is -1"),
         ("price_per_hour = 0.4", "", "a limit on money needs the price"),
-        ("queue=low", "queue=high", "is there twice"),
+        ("queue=low", "queue=high", "is listed twice"),
         ("rq://localhost/0?queue=low", "rabbit://localhost/0", "No queue adapter is installed for rabbit://"),
         ("end_idle_s = 60", "end_idle_s = 0.5", "end_idle_s is 0.5"),
         ('endpoint = "gpu"', 'endpoint = ""', "endpoint is empty"),
@@ -109,21 +109,21 @@ def test_a_file_without_a_queue_is_no_use(tmp_path: Path) -> None:
 )
 def test_a_number_out_of_bounds_is_named(name: str, value: float) -> None:
     with pytest.raises(SettingsError, match=f"{name.replace('most', 'max')} is"):
-        check_pair(replace(PAIR, **{name: value}))  # type: ignore[arg-type]  # each field has a type of its own
+        check_binding(replace(BINDING, **{name: value}))  # type: ignore[arg-type]  # each field has a type of its own
 
 
 @pytest.mark.parametrize("queue", ["", "jobs", "redis-list//x", "http://[::1/x", "amqp://user:pa/ss@host/q"])
 def test_what_is_no_url_of_a_queue_is_refused_without_repeating_it(queue: str) -> None:
     with pytest.raises(SettingsError) as error:
-        check_pair(replace(PAIR, queue=queue))
+        check_binding(replace(BINDING, queue=queue))
     assert "ss@host" not in str(error.value)
 
 
 def test_a_limit_on_money_needs_prices() -> None:
-    settings = DispatchSettings((PAIR,), budget=Budget(hourly=1.0))
+    settings = DispatchSettings((BINDING,), budget=Budget(hourly=1.0))
     with pytest.raises(SettingsError, match="needs the price"):
         check_settings(settings)
-    assert check_settings(replace(settings, pairs=(replace(PAIR, price_per_hour=0.4),)))
+    assert check_settings(replace(settings, bindings=(replace(BINDING, price_per_hour=0.4),)))
 
 
 @pytest.mark.parametrize(

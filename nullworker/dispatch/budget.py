@@ -1,7 +1,7 @@
-"""Limits on money: they stop opening, and never end what is held.
+"""Limits on money: they stop reservations from being opened, and never end one that is held.
 
-What counts is the time for which reservations are held, at the price of a worker. Workers that start, or that are free
-for a moment between two reservations, are the engine's business and not counted.
+What counts is the time for which reservations are held, at the price of a worker. The time in which workers start, or
+are free between two reservations, is decided by the engine and not counted.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """How it stands, of all queues together."""
+    """What all queues together cost."""
 
-    rate: float  # an hour: what is asked for, being created and held
+    rate: float  # an hour: reservations that are requested, being created and held
     day: float  # in the last 24 hours, running reservations included
 
 
@@ -42,7 +42,7 @@ def affordable(
         spending: of all queues together.
         price_per_hour: of one of this queue's workers.
         live: this queue's reservations, those that wait for a worker included.
-        holding: those of them that have a worker, or may; they are let be whatever the limit.
+        holding: those of them that a worker holds, or may hold; they stay whatever the limit.
     """
     if price_per_hour <= 0:
         return None, ""

@@ -1,15 +1,15 @@
-"""Lines for a reader who may stand still, or go."""
+"""Output for a reader that may stall, or go away."""
 
 from __future__ import annotations
 
 import os
 
-from nullworker.dispatch.lines import LINES_MAX, Lines
+from nullworker.dispatch.output import LINES_MAX, OutputWriter
 
 
 def test_they_come_in_order() -> None:
     read, write = os.pipe()
-    with Lines(write) as lines:
+    with OutputWriter(write) as lines:
         for number in range(100):
             lines.add(f"zeile {number} ü")
     os.close(write)
@@ -17,10 +17,10 @@ def test_they_come_in_order() -> None:
         assert reader.read().splitlines() == [f"zeile {number} ü" for number in range(100)]
 
 
-def test_a_reader_that_stands_still_stops_nobody() -> None:
+def test_a_reader_that_stalls_blocks_nothing() -> None:
     """A pipe takes 64 KiB; all beyond that waits, and in the end is dropped."""
     read, write = os.pipe()
-    with Lines(write) as lines:
+    with OutputWriter(write) as lines:
         for _ in range(3 * LINES_MAX):
             lines.add("x" * 99)
         os.close(read)  # or leaving would take the moment that is given to a slow one
@@ -30,7 +30,7 @@ def test_a_reader_that_stands_still_stops_nobody() -> None:
 def test_a_reader_that_has_gone_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
-    with Lines(write) as lines:
+    with OutputWriter(write) as lines:
         lines.add("one")
         lines.add("two")
     os.close(write)

@@ -7,10 +7,10 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from nullworker.dispatch.ledger import Ledger
-from nullworker.dispatch.pair import Pair, PairSettings
+from nullworker.dispatch.binding import Binding, BindingSettings
 from nullworker.dispatch.plan import Phase, Reading
-from nullworker.dispatch.slots import Clock, Tools
+from nullworker.dispatch.reservation_task import Clock, Tools
+from nullworker.dispatch.store import DispatchStore
 from nullworker.queues.base import Depth
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-class StageReservation:
+class ScriptedReservation:
     """A worker that is held."""
 
     _numbers = itertools.count(1)
@@ -98,7 +98,7 @@ class Asking:
     """One call of ``open``, at the mercy of the test."""
 
     how: dict[str, Any]
-    outcome: asyncio.Future[StageReservation]
+    outcome: asyncio.Future[ScriptedReservation]
     cancelled: bool = False
 
     def wait(self, reason: str) -> None:
@@ -107,8 +107,8 @@ class Asking:
     def create(self, record: dict[str, Any] | None = None) -> None:
         self.how["on_creating"](record)
 
-    def confirm(self) -> StageReservation:
-        reservation = StageReservation()
+    def confirm(self) -> ScriptedReservation:
+        reservation = ScriptedReservation()
         self.outcome.set_result(reservation)
         return reservation
 
@@ -116,17 +116,17 @@ class Asking:
         self.outcome.set_exception(error)
 
 
-class StageClient:
+class ScriptedClient:
     """Stands for `NullClient`: ``asked`` are calls of ``open``, ``looked_for`` those of ``adopt`` and ``recover``."""
 
     def __init__(self) -> None:
         self.asked: list[Asking] = []
         self.looked_for: list[tuple[str, dict[str, Any]]] = []
-        self.found: Callable[[str, dict[str, Any]], StageReservation] = lambda _, record: StageReservation(
+        self.found: Callable[[str, dict[str, Any]], ScriptedReservation] = lambda _, record: ScriptedReservation(
             record.get("session_id", "")
         )
 
-    async def open(self, _endpoint: str, **how: Any) -> StageReservation:
+    async def open(self, _endpoint: str, **how: Any) -> ScriptedReservation:
         asking = Asking(how, asyncio.get_running_loop().create_future())
         self.asked.append(asking)
         try:
@@ -135,59 +135,64 @@ class StageClient:
             asking.cancelled = True
             raise
 
-    async def adopt(self, record: dict[str, Any], **_: Any) -> StageReservation:
+    async def adopt(self, record: dict[str, Any], **_: Any) -> ScriptedReservation:
         self.looked_for.append(("adopt", record))
         return self.found("adopt", record)
 
-    async def recover(self, record: dict[str, Any], **_: Any) -> StageReservation:
+    async def recover(self, record: dict[str, Any], **_: Any) -> ScriptedReservation:
         self.looked_for.append(("recover", record))
         return self.found("recover", record)
 
 
 @dataclass
-class Stage:
-    """A ledger, a clock and a client; `pair` makes what is tested."""
+class DispatchHarness:
+    """A store, a clock and a client; `binding` makes what is tested."""
 
     file: Path
     time: HandTime = field(default_factory=HandTime)
-    client: StageClient = field(default_factory=StageClient)
+    client: ScriptedClient = field(default_factory=ScriptedClient)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.file)
+        self.store = DispatchStore(self.file)
 
     @property
     def tools(self) -> Tools:
-        return Tools(cast("NullClient", self.client), self.ledger, None, self.time.clock)
+        return Tools(cast("NullClient", self.client), self.store, None, self.time.clock)
 
-    def pair(self, *, open_queue: Callable[[], Any] | None = None, **settings: Any) -> Pair:
-        chosen = PairSettings(**{"endpoint": "gpu", "queue": QUEUE, **settings})
-        return Pair(chosen, self.tools, open_queue=open_queue or no_queue)
+    def binding(self, *, open_queue: Callable[[], Any] | None = None, **settings: Any) -> Binding:
+        chosen = BindingSettings(**{"endpoint": "gpu", "queue": QUEUE, **settings})
+        return Binding(chosen, self.tools, open_queue=open_queue or no_queue)
 
     def reading(self, waiting: int = 0, in_flight: int | None = 0, *, age_s: float = 0.0, **more: Any) -> Reading:
         depth = Depth(waiting, in_flight, self.time.wall_s - age_s, **more)
         return Reading(depth, self.time.now_s - age_s)
 
-    async def consider(self, pair: Pair, waiting: int = 0, in_flight: int | None = 0, **more: Any) -> None:
-        """One round of ``pair`` over this reading, and all that follows from it at once."""
+    async def consider(self, binding: Binding, waiting: int = 0, in_flight: int | None = 0, **more: Any) -> None:
+        """One round of ``binding`` over this reading, and all that follows from it at once."""
         await settle()
-        pair.consider(self.reading(waiting, in_flight, **more))
+        binding.consider(self.reading(waiting, in_flight, **more))
         await settle()
 
-    async def held(self, pair: Pair, count: int) -> list[StageReservation]:
+    async def held(self, binding: Binding, count: int) -> list[ScriptedReservation]:
         """Opens ``count`` reservations for as many waiting jobs, and has them confirmed."""
-        await self.consider(pair, count)
+        await self.consider(binding, count)
         reservations = [asking.confirm() for asking in self.client.asked[-count:]]
         await settle()
-        assert pair.count(Phase.HELD) >= count
+        assert binding.count(Phase.HELD) >= count
         return reservations
 
-    async def end(self, *pairs: Pair) -> None:
+    async def end(self, *bindings: Binding) -> None:
         """The process ends."""
-        tasks = [slot.task for pair in pairs for slot in pair.slots if slot.task is not None]
+        tasks = [
+            reservation.running
+            for binding in bindings
+            for reservation in binding.reservations
+            if reservation.running is not None
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.ledger.close()
+        self.store.close()
 
 
 async def no_queue() -> Any:

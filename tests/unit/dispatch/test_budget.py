@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nullworker.dispatch.money import Budget, Spending, affordable
+from nullworker.dispatch.budget import Budget, Spending, affordable
 
 NOTHING = Spending(0.0, 0.0)
 

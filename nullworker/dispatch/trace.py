@@ -1,4 +1,4 @@
-"""The past as a trace: when each reservation was asked for and how long it was held, for ``nullworker simulate``."""
+"""Writes a trace for ``nullworker simulate``: when each reservation was requested and for how long it was held."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write_history(path: Path, rows: Sequence[tuple[float, float]]) -> None:
-    """Writes a CSV with ``arrival_s``, in seconds from the first, and ``duration_s``; replaces the file at once.
+def write_trace(path: Path, rows: Sequence[tuple[float, float]]) -> None:
+    """Writes a CSV with ``arrival_s``, in seconds from the first, and ``duration_s``; replaces the file in one step.
 
     Args:
         path: the file.
-        rows: Unix time of asking and seconds held of each reservation, in order of asking.
+        rows: Unix time of the request and seconds held of each reservation, in the order of the requests.
 
     Raises:
         OSError: it cannot be written.

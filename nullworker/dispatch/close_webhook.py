@@ -1,7 +1,7 @@
-"""A door on loopback at which local workers say that a reservation has ended, so that nobody has to ask them.
+"""An HTTP server on loopback that local workers call when a session has ended, so that they need no polling.
 
-Only for an engine on this machine: workers elsewhere cannot reach it, and their reservations are looked at instead. A
-notice only makes the dispatcher look at once; one that is lost costs the time until the next look.
+Only for an engine on this machine: workers elsewhere cannot reach it, and their reservations are polled. A call only
+makes the dispatcher check the worker at once; a call that is lost costs the time until the next check.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: By this path a null worker knows that it may call a URL on its own machine.
+#: A null worker calls URLs on its own machine only under this path.
 PATH = "/nullworker/closed/"
 
 
-class Notices:
-    """Calls a function when a worker says that a session is over; whoever gets the call looks for himself."""
+class CloseWebhook:
+    """Calls a function when a worker announces that a session has ended; the function then checks whether it has."""
 
     def __init__(self) -> None:
-        self.usable = True  # False once a worker has refused to knock here
-        self._doors: dict[str, Callable[[], None]] = {}
+        self.usable = True  # False once a worker has refused to call this machine
+        self._callbacks: dict[str, Callable[[], None]] = {}
         self._runner: web.AppRunner | None = None
         self._base = ""
 
     async def open(self) -> None:
-        """Begins to listen on a free port of 127.0.0.1."""
+        """Starts to listen on a free port of 127.0.0.1."""
         app = web.Application(client_max_size=65_536)
         app.router.add_post(PATH + "{secret}", self._closed)
         self._runner = web.AppRunner(app, access_log=None)
@@ -38,18 +38,18 @@ class Notices:
         host, port = self._runner.addresses[0][:2]
         self._base = f"http://{host}:{port}{PATH}"
 
-    def door(self, on_closed: Callable[[], None]) -> str:
-        """A URL to give a worker; a POST there calls ``on_closed``, once."""
+    def add(self, on_closed: Callable[[], None]) -> str:
+        """Returns a URL for a worker; the first POST to it calls ``on_closed``."""
         secret = secrets.token_urlsafe(16)
-        self._doors[secret] = on_closed
+        self._callbacks[secret] = on_closed
         return self._base + secret
 
-    def shut(self, url: str) -> None:
-        """The door is not needed any more."""
-        self._doors.pop(url.rpartition("/")[2], None)
+    def remove(self, url: str) -> None:
+        """Forgets a URL; removing it twice is no error."""
+        self._callbacks.pop(url.rpartition("/")[2], None)
 
     async def _closed(self, request: web.Request) -> web.Response:
-        call = self._doors.pop(request.match_info["secret"], None)
+        call = self._callbacks.pop(request.match_info["secret"], None)
         if call is None:
             return web.Response(status=404)
         call()

@@ -1,7 +1,7 @@
-"""One queue and one endpoint: the loop that keeps as many reservations as there is work.
+"""A binding: one queue and one endpoint, with the loop that keeps as many reservations as there is work.
 
-It is level-triggered: each round reads the queue, compares with all that is asked for or held, and opens or withdraws
-the difference. Nothing depends on having seen an event; an event only makes the next round come sooner.
+The loop is level-triggered: each round reads the queue, compares it with all reservations that are requested or held,
+and opens or withdraws the difference. No event is needed for correctness; an event only brings the next round forward.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from nullworker.dispatch.evidence import Evidence
-from nullworker.dispatch.ledger import LedgerError
 from nullworker.dispatch.plan import HOLDING, LIVE, Limits, Phase, Plan, Reading, covers, is_fresh, plan, want
-from nullworker.dispatch.slots import LOOKS_PER_S, OpenSlot, Terms, Tools
+from nullworker.dispatch.reading_history import ReadingHistory
+from nullworker.dispatch.reservation_task import CHECKS_PER_S, ReservationTask, Terms, Tools
+from nullworker.dispatch.store import DispatchStoreError
 from nullworker.queues.base import QueueError, QueueUrlError
 
 if TYPE_CHECKING:
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Two readings of a queue are this far apart at least, however much happens.
+#: The shortest time between two readings of a queue.
 ROUND_MIN_S = 0.03
-FUTILE = "Reservations end, and the queue gets no shorter: see that the consumer reads this queue."
+FUTILE = "Reservations end, and the queue gets no shorter: check that the consumer reads this queue."
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 15.0
-#: How long an end waits for workers that are about to confirm.
+#: How long `Binding.drain` waits for workers that are about to confirm a reservation.
 DRAIN_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class PairSettings:
-    """What is to be dispatched."""
+class BindingSettings:
+    """The settings of one binding."""
 
     endpoint: str
     queue: str  # its URL
@@ -52,12 +52,12 @@ class PairSettings:
 
     @property
     def name(self) -> str:
-        """Endpoint and queue, by which the ledger knows the pair. Has no password in it."""
+        """Endpoint and queue: names the binding in the store and in messages. Contains no password."""
         return f"{self.endpoint} {without_password(self.queue)}"
 
     @property
     def limits(self) -> Limits:
-        """What the plan is made by."""
+        """The limits that the plan observes."""
         stale_after_s = max(10.0, 3 * self.poll_s)
         return Limits(
             self.most,
@@ -68,28 +68,35 @@ class PairSettings:
         )
 
 
-class Pair:
-    """The dispatcher of one queue to one endpoint."""
+class Binding:
+    """Dispatches one queue to one endpoint."""
 
     def __init__(
         self,
-        settings: PairSettings,
+        settings: BindingSettings,
         tools: Tools,
         *,
         open_queue: Callable[[], Any],
-        allowed: Callable[[Pair], tuple[int | None, str]] = lambda _: (None, ""),
-        on_closed: Callable[[Pair], None] = lambda _: None,
-        on_change: Callable[[Pair], None] = lambda _: None,
+        allowed: Callable[[Binding], tuple[int | None, str]] = lambda _: (None, ""),
+        on_closed: Callable[[Binding], None] = lambda _: None,
+        on_change: Callable[[Binding], None] = lambda _: None,
         holds: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``open_queue`` is awaited for the queue; ``allowed`` says what shared limits leave to this pair, and why.
+        """Reads nothing yet: call `run`.
 
-        ``on_closed`` is called when a reservation is over, ``on_change`` when anything is different. ``holds`` says
-        whether anybody needs the dispatcher, be the queue what it may.
+        Args:
+            settings: of this binding.
+            tools: what all reservations share.
+            open_queue: awaited for the open queue.
+            allowed: what shared limits leave to this binding (None: no limit), and why.
+            on_closed: called when a reservation has ended.
+            on_change: called when anything has changed.
+            holds: whether the dispatcher holds a reservation, of any binding; if so, a queue that cannot be read does
+                not end it.
         """
         self.settings = settings
         self.name = settings.name
-        self.slots: list[OpenSlot] = []
+        self.reservations: list[ReservationTask] = []
         self.reading: Reading | None = None
         self.info: QueueInfo | None = None
         self.last: Plan | None = None
@@ -98,7 +105,7 @@ class Pair:
         self._tools = tools
         self._terms = Terms(settings.endpoint, settings.cost, settings.lifetime_s, settings.price_per_hour)
         self._limits = settings.limits
-        self._evidence = Evidence()
+        self._history = ReadingHistory()
         self._open_queue = open_queue
         self._allowed = allowed
         self._on_closed = on_closed
@@ -106,39 +113,39 @@ class Pair:
         self._holds = holds
         self._wake = asyncio.Event()
         self._failures = 0
-        self._not_before_s = float("-inf")  # opening failed, and is tried again then
+        self._not_before_s = float("-inf")  # the next attempt after opening failed
         self._opened_at_s = float("-inf")
         self._closed_at_s = float("-inf")
         self._draining = False
         self._ending: set[asyncio.Task[None]] = set()
 
-    # ---------------------------------------------------------------------------------------------------------- numbers
+    # ----------------------------------------------------------------------------------------------------------- counts
 
     def count(self, *phases: Phase) -> int:
         """How many reservations are in one of these phases."""
-        return sum(s.phase in phases for s in self.slots)
+        return sum(r.phase in phases for r in self.reservations)
 
     @property
     def live(self) -> int:
-        """Reservations that are asked for, being created or held."""
+        """Reservations that are requested, being created or held."""
         return self.count(*LIVE)
 
     @property
     def holding(self) -> int:
-        """Reservations for which a worker is held, or may be."""
+        """Reservations that a worker holds, or may hold."""
         return self.count(*HOLDING)
 
     @property
     def wanted(self) -> int:
-        """What the queue calls for, before any shared limit; what is live, when there is no fresh reading."""
+        """Reservations that the queue calls for, before any shared limit; `live` when there is no fresh reading."""
         now_s = self._now_s()
         if self.reading is None or not is_fresh(self.reading, self._limits, now_s):
             return self.live
-        return want(self.reading, [s.slot for s in self.slots], self._limits, now_s)
+        return want(self.reading, [r.state for r in self.reservations], self._limits, now_s)
 
     @property
     def is_done(self) -> bool:
-        """Whether a reading younger than the last reservation's end shows an empty queue, and nothing is open."""
+        """Whether nothing is open, and a reading since the last reservation's end shows an empty queue."""
         reading = self.reading
         if reading is None or self.live or not is_fresh(reading, self._limits, self._now_s()):
             return False
@@ -150,29 +157,29 @@ class Pair:
     # ------------------------------------------------------------------------------------------------------------- loop
 
     def wake(self) -> None:
-        """Has the next round come at once."""
+        """Starts the next round at once."""
         self._wake.set()
 
     def adopt(self) -> int:
-        """Takes up what a dispatcher before this one left open; returns how many.
+        """Continues the reservations that an earlier dispatcher left open; returns how many.
 
         Raises:
-            LedgerError: the ledger cannot be read.
+            DispatchStoreError: the store cannot be read.
         """
-        rows = self._tools.ledger.open_rows(self.name)
+        rows = self._tools.store.open_rows(self.name)
         for row in rows:
-            slot = OpenSlot(
-                self.name, self._tools, self._terms, self._changed, row=row, check_s=len(rows) / LOOKS_PER_S
+            reservation = ReservationTask(
+                self.name, self._tools, self._terms, self._changed, row=row, check_s=len(rows) / CHECKS_PER_S
             )
-            self.slots.append(slot)
-            slot.adopt()
+            self.reservations.append(reservation)
+            reservation.adopt()
         return len(rows)
 
     async def run(self) -> None:
         """Dispatches until it is cancelled.
 
         Raises:
-            QueueUrlError: the queue can never be read; at the start alone, and as long as nothing is held.
+            QueueUrlError: the queue can never be read; raised only before the first reading, while nothing is held.
         """
         failures = 0
         while True:
@@ -184,15 +191,15 @@ class Pair:
                 if isinstance(error, QueueUrlError) and self.reading is None and not self._holds():
                     raise
                 self._cannot_read(str(error))
-            except Exception as error:  # of an adapter that is not ours, perhaps
+            except Exception as error:  # from an adapter of another package, perhaps
                 log.exception("the queue of %s cannot be read", self.name)
                 self._cannot_read(f"The queue cannot be read ({type(error).__name__}); the log has more.")
-            # What was read in between shows that the broker had come back.
+            # A reading since the last failure shows that the broker had come back.
             failures = failures + 1 if self.reading is read_before else 1
             await self._tools.clock.sleep(backoff_s(failures))
 
     async def _follow(self, queue: Queue) -> None:
-        """Rounds over one open queue; raises QueueError when it cannot be read any more."""
+        """Rounds over one open queue. Raises QueueError when it can no longer be read."""
         watching: asyncio.Task[bool] | None = None
         try:
             while True:
@@ -217,11 +224,11 @@ class Pair:
 
     async def _read(self, queue: Queue) -> Reading:
         depth = await queue.depth()
-        # By the monotonic clock, so that setting the other one makes no reading old or new.
+        # In monotonic time, so that setting the wall clock does not change the age of a reading.
         return Reading(depth, self._now_s() - max(0.0, self._tools.clock.wall_s() - depth.sampled_at_s))
 
     async def _wait_awake(self) -> bool:
-        """Until something has changed here, a poll has passed, or opening may be tried again."""
+        """Returns when something has changed here, the poll interval has passed, or opening may be tried again."""
         left_s = self._next_open_s - self._now_s()
         pause_s = min(self.settings.poll_s, left_s) if left_s > 0 else self.settings.poll_s
         waiting = asyncio.ensure_future(self._wake.wait())
@@ -236,81 +243,81 @@ class Pair:
         self.reading = reading
         self.queue_trouble = ""
         lag_s, now_s = self._limits.lag_s, self._now_s()
-        self.slots = [s for s in self.slots if s.phase in LIVE or covers(s.slot, reading, lag_s)]
-        slots = [s.slot for s in self.slots]
-        self._evidence.add(reading, slots)
+        self.reservations = [r for r in self.reservations if r.phase in LIVE or covers(r.state, reading, lag_s)]
+        reservations = [r.state for r in self.reservations]
+        self._history.add(reading, reservations)
         allowed, why = self._allowed(self)
-        decided = plan(reading, slots, self._limits, now_s, allowed)
+        decided = plan(reading, reservations, self._limits, now_s, allowed)
         if allowed is not None and allowed < self.wanted and why:
             decided = replace(decided, reason=f"{decided.reason}: {why}")
         self.last = decided
         self._open(decided.open, now_s)
-        # The last to ask are the first to go: whoever has waited longest keeps its place.
-        waiting = [s for s in self.slots if s.phase is Phase.ASKED]
-        for slot in waiting[len(waiting) - decided.withdraw :]:
-            slot.withdraw()
-        idle = self._evidence.idle(slots, self._limits, now_s)
-        for open_slot in self.slots:
-            if any(open_slot.slot is slot for slot in idle):
-                self._end(open_slot)
+        # The latest requests are withdrawn first: those that have waited longest keep their places.
+        waiting = [r for r in self.reservations if r.phase is Phase.ASKED]
+        for reservation in waiting[len(waiting) - decided.withdraw :]:
+            reservation.withdraw()
+        idle = self._history.idle(reservations, self._limits, now_s)
+        for reservation in self.reservations:
+            if any(reservation.state is state for state in idle):
+                self._end(reservation)
         self._on_change(self)
 
     @property
     def _next_open_s(self) -> float:
-        """Before this nothing is opened: it failed, or has come to nothing again and again."""
-        return max(self._not_before_s, self._opened_at_s + self._evidence.pause_s)
+        """Nothing is opened before this moment: opening failed, or earlier reservations made no progress."""
+        return max(self._not_before_s, self._opened_at_s + self._history.pause_s)
 
     def _open(self, count: int, now_s: float) -> None:
-        is_futile = self._evidence.pause_s > 0
+        is_futile = self._history.pause_s > 0
         if self.trouble == FUTILE and not is_futile:
-            self.say("")
+            self.report_trouble("")
         if self._draining or not count or now_s < self._next_open_s:
             return
         if is_futile:
-            self.say(FUTILE)
+            self.report_trouble(FUTILE)
         self._opened_at_s = now_s
         if self._failures or is_futile:
-            count = 1  # to see whether it goes well again
+            count = 1  # a probe
         for _ in range(count):
-            check_s = self.live / LOOKS_PER_S
-            slot = OpenSlot(self.name, self._tools, self._terms, self._changed, check_s=check_s)
+            check_s = self.live / CHECKS_PER_S
+            reservation = ReservationTask(self.name, self._tools, self._terms, self._changed, check_s=check_s)
             try:
-                slot.open()
-            except LedgerError as error:
+                reservation.open()
+            except DispatchStoreError as error:
                 self._failed(str(error))
                 return
-            self.slots.append(slot)
+            self.reservations.append(reservation)
 
-    def _end(self, slot: OpenSlot) -> None:
-        task = asyncio.ensure_future(slot.end())
+    def _end(self, reservation: ReservationTask) -> None:
+        task = asyncio.ensure_future(reservation.end())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    def _changed(self, slot: OpenSlot) -> None:
-        """A reservation is in another phase."""
-        if slot.phase is Phase.CLOSED:
-            if slot.failure is not None:
-                self._failed(str(slot.failure))
-            elif slot.slot.held_at_s is not None:
+    def _changed(self, reservation: ReservationTask) -> None:
+        """A reservation has changed its phase."""
+        if reservation.phase is Phase.CLOSED:
+            if reservation.failure is not None:
+                self._failed(str(reservation.failure))
+            elif reservation.state.held_at_s is not None:
                 self._closed_at_s = self._now_s()
-                self._evidence.closed(slot.slot)
+                self._history.closed(reservation.state)
                 self._on_closed(self)
         elif self._failures:  # the engine answers again
             self._failures = 0
             self._not_before_s = float("-inf")
-            self.say("")
+            self.report_trouble("")
         self.wake()
 
     def _failed(self, sentence: str) -> None:
-        """Nothing can be opened; all that fail at once count once."""
-        self.say(sentence)
+        """Nothing can be opened; failures at the same time count once."""
+        self.report_trouble(sentence)
         now_s = self._now_s()
         if now_s >= self._not_before_s:
             self._failures += 1
             self._not_before_s = now_s + backoff_s(self._failures)
 
-    def say(self, sentence: str) -> None:
-        """Why nothing can be opened; "" when that is over."""
+    def report_trouble(self, sentence: str) -> None:
+        """Notes and logs why nothing can be opened; "" when it can be again."""
         if sentence and sentence != self.trouble:
             log.warning("%s: %s", self.name, sentence)
         if sentence != self.trouble:
@@ -318,21 +325,21 @@ class Pair:
             self._on_change(self)
 
     def _cannot_read(self, sentence: str) -> None:
-        self._evidence.blind()
+        self._history.interrupt()
         if sentence != self.queue_trouble:
             log.warning("%s: %s", self.name, sentence)
             self.queue_trouble = sentence
             self._on_change(self)
 
-    # -------------------------------------------------------------------------------------------------------------- end
+    # --------------------------------------------------------------------------------------------------------- draining
 
     async def drain(self) -> int:
-        """Withdraws what only waits, and leaves what is held to the next dispatcher; returns how many are held."""
+        """Withdraws waiting requests; returns how many reservations stay held, for the next dispatcher to adopt."""
         self._draining = True
-        for slot in self.slots:
-            slot.withdraw()
+        for reservation in self.reservations:
+            reservation.withdraw()
         give_up_at_s = self._now_s() + DRAIN_S
-        while any(s.phase in (Phase.ASKED, Phase.CREATING) and not s.is_adopted for s in self.slots):
+        while any(r.phase in (Phase.ASKED, Phase.CREATING) and not r.is_adopted for r in self.reservations):
             left_s = give_up_at_s - self._now_s()
             if left_s <= 0:
                 break
@@ -344,22 +351,22 @@ class Pair:
 
 
 def without_password(url: str) -> str:
-    """The URL as a name or a log may show it.
+    """The URL without its password, for names and logs.
 
     Raises:
-        ValueError: it is no URL.
+        ValueError: it is not a URL.
     """
     scheme, separator, rest = url.partition("://")
     parts = urlsplit(url)
-    place, _ = parts.netloc, parts.port  # what is no port is the beginning of a password, perhaps
+    place, _ = parts.netloc, parts.port  # raises where the port is no number: perhaps part of a password
     user, at, host = place.rpartition("@")
     if not at and "@" in rest.partition("?")[0]:
-        return f"{scheme}{separator}…"  # the rest of a password that was not percent-encoded, most likely
+        return f"{scheme}{separator}…"  # most likely the rest of a password that was not percent-encoded
     name, colon, _ = user.partition(":")  # without a password, a name may be a token
     shown = f"{name}@{host}" if name and colon else host
     return f"{scheme}{separator}{shown}{rest[len(place) :]}"
 
 
 def backoff_s(failures: int) -> float:
-    """How long to wait after so many failures in a row."""
+    """The pause after this number of failures in a row."""
     return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 20))

@@ -1,6 +1,7 @@
-"""What the dispatcher opened, in SQLite, so that a killed one's successor adopts it and opens nothing twice.
+"""The dispatcher's open reservations in SQLite, so that a restarted dispatcher adopts them and opens none twice.
 
-One file may serve several dispatchers on a machine, each with queues of its own: `Ledger.claim` sees to that.
+Several dispatchers on a machine may share one file, each with its own queues: `DispatchStore.claim` keeps them apart.
+The column ``pair`` holds the name of a binding.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS reservations (
     id TEXT PRIMARY KEY,
-    pair TEXT NOT NULL,             -- "endpoint queue-name"
+    pair TEXT NOT NULL,             -- the binding: "endpoint queue-name"
     phase TEXT NOT NULL,            -- asked, creating, held
     asked_at_s REAL NOT NULL,       -- Unix time, as all here
     creating_at_s REAL,
@@ -38,16 +39,16 @@ _KEEP_SPENT_S = 40 * 86_400.0
 _BUSY_S = 5.0
 
 
-class LedgerError(Exception):
-    """The dispatcher's ledger cannot be used; the message is one sentence that says why."""
+class DispatchStoreError(Exception):
+    """The dispatcher's database cannot be used; the message is one sentence that says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One reservation that was not closed; times are Unix seconds."""
+    """One reservation that is not closed; times are Unix seconds."""
 
     id: str
-    pair: str
+    binding: str
     phase: str
     asked_at_s: float
     creating_at_s: float | None = None
@@ -55,14 +56,14 @@ class Row:
     record: dict[str, Any] | None = field(default=None, repr=False)
 
 
-class Ledger:
-    """The dispatcher's ledger. Each change is one short transaction; every method may raise LedgerError."""
+class DispatchStore:
+    """The dispatcher's database. Each change is one short transaction; every method may raise DispatchStoreError."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or makes the ledger (0600).
+        """Opens the database, and creates it (0600) where it is missing.
 
         Raises:
-            LedgerError: it is damaged, or of another version, or cannot be written.
+            DispatchStoreError: it is damaged, of another version, or cannot be written.
         """
         self._path = path
         self._locks: list[int] = []
@@ -79,7 +80,7 @@ class Ledger:
         """Refuses what another version, or another program, has written.
 
         Raises:
-            LedgerError: it is one of those.
+            DispatchStoreError: it is one of those.
         """
         self._db.execute("BEGIN")  # so that both are of one moment: another dispatcher may be making it just now
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -87,9 +88,9 @@ class Ledger:
         self._db.execute("COMMIT")
         if version not in (0, _VERSION):
             self._db.close()
-            raise LedgerError(
-                f"The dispatcher's ledger {self._path} is of version {version}, and this nullworker's are of version "
-                f"{_VERSION}: run the one that wrote it until nothing is held, then move it away, or give --state."
+            raise DispatchStoreError(
+                f"The dispatcher's database {self._path} is of version {version}, and this nullworker reads version "
+                f"{_VERSION}: run the one that wrote it until nothing is held, then move it away; or give --state."
             )
         with sqlite3.connect(":memory:") as pattern:
             pattern.executescript(_SCHEMA)
@@ -97,98 +98,121 @@ class Ledger:
         pattern.close()
         if found != wanted:
             self._db.close()
-            raise LedgerError(
-                f"{self._path} is not a dispatcher's ledger, but some other database: move it away, or give --state."
-            )
+            raise DispatchStoreError(f"{self._path} is the database of another program: move it away, or give --state.")
 
-    def claim(self, pair: str) -> None:
-        """Makes this process the only one that dispatches ``pair``, until it ends.
+    def claim(self, binding: str) -> None:
+        """Makes this process the only one that serves ``binding``, until it ends.
 
         Raises:
-            LedgerError: another process does.
+            DispatchStoreError: another process serves it.
         """
-        name = hashlib.sha256(pair.encode()).hexdigest()[:16]
+        name = hashlib.sha256(binding.encode()).hexdigest()[:16]
         with self._explained():
             lock = os.open(self._path.with_name(f"dispatch-{name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(lock)
-            raise LedgerError(
-                f"Another dispatcher has {pair} already, with the ledger {self._path}: end that one, or give --state."
+            raise DispatchStoreError(
+                f"Another dispatcher serves {binding} with the database {self._path}: end it, or give another --state."
             ) from None
         self._locks.append(lock)
 
-    def asked(self, slot_id: str, pair: str, at_s: float) -> None:
-        """A reservation is about to be asked for, or waits for a worker again."""
+    def asked(self, reservation_id: str, binding: str, at_s: float) -> None:
+        """A reservation is about to be requested, or waits for a worker again.
+
+        Args:
+            reservation_id: names the reservation from here on.
+            binding: the name of its binding.
+            at_s: when it was requested first, in Unix seconds.
+        """
         with self._explained():
             self._db.execute(
                 "INSERT OR REPLACE INTO reservations (id, pair, phase, asked_at_s) VALUES (?, ?, 'asked', ?)",
-                (slot_id, pair, at_s),
+                (reservation_id, binding, at_s),
             )
 
-    def creating(self, slot_id: str, at_s: float, record: dict[str, Any] | None) -> None:
-        """A worker is about to be asked: if we die now, it may be held without our knowing."""
+    def creating(self, reservation_id: str, at_s: float, record: dict[str, Any] | None) -> None:
+        """A worker is about to be asked: if this process ends now, the worker may hold the reservation all the same.
+
+        Args:
+            reservation_id: as given to `asked`.
+            at_s: now, in Unix seconds.
+            record: what `NullClient.recover` needs to find the worker; None: not known.
+        """
         with self._explained():
             self._db.execute(
                 "UPDATE reservations SET phase = 'creating', creating_at_s = ?, record = ? WHERE id = ?",
-                (at_s, json.dumps(record) if record else "", slot_id),
+                (at_s, json.dumps(record) if record else "", reservation_id),
             )
 
-    def held(self, slot_id: str, at_s: float, record: dict[str, Any]) -> None:
-        """It is held."""
+    def held(self, reservation_id: str, at_s: float, record: dict[str, Any]) -> None:
+        """A worker holds it.
+
+        Args:
+            reservation_id: as given to `asked`.
+            at_s: since when, in Unix seconds.
+            record: what `NullClient.adopt` needs.
+        """
         with self._explained():
             self._db.execute(
                 "UPDATE reservations SET phase = 'held', held_at_s = ?, record = ? WHERE id = ?",
-                (at_s, json.dumps(record), slot_id),
+                (at_s, json.dumps(record), reservation_id),
             )
 
     def closed(self, row: Row, at_s: float, held_s: float, cost: float) -> None:
-        """It is over, or was withdrawn (``held_s`` 0)."""
+        """It has ended, or was withdrawn (``held_s`` 0).
+
+        Args:
+            row: the reservation.
+            at_s: when, in Unix seconds.
+            held_s: for how long it was held.
+            cost: what that cost.
+        """
         with self._explained():
             self._db.execute("DELETE FROM reservations WHERE id = ?", (row.id,))
             if held_s > 0:
-                spent = (row.asked_at_s, at_s, row.pair, held_s, cost)
+                spent = (row.asked_at_s, at_s, row.binding, held_s, cost)
                 self._db.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?)", spent)
                 self._db.execute("DELETE FROM spent WHERE ended_at_s < ?", (at_s - _KEEP_SPENT_S,))
 
-    def open_rows(self, pair: str) -> list[Row]:
-        """What was open when the last dispatcher of ``pair`` ended, oldest first."""
+    def open_rows(self, binding: str) -> list[Row]:
+        """The reservations of ``binding`` that are not closed, oldest first."""
         with self._explained():
             rows = self._db.execute(
                 "SELECT id, pair, phase, asked_at_s, creating_at_s, held_at_s, record FROM reservations "
                 "WHERE pair = ? ORDER BY asked_at_s",
-                (pair,),
+                (binding,),
             ).fetchall()
             return [_row(*columns) for columns in rows]
 
-    def other_pairs(self, pairs: list[str]) -> list[str]:
-        """Those that something is open of, and that are not among ``pairs``."""
+    def other_bindings(self, bindings: list[str]) -> list[str]:
+        """Names of bindings that have open reservations and are not among ``bindings``."""
         with self._explained():
             found = self._db.execute("SELECT DISTINCT pair FROM reservations ORDER BY pair").fetchall()
-        return [pair for (pair,) in found if pair not in pairs]
+        return [name for (name,) in found if name not in bindings]
 
     def spent_since(self, since_s: float) -> float:
-        """Cost, since then, of the reservations that have ended."""
+        """What the reservations that have ended since then cost; of a longer one, the part since then."""
         query = "SELECT COALESCE(SUM(cost * MIN(1, (ended_at_s - ?) / held_s)), 0) FROM spent WHERE ended_at_s > ?"
         with self._explained():
             return float(self._db.execute(query, (since_s, since_s)).fetchone()[0])
 
-    def longest_held_s(self, pair: str) -> float:
-        """For how long a reservation of ``pair`` has been held at most, as far as is remembered; 0: none ever was."""
+    def longest_held_s(self, binding: str) -> float:
+        """The longest time that a reservation of ``binding`` was held, in the last 40 days; 0: none was."""
         with self._explained():
-            found = self._db.execute("SELECT COALESCE(MAX(held_s), 0) FROM spent WHERE pair = ?", (pair,)).fetchone()
+            found = self._db.execute("SELECT COALESCE(MAX(held_s), 0) FROM spent WHERE pair = ?", (binding,)).fetchone()
         return float(found[0])
 
-    def history(self, pairs: list[str]) -> list[tuple[float, float]]:
+    def trace_rows(self, bindings: list[str]) -> list[tuple[float, float]]:
         """When each reservation was asked for (Unix seconds) and for how long it was held, in order of asking."""
-        marks = ", ".join("?" for _ in pairs)
+        marks = ", ".join("?" for _ in bindings)
         query = f"SELECT asked_at_s, held_s FROM spent WHERE pair IN ({marks}) ORDER BY asked_at_s"  # noqa: S608 - marks
         with self._explained():
-            return [(float(asked_at_s), float(held_s)) for asked_at_s, held_s in self._db.execute(query, pairs)]
+            return [(float(asked_at_s), float(held_s)) for asked_at_s, held_s in self._db.execute(query, bindings)]
 
     def close(self) -> None:
-        """Closes the file, and lets other processes dispatch what this one did."""
+        """Closes the file, and releases the bindings claimed by this process."""
         self._db.close()
         for lock in self._locks:
             os.close(lock)
@@ -199,15 +223,23 @@ class Ledger:
         try:
             yield
         except (sqlite3.Error, OSError, ValueError) as error:
-            raise LedgerError(
-                f"The dispatcher's ledger {self._path} cannot be used ({error}): mend that, or give another --state."
+            raise DispatchStoreError(
+                f"The dispatcher's database {self._path} cannot be used ({error}): repair it, or give another --state."
             ) from error
 
 
 def _row(
-    slot_id: str, pair: str, phase: str, asked_at_s: float, creating_at_s: float, held_at_s: float, record: str
+    reservation_id: str,
+    binding: str,
+    phase: str,
+    asked_at_s: float,
+    creating_at_s: float,
+    held_at_s: float,
+    record: str,
 ) -> Row:
-    return Row(slot_id, pair, phase, asked_at_s, creating_at_s, held_at_s, json.loads(record) if record else None)
+    return Row(
+        reservation_id, binding, phase, asked_at_s, creating_at_s, held_at_s, json.loads(record) if record else None
+    )
 
 
 def _columns(db: sqlite3.Connection) -> dict[str, list[str]]:
