@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long check bench soak soak-restart clean
+.PHONY: demo test test-long coverage matrix check wheel sizes bench soak soak-restart clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml
@@ -25,11 +25,28 @@ test: $(STAMP)
 test-long: $(STAMP)
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 -m long tests
 
+# All tests again, with the branches counted that they take, in the processes that they start as well. It fails below
+# the floor that pyproject.toml has.
+coverage: $(STAMP)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered tests
+
+# The tests that start no servers, on each supported Python that is on this machine.
+matrix: $(STAMP)
+	@$(BIN)/python -m tools.matrix
+
 check: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tools.wheel
+
+# The wheel, installed into empty environments: whether its commands run, and how large what it brings is.
+wheel: $(STAMP)
+	@$(BIN)/python -m tools.wheel
+
+sizes: $(STAMP)
+	@$(BIN)/python -m tools.sizes
 
 bench: $(STAMP)
 	@$(BIN)/nullworker bench
@@ -42,4 +59,4 @@ soak-restart: $(STAMP)
 	@NULLWORKER_SOAK=50 $(BIN)/python -m pytest tests/integration/engine/test_restart.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(VENV)-3.* .coverage .pytest_cache .mypy_cache .ruff_cache build *.egg-info

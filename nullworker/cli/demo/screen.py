@@ -8,10 +8,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from typing_extensions import Self
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from typing_extensions import Self
 
     from nullworker.cli.demo.history import Moment
     from nullworker.cli.demo.stage import Summary
