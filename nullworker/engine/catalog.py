@@ -87,10 +87,18 @@ class Catalog:
         handle: Callable[[Event], object],
         wall_s: Callable[[], float],
         store: CatalogStore | None = None,
-        backends: Callable[[str], bool] = lambda _: True,
         fleets: Callable[[str], bool] = lambda _: True,
+        backends: Callable[[str, str], bool] = lambda _fleet, _backend: True,
     ) -> None:
-        """``handle`` feeds the core; ``backends`` and ``fleets`` say whether a name is known."""
+        """Begins with no endpoint.
+
+        Args:
+            handle: feeds the core.
+            wall_s: Unix time.
+            store: where each change is written; None: nowhere.
+            fleets: whether there is a fleet of a name.
+            backends: whether a fleet, by name, can run a backend.
+        """
         self._handle = handle
         self._wall_s = wall_s
         self._store = store
@@ -234,12 +242,12 @@ class Catalog:
         return entry
 
     def _checked(self, config: WorkergroupConfig) -> WorkergroupConfig:
-        if not self._knows_backend(config.backend):
+        if not self._knows_fleet(config.fleet):
+            raise WireError("fleet", f"There is no fleet called {config.fleet} here.")
+        if not self._knows_backend(config.fleet, config.backend):
             raise WireError(
                 "template_hash", f"template_hash {config.backend} names no backend; `null` is the one for reservations."
             )
-        if not self._knows_fleet(config.fleet):
-            raise WireError("fleet", f"There is no fleet called {config.fleet} here.")
         try:
             config.to_core(0, 0)
         except ParameterError as error:

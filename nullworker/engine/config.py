@@ -21,13 +21,15 @@ from nullworker.core.parameters import (
     Parameters,
     WorkergroupSpec,
 )
-from nullworker.engine.backends import knows_backend, workers_paths
 from nullworker.engine.config_overrides import apply_environment, apply_flags
 from nullworker.engine.config_source import ConfigError, Source
-from nullworker.fleets.registry import fleet_names
+from nullworker.fleets.base import FleetError
+from nullworker.fleets.registry import fleet_class, fleet_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from nullworker.fleets.base import Fleet
 
 __all__ = [
     "ConfigError",
@@ -207,12 +209,12 @@ def _build(source: Source) -> EngineConfig:
     for index, name in enumerate(names):
         source.check(0 < len(name) <= 200 and name.isprintable(), f"endpoint[{index}]", "name", "is no usable name")
         source.check(name not in names[:index], f"endpoint[{index}]", "name", "is the name of another endpoint, too")
-    places = _Places(fleet_names(), workers_paths(tables.fleet))
+    fleets = _Fleets(fleet_names(), tables.fleet)
     return EngineConfig(
         host=engine.host,
         port=engine.port,
         state=source.path("state", engine.state),
-        endpoints=tuple(_endpoint(source, places, index, table) for index, table in enumerate(tables.endpoint)),
+        endpoints=tuple(_endpoint(source, fleets, index, table) for index, table in enumerate(tables.endpoint)),
         fleets=tables.fleet,
         public_url=engine.public_url.rstrip("/"),
         journal=source.path("journal", engine.journal) if engine.journal else None,
@@ -221,14 +223,21 @@ def _build(source: Source) -> EngineConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class _Places:
-    """What workergroups may name: installed fleets, and backends in ``workers_path`` or installed."""
+class _Fleets:
+    """The fleets that workergroups may name, and the settings of each."""
 
-    fleets: Sequence[str]
-    workers_path: Sequence[str]
+    names: Sequence[str]
+    settings: Mapping[str, Mapping[str, object]]
+    _classes: dict[str, type[Fleet]] = field(default_factory=dict)
+
+    def check_backend(self, fleet: str, backend: str) -> None:
+        """Raises FleetError where the fleet cannot be loaded, or cannot run the backend."""
+        if fleet not in self._classes:
+            self._classes[fleet] = fleet_class(fleet)
+        self._classes[fleet].check_backend(self.settings.get(fleet, {}), backend)
 
 
-def _endpoint(source: Source, places: _Places, index: int, table: EndpointTable) -> EndpointConfig:
+def _endpoint(source: Source, fleets: _Fleets, index: int, table: EndpointTable) -> EndpointConfig:
     where = f"endpoint[{index}]"
     values = msgspec.structs.asdict(table)
     cold, alias = values["cold_workers"], values.pop("min_workers")
@@ -245,12 +254,12 @@ def _endpoint(source: Source, places: _Places, index: int, table: EndpointTable)
     except ParameterError as error:
         raise source.error(where, error.name, _without_name(error)) from None
     groups = tuple(
-        _workergroup(source, places, f"{where}.workergroup[{n}]", group) for n, group in enumerate(table.workergroup)
+        _workergroup(source, fleets, f"{where}.workergroup[{n}]", group) for n, group in enumerate(table.workergroup)
     )
     return EndpointConfig(table.name, parameters, groups)
 
 
-def _workergroup(source: Source, places: _Places, where: str, table: WorkergroupTable) -> WorkergroupConfig:
+def _workergroup(source: Source, fleets: _Fleets, where: str, table: WorkergroupTable) -> WorkergroupConfig:
     backend = table.backend
     source.check(
         bool(backend) and backend.replace("_", "").isalnum() and backend.isascii(),
@@ -258,20 +267,19 @@ def _workergroup(source: Source, places: _Places, where: str, table: Workergroup
         "backend",
         "must be letters, digits and _, as in python -m workers.BACKEND.worker",
     )
-    source.check(
-        knows_backend(backend, places.workers_path),
-        where,
-        "backend",
-        f"is {backend!r}, and there is no folder workers/{backend} with a worker.py or backend.py; give null, or name "
-        f"the folder that workers/{backend} is in by workers_path of [fleet.processes]",
-    )
     source.check(bool(table.fleet), where, "fleet", "is empty; a fleet on this machine is processes")
     source.check(
-        table.fleet in places.fleets,
+        table.fleet in fleets.names,
         where,
         "fleet",
-        f"is {table.fleet!r}, and no fleet of that name is installed; give one of: {', '.join(places.fleets)}",
+        f"is {table.fleet!r}, and no fleet of that name is installed; give one of: {', '.join(fleets.names)}",
     )
+    try:
+        fleets.check_backend(table.fleet, backend)
+    except FleetError as error:
+        raise source.error(
+            where, "backend", f"is refused by the fleet {table.fleet}: {str(error).rstrip('.')}"
+        ) from None
     for name in table.env:
         source.check(bool(name) and "=" not in name and name.isprintable(), where, "env", f"has the variable {name!r}")
     occupancy = table.occupancy

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import signal
 import socket
 import time
@@ -28,7 +29,6 @@ from nullworker.engine.auth.keys import Keys
 from nullworker.engine.auth.request_numbers import RequestNumbers
 from nullworker.engine.auth.signing import Signer
 from nullworker.engine.auth.workers import WorkerAuth
-from nullworker.engine.backends import knows_backend
 from nullworker.engine.catalog import Catalog
 from nullworker.engine.decisions import Decisions
 from nullworker.engine.driver import AsyncDriver
@@ -128,7 +128,11 @@ class Server:
         self.driver = AsyncDriver(orders, record)
         self._serving.push_async_callback(self.driver.close)
         self.catalog = Catalog(
-            self.driver.handle, _wall_s, self.store, self._knows_backend, lambda name: name in orders.fleets
+            self.driver.handle,
+            _wall_s,
+            self.store,
+            orders.fleets.__contains__,
+            functools.partial(self._knows_backend, orders.fleets),
         )
         record.endpoint_gone = self.catalog.endpoint_gone
         record.workergroup_gone = lambda: self.catalog.workergroups_gone(self.driver.engine.state.workergroups)
@@ -162,9 +166,11 @@ class Server:
         for name in sorted(used | {"processes"}):
             if name not in fleet_names():
                 raise FleetError(f"There is no fleet {name!r}; installed are {', '.join(fleet_names())}.")
-            settings = {"state_dir": str(self.state_dir), **self.config.fleets.get(name, {})}
-            fleets[name] = await open_fleet(name, settings, self.keys.mark, self._exited)
+            fleets[name] = await open_fleet(name, self._fleet_settings(name), self.keys.mark, self._exited)
         return fleets
+
+    def _fleet_settings(self, name: str) -> dict[str, object]:
+        return {"state_dir": str(self.state_dir), **self.config.fleets.get(name, {})}
 
     def _exited(self, worker_id: int, detail: str) -> None:
         if self._orders is not None:
@@ -191,9 +197,12 @@ class Server:
             use_ssl=group.config.use_ssl,
         )
 
-    def _knows_backend(self, name: str) -> bool:
-        paths = self.config.fleets.get("processes", {}).get("workers_path", [])
-        return knows_backend(name, [str(path) for path in paths] if isinstance(paths, list) else [str(paths)])
+    def _knows_backend(self, fleets: Mapping[str, Fleet], fleet: str, backend: str) -> bool:
+        try:
+            fleets[fleet].check_backend(self._fleet_settings(fleet), backend)
+        except FleetError:
+            return False
+        return True
 
     def _fleet_of(self, worker_id: int) -> str | None:
         worker = self.driver.engine.state.workers.get(worker_id)

@@ -81,6 +81,21 @@ class Fleet(Protocol):
             FleetError: the settings are wrong, or the fleet cannot be reached.
         """
 
+    @classmethod
+    def check_backend(cls, settings: Mapping[str, object], backend: str) -> None:
+        """Returns if workers of ``backend`` can be created with these settings, as far as is known without a fleet.
+
+        Called before the fleet is opened, to check a configuration, and later for each new workergroup: it starts
+        nothing and waits for nothing. Settings that are wrong in another way are for `open` to refuse.
+
+        Args:
+            settings: the keys of the fleet's table, as for `open`.
+            backend: the name that a workergroup gives.
+
+        Raises:
+            FleetError: they cannot; the message says what is missing.
+        """
+
     async def create(self, spec: InstanceSpec) -> None:
         """Creates an instance and sets it running. Returns as soon as it exists; it is not ready yet.
 

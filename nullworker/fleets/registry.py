@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 GROUP = "nullworker.fleets"
-VERBS = ("open", "create", "start", "stop", "destroy", "list", "close")
+VERBS = ("open", "check_backend", "create", "start", "stop", "destroy", "list", "close")
 
 
 def fleet_names() -> list[str]:

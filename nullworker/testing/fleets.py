@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, TypeVar
 from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceSpec, InstanceState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     OnExit = Callable[[int, str], None]
     MakeFleet = Callable[[str, OnExit], Awaitable[Fleet]]
@@ -126,13 +126,17 @@ class _Opened:
         try:
             await self.kit.bounded(call(), what)
         except FleetError as error:
-            message = str(error)
-            assert message.strip(), f"{what}: the FleetError has no message"
-            assert "\n" not in message, f"{what}: the message has several lines: {message!r}"
-            assert len(message) <= MESSAGE_CHARACTERS_MAX, f"{what}: the message is too long: {message!r}"
-            assert message.rstrip().endswith((".", "!", "?", ")")), f"{what}: the message is no sentence: {message!r}"
+            _check_message(error, what)
             return error
         raise AssertionError(f"{what} should raise FleetError")
+
+
+def _check_message(error: FleetError, what: str) -> None:
+    message = str(error)
+    assert message.strip(), f"{what}: the FleetError has no message"
+    assert "\n" not in message, f"{what}: the message has several lines: {message!r}"
+    assert len(message) <= MESSAGE_CHARACTERS_MAX, f"{what}: the message is too long: {message!r}"
+    assert message.rstrip().endswith((".", "!", "?", ")")), f"{what}: the message is not a sentence: {message!r}"
 
 
 @dataclass(slots=True)
@@ -140,6 +144,7 @@ class _Kit:
     make_fleet: MakeFleet
     crash: Crash | None
     make_spec: Callable[[int], InstanceSpec]
+    settings: Mapping[str, object]
     lag_s: float
     quiet_s: float
     patience_s: float
@@ -179,6 +184,7 @@ async def check_fleet(
     *,
     crash: Crash | None = None,
     make_spec: Callable[[int], InstanceSpec] = plain_spec,
+    settings: Mapping[str, object] | None = None,
     lag_s: float = 0.0,
     quiet_s: float = 0.05,
     patience_s: float = 60.0,
@@ -190,6 +196,7 @@ async def check_fleet(
         crash: ``crash(fleet, mark, worker_id)`` makes a running instance end by itself. Without it, nothing that has
             to do with instances ending by themselves is checked, and the result says so.
         make_spec: what to create for a worker id; by default a null worker whose engine is not there.
+        settings: those that ``make_fleet`` opens the fleet with, for ``check_backend``; by default none.
         lag_s: how long, in seconds, ``list`` may take to show what was done.
         quiet_s: how long, in seconds, to listen for notices that must not come.
         patience_s: a hang limit in seconds, for each verb and each notice.
@@ -201,7 +208,7 @@ async def check_fleet(
         AssertionError: the fleet broke a rule; the message names it.
         FleetError: the fleet could not do what it was told when nothing was wrong.
     """
-    kit = _Kit(make_fleet, crash, make_spec, lag_s, quiet_s, patience_s)
+    kit = _Kit(make_fleet, crash, make_spec, settings or {}, lag_s, quiet_s, patience_s)
     passed: list[str] = []
     left_out: list[str] = []
     for name, check in _CHECKS:
@@ -214,6 +221,22 @@ async def check_fleet(
             await check(kit)
             passed.append(name)
     return FleetCheckResult(tuple(passed), tuple(left_out))
+
+
+async def _backends(kit: _Kit) -> None:
+    async with kit.opened() as it:
+        backend = kit.make_spec(1).backend
+        try:
+            answer: object = it.fleet.check_backend(kit.settings, backend)
+        except FleetError as error:
+            raise AssertionError(f"check_backend({backend!r}) refuses what create() is to run: {error}") from error
+        assert answer is None, f"check_backend() should return None and not be awaited, and returns {answer!r}"
+        for name in ("no-such-backend", "../null", ""):
+            try:
+                it.fleet.check_backend(kit.settings, name)  # a fleet that cannot know may take any name
+            except FleetError as error:
+                _check_message(error, f"check_backend({name!r})")
+        await it.lists({}, "after check_backend()")
 
 
 async def _creates(kit: _Kit) -> None:
@@ -408,6 +431,7 @@ def _ignore(worker_id: int, detail: str) -> None:
 
 
 _CHECKS: tuple[tuple[str, Callable[[_Kit], Awaitable[None]]], ...] = (
+    ("check_backend() takes the backend that is created", _backends),
     ("what is created runs, and is created once", _creates),
     ("what is stopped can be started", _stops_and_starts),
     ("what is destroyed is gone", _destroys),

@@ -224,6 +224,17 @@ class MemoryFleet:
         world.enter(mark, fleet)
         return fleet
 
+    @classmethod
+    def check_backend(cls, settings: Mapping[str, object], backend: str) -> None:
+        """Knows every backend but those in ``settings["unknown_backends"]``. See `Fleet.check_backend`.
+
+        Raises:
+            FleetError: it is one of those.
+        """
+        unknown = settings.get("unknown_backends", ())
+        if isinstance(unknown, (list, tuple)) and backend in unknown:
+            raise FleetError(f"The memory fleet was told not to know the backend {backend!r}.")
+
     async def create(self, spec: InstanceSpec) -> None:
         """See `Fleet.create`."""
         key = self._mark, spec.worker_id

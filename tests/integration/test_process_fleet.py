@@ -67,7 +67,7 @@ async def run_kit(tmp_path: Path) -> None:
     async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
         await kill(place.pid(worker_id, mark))
 
-    result = await check_fleet(make_fleet, crash=crash, make_spec=spec)
+    result = await check_fleet(make_fleet, crash=crash, make_spec=spec, settings=place.settings)
     assert result.left_out == ()
     assert place.running() == []
 

@@ -30,7 +30,7 @@ from nullworker.fleets.processes.instances import (
 )
 from nullworker.fleets.processes.proc import Belongings
 from nullworker.fleets.processes.records import Directory, Record
-from nullworker.fleets.processes.settings import read_settings
+from nullworker.fleets.processes.settings import read_settings, unchecked_workers_paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -55,7 +55,7 @@ class ProcessFleet:
         self._settings = settings
         self._on_exit = on_exit
         self._directory = Directory(settings.state_dir, mark)
-        self._roots = launch.workers_roots(settings)
+        self._roots = launch.workers_roots(settings.workers_paths)
         self._environment = launch.base_environment(settings, self._roots, os.environ)
         self._ports = launch.PortPool(settings.host)
         self._certificate = MachineCertificate(settings.host)
@@ -84,6 +84,15 @@ class ProcessFleet:
             raise FleetError(f"The process fleet cannot be opened: {in_words(error)}.") from error
         fleet._trimming = asyncio.create_task(fleet._trim_logs())
         return fleet
+
+    @classmethod
+    def check_backend(cls, settings: Mapping[str, object], backend: str) -> None:
+        """Looks for the folder of ``backend``. See `Fleet.check_backend`.
+
+        Raises:
+            FleetError: it is neither installed nor in ``workers_path``.
+        """
+        launch.module_of(launch.workers_roots(unchecked_workers_paths(settings)), backend)
 
     async def create(self, spec: InstanceSpec) -> None:
         """Starts a worker. See `Fleet.create`.

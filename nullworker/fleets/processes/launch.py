@@ -43,6 +43,20 @@ _SITE_DIRECTORIES = ("site-packages", "dist-packages")
 def command(settings: ProcessSettings, roots: Sequence[str], backend: str) -> list[str]:
     """The command that runs ``backend``: its own ``worker.py``, or the classic runtime over its ``backend.py``.
 
+    Args:
+        settings: of the fleet.
+        roots: as `workers_roots` returns them.
+        backend: its name.
+
+    Raises:
+        FleetError: the backend is in none of ``roots``, or its name cannot be one.
+    """
+    return [settings.python, "-m", *module_of(roots, backend)]
+
+
+def module_of(roots: Sequence[str], backend: str) -> list[str]:
+    """The module that runs ``backend``, with its arguments.
+
     Raises:
         FleetError: the backend is in none of ``roots``, or its name cannot be one.
     """
@@ -51,25 +65,26 @@ def command(settings: ProcessSettings, roots: Sequence[str], backend: str) -> li
     for root in roots:
         folder = Path(root) / "workers" / backend
         if backend.isidentifier() and (folder / "worker.py").is_file():
-            return [settings.python, "-m", f"workers.{backend}.worker"]
+            return [f"workers.{backend}.worker"]
         if (folder / "backend.py").is_file():
-            return [settings.python, "-m", "nullworker.classic", backend]
+            return ["nullworker.classic", backend]
     where = " or ".join(f"{root}/workers/{backend}" for root in roots)
     raise FleetError(
         f"There is no backend {backend!r} (no worker.py or backend.py in {where}): "
-        "correct the workergroup's backend, or set workers_path of the process fleet."
+        f"correct the workergroup's backend, or name the folder that workers/{backend} is in by workers_path of "
+        "[fleet.processes]."
     )
 
 
-def workers_roots(settings: ProcessSettings) -> list[str]:
-    """The directories that hold a ``workers`` folder: those of the settings first, then the installed ones.
+def workers_roots(own: Sequence[str]) -> list[str]:
+    """The directories that hold a ``workers`` folder: those of ``own``, the setting, first, then the installed ones.
 
     Raises:
         FleetError: there is none.
     """
     spec = importlib.util.find_spec("workers")
     installed = spec.submodule_search_locations or () if spec else ()
-    roots = [*settings.workers_paths, *(str(Path(path).parent) for path in installed)]
+    roots = [*own, *(str(Path(path).parent) for path in installed)]
     roots = [root for root in dict.fromkeys(roots) if (Path(root) / "workers").is_dir()]
     if not roots:
         raise FleetError("No folder 'workers' is installed or named: set workers_path of the process fleet.")

@@ -50,6 +50,13 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         return [self.workers_path] if isinstance(self.workers_path, str) else self.workers_path
 
 
+def unchecked_workers_paths(settings: Mapping[str, object]) -> list[str]:
+    """``workers_path`` of settings that `read_settings` has not checked yet, as a list of absolute paths."""
+    value = settings.get("workers_path", [])
+    paths = value if isinstance(value, list) else [value]
+    return [str(Path(str(path)).expanduser().absolute()) for path in paths]
+
+
 def read_settings(settings: Mapping[str, object]) -> ProcessSettings:
     """The settings out of a configuration's table, with absolute paths.
 

@@ -183,7 +183,7 @@ GROUP = '[[endpoint]]\nname = "a"\n[[endpoint.workergroup]]\n'
         ),
         (
             f'{GROUP}backend = "zzz"\n',
-            "nullworker.toml, line 4, [[endpoint.workergroup]] of a: backend is 'zzz', and there is no folder workers/",
+            "nullworker.toml, line 4, [[endpoint.workergroup]] of a: backend is refused by the fleet processes",
         ),
         ("[engine\n", "The configuration file nullworker.toml is not TOML: Expected ']' at the end of a table"),
         ("port = \n", "(at line 1, column 8)."),
@@ -195,7 +195,7 @@ def test_what_is_wrong_is_named_with_file_line_table_and_key(tmp_path: Path, tex
 
 def test_a_backend_of_ones_own_is_taken_where_workers_path_has_it(tmp_path: Path) -> None:
     text = f'{GROUP}backend = "mine"\n[fleet.processes]\nworkers_path = "{tmp_path}"\n'
-    assert "backend is 'mine'" in refusal(tmp_path, text)
+    assert "There is no backend 'mine'" in refusal(tmp_path, text)
     (tmp_path / "workers/mine").mkdir(parents=True)
     (tmp_path / "workers/mine/worker.py").touch()
     assert load(tmp_path, text).endpoints[0].workergroups[0].backend == "mine"

@@ -57,7 +57,7 @@ def test_a_fleet_whose_library_is_missing_says_what_to_install(install: Callable
 
 def test_half_a_fleet_is_refused_with_what_it_lacks(install: Callable[[str, str], None]) -> None:
     install("half", "io:BytesIO")
-    with pytest.raises(FleetError, match="lacks open, create, start, stop, destroy, list"):
+    with pytest.raises(FleetError, match="lacks open, check_backend, create, start, stop, destroy, list"):
         registry.fleet_class("half")
 
 

@@ -11,7 +11,7 @@ from nullworker.testing.fleets import check_fleet
 from nullworker.testing.memory_fleet import MemoryFleet, MemoryInstance, MemoryWorld
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class CreatesAnew(MemoryFleet):
@@ -134,7 +134,29 @@ class ListsTwice(MemoryFleet):
         return [*(await super().list()), *(await super().list())]
 
 
+class RefusesItsBackend(MemoryFleet):
+    @classmethod
+    def check_backend(cls, _settings: Mapping[str, object], _backend: str) -> None:
+        raise FleetError("No.")
+
+
+class AnswersABackend(MemoryFleet):
+    @classmethod
+    def check_backend(cls, _settings: Mapping[str, object], _backend: str) -> bool:  # type: ignore[override]
+        return True
+
+
+class WordyOfABackend(MemoryFleet):
+    @classmethod
+    def check_backend(cls, _settings: Mapping[str, object], backend: str) -> None:
+        if backend != "null":
+            raise FleetError("Traceback:\n  boom")
+
+
 BROKEN = [
+    (RefusesItsBackend, "refuses what create"),
+    (AnswersABackend, "should return None"),
+    (WordyOfABackend, "several lines"),
     (CreatesAnew, "create\\(1\\) again"),
     (StopsNothing, "after stop"),
     (StopDestroys, "after stop"),
@@ -175,7 +197,7 @@ async def test_without_a_way_to_crash_the_result_says_what_was_left_out() -> Non
         lambda mark, on_exit: MemoryFleet.open({"world": world}, mark, on_exit), quiet_s=0, patience_s=1
     )
     assert len(result.left_out) == 3
-    assert len(result.passed) == 10
+    assert len(result.passed) == 11
 
 
 async def test_a_verb_that_never_ends_is_found_out() -> None:

@@ -69,7 +69,7 @@ def test_a_backend_that_is_not_there_is_refused(settings: ProcessSettings, tmp_p
 
 def test_the_workers_of_this_package_are_found_behind_ones_own(tmp_path: Path) -> None:
     (tmp_path / "workers").mkdir()
-    roots = launch.workers_roots(read_settings({"state_dir": tmp_path, "workers_path": [str(tmp_path), "/absent"]}))
+    roots = launch.workers_roots([str(tmp_path), "/absent"])
     assert roots[0] == str(tmp_path)
     assert any((Path(root) / "workers" / "null").is_dir() for root in roots[1:])
     assert "/absent" not in roots
