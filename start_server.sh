@@ -21,7 +21,7 @@ fail() {
     trap - ERR
     say "$*"
     if [ -n "$here" ] && [ -n "$python" ]; then
-        PYTHONPATH="$here" "$python" -m nullworker.wire.failure_report "$*" || true
+        PYTHONPATH="$here" "$python" -m nullworker.wire.worker_side.failure_report "$*" || true
     fi
     exit 1
 }
@@ -68,7 +68,7 @@ find_backend() {
         packages=(-r requirements.txt)
     elif [ -f "workers/$backend/backend.py" ]; then
         command=(-m nullworker.classic "$backend")
-        modules=(flask waitress requests cryptography jwt)
+        modules=(flask waitress requests Crypto jwt)
         packages=("${here}[classic]")
     else
         for folder in workers/*/; do

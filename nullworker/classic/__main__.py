@@ -15,8 +15,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from nullworker.classic.settings import SettingsError, from_environment
-from nullworker.wire import failure_report
+from nullworker.classic.settings import from_environment
+from nullworker.wire.worker_side import failure_report
+from nullworker.wire.worker_side.environment import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from nullworker.classic import loading, service, tls, wsgi_server  # noqa: PLC0415 - they need the extra, see below
     except ImportError as error:
-        return _give_up(f"classic backends need {error.name}: pip install 'nullworker[classic]' brings it", 1)
+        return _give_up(f"Classic backends need {error.name}; run: pip install 'nullworker[classic]'", 1)
     try:
         made = service.Service(settings, loading.load(settings.backend, settings.roots))
     except loading.BackendError as error:

@@ -16,19 +16,18 @@ from werkzeug.wsgi import get_path_info
 
 from nullworker.classic import envelope as envelopes
 from nullworker.classic.request_context import KEY, RequestContext
-from nullworker.classic.settings import is_loopback
-from nullworker.classic.signature import NotAuthenticError
+from nullworker.wire.worker_side.engine_trust import NotAuthenticError
+from nullworker.wire.worker_side.local_requests import host_of, is_from_web_page, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-    from typing_extensions import Self
 
     from nullworker.classic.in_flight import InFlightRequest, RequestStats
     from nullworker.classic.loading import Handlers
     from nullworker.classic.settings import Settings
-    from nullworker.classic.signature import SignatureChecker
+    from nullworker.wire.worker_side.engine_trust import EngineTrust
 
 #: With one of these a proxy on this machine passes on a request from elsewhere.
 _FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP")
@@ -57,14 +56,16 @@ class AuthMiddleware:
         handlers: Handlers,
         settings: Settings,
         stats: RequestStats,
-        checker: SignatureChecker | None,
+        trust: EngineTrust | None,
+        unix_time: Callable[[], float],
         open_paths: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
         self._handlers = handlers
         self._settings = settings
         self._stats = stats
-        self._checker = checker
+        self._trust = trust
+        self._unix_time = unix_time
         self._open_paths = open_paths
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -100,8 +101,8 @@ class AuthMiddleware:
         if envelope is None:
             self._check_direct(environ)
             return None
-        if self._checker is not None and not self._settings.unsecured:
-            self._checker.check(envelope)
+        if self._trust is not None and not self._settings.unsecured:
+            self._check_sent(self._trust, envelope)
         try:
             self._unwrap(environ, envelope)
         except envelopes.EnvelopeError:
@@ -109,6 +110,13 @@ class AuthMiddleware:
             self._stats.end(self._stats.enter(envelope.request_idx, envelope.cost), "Error")
             raise
         return self._stats.enter(envelope.request_idx, envelope.cost)
+
+    def _check_sent(self, trust: EngineTrust, envelope: envelopes.Envelope) -> None:
+        """Raises `NotAuthenticError` unless the engine sent this client to this worker."""
+        trust.check_url(envelope.url)
+        trust.check_signature(envelope.url, envelope.signature)
+        if trust.issues_grants:
+            trust.check_grant(envelope.auth_data.get("grant"), envelope.request_idx, self._unix_time())
 
     def _body(self, environ: WSGIEnvironment) -> bytes:
         limit = self._settings.body_bytes_max
@@ -122,10 +130,10 @@ class AuthMiddleware:
         settings = self._settings
         if settings.unsecured or get_path_info(environ) in self._open_paths:
             return
-        if self._checker is None and not settings.is_loopback:
+        if self._trust is None and not settings.is_loopback:
             return
         problem = _why_not_local(environ)
-        if problem and self._checker is not None:
+        if problem and self._trust is not None:
             raise RefusedError(401, f"the request is not signed by the engine, and {problem}")
         if problem:
             raise RefusedError(403, f"this server answers this machine's own programs alone, and {problem}")
@@ -156,7 +164,7 @@ class _Body:
         self._context = context
         self._is_out = False
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> _Body:
         return self
 
     def __next__(self) -> bytes:
@@ -199,8 +207,7 @@ def _why_not_local(environ: WSGIEnvironment) -> str:
         return "it comes from elsewhere"
     if any(name in environ for name in _FORWARDED):
         return "a proxy passed it on from elsewhere"
-    if "HTTP_ORIGIN" in environ or environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
+    if is_from_web_page(environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE"), ("none", "same-origin")):
         return "a web page sent it"
-    host = environ.get("HTTP_HOST", "localhost")
-    name = host[: host.index("]") + 1].strip("[]") if host.startswith("[") and "]" in host else host.split(":", 1)[0]
+    name = host_of(environ.get("HTTP_HOST", "localhost"))
     return "" if is_loopback(name) else f"it asks for the host {name!r}"

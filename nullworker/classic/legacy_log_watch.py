@@ -14,7 +14,7 @@ import flask
 from nullworker.classic.auth_middleware import refusal
 from nullworker.classic.hooks import learn
 from nullworker.classic.loading import BackendError
-from nullworker.classic.settings import is_loopback
+from nullworker.wire.worker_side.local_requests import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,10 +6,10 @@ import math
 import threading
 from typing import TYPE_CHECKING
 
+from nullworker.wire.worker_side.messages import ERROR_CHARACTERS_MAX
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-ERROR_CHARS_MAX = 2000  # a sentence for the engine's records, not a log
 
 # What may have to be there first.
 BACKEND = "backend"  # the Backend object is made
@@ -50,7 +50,7 @@ class Readiness:
 
     def fail(self, message: str) -> None:
         """Something went wrong for good; "" takes it back."""
-        self.error = message[:ERROR_CHARS_MAX]
+        self.error = message[:ERROR_CHARACTERS_MAX]
 
     def learn(self, facts: Mapping[str, object]) -> None:
         """Takes what is known of the model in Vast's words: ``loaded``, ``loadtime``, ``max_perf``, ``error_msg``."""

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from nullworker.wire import headers, paths
+from nullworker.wire.backoff import backoff_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nullworker.classic.settings import EngineLink
-    from nullworker.classic.signature import SignatureChecker
     from nullworker.classic.status import Status
+    from nullworker.wire.worker_side.engine_trust import EngineTrust
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ TICK_S = 1.0  # the framework's own
 HEARTBEAT_S = 10.0  # as the framework's: an engine calls a worker lost after three of them
 PROMPT_GAP_S = 0.02  # so that a flood of ends becomes a few messages
 ANSWER_TIMEOUT_S = 10.0
+KEY_RETRY_FIRST_S = 0.5
 KEY_RETRY_MAX_S = 10.0
 #: This address of Vast's takes reports, and no finished requests.
 _NO_DELETES_SUFFIX = "/api/v0"
@@ -41,13 +43,13 @@ class Reporter:
         self,
         link: EngineLink,
         status: Status,
-        checker: SignatureChecker,
+        trust: EngineTrust,
         on_key: Callable[[], None],
         now: Callable[[], float],
     ) -> None:
         self._link = link
         self._status = status
-        self._checker = checker
+        self._trust = trust
         self._on_key = on_key
         self._now = now  # monotonic
         self._stop = threading.Event()
@@ -56,7 +58,7 @@ class Reporter:
         self._http = requests.Session()
         self._http.trust_env = False  # a proxy for the rest of the world is none for the engine
         self._next_key_at = 0.0
-        self._key_delay_s = 0.5
+        self._key_failures = 0
         self._refusals: dict[str, str] = {}
 
     def start(self) -> None:
@@ -65,7 +67,7 @@ class Reporter:
 
     def nudge(self) -> None:
         """Something ended; an engine that wants to know at once is told at once."""
-        if headers.PROMPT_REPORTS in self._checker.features:
+        if self._trust.takes_prompt_reports:
             self._wake.set()
 
     def close(self, timeout_s: float) -> None:
@@ -86,7 +88,7 @@ class Reporter:
 
     def _tick(self) -> None:
         try:
-            if not self._checker.has_key and self._now() >= self._next_key_at:
+            if not self._trust.has_key and self._now() >= self._next_key_at:
                 self._fetch_key()
             # What is done first: a status that no longer lists it then says nothing new.
             self._send_ended()
@@ -99,15 +101,16 @@ class Reporter:
             try:
                 answer = self._http.get(address + paths.PUBKEY, timeout=ANSWER_TIMEOUT_S)
                 answer.raise_for_status()
-                self._checker.learn(answer.content, answer.headers.get(headers.FEATURES))
+                self._trust.learn(answer.content, answer.headers.get(headers.FEATURES))
             except (requests.RequestException, ValueError) as error:
                 self._complain(address + paths.PUBKEY, f"the engine's key could not be had there: {error}")
                 continue
             self._refusals.pop(address + paths.PUBKEY, None)
             self._on_key()
             return
-        self._next_key_at = self._now() + self._key_delay_s
-        self._key_delay_s = min(2 * self._key_delay_s, KEY_RETRY_MAX_S)
+        self._key_failures += 1
+        pause_s = backoff_s(self._key_failures, first_s=KEY_RETRY_FIRST_S, max_s=KEY_RETRY_MAX_S)
+        self._next_key_at = self._now() + pause_s
 
     def _send_status(self, *, is_last: bool = False) -> None:
         report = self._status.report(self._now(), heartbeat_s=0.0 if is_last else HEARTBEAT_S)

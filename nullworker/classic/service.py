@@ -24,9 +24,9 @@ from nullworker.classic.in_flight import RequestStats
 from nullworker.classic.readiness import BACKEND, KEY, MODEL, Readiness, number
 from nullworker.classic.reporting import Reporter, unix_time
 from nullworker.classic.settings import PERF_DEFAULT
-from nullworker.classic.signature import SignatureChecker
 from nullworker.classic.status import Status
 from nullworker.classic.wsgi_server import WsgiServer, listen
+from nullworker.wire.worker_side.engine_trust import EngineTrust
 
 if TYPE_CHECKING:
     import socket
@@ -55,7 +55,7 @@ class Service:
         self._signal = 0
         self._is_making = False
         self._stats = RequestStats(unix_time, self._on_end)
-        self._checker = SignatureChecker(link, unix_time) if link is not None else None
+        self._trust = EngineTrust(link.identity) if link is not None else None
         self._handler_lock = FairLock(
             parallel=loaded.thread_safe if settings.thread_safe is None else settings.thread_safe
         )
@@ -67,7 +67,7 @@ class Service:
             needs.append(KEY)
         self._readiness = Readiness(needs, time.monotonic, settings.perf or PERF_DEFAULT)
         self._reporter = self._make_reporter()
-        self._token = link.master_token if link is not None else secrets.token_urlsafe(16)
+        self._token = link.identity.token if link is not None else secrets.token_urlsafe(16)
         self._middleware = self._make_middleware()
         self._front: tls.TlsFront | None = None
 
@@ -113,18 +113,18 @@ class Service:
             self._reporter.nudge()
 
     def _make_reporter(self) -> Reporter | None:
-        link, checker = self._settings.link, self._checker
-        if link is None or checker is None:
+        link, trust = self._settings.link, self._trust
+        if link is None or trust is None:
             return None
         status = Status(
-            link,
+            link.identity,
             self._stats,
             self._readiness,
-            checker,
+            trust,
             figures=lambda: self._slot.metrics.figures() if self._slot.metrics is not None else {},
             first_seq=round(unix_time() * 1000),
         )
-        return Reporter(link, status, checker, lambda: self._readiness.met(KEY), time.monotonic)
+        return Reporter(link, status, trust, lambda: self._readiness.met(KEY), time.monotonic)
 
     def _make_middleware(self) -> AuthMiddleware:
         loaded, settings = self._loaded, self._settings
@@ -137,7 +137,8 @@ class Service:
             handlers=loaded.handlers,
             settings=settings,
             stats=self._stats,
-            checker=self._checker,
+            trust=self._trust,
+            unix_time=unix_time,
             open_paths=open_paths,
         )
 
@@ -163,7 +164,7 @@ class Service:
             "master_token": self._token,
             "control_server_url": f"http://127.0.0.1:{local_port}",
         }
-        own_id = str(link.container_id if link is not None else 0)
+        own_id = str(link.identity.worker_id if link is not None else 0)
         backend = loading.make(
             loaded.backend_class,
             f"Backend of {loaded.folder / 'backend.py'}",
@@ -208,7 +209,12 @@ class Service:
         if link is None:
             log.info("REPORT_ADDR is not set: no engine is told, this is just a server")
         else:
-            log.info("reports to %s as worker %d at %s", ", ".join(link.report_addrs), link.container_id, link.url)
+            log.info(
+                "reports to %s as worker %d at %s",
+                ", ".join(link.report_addrs),
+                link.identity.worker_id,
+                link.identity.url,
+            )
         if settings.unsecured and not settings.is_loopback:
             log.warning("UNSECURED is set: whoever reaches %s may call every endpoint", where)
         elif link is None and not settings.is_loopback:

@@ -6,17 +6,16 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nullworker.wire import headers
+from nullworker.wire.worker_side import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from nullworker.classic.in_flight import Figures, InFlightRequest, RequestStats
     from nullworker.classic.readiness import Readiness
-    from nullworker.classic.settings import EngineLink
-    from nullworker.classic.signature import SignatureChecker
+    from nullworker.wire.worker_side.engine_trust import EngineTrust
+    from nullworker.wire.worker_side.messages import Identity
 
-VERSION = "1.1.0"  # of Vast's worker protocol, as its framework says it
 #: Finished requests in one message, which stays well under the megabyte that an engine takes.
 ENDED_PER_MESSAGE = 1000
 #: These alone are no reason to report: they are always a little different.
@@ -49,18 +48,18 @@ class Status:
 
     def __init__(
         self,
-        link: EngineLink,
+        identity: Identity,
         stats: RequestStats,
         readiness: Readiness,
-        checker: SignatureChecker,
+        trust: EngineTrust,
         *,
         figures: Callable[[], Mapping[str, float]],
         first_seq: int,
     ) -> None:
-        self._link = link
+        self._identity = identity
         self._stats = stats
         self._readiness = readiness
-        self._checker = checker
+        self._trust = trust
         self._figures = figures
         self._seq = first_seq - 1
         self._last: dict[str, Any] = {}
@@ -70,31 +69,25 @@ class Status:
     def report(self, now_s: float, *, heartbeat_s: float) -> Report | None:
         """The status, where it differs from the last one sent or that was ``heartbeat_s`` ago; else None."""
         figures, disk_gb = self._stats.figures(), _disk_gb()
-        body = {
-            "id": self._link.container_id,
-            "mtoken": self._link.master_token,
-            "version": VERSION,
-            "loadtime": self._readiness.loadtime_s,
-            "cur_load": figures.load,
-            "rej_load": figures.rejected_load,
-            "new_load": figures.new_load,
-            "error_msg": self._readiness.error,
-            "max_perf": self._readiness.perf,
-            "cur_perf": figures.served_load,
-            "cur_capacity": 0.0,
-            "max_capacity": 0.0,
-            "num_requests_working": len(figures.request_idxs),
-            "num_requests_recieved": figures.received,
-            "additional_disk_usage": disk_gb - self._last_disk_gb,
-            "disk_usage": disk_gb,
-            "working_request_idxs": list(figures.request_idxs),
-            "url": self._link.url,
-            **self._figures(),
-        }
+        stated = messages.StatusFigures(
+            loadtime_s=self._readiness.loadtime_s,
+            perf=self._readiness.perf,
+            error=self._readiness.error,
+            request_idxs=list(figures.request_idxs),
+            working=len(figures.request_idxs),
+            received=figures.received,
+            load=figures.load,
+            new_load=figures.new_load,
+            rejected_load=figures.rejected_load,
+            served_load=figures.served_load,
+            disk_gb=disk_gb,
+            disk_growth_gb=disk_gb - self._last_disk_gb,
+        )
+        body = {**messages.status(self._identity, stated), **self._figures()}
         is_news = any(value != self._last.get(name) for name, value in body.items() if name not in _RESTLESS)
         if not is_news and now_s - self._last_at_s < heartbeat_s:
             return None
-        return Report(self._numbered(body), figures, disk_gb)
+        return Report(body | self._numbered(), figures, disk_gb)
 
     def sent(self, report: Report, now_s: float) -> None:
         """The engine has it."""
@@ -108,30 +101,28 @@ class Status:
         if not requests:
             return None
         listed = [
-            {
-                "request_idx": request.request_idx,
-                "success": request.status
-                in ("Success", "Cancelled"),  # as the framework: a client that left is no fault
-                "status": request.status,
-                "entered_queue_at": request.entered_at,
-                "work_started_at": request.started_at,
-                "work_completed_at": request.completed_at,
-            }
+            messages.finished_request(
+                request.request_idx,
+                request.status or "Error",
+                success=request.status in ("Success", "Cancelled"),  # as the framework: a client that left is no fault
+                entered_at=request.entered_at,
+                started_at=request.started_at,
+                completed_at=request.completed_at,
+            )
             for request in requests
         ]
-        body = {"worker_id": self._link.container_id, "mtoken": self._link.master_token, "requests": listed}
-        return Ended(self._numbered(body), requests)
+        return Ended(messages.finished(self._identity, listed) | self._numbered(), requests)
 
     def took(self, ended: Ended) -> None:
         """The engine has taken it."""
         self._stats.taken(ended.requests)
 
-    def _numbered(self, body: dict[str, Any]) -> dict[str, Any]:
-        """With our engine's stricter order, where the engine is ours; Vast's gets Vast's fields and no others."""
-        if headers.PROMPT_REPORTS not in self._checker.features:
-            return body
+    def _numbered(self) -> dict[str, int]:
+        """The next number for an engine of ours; for Vast's, nothing: it gets Vast's fields alone."""
+        if not self._trust.takes_prompt_reports:
+            return {}
         self._seq += 1
-        return {**body, "seq": self._seq}
+        return {"seq": self._seq}
 
 
 def _disk_gb() -> float:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from nullworker.wire.worker_side.local_requests import is_from_web_page
 from nullworker.worker import messages
 from nullworker.worker.release import ReleaseError
 
@@ -76,8 +77,7 @@ class Control:
         async def check_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
             if request.headers.get("Host", "").lower() not in hosts:
                 return _error(403, f"This port answers to 127.0.0.1:{self._port} alone.")
-            # Both are set by browsers, on every method, and cannot be left out by a page.
-            if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
+            if is_from_web_page(request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")):
                 return _error(403, "This port does not answer web pages.")
             return await handler(request)
 

@@ -20,7 +20,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from nullworker.wire import failure_report
+from nullworker.wire.worker_side import failure_report
+from nullworker.wire.worker_side.environment import SettingsError
 from nullworker.worker import failures, logs, settings
 from nullworker.worker.failures import StartError
 
@@ -47,7 +48,7 @@ def main() -> int:
     """Runs the worker; returns the exit code."""
     try:
         read = settings.read(os.environ)
-    except settings.SettingsError as error:
+    except SettingsError as error:
         return _failed(str(error))
     logs.set_up(read.log_level, read.token)
     try:
@@ -145,26 +146,32 @@ def _load_framework() -> type[Framework]:
 
 
 async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSession, orders: _Orders) -> None:
-    from nullworker.worker.callbacks import Callbacks  # noqa: PLC0415 - as in _work
+    from nullworker.wire.worker_side.engine_trust import EngineTrust  # noqa: PLC0415 - as in _work
+    from nullworker.wire.worker_side.messages import Identity  # noqa: PLC0415
+    from nullworker.worker.callbacks import Callbacks  # noqa: PLC0415
     from nullworker.worker.consumer_process import Consumer  # noqa: PLC0415
     from nullworker.worker.control import Control  # noqa: PLC0415
-    from nullworker.worker.engine_auth import EngineAuth, GrantChecks  # noqa: PLC0415
+    from nullworker.worker.engine_auth import EngineAuth  # noqa: PLC0415
     from nullworker.worker.health import Health  # noqa: PLC0415
     from nullworker.worker.release import Releaser  # noqa: PLC0415
     from nullworker.worker.reports import Reports  # noqa: PLC0415
     from nullworker.worker.request_checks import RequestChecks  # noqa: PLC0415
 
     sessions, health = framework.sessions, Health()
-    engine_auth = EngineAuth(http, read.report_addrs)
+    identity = Identity(read.worker_id, read.token, framework.url)
+    engine_auth = EngineAuth(http, read.report_addrs, EngineTrust(identity))
     # No process makes a thousand reports a second: the milliseconds at its start are beyond its predecessor's numbers.
     reports = Reports(http, framework.metrics, lambda: engine_auth.addr, time.time_ns() // 1_000_000)
     callbacks = Callbacks(private=read.callback_private)
     releaser = Releaser(http, sessions, read.own_http_url)
     consumer = Consumer(read, health, releaser.release)
     orders.hurry = consumer.hurry
-    grants = GrantChecks(read.token, read.worker_id, framework.url)
     checks = RequestChecks(
-        framework, engine_auth=engine_auth, grants=grants, callbacks=callbacks, health=health, vacant=consumer.vacant
+        framework,
+        engine_auth=engine_auth,
+        callbacks=callbacks,
+        health=health,
+        vacant=consumer.vacant,
     )
     checks.install()
     health.on_failure.append(framework.fail)
@@ -178,7 +185,7 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
     reporting: asyncio.Task[None] | None = None
     try:
         await _load_key(engine_auth, read)
-        if engine_auth.takes_prompt_reports:
+        if engine_auth.trust.takes_prompt_reports:
             framework.on_news.append(reports.wake)
             reporting = asyncio.ensure_future(reports.run())
         asyncio.get_running_loop().call_later(_PREPARE_S, consumer.prepare)
@@ -203,7 +210,7 @@ async def _load_key(engine_auth: EngineAuth, read: Settings) -> None:
             f"The engine at {', '.join(read.report_addrs)} gave no public key for {timeout_s:g} s;"
             " start the engine, or correct REPORT_ADDR."
         ) from None
-    if engine_auth.gives_grants and not read.unsecured:
+    if engine_auth.trust.issues_grants and not read.unsecured:
         if not read.token:
             raise StartError("MASTER_TOKEN is not set, and this engine's grants are checked with it.")
         if importlib.util.find_spec("jwt") is None:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 
+from nullworker.wire.backoff import backoff_s
 from nullworker.wire.paths import DELETE_REQUESTS, WORKER_STATUS
+from nullworker.wire.worker_side import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,8 +81,8 @@ class Reports:
             except (aiohttp.ClientError, asyncio.TimeoutError) as error:
                 self._news.set()
                 # The first failure may be no more than a kept connection that the engine has closed by now.
-                pause_s = 0.0 if failures == 0 else min(_RETRY_FIRST_S * 2.0 ** (failures - 1), _RETRY_MAX_S)
-                failures = min(failures + 1, 10)
+                pause_s = backoff_s(failures, first_s=_RETRY_FIRST_S, max_s=_RETRY_MAX_S)
+                failures += 1
                 log.log(
                     logging.DEBUG if failures == 1 else logging.WARNING,
                     "a report to %s did not arrive (%s); again in %.1f s",
@@ -106,7 +108,7 @@ class Reports:
         model = self._metrics.model_metrics
         finished = list(model.requests_deleting)
         if finished:
-            await self._post(DELETE_REQUESTS, self._delete_requests(finished))
+            await self._post(DELETE_REQUESTS, self._finished(finished))
             # By identity: a request that was refused twice is two entries, and the second may not have been sent yet.
             sent = {id(request) for request in finished}
             model.requests_deleting[:] = [request for request in model.requests_deleting if id(request) not in sent]
@@ -128,44 +130,37 @@ class Reports:
         self._seq += 1
         return self._seq
 
-    def _delete_requests(self, finished: list[Any]) -> dict[str, Any]:
-        return {
-            "worker_id": self._metrics.id,
-            "mtoken": self._metrics.mtoken,
-            "seq": self._next_seq(),
-            "requests": [
-                {
-                    "request_idx": request.request_idx,
-                    "success": request.success,
-                    "status": request.status,
-                    "entered_queue_at": request.entered_queue_at,
-                    "work_started_at": request.work_started_at,
-                    "work_completed_at": request.work_completed_at,
-                }
-                for request in finished
-            ],
-        }
+    def _identity(self) -> messages.Identity:
+        return messages.Identity(self._metrics.id, self._metrics.mtoken, self._metrics.url, self._metrics.version)
+
+    def _finished(self, requests: list[Any]) -> dict[str, Any]:
+        listed = [
+            messages.finished_request(
+                request.request_idx,
+                request.status,
+                success=request.success,
+                entered_at=request.entered_queue_at,
+                started_at=request.work_started_at,
+                completed_at=request.work_completed_at,
+            )
+            for request in requests
+        ]
+        return messages.finished(self._identity(), listed, self._next_seq())
 
     def _status(self) -> dict[str, Any]:
         model, system = self._metrics.model_metrics, self._metrics.system_metrics
-        return {
-            "id": self._metrics.id,
-            "mtoken": self._metrics.mtoken,
-            "version": self._metrics.version,
-            "seq": self._next_seq(),
-            "loadtime": system.model_loading_time or 0.0,
-            "cur_load": model.cur_load,
-            "rej_load": model.workload_rejected,
-            "new_load": model.workload_processing,
-            "error_msg": model.error_msg or "",
-            "max_perf": model.max_throughput,
-            "cur_perf": model.workload_served,
-            "cur_capacity": 0,
-            "max_capacity": 0,
-            "num_requests_working": len(model.requests_working),
-            "num_requests_recieved": len(model.requests_recieved),
-            "additional_disk_usage": system.additional_disk_usage,
-            "disk_usage": system.disk_usage,
-            "working_request_idxs": model.working_request_idxs,
-            "url": self._metrics.url,
-        }
+        figures = messages.StatusFigures(
+            loadtime_s=system.model_loading_time or 0.0,
+            perf=model.max_throughput,
+            error=model.error_msg or "",
+            request_idxs=model.working_request_idxs,
+            working=len(model.requests_working),
+            received=len(model.requests_recieved),
+            load=model.cur_load,
+            new_load=model.workload_processing,
+            rejected_load=model.workload_rejected,
+            served_load=model.workload_served,
+            disk_gb=system.disk_usage,
+            disk_growth_gb=system.additional_disk_usage,
+        )
+        return messages.status(self._identity(), figures, self._next_seq())

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from nullworker.wire.worker_side.engine_trust import NotAuthenticError
 from nullworker.worker import messages
 from nullworker.worker.callbacks import CallbackError
-from nullworker.worker.engine_auth import UnauthorizedError, same_url
+from nullworker.worker.engine_auth import GrantedSessions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from nullworker.wire.grant import Grant
     from nullworker.worker.callbacks import Callbacks
-    from nullworker.worker.engine_auth import EngineAuth, GrantChecks
+    from nullworker.worker.engine_auth import EngineAuth
     from nullworker.worker.framework import Framework
     from nullworker.worker.health import Health
     from nullworker.worker.sessions import HeldSession, SessionTable
@@ -54,7 +55,6 @@ class RequestChecks:
         framework: Framework,
         *,
         engine_auth: EngineAuth,
-        grants: GrantChecks,
         callbacks: Callbacks,
         health: Health,
         vacant: Callable[[], Awaitable[bool]],
@@ -62,7 +62,7 @@ class RequestChecks:
         self._framework = framework
         self._sessions: SessionTable = framework.sessions
         self._engine_auth = engine_auth
-        self._grants = grants
+        self._grants = GrantedSessions()
         self._callbacks = callbacks
         self._health = health
         self._vacant = vacant
@@ -111,16 +111,12 @@ class RequestChecks:
         return answer
 
     async def _authenticate(self, auth: messages.Auth) -> Grant | None:
-        """Raises UnauthorizedError unless the engine sent this client here."""
+        """Raises NotAuthenticError unless the engine sent this client here."""
         if self._framework.unsecured:
             return None
-        await self._check_signed(auth)
-        return self._grants.check(auth, _now_s()) if self._engine_auth.gives_grants else None
-
-    async def _check_signed(self, auth: messages.Auth) -> None:
-        if not same_url(auth.url, self._framework.url):
-            raise UnauthorizedError("auth_data.url is not this worker's.")
-        await self._engine_auth.check_signature(auth)
+        await self._engine_auth.check_signed(auth)
+        trust = self._engine_auth.trust
+        return trust.check_grant(auth.grant, auth.request_idx, _now_s()) if trust.issues_grants else None
 
     def _same_session(self, auth: messages.Auth, grant: Grant | None) -> web.Response | None:
         """The answer to a request that has its session already: the one before was lost on its way."""
@@ -166,12 +162,12 @@ class RequestChecks:
             await self._authenticate(wanted.auth)
             return await ping(request)
         if not self._framework.unsecured:
-            await self._check_signed(wanted.auth)
+            await self._engine_auth.check_signed(wanted.auth)
         session = self._sessions.get(wanted.session_id)
         if session is None:
             raise RefusedError(410, "There is no such session; it has ended.")
         if session.auth_data != wanted.auth.data:
-            raise UnauthorizedError("auth_data is not that of the session's holder.")
+            raise NotAuthenticError("auth_data is not that of the session's holder.")
         session.extend()
         return web.json_response({"result": {"ok": True, "expiration": session.expiration}})
 
@@ -191,7 +187,7 @@ class RequestChecks:
             return _error(401, "Only who has the worker's token may update it.")
         return await update(request)
 
-    def _log_refusal(self, request: web.Request, error: UnauthorizedError) -> None:
+    def _log_refusal(self, request: web.Request, error: NotAuthenticError) -> None:
         """Once in a while: whoever knocks all day does not fill the disk."""
         now_s = time.monotonic()
         if now_s - self._refusal_logged_at >= _LOG_EVERY_S:
@@ -207,7 +203,7 @@ class RequestChecks:
                 return await handle(bounded, messages.read_object(await _body(bounded)))
             except (messages.BadMessageError, CallbackError) as error:
                 return _error(400, str(error))
-            except UnauthorizedError as error:
+            except NotAuthenticError as error:
                 self._log_refusal(request, error)
                 return _error(401, str(error))
             except RefusedError as error:

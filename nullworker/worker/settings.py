@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+
+from nullworker.wire.worker_side.environment import PORT_MAX, Environment, SettingsError, http_url, is_http_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_YES = frozenset({"1", "true", "yes", "y", "on", "t"})
-_NO = frozenset({"", "0", "false", "no", "n", "off", "f"})
-
-
-class SettingsError(Exception):
-    """A variable that is missing or wrong; the message is one sentence that names it."""
+_SECONDS = "a number of seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +45,7 @@ class Settings:
         """Where this very process reaches the framework's plain-HTTP port."""
         host = self.host or "127.0.0.1"
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-        return f"http://[{host}]:{self.http_port}" if ":" in host else f"http://{host}:{self.http_port}"
+        return http_url(host, self.http_port)
 
     @property
     def control_url(self) -> str:
@@ -58,113 +53,49 @@ class Settings:
         return f"http://127.0.0.1:{self.control_port}"
 
 
-def read(env: Mapping[str, str]) -> Settings:
-    """Reads the settings from the variables ``env``.
+def read(variables: Mapping[str, str]) -> Settings:
+    """Reads the settings from the environment ``variables``.
 
     Raises:
         SettingsError: one is missing or wrong.
     """
-    worker_port = _port(env, "WORKER_PORT")
-    _whole(env, f"VAST_TCP_PORT_{env['WORKER_PORT']}", 1, 65_535)
-    _required(env, "PUBLIC_IPADDR")
+    env = Environment(variables)
+    worker_port = env.port("WORKER_PORT")
+    env.public_port()
+    env.required("PUBLIC_IPADDR")
     settings = Settings(
-        worker_id=_whole(env, "CONTAINER_ID", 0, 2**53 - 1),
-        report_addrs=_report_addrs(env),
-        token=env.get("MASTER_TOKEN", ""),
+        worker_id=env.worker_id(),
+        report_addrs=env.report_addrs(),
+        token=env.raw("MASTER_TOKEN"),
         worker_port=worker_port,
-        http_port=_port(env, "WORKER_HTTP_PORT", worker_port + 1),
-        host=env.get("WORKER_HOST") or None,
-        use_ssl=env.get("USE_SSL", "false") == "true",
-        control_port=_port(env, "NULL_CONTROL_PORT", 18_999),
+        http_port=env.port("WORKER_HTTP_PORT", worker_port + 1),
+        host=env.raw("WORKER_HOST") or None,
+        use_ssl=env.raw("USE_SSL") == "true",  # as the framework compares it
+        control_port=env.port("NULL_CONTROL_PORT", 18_999),
         backend_health_url=_backend_health_url(env),
         consumer=_consumer(env),
         consumer_dir=_consumer_dir(env),
-        consumer_grace_s=_seconds(env, "NULL_CONSUMER_GRACE", 8.0, at_most=3_600.0),
-        create_wait_s=_seconds(env, "NULL_CREATE_WAIT", 9.0, at_most=3_600.0),
-        max_lifetime_s=_seconds(env, "NULL_MAX_LIFETIME", 7 * 86_400.0, at_least=1.0),
-        max_age_s=_seconds(env, "NULL_MAX_AGE", 30 * 86_400.0, at_least=1.0),
-        callback_private=_yes_or_no(env, "NULL_CALLBACK_PRIVATE"),
-        unsecured=_yes_or_no(env, "UNSECURED"),
+        consumer_grace_s=env.number("NULL_CONSUMER_GRACE", 8.0, at_most=3_600.0, kind=_SECONDS),
+        create_wait_s=env.number("NULL_CREATE_WAIT", 9.0, at_most=3_600.0, kind=_SECONDS),
+        max_lifetime_s=env.number("NULL_MAX_LIFETIME", 7 * 86_400.0, at_least=1.0, kind=_SECONDS),
+        max_age_s=env.number("NULL_MAX_AGE", 30 * 86_400.0, at_least=1.0, kind=_SECONDS),
+        callback_private=env.flag("NULL_CALLBACK_PRIVATE"),
+        unsecured=env.flag("UNSECURED"),
         log_level=_log_level(env),
     )
     _check_ports(settings)
     return settings
 
 
-def _required(env: Mapping[str, str], name: str) -> str:
-    value = env.get(name, "")
-    if not value.strip():
-        raise SettingsError(f"{name} is not set; a Vast instance has it, elsewhere set it before starting the worker.")
-    return value
-
-
-def _whole(env: Mapping[str, str], name: str, at_least: int, at_most: int) -> int:
-    text = _required(env, name)
-    # Exactly what the framework's own int() and its table of variables take: no sign, no blank, no other script.
-    if not (text.isascii() and text.isdigit() and len(text) <= 20 and at_least <= int(text) <= at_most):
-        raise SettingsError(f"{name} is {text!r}, but must be a whole number from {at_least} to {at_most}.")
-    return int(text)
-
-
-def _port(env: Mapping[str, str], name: str, default: int | None = None) -> int:
-    if default is not None and not env.get(name, "").strip():
-        return default
-    return _whole(env, name, 1, 65_535)
-
-
-def _seconds(
-    env: Mapping[str, str], name: str, default: float, *, at_least: float = 0.0, at_most: float = math.inf
-) -> float:
-    text = env.get(name, "").strip()
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (at_least <= value <= at_most and math.isfinite(value)):
-        bounds = f"of at least {at_least:g}" + (f" and at most {at_most:g}" if math.isfinite(at_most) else "")
-        raise SettingsError(f"{name} is {text!r}, but must be a number of seconds {bounds}.")
-    return value
-
-
-def _yes_or_no(env: Mapping[str, str], name: str) -> bool:
-    text = env.get(name, "").strip().lower()
-    if text in _YES:
-        return True
-    if text in _NO:
-        return False
-    raise SettingsError(f"{name} is {text!r}, but must be true or false.")
-
-
-def _log_level(env: Mapping[str, str]) -> str:
-    level = env.get("LOG_LEVEL", "").strip().upper() or "INFO"
+def _log_level(env: Environment) -> str:
+    level = env.text("LOG_LEVEL").upper() or "INFO"
     if level not in _LOG_LEVELS:
         raise SettingsError(f"LOG_LEVEL is {level!r}, but must be one of {', '.join(_LOG_LEVELS)}.")
     return level
 
 
-def is_http_url(text: str) -> bool:
-    """Whether ``text`` is an absolute http or https URL with a host and, if any, a legal port."""
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False
-
-
-def _report_addrs(env: Mapping[str, str]) -> tuple[str, ...]:
-    addrs = tuple(addr.strip().rstrip("/") for addr in _required(env, "REPORT_ADDR").split(",") if addr.strip())
-    for addr in addrs:
-        if not is_http_url(addr):
-            raise SettingsError(f"REPORT_ADDR has {addr!r}, but must be one or more http or https URLs.")
-    if not addrs:
-        raise SettingsError("REPORT_ADDR names no address; set it to the engine's URL.")
-    return addrs
-
-
-def _backend_health_url(env: Mapping[str, str]) -> str:
-    url = env.get("BACKEND_HEALTH_URL", "").strip()
+def _backend_health_url(env: Environment) -> str:
+    url = env.text("BACKEND_HEALTH_URL")
     if url and not is_http_url(url):
         raise SettingsError(
             f"BACKEND_HEALTH_URL is {url!r}, but must be an absolute URL such as http://127.0.0.1:9090/health."
@@ -172,8 +103,8 @@ def _backend_health_url(env: Mapping[str, str]) -> str:
     return url
 
 
-def _consumer(env: Mapping[str, str]) -> tuple[str, ...]:
-    text = env.get("NULL_CONSUMER", "")
+def _consumer(env: Environment) -> tuple[str, ...]:
+    text = env.raw("NULL_CONSUMER")
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -184,14 +115,14 @@ def _consumer(env: Mapping[str, str]) -> tuple[str, ...]:
     name = words[0]
     if os.sep in name:  # relative to where it starts, as in a shell there
         name = os.path.join(_consumer_dir(env), name)  # noqa: PTH118 - as text; Path would drop a leading ./
-    program = shutil.which(name, path=env.get("PATH"))
+    program = shutil.which(name, path=env.raw("PATH") or None)
     if program is None:
         raise SettingsError(f"The consumer cannot be started: there is no program {words[0]!r}; correct NULL_CONSUMER.")
     return (os.path.abspath(program), *words[1:])  # noqa: PTH100 - resolve() would follow a virtual environment's link
 
 
-def _consumer_dir(env: Mapping[str, str]) -> str:
-    directory = env.get("NULL_CONSUMER_DIR", "")
+def _consumer_dir(env: Environment) -> str:
+    directory = env.raw("NULL_CONSUMER_DIR")
     if directory and not os.path.isdir(directory):  # noqa: PTH112 - as text
         raise SettingsError(f"NULL_CONSUMER_DIR is {directory!r}, which is no directory; the consumer starts in it.")
     return os.path.abspath(directory) if directory else ""  # noqa: PTH100 - as the user wrote it
@@ -201,7 +132,7 @@ def _check_ports(settings: Settings) -> None:
     ports = {"WORKER_PORT": settings.worker_port, "NULL_CONTROL_PORT": settings.control_port}
     # Said in full, for nobody sets WORKER_HTTP_PORT and the sentence must be understood all the same.
     ports["WORKER_HTTP_PORT (WORKER_PORT + 1 unless set)"] = settings.http_port
-    if settings.http_port > 65_535:
+    if settings.http_port > PORT_MAX:
         raise SettingsError("WORKER_PORT is 65535, and the port after it, which is needed too, does not exist.")
     names = list(ports)
     for index, name in enumerate(names):

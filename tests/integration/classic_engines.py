@@ -6,7 +6,6 @@ The bridge's tests know an engine by `EngineUnderTest` alone, so that either can
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import os
@@ -19,21 +18,17 @@ from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
-from aiohttp import web
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from nullworker.wire import grant
-from tests.integration.classic_kit import CLONE, HANG_S, ClassicProcess
+from tests.integration.classic_kit import CLONE, ClassicProcess
+from tests.kit.stub_engine import StubEngine
+from tests.kit.waiting import HANG_S
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from aiohttp import web
     from typing_extensions import Self
-
-ENDPOINT_KEY = "the-endpoints-own-key"
 
 
 class EngineUnderTest(Protocol):
@@ -57,87 +52,66 @@ class EngineUnderTest(Protocol):
 
 
 @dataclass
-class StubEngine:
-    """Starts one worker when someone asks, and stops it when it was idle for ``idle_s`` (None: lets it be).
+class ScalingEngine(StubEngine):
+    """Starts one worker when a client asks, and stops it when it was idle for ``idle_s`` (None: never)."""
 
-    ``features`` is what it tells its workers that it takes; with "grants" it gives one with each answer.
-    """
-
-    api_key: str = "the-account-key"
-    endpoint_name: str = "hello"
-    features: str = ""
+    says: str | None = None
+    worker_id: int = 17
+    endpoint: str = "hello"
     idle_s: float | None = None
-    certificate: bytes = b""
     arguments: Sequence[str] = ("helloworld",)
     env: Mapping[str, str] = field(default_factory=dict)
-    key_is_there: bool = True
-    takes_reports: bool = True
-
-    def __post_init__(self) -> None:
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self._runner: web.AppRunner | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._idx = 0
-        self._granted: dict[int, float] = {}
-        self._busy_at = time.monotonic()
-        self._ready = asyncio.Event()
-        self.url = ""
-        self.worker: ClassicProcess | None = None
-        self._workers: list[ClassicProcess] = []
-        self.started = 0
-        self.token = "the-token-of-worker-17-long-enough-for-a-key"
-        self.statuses: list[dict[str, Any]] = []
-        self.finished: list[dict[str, Any]] = []
-        self.refused: list[tuple[str, dict[str, Any]]] = []
+    api_key: str = "the-account-key"
+    worker: ClassicProcess | None = None
+    started: int = 0
+    _workers: list[ClassicProcess] = field(default_factory=list)
+    _routed: set[int] = field(default_factory=set)
+    _busy_at_s: float = 0.0
 
     @property
-    def certificate_url(self) -> str:
-        return self.url + "/static/jvastai_root.cer"
+    def endpoint_name(self) -> str:
+        return self.endpoint
 
     @property
-    def public_key(self) -> bytes:
-        return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    def statuses(self) -> list[dict[str, Any]]:
+        """The status reports since the worker was started."""
+        return [report.body for report in self.reports if report.path == "/worker_status/"]
 
     @property
     def last(self) -> dict[str, Any]:
         """The last status."""
         return self.statuses[-1] if self.statuses else {}
 
+    @property
+    def ended(self) -> list[dict[str, Any]]:
+        """The finished requests since the worker was started."""
+        return [row for report in self.reports if report.path == "/delete_requests/" for row in report.body["requests"]]
+
+    def route_answer(self, idx: int, cost: float = 100) -> dict[str, Any]:
+        """What /route/ answers for the worker."""
+        return self.auth_data(self.last["url"], idx, cost=cost)
+
     def running_workers(self) -> int:
         return int(self.worker is not None and self.worker.process.poll() is None)
 
-    async def __aenter__(self) -> Self:
-        app = web.Application()
-        app.add_routes(
-            [
-                web.get("/static/jvastai_root.cer", self._root),
-                web.get("/api/v0/endptjobs/", self._endpoints),
-                web.post("/route/", self._route),
-                web.get("/pubkey/", self._pubkey),
-                web.post("/worker_status/", self._status),
-                web.post("/delete_requests/", self._delete),
-            ]
-        )
-        self._runner = web.AppRunner(app, shutdown_timeout=0.05)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        self._tasks.append(asyncio.create_task(self._scale_down()))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert self._runner is not None
-        await self._runner.cleanup()  # from here on nobody starts another
-        for worker in self._workers:
-            worker.__exit__()
+    @contextlib.asynccontextmanager
+    async def running(self, port: int = 0) -> AsyncIterator[Self]:
+        try:
+            async with super().running(port):
+                scaling = asyncio.create_task(self._scale_down())
+                try:
+                    yield self
+                finally:
+                    scaling.cancel()
+                    await asyncio.gather(scaling, return_exceptions=True)
+        finally:  # by now no request can start another
+            for worker in self._workers:
+                worker.__exit__()
 
     def worker_env(self, port: int) -> dict[str, str]:
         return {
             "REPORT_ADDR": self.url,
-            "CONTAINER_ID": "17",
+            "CONTAINER_ID": str(self.worker_id),
             "MASTER_TOKEN": self.token,
             "WORKER_PORT": str(port),
             f"VAST_TCP_PORT_{port}": str(port),
@@ -149,95 +123,31 @@ class StubEngine:
         port = free_port()
         self.worker = ClassicProcess(*self.arguments, env=self.worker_env(port), port=port)
         self._workers.append(self.worker)
-        self.statuses.clear()
-        self._ready.clear()
+        self.reports.clear()
+        self.ready_url = None
         self.started += 1
-        self._busy_at = time.monotonic()
+        self._busy_at_s = time.monotonic()
         return self.worker
 
     async def _scale_down(self) -> None:
         while True:
             await asyncio.sleep(0.05)
-            if self._granted or self.last.get("num_requests_working"):
-                self._busy_at = time.monotonic()
-            is_idle = self.idle_s is not None and time.monotonic() - self._busy_at > self.idle_s
+            if self._routed - {row["request_idx"] for row in self.ended} or self.last.get("num_requests_working"):
+                self._busy_at_s = time.monotonic()
+            is_idle = self.idle_s is not None and time.monotonic() - self._busy_at_s > self.idle_s
             if is_idle and self.running_workers() and self.last.get("loadtime"):
                 assert self.worker is not None
                 await asyncio.to_thread(self.worker.end)
 
-    def sign(self, url: str) -> str:
-        message = f'{{\n    "url": "{url}"\n}}'.encode()
-        return base64.b64encode(self._key.sign(message, padding.PKCS1v15(), hashes.SHA256())).decode()
-
-    def auth_data(self, idx: int, cost: float = 100) -> dict[str, Any]:
-        """What /route/ answers for the worker."""
-        url = self.last["url"]
-        answer = {
-            "url": url,
-            "signature": self.sign(url),
-            "cost": cost,
-            "endpoint": self.endpoint_name,
-            "reqnum": idx,
-            "request_idx": idx,
-        }
-        if "grants" in self.features:
-            answer["grant"] = grant.issue(self.token, 17, url, idx, 60, time.time())  # noqa: TID251 - an engine's clock
-        return answer
-
-    async def _root(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self.certificate)
-
-    async def _endpoints(self, _request: web.Request) -> web.Response:
-        row = {"id": 1, "endpoint_name": self.endpoint_name, "api_key": ENDPOINT_KEY, "user_id": 1, "created_at": 0.0}
-        return web.json_response({"success": True, "results": [row]})
-
     async def _route(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        idx = body["request_idx"]
-        if not idx:
-            self._idx += 1
-            idx = self._idx
-        self._busy_at = time.monotonic()
+        self._busy_at_s = time.monotonic()
         if not self.running_workers():
             self.start_worker()
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._ready.wait(), 8)
-        if not self._ready.is_set():
-            return web.json_response({"request_idx": idx, "endpoint": self.endpoint_name, "status": "WAITING"})
-        self._granted[idx] = time.monotonic()
-        return web.json_response(self.auth_data(idx, body["cost"]))
-
-    async def _pubkey(self, _request: web.Request) -> web.Response:
-        if not self.key_is_there:
-            return web.Response(status=503)
-        headers = {"X-Nullworker": self.features} if self.features else {}
-        return web.Response(body=self.public_key, headers=headers)
-
-    async def _status(self, request: web.Request) -> web.Response:
-        def take(body: dict[str, Any]) -> None:
-            self.statuses.append(body)
-            if body.get("loadtime") and not body["error_msg"]:
-                self._ready.set()
-
-        return await self._take(request, take, "id")
-
-    async def _delete(self, request: web.Request) -> web.Response:
-        def take(body: dict[str, Any]) -> None:
-            for row in body["requests"]:
-                self._granted.pop(row["request_idx"], None)
-                self.finished.append(row)
-
-        return await self._take(request, take, "worker_id")
-
-    async def _take(self, request: web.Request, take: Any, id_field: str) -> web.Response:
-        body = await request.json()
-        if not self.takes_reports:
-            return web.Response(status=503)
-        if body["mtoken"] != self.token or body[id_field] != 17:
-            self.refused.append((request.path, body))
-            return web.json_response({"success": False, "error": "auth_error"}, status=401)
-        take(body)
-        return web.json_response({"success": True})
+            await asyncio.wait_for(self.ready(), 8)
+        if self.ready_url is not None:
+            self._routed.add((await request.json())["request_idx"] or self._request_idx + 1)
+        return await super()._route(request)
 
 
 class RealEngine:

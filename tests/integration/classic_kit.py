@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import datetime as dt
-import ipaddress
 import os
 import signal
 import subprocess
@@ -17,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.kit.authority import Authority
+from tests.kit.waiting import HANG_S
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 CLONE = Path(__file__).resolve().parents[2]
-HANG_S = 60.0  # how long a condition may take to come true before the test calls it a hang
 
 
 def write_backend(root: Path, name: str, **files: str) -> Path:
@@ -110,44 +106,23 @@ class ClassicProcess:
         return self.wait()
 
 
-async def until(condition: Any, what: str) -> None:
-    """Waits until ``condition()`` is true."""
-    deadline = time.monotonic() + HANG_S
-    while not condition():
-        assert time.monotonic() < deadline, f"it never came true that {what}"
-        await asyncio.sleep(0.02)
-
-
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate for 127.0.0.1 that vouches for itself."""
+    """The certificate of a server on 127.0.0.1, in files, and the authority that has signed it."""
 
     certificate: Path
     key: Path
+    root: Path
+    authority: Authority
 
     @classmethod
     def make(cls, folder: Path) -> Certificate:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-        now = dt.datetime.now(dt.timezone.utc)
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-            )
-            .sign(key, hashes.SHA256())
-        )
-        paths = cls(folder / "instance.crt", folder / "instance.key")
-        paths.certificate.write_bytes(made.public_bytes(Encoding.PEM))
-        paths.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        return paths
+        made = cls(folder / "instance.crt", folder / "instance.key", folder / "root.crt", Authority())
+        made.certificate.write_bytes(made.authority.certificate_of(key, "127.0.0.1"))
+        made.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        made.root.write_bytes(made.authority.pem)
+        return made
 
 
 def post(url: str, **given: Any) -> requests.Response:

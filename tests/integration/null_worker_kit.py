@@ -1,265 +1,55 @@
-"""A small engine on Vast's wire, and real worker processes, for the tests of the Null PyWorker.
+"""Real worker processes for the tests of the Null PyWorker, beside a stub of an engine (`tests.kit.stub_engine`).
 
-The engine is a stub, and says so: it has one key, gives every route call the one worker that has reported, and writes
-down what it is told. All else is real: the worker's process, the `vastai` package on both sides, RSA, JWT and TLS.
+All but the engine is real: the worker's process, the `vastai` package on both sides, RSA, JWT and TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import datetime as dt
-import functools
-import ipaddress
 import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.x509.oid import NameOID
 
-from nullworker.wire import grant
-from nullworker.wire.headers import FEATURES
-from nullworker.wire.signature import signed_message
+from tests.kit.engine_key import EngineKey
+from tests.kit.stub_engine import ENDPOINT, TOKEN, WORKER_ID, StubEngine, now_s
+from tests.kit.waiting import HANG_S, until
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
+
+__all__ = [
+    "ENDPOINT",
+    "HANG_S",
+    "ROOT",
+    "TOKEN",
+    "WORKER_ID",
+    "Answer",
+    "EngineKey",
+    "StubEngine",
+    "WorkerProcess",
+    "call",
+    "create",
+    "end",
+    "free",
+    "is_alive",
+    "now_s",
+    "post",
+    "ready_worker",
+    "session_pids",
+    "until",
+    "worker",
+    "worker_env",
+]
 
 ROOT = Path(__file__).parents[2]
-OURS = "prompt-reports, grants"  # what an engine of ours says of itself; Vast's own says nothing
-TOKEN = "a-worker-token-of-at-least-thirty-two-characters"
-WORKER_ID = 41
-ENDPOINT = "null-test"
-HANG_S = 60.0  # a limit for what hangs, not for what is slow
-
-
-def now_s() -> float:
-    """Unix time, which grants and sessions speak."""
-    return time.time()  # noqa: TID251 - as said
-
-
-def new_rsa_key() -> rsa.RSAPrivateKey:
-    """A key that nobody knows."""
-    return rsa.generate_private_key(65_537, 2048)
-
-
-@functools.cache
-def _rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65_537, 2048)
-
-
-class Authority:
-    """A certificate authority of its own, as an engine has one."""
-
-    def __init__(self) -> None:
-        self._key = rsa.generate_private_key(65_537, 2048)
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stub authority")])
-        constraints = x509.BasicConstraints(ca=True, path_length=None)
-        usage = x509.KeyUsage(
-            digital_signature=True,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            key_cert_sign=True,
-            crl_sign=True,
-            encipher_only=False,
-            decipher_only=False,
-        )
-        builder = self._builder(self._name, self._key.public_key())
-        builder = builder.add_extension(constraints, critical=True).add_extension(usage, critical=True)
-        self.certificate = builder.sign(self._key, hashes.SHA256())
-        self.pem = self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    def sign(self, request_pem: bytes) -> bytes:
-        """The certificate for a signing request, with the names that it asks for."""
-        request = x509.load_pem_x509_csr(request_pem)
-        assert request.is_signature_valid
-        builder = self._builder(request.subject, request.public_key())
-        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        builder = builder.add_extension(names, critical=False)
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        builder = builder.add_extension(issuer, critical=False)
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    def certificate_of(self, key: rsa.RSAPrivateKey, address: str) -> bytes:
-        """A certificate for an IP address, where no request is at hand."""
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-        builder = x509.CertificateSigningRequestBuilder().subject_name(self._name).add_extension(names, critical=False)
-        return self.sign(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-
-    def _builder(self, subject: x509.Name, key: Any) -> x509.CertificateBuilder:
-        now = dt.datetime.now(dt.timezone.utc)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(minutes=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        )
-
-
-@dataclass(frozen=True)
-class Report:
-    """One message of a worker: ``prompt`` if it has the ``seq`` that only the Null PyWorker adds."""
-
-    path: str
-    body: dict[str, Any]
-    at_s: float  # time.monotonic()
-    remote_port: int
-
-    @property
-    def prompt(self) -> bool:
-        return "seq" in self.body
-
-    @property
-    def ready(self) -> bool:
-        return self.path == "/worker_status/" and self.body.get("max_perf", 0) > 0 and not self.body["error_msg"]
-
-
-@dataclass
-class StubEngine:
-    """The engine's side of the wire."""
-
-    says: str | None = OURS
-    token: str = TOKEN
-    url: str = ""
-    reports: list[Report] = field(default_factory=list)
-    signed_requests: list[tuple[str, str]] = field(default_factory=list)  # (instance_id, Authorization)
-    signs: bool = True  # certificates
-    ready_url: str | None = None  # of the worker that last said that it is ready
-    key: rsa.RSAPrivateKey = field(default_factory=_rsa_key)
-    authority: Authority = field(default_factory=functools.cache(Authority))
-    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    _request_idx: int = 100
-
-    # ------------------------------------------------------------------------------------------------ what it gives
-
-    def sign(self, url: str) -> str:
-        return base64.b64encode(self.key.sign(signed_message(url), padding.PKCS1v15(), hashes.SHA256())).decode()
-
-    def auth_data(self, url: str, request_idx: int = 0, **other: Any) -> dict[str, Any]:
-        """A route answer that sends a client to the worker at ``url``."""
-        if not request_idx:
-            self._request_idx += 1
-            request_idx = self._request_idx
-        auth_data = {
-            "url": url,
-            "signature": self.sign(url),
-            "cost": 100,
-            "endpoint": ENDPOINT,
-            "reqnum": request_idx,
-            "request_idx": request_idx,
-        }
-        if self.says and "grants" in self.says:
-            auth_data["grant"] = grant.issue(self.token, WORKER_ID, url, request_idx, 60.0, now_s())
-        return {**auth_data, **other}
-
-    # -------------------------------------------------------------------------------------------- what it is told
-
-    async def wait_for(self, wanted: Callable[[Report], object], *, after: int = 0) -> Report:
-        """The first report, from number ``after`` on, that fits."""
-
-        async def waiting() -> Report:
-            async with self._changed:
-                while True:
-                    found = next((report for report in self.reports[after:] if wanted(report)), None)
-                    if found is not None:
-                        return found
-                    await self._changed.wait()
-
-        return await asyncio.wait_for(waiting(), HANG_S)
-
-    async def ready(self) -> Report:
-        return await self.wait_for(lambda report: report.ready)
-
-    def finished(self, request_idx: int) -> list[tuple[str, bool]]:
-        """How the request ended, as told: (status, whether that came as a prompt report), in order."""
-        return [
-            (request["status"], report.prompt)
-            for report in self.reports
-            if report.path == "/delete_requests/"
-            for request in report.body["requests"]
-            if request["request_idx"] == request_idx
-        ]
-
-    async def _take_report(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        async with self._changed:
-            self.reports.append(Report(request.path, body, time.monotonic(), peer[1] if peer else 0))
-            if self.reports[-1].ready:
-                self.ready_url = body["url"]
-            self._changed.notify_all()
-        return web.json_response({"success": True})
-
-    # ---------------------------------------------------------------------------------------------------- the server
-
-    async def _pubkey(self, _request: web.Request) -> web.Response:
-        pem = self.key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        return web.Response(body=pem, headers={FEATURES: self.says} if self.says else {})
-
-    async def _route(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        url = self.ready_url
-        if url is None:
-            self._request_idx += 1
-            return web.json_response({"request_idx": body["request_idx"] or self._request_idx, "status": "WAITING"})
-        return web.json_response(self.auth_data(url, body["request_idx"], cost=body["cost"]))
-
-    async def _endpoints(self, _request: web.Request) -> web.Response:
-        endpoint = {
-            "id": 1,
-            "endpoint_name": ENDPOINT,
-            "api_key": "endpoint-key-0123456789",
-            "user_id": 1,
-            "created_at": 0,
-        }
-        return web.json_response({"success": True, "results": [endpoint]})
-
-    async def _sign_cert(self, request: web.Request) -> web.Response:
-        if not self.signs:
-            raise web.HTTPNotFound
-        self.signed_requests.append((request.query["instance_id"], request.headers.get("Authorization", "")))
-        return web.Response(body=self.authority.sign(await request.read()))
-
-    async def _root(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self.authority.pem)
-
-    @contextlib.asynccontextmanager
-    async def running(self, port: int = 0) -> AsyncIterator[StubEngine]:
-        app = web.Application()
-        app.router.add_get("/pubkey/", self._pubkey)
-        app.router.add_post("/worker_status/", self._take_report)
-        app.router.add_post("/delete_requests/", self._take_report)
-        app.router.add_post("/route/", self._route)
-        app.router.add_get("/api/v0/endptjobs/", self._endpoints)
-        app.router.add_post("/api/v0/sign_cert/", self._sign_cert)
-        app.router.add_get("/static/jvastai_root.cer", self._root)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", port)
-            await site.start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            yield self
-        finally:
-            await runner.cleanup()
 
 
 @dataclass
@@ -356,14 +146,6 @@ def is_alive(pid: int) -> bool:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Waits for a condition that nothing announces."""
-    ends_at = time.monotonic() + HANG_S
-    while not condition():
-        assert time.monotonic() < ends_at, "it never came"
-        await asyncio.sleep(0.01)
 
 
 @dataclass(frozen=True)

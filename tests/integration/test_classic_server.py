@@ -12,13 +12,13 @@ import pytest
 import requests
 
 from tests.integration.classic_kit import (
-    HANG_S,
     Certificate,
     ClassicProcess,
     get,
     post,
     write_backend,
 )
+from tests.kit.waiting import HANG_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,8 +257,8 @@ def test_with_ssl_clients_verify_the_certificate_and_nothing_unsigned_comes_in(t
     with ClassicProcess("helloworld", env=env).wait_until_up() as server:
         url = f"https://127.0.0.1:{server.port}"
         large = {"amount": 3, "x": "y" * 3_000_000}
-        assert post(f"{url}/increment", json=large, verify=str(files.certificate)).text == "Incremented"
-        assert get(f"{url}/value", verify=str(files.certificate)).json() == {"value": 3}
+        assert post(f"{url}/increment", json=large, verify=str(files.root)).text == "Incremented"
+        assert get(f"{url}/value", verify=str(files.root)).json() == {"value": 3}
         with socket.create_connection(("127.0.0.1", server.port)) as plain:
             plain.sendall(b"GET /value HTTP/1.1\r\n\r\n")
             assert b"value" not in plain.recv(1000)
@@ -266,7 +266,7 @@ def test_with_ssl_clients_verify_the_certificate_and_nothing_unsigned_comes_in(t
             assert server.end() == 0, "a connection on which nothing happens keeps nobody"
     env.pop("UNSECURED")
     with ClassicProcess("helloworld", env=env).wait_until_up() as server:
-        response = get(f"https://127.0.0.1:{server.port}/value", verify=str(files.certificate))
+        response = get(f"https://127.0.0.1:{server.port}/value", verify=str(files.root))
         assert response.status_code == 403
 
 

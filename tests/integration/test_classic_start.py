@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.classic_kit import CLONE, HANG_S, Certificate, ClassicProcess, get, write_backend
+from tests.integration.classic_kit import CLONE, Certificate, ClassicProcess, get, write_backend
+from tests.kit.waiting import HANG_S
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "env", "message"),
     [
-        ((), {}, "no backend is named"),
+        ((), {}, "No backend is named"),
         (("../helloworld",), {}, "no folder's name"),
         (("helloworld",), {"WORKER_PORT": "many"}, "WORKER_PORT is 'many'"),
         (("helloworld",), {"REPORT_ADDR": "http://127.0.0.1:1"}, "CONTAINER_ID, MASTER_TOKEN,"),

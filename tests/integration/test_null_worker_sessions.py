@@ -119,7 +119,7 @@ async def test_a_repeated_create_that_arrives_twice_at_once_opens_one_session(
 @pytest.mark.promise("P15")
 async def test_nothing_that_is_refused_changes_anything(engine: kit.StubEngine, worker: kit.WorkerProcess) -> None:
     good = engine.auth_data(worker.url)
-    other_key = kit.StubEngine(key=kit.new_rsa_key())
+    other_key = kit.StubEngine(key=kit.EngineKey())
 
     def but(**other: Any) -> dict[str, Any]:
         return {k: v for k, v in {**good, **other}.items() if v is not None}
@@ -131,7 +131,7 @@ async def test_nothing_that_is_refused_changes_anything(engine: kit.StubEngine, 
         (but(cost="x"), 400, "cost"),
         (but(request_idx="1"), 400, "request_idx"),
         (but(signature="AAAA"), 401, "signature"),
-        (but(signature=other_key.sign(worker.url)), 401, "signature"),
+        (but(signature=other_key.key.sign(worker.url)), 401, "signature"),
         (engine.auth_data(elsewhere), 401, "url"),
         (but(grant=None), 401, "grant"),
         (but(grant="a.b.c"), 401, "grant"),

@@ -91,7 +91,8 @@ async def test_what_cannot_work_is_said_and_reported(
     assert code == 1
     assert is_one_sentence(output), output
     assert words in output
-    assert [words in report.body["error_msg"] for report in engine.reports] == [True]
+    told = engine.reports + engine.refused  # without its token it is not believed
+    assert [words in report.body["error_msg"] for report in told] == [True]
 
 
 async def test_a_second_worker_on_the_same_ports_leaves_the_first_alone(engine: kit.StubEngine, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ EXTRAS = {
     "nullworker/queues/redis_stream.py": ["redis"],
     "nullworker/queues/sqs.py": ["sqs"],
     "nullworker/wire/grant.py": ["worker", "engine", "classic"],
+    "nullworker/wire/worker_side": ["worker", "classic"],
     "nullworker/worker": ["worker"],
     "workers": ["worker"],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,7 +11,6 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 class WriteBackend(Protocol):
@@ -20,13 +20,18 @@ class WriteBackend(Protocol):
 
 
 @pytest.fixture(autouse=True)
-def imports_as_before() -> Iterator[None]:
-    """Loading a backend changes the import path and what is imported; a test leaves neither behind."""
-    path, modules = list(sys.path), set(sys.modules)
+def imports_as_before(tmp_path: Path) -> Iterator[None]:
+    """Loading a backend changes the import path and what is imported; a test leaves neither behind.
+
+    Other modules stay: a library that was imported for the first time, and in C, cannot be imported a second time.
+    """
+    path = list(sys.path)
     yield
     sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
+        if any(Path(place).is_relative_to(tmp_path) for place in places if place):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -37,7 +37,8 @@ def serve(write_backend: WriteBackend, source: str, *, parallel: bool = False, *
         handlers=loaded.handlers,
         settings=settings,
         stats=RequestStats(lambda: 0.0, lambda: None),
-        checker=None,
+        trust=None,
+        unix_time=lambda: 0.0,
     )
     client = Client(middleware)
     return client, backend

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from werkzeug.test import Client
 
 from nullworker.classic import app as application
@@ -21,8 +17,9 @@ from nullworker.classic.in_flight import RequestStats
 from nullworker.classic.loading import load
 from nullworker.classic.readiness import MODEL, Readiness
 from nullworker.classic.settings import EngineLink, Settings
-from nullworker.classic.signature import SignatureChecker
-from nullworker.wire.signature import signed_message
+from nullworker.wire.worker_side.engine_trust import EngineTrust
+from nullworker.wire.worker_side.messages import Identity
+from tests.kit.engine_key import engine_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
     from tests.unit.classic.conftest import WriteBackend
 
 URL = "http://127.0.0.1:40123"
-LINK = EngineLink(("http://engine",), 17, "the-token", URL)
+LINK = EngineLink(("http://engine",), Identity(17, "the-token", URL))
 
 #: Handlers that show what they see.
 MIRROR = """
@@ -75,35 +72,32 @@ MIRROR = """
 """
 
 
-@pytest.fixture(scope="module")
-def engine_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
 class House:
     """The middleware with everything behind it."""
 
-    def __init__(
-        self, write_backend: WriteBackend, engine_key: rsa.RSAPrivateKey, *, link: EngineLink | None, **settings: Any
-    ) -> None:
+    def __init__(self, write_backend: WriteBackend, *, link: EngineLink | None, **settings: Any) -> None:
         root = write_backend("mirror", backend=MIRROR)
         loaded = load("mirror", (root,))
-        self._key = engine_key
         self.stats = RequestStats(lambda: 1000.0, lambda: None)
         self.slot = application.BackendSlot(FairLock())
         self.slot.enter(loaded.backend_class(), Metrics(None, is_driven=True))
         self.readiness = Readiness([MODEL], lambda: 0.0, perf=100)
-        checker = None
+        trust = None
         if link is not None:
-            checker = SignatureChecker(link, lambda: 1000.0)
-            pem = engine_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-            checker.learn(pem, None)
+            trust = EngineTrust(link.identity)
+            trust.learn(engine_key().pem, None)
         told = {"host": "127.0.0.1", "body_bytes_max": 10_000, **settings}
         made = Settings(backend="mirror", roots=(root,), port=3000, link=link, **told)
         app = application.build(loaded, self.slot, made.body_bytes_max)
         paths = legacy_log_watch.add(app, loaded.handlers, self.slot, self.readiness, "the-token")
         middleware = AuthMiddleware(
-            app, handlers=loaded.handlers, settings=made, stats=self.stats, checker=checker, open_paths=paths
+            app,
+            handlers=loaded.handlers,
+            settings=made,
+            stats=self.stats,
+            trust=trust,
+            unix_time=lambda: 1000.0,
+            open_paths=paths,
         )
         self.http = Client(middleware)
 
@@ -121,8 +115,8 @@ class House:
         given: Mapping[str, Any] | None = None,
         **auth_data: Any,
     ) -> TestResponse:
-        signature = base64.b64encode(self._key.sign(signed_message(URL), padding.PKCS1v15(), SHA256())).decode()
-        auth = {"request_idx": 5, "cost": 100, "url": URL, "signature": signature, "reqnum": 1, "endpoint": "e"}
+        auth = {"request_idx": 5, "cost": 100, "url": URL, "reqnum": 1, "endpoint": "e"}
+        auth["signature"] = engine_key().sign(URL)
         body = {"auth_data": {**auth, **auth_data}, "session_id": None, "payload": payload}
         headers = {"Authorization": "Bearer client-key"}
         return self.direct(
@@ -135,15 +129,15 @@ class House:
 
 
 @pytest.fixture
-def house(write_backend: WriteBackend, engine_key: rsa.RSAPrivateKey) -> House:
+def house(write_backend: WriteBackend) -> House:
     """Under an engine."""
-    return House(write_backend, engine_key, link=LINK)
+    return House(write_backend, link=LINK)
 
 
 @pytest.fixture
-def lone_house(write_backend: WriteBackend, engine_key: rsa.RSAPrivateKey) -> House:
+def lone_house(write_backend: WriteBackend) -> House:
     """Without an engine."""
-    return House(write_backend, engine_key, link=None)
+    return House(write_backend, link=None)
 
 
 def error(response: TestResponse) -> str:
@@ -275,9 +269,9 @@ class TestDirect:
     )
     @pytest.mark.parametrize("kind", ["engine", "lone"])
     def test_what_only_seems_to_be_of_this_machine_is_refused(
-        self, headers: dict[str, str], kind: str, write_backend: WriteBackend, engine_key: rsa.RSAPrivateKey
+        self, headers: dict[str, str], kind: str, write_backend: WriteBackend
     ) -> None:
-        house = House(write_backend, engine_key, link=LINK if kind == "engine" else None)
+        house = House(write_backend, link=LINK if kind == "engine" else None)
         response = house.direct("/look", method="GET", headers=headers)
         assert response.status_code == (401 if kind == "engine" else 403)
 
@@ -288,19 +282,15 @@ class TestDirect:
     def test_what_came_through_tls_has_no_address_and_must_be_signed(self, house: House) -> None:
         assert house.direct("/look", method="GET", remote="localhost-by-socket").status_code == 401
 
-    def test_unsecured_lets_in_everyone_and_unwraps_what_is_wrapped(
-        self, write_backend: WriteBackend, engine_key: rsa.RSAPrivateKey
-    ) -> None:
-        house = House(write_backend, engine_key, link=LINK, unsecured=True, host="0.0.0.0")
+    def test_unsecured_lets_in_everyone_and_unwraps_what_is_wrapped(self, write_backend: WriteBackend) -> None:
+        house = House(write_backend, link=LINK, unsecured=True, host="0.0.0.0")
         assert house.direct("/look", method="GET", remote="203.0.113.5").status_code == 200
         unsigned = house.signed("/show", {"a": 1}, signature="", url="")
         assert unsigned.json is not None
         assert unsigned.json["json"] == {"a": 1}
 
-    def test_a_server_without_engine_on_an_open_address_is_open(
-        self, write_backend: WriteBackend, engine_key: rsa.RSAPrivateKey
-    ) -> None:
-        house = House(write_backend, engine_key, link=None, host="0.0.0.0")
+    def test_a_server_without_engine_on_an_open_address_is_open(self, write_backend: WriteBackend) -> None:
+        house = House(write_backend, link=None, host="0.0.0.0")
         assert house.direct("/look", method="GET", remote="203.0.113.5").status_code == 200
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from nullworker.classic.readiness import ERROR_CHARS_MAX, MODEL, Readiness, number
+from nullworker.classic.readiness import MODEL, Readiness, number
+from nullworker.wire.worker_side.messages import ERROR_CHARACTERS_MAX
 
 
 class Clock:
@@ -36,7 +37,7 @@ def test_a_failure_is_no_readiness_until_it_is_taken_back() -> None:
     readiness.met("backend")
     readiness.fail("x" * 10_000)
     assert not readiness.is_ready
-    assert len(readiness.error) == ERROR_CHARS_MAX
+    assert len(readiness.error) == ERROR_CHARACTERS_MAX
     readiness.fail("")
     assert readiness.is_ready
 

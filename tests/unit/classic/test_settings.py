@@ -9,10 +9,9 @@ from nullworker.classic.settings import (
     GRACE_DEFAULT_S,
     PORT_DEFAULT,
     Settings,
-    SettingsError,
     from_environment,
-    is_loopback,
 )
+from nullworker.wire.worker_side.environment import SettingsError
 
 ROOTS = (Path("/clone/workers"),)
 INSTANCE = {
@@ -46,8 +45,8 @@ def test_a_vast_instance_says_all_that_is_needed() -> None:
     settings = read(INSTANCE)
     assert settings.link is not None
     assert settings.link.report_addrs == ("https://one.example", "http://two.example")
-    assert settings.link.container_id == 17
-    assert settings.link.url == "http://203.0.113.9:40123"
+    assert settings.link.identity.worker_id == 17
+    assert settings.link.identity.url == "http://203.0.113.9:40123"
     assert (settings.host, settings.port) == ("0.0.0.0", 3000)
     assert not settings.is_loopback
 
@@ -59,7 +58,7 @@ def test_the_token_is_in_no_repr() -> None:
 def test_with_ssl_the_url_is_https_and_the_certificate_the_instances() -> None:
     settings = read({**INSTANCE, "USE_SSL": "true"})
     assert settings.link is not None
-    assert settings.link.url == "https://203.0.113.9:40123"
+    assert settings.link.identity.url == "https://203.0.113.9:40123"
     assert settings.tls is not None
     assert settings.tls.certificate == Path("/etc/instance.crt")
 
@@ -67,7 +66,7 @@ def test_with_ssl_the_url_is_https_and_the_certificate_the_instances() -> None:
 def test_an_address_of_ip_version_6_is_bracketed() -> None:
     settings = read({**INSTANCE, "PUBLIC_IPADDR": "::1"})
     assert settings.link is not None
-    assert settings.link.url == "http://[::1]:40123"
+    assert settings.link.identity.url == "http://[::1]:40123"
     assert settings.host == "127.0.0.1", "clients are on this machine, so nobody else need reach it"
 
 
@@ -80,19 +79,23 @@ def test_what_an_engine_needs_and_is_not_set_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("CONTAINER_ID", "C.17", "CONTAINER_ID is 'C.17', and must be a whole number"),
-        ("WORKER_PORT", "70000", "WORKER_PORT is '70000', and must be a port from 1 to 65535"),
-        ("VAST_TCP_PORT_3000", "x", "VAST_TCP_PORT_3000 is 'x', and must be a port"),
-        ("REPORT_ADDR", "engine:8080", "'engine:8080', which does not start with http"),
-        ("USE_SSL", "perhaps", "USE_SSL is 'perhaps', and must be true or false"),
-        ("UNSECURED", "2", "UNSECURED is '2', and must be true or false"),
-        ("BACKEND_THREADS", "0", "BACKEND_THREADS is '0', and must be a number from 1 to 1000"),
-        ("BACKEND_GRACE_S", "nan", "BACKEND_GRACE_S is 'nan', and must be a number from 0 to 3600"),
-        ("BACKEND_PERF", "-1", "BACKEND_PERF is '-1', and must be a number"),
-        ("BACKEND_BODY_BYTES_MAX", "many", "BACKEND_BODY_BYTES_MAX is 'many', and must be a number"),
+        ("CONTAINER_ID", "C.17", "CONTAINER_ID is 'C.17', but must be a whole number"),
+        ("WORKER_PORT", "70000", "WORKER_PORT is '70000', but must be a whole number from 1 to 65535"),
+        ("VAST_TCP_PORT_3000", "x", "VAST_TCP_PORT_3000 is 'x', but must be a whole number"),
+        ("REPORT_ADDR", "engine:8080", "'engine:8080', but must be one or more http"),
+        ("USE_SSL", "perhaps", "USE_SSL is 'perhaps', but must be true or false"),
+        ("UNSECURED", "2", "UNSECURED is '2', but must be true or false"),
+        ("BACKEND_THREADS", "0", "BACKEND_THREADS is '0', but must be a number of at least 1 and at most 1000"),
+        (
+            "BACKEND_GRACE_S",
+            "nan",
+            "BACKEND_GRACE_S is 'nan', but must be a number of seconds of at least 0 and",
+        ),
+        ("BACKEND_PERF", "-1", "BACKEND_PERF is '-1', but must be a number"),
+        ("BACKEND_BODY_BYTES_MAX", "many", "BACKEND_BODY_BYTES_MAX is 'many', but must be a number"),
         ("BACKEND", "../secret", "'../secret', which is no folder's name"),
         ("BACKEND", "..", "which is no folder's name"),
-        ("BACKEND", "", "no backend is named"),
+        ("BACKEND", "", "No backend is named"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_it_must_be(name: str, value: str, message: str) -> None:
@@ -143,21 +146,3 @@ def test_the_environment_sets_every_bound() -> None:
 def test_the_model_log_is_where_the_classic_scripts_write_it() -> None:
     assert read({"BACKEND": "x", "SERVER_DIR": "/srv/fork"}).model_log == Path("/srv/fork/infer.log")
     assert read({"BACKEND": "x"}).model_log == Path.cwd() / "infer.log"
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        ("127.0.0.1", True),
-        ("127.8.8.8", True),
-        ("::1", True),
-        ("::ffff:127.0.0.1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("203.0.113.9", False),
-        ("localhost.evil.example", False),
-        ("", False),
-    ],
-)
-def test_loopback_is_this_machine_and_nothing_else(host: str, *, local: bool) -> None:
-    assert is_loopback(host) is local

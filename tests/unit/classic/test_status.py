@@ -6,11 +6,12 @@ import pytest
 
 from nullworker.classic.in_flight import RequestStats
 from nullworker.classic.readiness import Readiness
-from nullworker.classic.settings import EngineLink
-from nullworker.classic.signature import SignatureChecker
 from nullworker.classic.status import ENDED_PER_MESSAGE, Status
+from nullworker.wire.worker_side.engine_trust import EngineTrust
+from nullworker.wire.worker_side.messages import Identity
+from tests.kit.engine_key import engine_key
 
-LINK = EngineLink(("http://engine",), 17, "the-token", "http://127.0.0.1:40123")
+ME = Identity(17, "the-token", "http://127.0.0.1:40123")
 
 #: Field for field what Vast's framework sends.
 STATUS_FIELDS = {
@@ -25,11 +26,9 @@ class Desk:
         clock = itertools.count(1000)
         self.stats = RequestStats(lambda: float(next(clock)), lambda: None)
         self.readiness = Readiness(["backend"], lambda: 0.0, perf=100)
-        self.checker = SignatureChecker(LINK, lambda: 0.0)
+        self.trust = EngineTrust(ME)
         self.figures: dict[str, float] = {}
-        self.status = Status(
-            LINK, self.stats, self.readiness, self.checker, figures=lambda: self.figures, first_seq=1000
-        )
+        self.status = Status(ME, self.stats, self.readiness, self.trust, figures=lambda: self.figures, first_seq=1000)
 
     def sends(self, now_s: float) -> dict[str, object] | None:
         """What goes out at that time; the engine takes it."""
@@ -45,7 +44,7 @@ def test_a_status_has_the_frameworks_fields_and_no_others() -> None:
     first = desk.sends(0)
     assert first is not None
     assert first.keys() == STATUS_FIELDS
-    assert (first["id"], first["mtoken"], first["url"], first["loadtime"]) == (17, "the-token", LINK.url, 0)
+    assert (first["id"], first["mtoken"], first["url"], first["loadtime"]) == (17, "the-token", ME.url, 0)
 
 
 def test_a_status_goes_out_when_something_changed_and_every_ten_seconds() -> None:
@@ -141,7 +140,7 @@ def test_our_engine_gets_numbered_messages_and_vasts_does_not() -> None:
     desk = Desk()
     desk.stats.end(desk.stats.enter(1, 1), "Success")
     assert "seq" not in (desk.sends(0) or {})
-    desk.checker.features = frozenset({"prompt-reports"})
+    desk.trust.learn(engine_key().pem, "prompt-reports")
     ended = desk.status.ended()
     report = desk.status.report(20, heartbeat_s=10)
     assert ended is not None

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from nullworker.worker.settings import SettingsError, read
+from nullworker.wire.worker_side.environment import SettingsError
+from nullworker.worker.settings import read
 
 GOOD = {
     "CONTAINER_ID": "7",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nullworker.wire.failure_report import report
+from nullworker.wire.worker_side.failure_report import report
 
 ENV = {
     "CONTAINER_ID": "7",

@@ -1,7 +1,7 @@
-"""The last word of a worker that cannot start: one short report to the engine, where there is one.
+"""The one report of a worker that cannot start: a short message to the engine, if there is one.
 
 The standard library alone: it must work when nothing else does (settings that are wrong, packages that are missing).
-`start_server.sh` runs it as a program: ``python -m nullworker.wire.failure_report SENTENCE``.
+`start_server.sh` runs it as a program: ``python -m nullworker.wire.worker_side.failure_report SENTENCE``.
 """
 
 from __future__ import annotations
@@ -14,43 +14,36 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 from nullworker.wire.paths import WORKER_STATUS
+from nullworker.wire.worker_side import messages
+from nullworker.wire.worker_side.environment import http_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_VERSION = "1.1.0"  # of Vast's worker protocol, as its framework says it
-_MESSAGE_CHARS_MAX = 2_000  # a sentence for the engine's records, not a log
 _TIMEOUT_S = 3.0
 
 
 def report(env: Mapping[str, str], message: str) -> bool:
-    """Tells the first address of REPORT_ADDR that takes it.
+    """Sends the report to the first address of REPORT_ADDR that accepts it.
 
     Args:
         env: the worker's environment.
         message: what is wrong, in one sentence.
 
     Returns:
-        Whether one took it. An environment that does not say where, or as whom, is no error: there is nobody to tell.
+        Whether an engine accepted it. An environment that names no engine or no worker is no error.
     """
     worker_id = env.get("CONTAINER_ID", "").strip()
     if not (worker_id.isascii() and worker_id.isdigit()):
         return False
-    body = {
-        "id": int(worker_id),
-        "mtoken": env.get("MASTER_TOKEN", ""),
-        "version": _VERSION,
-        "error_msg": message[:_MESSAGE_CHARS_MAX],
-        "url": _own_url(env),
-    }
-    data = json.dumps(body).encode()
+    identity = messages.Identity(int(worker_id), env.get("MASTER_TOKEN", ""), _own_url(env))
+    data = json.dumps(messages.failure(identity, message)).encode()
     return any(_post(addr.strip().rstrip("/"), data) for addr in env.get("REPORT_ADDR", "").split(","))
 
 
 def _own_url(env: Mapping[str, str]) -> str:
     host, port = env.get("PUBLIC_IPADDR", ""), env.get(f"VAST_TCP_PORT_{env.get('WORKER_PORT', '')}", "")
-    scheme = "https" if env.get("USE_SSL") == "true" else "http"
-    return f"{scheme}://{host}:{port}" if host and port else ""
+    return http_url(host, port, use_ssl=env.get("USE_SSL") == "true") if host and port else ""
 
 
 def _post(addr: str, data: bytes) -> bool:
