@@ -17,7 +17,7 @@ from nullworker.cli.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nullworker.dispatch.binding import Binding, BindingSettings
+    from nullworker.dispatch.binding import BindingSettings, BindingStatus
     from nullworker.dispatch.dispatcher import Dispatcher
     from nullworker.dispatch.settings import DispatchSettings
     from nullworker.queues.base import Depth, QueueInfo
@@ -323,35 +323,22 @@ class _StatusPrinter:
     def __init__(self, write: Callable[[str], None], *, as_json: bool) -> None:
         self._write = write
         self._as_json = as_json
-        self._printed: dict[str, tuple[object, ...]] = {}
+        self._printed: dict[str, BindingStatus] = {}
 
-    def print_change(self, binding: Binding) -> None:
-        """Prints the state of a binding, unless it is the one printed last."""
-        from nullworker.dispatch.plan import Phase
+    def print_change(self, status: BindingStatus) -> None:
+        """Prints the status of a binding, unless it differs from the last one in its reasons alone."""
+        from dataclasses import asdict, replace
 
-        plan, depth = binding.last, binding.reading.depth if binding.reading else None
-        held, asked = binding.count(Phase.HELD), binding.count(Phase.ASKED, Phase.CREATING)
-        trouble = "; ".join(text for text in (binding.queue_trouble, binding.trouble) if text)
-        facts = {
-            "queue": binding.name,
-            "waiting": depth.waiting if depth else None,
-            "in_flight": depth.in_flight if depth else None,
-            "want": plan.want if plan else None,
-            "asked": asked,
-            "held": held,
-            "trouble": trouble,
-        }
-        state = tuple(facts.values())
-        if self._printed.get(binding.name) == state:
+        state = replace(status, reason="", waits_because="")
+        if self._printed.get(status.queue) == state:
             return
-        self._printed[binding.name] = state
-        reason = plan.reason if plan else "no reading yet"
+        self._printed[status.queue] = state
         if self._as_json:
-            self._write(json.dumps({**facts, "reason": reason}))
+            shown = asdict(status)
+            del shown["waits_because"]
+            self._write(json.dumps(shown))
             return
-        because = next(
-            (s.waits_because for s in binding.reservations if s.waits_because and s.phase is Phase.ASKED), ""
-        )
-        text = f"{binding.name}: want {plan.want if plan else '?'} ({reason}), "
-        text += f"{held} held, {asked} requested" + (f" ({because})" if because else "")
-        self._write(text + (f" | {trouble}" if trouble else ""))
+        text = f"{status.queue}: want {'?' if status.want is None else status.want} ({status.reason}), "
+        text += f"{status.held} held, {status.asked} requested"
+        text += f" ({status.waits_because})" if status.waits_because else ""
+        self._write(text + (f" | {status.trouble}" if status.trouble else ""))

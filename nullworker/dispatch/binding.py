@@ -68,6 +68,21 @@ class BindingSettings:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class BindingStatus:
+    """A binding at one moment, as it is shown. None: not read yet, or not reported by the broker."""
+
+    queue: str  # the binding's name
+    waiting: int | None
+    in_flight: int | None
+    want: int | None
+    asked: int  # reservations that are requested, or that a worker is confirming
+    held: int
+    trouble: str  # why the queue cannot be read, and why nothing can be opened
+    reason: str  # of ``want``
+    waits_because: str  # why a request waits, as the engine says
+
+
 class Binding:
     """Dispatches one queue to one endpoint."""
 
@@ -79,7 +94,7 @@ class Binding:
         open_queue: Callable[[], Any],
         allowed: Callable[[Binding], tuple[int | None, str]] = lambda _: (None, ""),
         on_closed: Callable[[Binding], None] = lambda _: None,
-        on_change: Callable[[Binding], None] = lambda _: None,
+        on_change: Callable[[BindingStatus], None] = lambda _: None,
         holds: Callable[[], bool] = lambda: False,
     ) -> None:
         """Reads nothing yet: call `run`.
@@ -90,7 +105,7 @@ class Binding:
             open_queue: awaited for the open queue.
             allowed: what shared limits leave to this binding (None: no limit), and why.
             on_closed: called when a reservation has ended.
-            on_change: called when anything has changed.
+            on_change: called with the status when anything may have changed.
             holds: whether the dispatcher holds a reservation, of any binding; if so, a queue that cannot be read does
                 not end it.
         """
@@ -142,6 +157,22 @@ class Binding:
         if self.reading is None or not is_fresh(self.reading, self._limits, now_s):
             return self.live
         return want(self.reading, [r.state for r in self.reservations], self._limits, now_s)
+
+    @property
+    def status(self) -> BindingStatus:
+        """How the binding stands now."""
+        depth, waiting = self.reading.depth if self.reading else None, [r for r in self.reservations if r.waits_because]
+        return BindingStatus(
+            queue=self.name,
+            waiting=depth.waiting if depth else None,
+            in_flight=depth.in_flight if depth else None,
+            want=self.last.want if self.last else None,
+            asked=self.count(Phase.ASKED, Phase.CREATING),
+            held=self.count(Phase.HELD),
+            trouble="; ".join(text for text in (self.queue_trouble, self.trouble) if text),
+            reason=self.last.reason if self.last else "no reading yet",
+            waits_because=next((r.waits_because for r in waiting if r.phase is Phase.ASKED), ""),
+        )
 
     @property
     def is_done(self) -> bool:
@@ -260,7 +291,7 @@ class Binding:
         for reservation in self.reservations:
             if any(reservation.state is state for state in idle):
                 self._end(reservation)
-        self._on_change(self)
+        self._on_change(self.status)
 
     @property
     def _next_open_s(self) -> float:
@@ -322,14 +353,14 @@ class Binding:
             log.warning("%s: %s", self.name, sentence)
         if sentence != self.trouble:
             self.trouble = sentence
-            self._on_change(self)
+            self._on_change(self.status)
 
     def _cannot_read(self, sentence: str) -> None:
         self._history.interrupt()
         if sentence != self.queue_trouble:
             log.warning("%s: %s", self.name, sentence)
             self.queue_trouble = sentence
-            self._on_change(self)
+            self._on_change(self.status)
 
     # --------------------------------------------------------------------------------------------------------- draining
 

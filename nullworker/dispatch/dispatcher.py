@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nullworker.client import NullClient
 from nullworker.client.errors import ClientError, EndpointUnknownError, KeyRefusedError
 from nullworker.client.instances import find_instance
-from nullworker.dispatch.binding import Binding, BindingSettings, backoff_s
+from nullworker.dispatch.binding import Binding, BindingSettings, BindingStatus, backoff_s
 from nullworker.dispatch.budget import Budget
 from nullworker.dispatch.close_webhook import CloseWebhook
 from nullworker.dispatch.limits import SharedLimits
@@ -49,7 +49,7 @@ class Dispatcher:
         shared_cap: int | None = None,
         budget: Budget | None = None,
         trace_file: Path | None = None,
-        on_change: Callable[[Binding], None] = lambda _: None,
+        on_change: Callable[[BindingStatus], None] = lambda _: None,
     ) -> None:
         """Opens the store; the engine and the queues are not asked yet.
 
@@ -61,7 +61,7 @@ class Dispatcher:
             shared_cap: reservations of all bindings together; None: no limit.
             budget: limits on money; None: no limit.
             trace_file: where a trace for the simulator is kept; None: nowhere.
-            on_change: called with a binding when anything of it has changed.
+            on_change: called with the status of a binding when anything of it may have changed.
 
         Raises:
             DispatchStoreError: the store cannot be used, or another process serves one of the bindings with it.

@@ -1,7 +1,9 @@
 """What the kernel knows of processes: who is alive, in which session, and whose environment bears an instance's name.
 
 A process is named by its number *and* the tick at which it started, so that a number used again is never mistaken for
-the process before it. (The tick is the kernel's own; a start time in seconds would shift when the clock is set.)
+the process before it. (The tick is the kernel's own; a start time in seconds would shift when the clock is set.) psutil
+would not do: its public start time is such a time in seconds, and its ``send_signal`` checks the process and then calls
+``kill``; in between the number may come to mean another process. Here a pidfd is opened first.
 
 What belongs to an instance: every process in the session of its leader, and every process that inherited the variable
 ``NULLWORKER_INSTANCE`` with the instance's directory in it, should it have left the session.

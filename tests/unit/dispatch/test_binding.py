@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nullworker.client.errors import EngineUnreachableError
-from nullworker.dispatch.binding import FUTILE
+from nullworker.dispatch.binding import FUTILE, BindingStatus
 from nullworker.dispatch.plan import Phase
 from nullworker.dispatch.reading_history import FUTILE_FREE
 from nullworker.queues.base import Depth, QueueError, QueueInfo, QueueUrlError
-from tests.unit.dispatch.harness import settle
+from tests.unit.dispatch.harness import QUEUE, settle
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -293,6 +293,30 @@ class ScriptedQueue:
         self.closed += 1
 
 
+class TestStatus:
+    async def test_it_shows_the_reading_the_plan_and_why_requests_wait(self, harness: DispatchHarness) -> None:
+        binding = harness.binding()
+        before = binding.status
+        assert (before.waiting, before.want, before.reason) == (None, None, "no reading yet")
+        await harness.held(binding, 1)
+        await harness.consider(binding, 2, 1)
+        harness.client.asked[-1].wait("all workers are held")
+        binding.report_trouble("The engine is busy.")
+        assert binding.status == BindingStatus(
+            queue=f"gpu {QUEUE}",
+            waiting=2,
+            in_flight=1,
+            want=3,
+            asked=2,
+            held=1,
+            trouble="The engine is busy.",
+            reason="2 waiting, 1 in flight",
+            waits_because="all workers are held",
+        )
+        assert before.waiting is None  # a view of its moment
+        await harness.end(binding)
+
+
 class TestLoop:
     async def test_a_broker_that_is_down_is_said_tried_again_and_never_taken_for_empty(
         self, harness: DispatchHarness
@@ -307,7 +331,7 @@ class TestLoop:
         queue = ScriptedQueue(harness, *lines)
         binding = harness.binding(open_queue=queue.open)
         said: list[str] = []
-        binding._on_change = lambda p: said.append(p.queue_trouble)
+        binding._on_change = lambda status: said.append(status.trouble)
         running = asyncio.ensure_future(binding.run())
         while queue.script:
             await harness.time.go(0.5)
