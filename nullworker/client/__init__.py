@@ -1,10 +1,17 @@
-"""Reservations from a program: ``reserve()``, and ``NullClient`` for many of them over one ``vastai`` client.
+"""Reservations from a program: ``reserve()`` for one worker, ``NullClient`` for many. Needs aiohttp and nothing else.
 
-Reading order: ``client`` (what a program calls), ``acquire`` (from asking to holding, and how to stop half-way),
-``reservation`` and ``keepalive`` (while it is held), ``sdk`` (all that is known of ``vastai``), ``demo`` (the command).
+Reading order:
 
-The names below are loaded when first used: ``vastai`` takes half a second to import, and a command line that only
-prints its help should not pay for it.
+- ``client``: what a program calls.
+- ``acquire``: from asking an engine to holding a worker, and how to stop half-way without leaving anything behind.
+- ``reservation`` and ``keepalive``: while a worker is held.
+- ``engine_client`` and ``worker_client``: every call that an engine or a worker is sent, each with its limit and with
+  what each answer means; ``http`` makes the call, ``trust`` knows which certificates to accept.
+- ``recovery``: what became of a session whose holder died while it was being created.
+- ``instances``: which engine, and with which key. ``retry``: limits, pauses, and when to give up.
+- ``models``: values that say what an engine or a worker has answered. ``errors``: every failure, in one sentence.
+
+The names below are loaded when first used: a command line that only prints its help should not import aiohttp.
 """
 
 from __future__ import annotations

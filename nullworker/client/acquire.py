@@ -1,13 +1,15 @@
-"""From asking to holding. The engine may be restarted, the caller may lose interest, and nothing may be left behind.
+"""From asking to holding. The engine may be restarted, the caller may be cancelled, and nothing may be left behind.
 
-An *attempt* is one pass of the SDK through /route/ and /session/create. It runs in a task of its own, because a session
-that is being created must be waited for, even when nobody wants it any more, in order to be ended. An *opening* is as
-many attempts as the caller has patience for.
+An *attempt* asks the engine until it names a worker, and that worker for a session; if the worker does not take it, the
+engine again. It runs in a task of its own, because a session that is being created must be waited for, even when nobody
+wants it any more, in order to be ended. An *acquisition* is as many attempts as the caller has patience for: an attempt
+ends with the first failure of the engine.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -22,37 +24,30 @@ from nullworker.client.errors import (
     NoWorkerInTimeError,
     WorkerRefusedError,
 )
+from nullworker.client.models import RouteAnswer, Session
 from nullworker.client.recovery import pending_record
-from nullworker.client.reservation import Session
-from nullworker.client.retry import OutOfTimeError, Patience, backoff_s, within
-from nullworker.client.sdk import (
-    ANSWERED,
-    CREATING,
-    Progress,
-    asking_as,
-    reason_of,
-    understand,
-    when_granted,
-    when_numbered,
-    while_waiting,
-)
-from nullworker.wire import paths
+from nullworker.client.retry import OutOfTimeError, Patience, backoff_s, poll_pause_s, steady_backoff_s, within
+from nullworker.client.worker_client import SessionGone, WorkerSilent, create_session
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
     from nullworker.client.engine_client import EngineClient
-    from nullworker.client.sdk import Endpoint, Sdk
+    from nullworker.client.models import Endpoint
 
-CREATE_TIMEOUT_S = 10.0  # as the SDK's own session() has it
-ABANDON_TIMEOUT_S = 15.0  # a create that takes longer has been given up by the SDK
+ABANDON_TIMEOUT_S = 15.0  # the call that creates a session has its own limit, which is shorter
 #: A worker that answers so may have been right then (a grant that ran out on the way, a session that ended since), and
 #: another one, or another grant, may do. After so many in a row it is no accident.
 REFUSED_IN_PASSING = frozenset({401, 409, 410})
 REFUSALS_MAX = 3
-SILENCE_MAX_S = 60.0  # by then the engine has forgotten whoever waited (replay_timeout)
+#: A worker that answers so, or any 5xx, does not take the session now; the engine is asked for another one.
+NOT_TAKEN_STATUSES = frozenset({408, 429})
+SILENCE_MAX_S = 60.0  # by then the engine has forgotten every request that was waiting (replay_timeout)
 NOT_TAKEN = "the worker that was named did not take it"
+WAITING_UNEXPLAINED = "no worker is free yet"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,74 +69,112 @@ class Ask:
         }
 
 
+class _AbandonedError(Exception):
+    """The worker did not take a session that nobody wants any more."""
+
+
 class Attempt:
-    """One try to get a session."""
+    """One try to get a session, in a task that begins at once."""
 
     def __init__(
         self,
-        sdk: Sdk,
+        engine: EngineClient,
         endpoint: Endpoint,
         ask: Ask,
+        *,
         on_waiting: Callable[[str], None],
-        on_creating: Callable[[dict[str, Any] | None], None] | None = None,
+        on_creating: Callable[[dict[str, Any]], None] | None = None,
         request_idx: int = 0,
+        rng: random.Random,
     ) -> None:
-        """``request_idx``: under which number an attempt before this one waited; 0: under none."""
+        """Begins the attempt.
+
+        Args:
+            engine: the engine, connected.
+            endpoint: whose worker is wanted.
+            ask: what is wanted.
+            on_waiting: called with each new reason for which there is no worker yet.
+            on_creating: called before each worker is asked, with what `recovery.ask_again` needs.
+            request_idx: under which number an attempt before this one waited; 0: under none.
+            rng: for pauses.
+        """
+        #: The number under which the engine lets this wait; 0 before it has said so, and while a worker is asked.
+        self.request_idx = request_idx
+        self.answered = False  # whether the engine has answered at all
+        self._engine = engine
+        self._endpoint = endpoint
         self._ask = ask
         self._on_waiting = on_waiting
         self._on_creating = on_creating
-        self.request_idx = request_idx
-        self._granted: dict[str, Any] | None = None
+        self._rng = rng
+        self._reason = ""
         self._abandoned = False
         self._creating = False
-        self.answered = False  # whether the engine has answered at all
-        self._progress = Progress(self._changed)
-        self.task: asyncio.Task[Session] = asyncio.ensure_future(self._run(sdk, endpoint, on_waiting))
+        self.task: asyncio.Task[Session] = asyncio.ensure_future(self._run())
 
-    async def _run(self, sdk: Sdk, endpoint: Endpoint, on_waiting: Callable[[str], None]) -> Session:
-        while_waiting(on_waiting)
-        when_granted(self._engine_named)
-        when_numbered(self._waits_as)
-        result = await sdk.queue_endpoint_request(
-            asking_as(endpoint, self.request_idx),
-            paths.SESSION_CREATE,
-            self._ask.to_worker(),
-            serverless_request=self._progress,
-            cost=self._ask.cost,
-            worker_timeout=CREATE_TIMEOUT_S,
-        )
-        return self._facts(result, sdk.autoscaler_url)
-
-    def _facts(self, result: dict[str, Any], engine: str) -> Session:
-        url, answer, auth_data = result.get("url"), result.get("response"), result.get("auth_data")
-        status = int(result.get("status") or 0)
-        if not result.get("ok"):
-            raise WorkerRefusedError(str(url), status, str(result.get("text") or ""))
-        session_id = answer.get("session_id") if isinstance(answer, dict) else None
-        if not isinstance(session_id, str) or not session_id:
-            raise WorkerRefusedError(str(url), status, "its answer names no session")
-        if not isinstance(url, str) or not isinstance(auth_data, dict):
-            raise EngineRefusedError(engine, "its answer names no worker")
-        return Session(self._ask.endpoint, session_id, url, auth_data, self._ask.lifetime_s, datetime.now(timezone.utc))
-
-    def _changed(self, status: str) -> None:
-        """The SDK has moved on. A create that failed, and that nobody waits for, is not tried again."""
-        self.answered = self.answered or status in ANSWERED
-        was_creating, self._creating = self._creating, status == CREATING
-        if self._creating and self._on_creating is not None:
-            self._on_creating(self._granted)
-        if was_creating and status == "Retrying":
+    async def _run(self) -> Session:
+        request_idx, not_taken = self.request_idx, 0
+        while True:
+            answer = await self._wait_for_worker(request_idx)
+            # With the same number as before, so that the engine learns that its word was not taken up.
+            request_idx = answer.request_idx or request_idx
+            assert answer.auth_data is not None
+            not_taken += 1
+            self.request_idx = 0  # from here on it does not wait
+            self._creating = True
+            try:
+                session = await self._create(answer.auth_data)
+                pause_s = steady_backoff_s(not_taken, self._engine.poll_max_s, self._rng)
+            except (SessionGone, WorkerSilent) as error:
+                _log.debug("the worker at %s was not reached: %s", answer.auth_data["url"], error)
+                session, pause_s = None, backoff_s(not_taken, self._rng)
+            finally:
+                self._creating = False
+            if session is not None:
+                return session
             if self._abandoned:
-                self.task.cancel()
-            else:
-                self._on_waiting(NOT_TAKEN)
+                raise _AbandonedError
+            self._reason = ""  # it waits again, even if for the same reason
+            self._on_waiting(NOT_TAKEN)
+            await asyncio.sleep(pause_s)
 
-    def _waits_as(self, request_idx: int) -> None:
-        self.request_idx = request_idx
+    async def _wait_for_worker(self, request_idx: int) -> RouteAnswer:
+        """Asks the engine until it names a worker."""
+        polls = 0
+        while True:
+            answer = await self._engine.route(self._endpoint, self._ask.cost, request_idx)
+            self.answered = True
+            if answer.auth_data is not None:
+                return answer
+            request_idx = answer.request_idx or request_idx
+            self.request_idx = request_idx
+            reason = answer.reason or WAITING_UNEXPLAINED
+            if reason != self._reason:
+                self._reason = reason
+                self._on_waiting(reason)
+            await asyncio.sleep(poll_pause_s(polls, self._engine.poll_max_s, self._rng))
+            polls += 1
 
-    def _engine_named(self, auth_data: dict[str, Any]) -> None:
-        self.request_idx = 0  # what comes now is a grant's fate, and no longer waiting
-        self._granted = pending_record(self._ask.endpoint, auth_data, self._ask.to_worker())
+    async def _create(self, auth_data: dict[str, Any]) -> Session | None:
+        """Asks the worker that the engine has named; None if it cannot take the session now.
+
+        Raises:
+            WorkerRefusedError: it will not take it.
+            SessionGone, WorkerSilent: it does not answer.
+        """
+        question, url = self._ask.to_worker(), str(auth_data["url"])
+        if self._on_creating is not None:
+            self._on_creating(pending_record(self._ask.endpoint, auth_data, question))
+        created = await create_session(self._engine.connections_for(url), auth_data, question)
+        if created.status >= 500 or created.status in NOT_TAKEN_STATUSES:
+            return None
+        if not created.ok:
+            raise WorkerRefusedError(url, created.status, created.sentence)
+        if created.session_id is None:
+            raise WorkerRefusedError(url, created.status, "its answer names no session")
+        return Session(
+            self._ask.endpoint, created.session_id, url, auth_data, self._ask.lifetime_s, datetime.now(timezone.utc)
+        )
 
     async def abandon(self) -> Session | None:
         """Stops the attempt: at once while it waits for the engine, else when the worker has answered.
@@ -162,23 +195,31 @@ class Attempt:
 
 
 class Acquisition:
-    """As many attempts as it takes, one after the other.
-
-    ``abandon`` is given an attempt whose outcome nobody waits for any more, and must see to it that nothing stays.
-    """
+    """As many attempts as it takes, one after the other."""
 
     def __init__(
         self,
-        line: EngineClient,
+        engine: EngineClient,
         ask: Ask,
         *,
         deadline_s: float | None,
         on_waiting: Callable[[str], None] | None,
-        on_creating: Callable[[dict[str, Any] | None], None] | None = None,
+        on_creating: Callable[[dict[str, Any]], None] | None = None,
         abandon: Callable[[Attempt], None],
         rng: random.Random,
     ) -> None:
-        self._line = line
+        """Nothing is asked yet.
+
+        Args:
+            engine: the engine.
+            ask: what is wanted.
+            deadline_s: how long to go on; None: see `Patience`.
+            on_waiting: as for `Attempt`; what it raises is logged.
+            on_creating: as for `Attempt`; what it raises ends the acquisition, before the worker is asked.
+            abandon: given an attempt whose outcome nobody waits for any more; must see to it that nothing stays.
+            rng: for pauses.
+        """
+        self._engine = engine
         self._ask = ask
         self._deadline_s = deadline_s
         self._on_waiting = on_waiting
@@ -187,7 +228,7 @@ class Acquisition:
         self._rng = rng
         self._patience = Patience(time.monotonic(), deadline_s, SILENCE_MAX_S)
         self._reason = ""
-        self._failure = ""
+        self._failure: ClientError | None = None
         self._refusals = 0
         self._request_idx = 0  # the number under which the last attempt waited, if it did
 
@@ -197,38 +238,48 @@ class Acquisition:
         Raises:
             ClientError: there is none, for that reason.
         """
-        looked_up_anew = False
+        looked_up_again = False
         while True:
-            from_memory = self._line.knows(self._ask.endpoint)
+            from_memory = self._engine.knows(self._ask.endpoint)
             try:
                 return await self._try_once()
             except OutOfTimeError:
                 raise self._out_of_time() from None
-            except Exception as error:
-                understood = understand(error, self._line.label, self._ask.endpoint)
-                if isinstance(understood, EngineRefusedError) and self._request_idx:
-                    self._request_idx = 0  # an engine that does not know that number any more: one begins anew
-                    continue
-                if isinstance(understood, (EndpointUnknownError, KeyRefusedError)) and from_memory:
-                    self._line.forget(self._ask.endpoint)
-                    if not looked_up_anew:  # it may have been made anew, with another key: the list will say
-                        looked_up_anew = True
-                        continue
-                if understood is not None and not self._is_passing(understood):
-                    raise understood from error
-                await self._wait_after(error, understood)
+            except (EndpointUnknownError, KeyRefusedError):
+                if not from_memory:
+                    raise
+                self._engine.forget(self._ask.endpoint)
+                if looked_up_again:
+                    raise
+                looked_up_again = True  # it may have been made again, with another key: the list will say
+            except EngineRefusedError:
+                if not self._request_idx:
+                    raise
+                self._request_idx = 0  # an engine that does not know that number any more: as a new request
+            except (EngineUnreachableError, WorkerRefusedError) as error:
+                if isinstance(error, WorkerRefusedError) and not self._is_passing(error):
+                    raise
+                await self._wait_after(error)
 
-    def _is_passing(self, error: ClientError) -> bool:
+    def _is_passing(self, error: WorkerRefusedError) -> bool:
         """Whether another worker may take what this one has refused."""
-        if not isinstance(error, WorkerRefusedError) or error.status not in REFUSED_IN_PASSING:
+        if error.status not in REFUSED_IN_PASSING:
             return False
         self._refusals += 1
         return self._refusals < REFUSALS_MAX
 
     async def _try_once(self) -> Session:
-        endpoint = await within(self._line.find(self._ask.endpoint), self._left_s())
-        sdk = await within(self._line.connect(), self._left_s())
-        attempt = Attempt(sdk, endpoint, self._ask, self._waiting, self._on_creating, self._request_idx)
+        endpoint = await within(self._engine.find(self._ask.endpoint), self._left_s())
+        await within(self._engine.connect(), self._left_s())
+        attempt = Attempt(
+            self._engine,
+            endpoint,
+            self._ask,
+            on_waiting=self._waiting,
+            on_creating=self._on_creating,
+            request_idx=self._request_idx,
+            rng=self._rng,
+        )
         try:
             await asyncio.wait({attempt.task}, timeout=self._left_s())
         except BaseException:
@@ -242,28 +293,37 @@ class Acquisition:
             raise OutOfTimeError
         return attempt.task.result()
 
-    async def _wait_after(self, error: Exception, understood: ClientError | None) -> None:
-        """Pauses until the next attempt, or gives up for ``error``, which means what is ``understood``."""
-        self._failure = reason_of(error)
+    async def _wait_after(self, error: EngineUnreachableError | WorkerRefusedError) -> None:
+        """Pauses until the next attempt, or gives up for ``error``."""
+        self._failure = error
         now = time.monotonic()
         self._patience.failed(now)
-        if self._patience.is_over(now, ever_heard=self._line.heard):
-            silent_s = self._patience.silent_s(now)
-            raise understood or EngineUnreachableError(self._line.label, self._failure, silent_s=silent_s) from error
+        if self._patience.is_over(now, ever_heard=self._engine.heard):
+            raise self._with_silence(error) from error
         pause_s = backoff_s(self._patience.failures, self._rng)
         left_s = self._left_s()
         await asyncio.sleep(pause_s if left_s is None else min(pause_s, left_s))
 
-    def _out_of_time(self) -> EngineUnreachableError | NoWorkerInTimeError:
-        if self._patience.failures:
-            silent_s = self._patience.silent_s(time.monotonic())
-            return EngineUnreachableError(self._line.label, self._failure, silent_s=silent_s)
+    def _out_of_time(self) -> ClientError:
+        if self._patience.failures and self._failure is not None:
+            return self._with_silence(self._failure)
         return NoWorkerInTimeError(self._ask.endpoint, self._deadline_s or 0.0, self._reason)
+
+    def _with_silence(self, error: ClientError) -> ClientError:
+        """The error, which says for how long the engine has been failing."""
+        if not isinstance(error, EngineUnreachableError):
+            return error
+        silent_s = self._patience.silent_s(time.monotonic())
+        return EngineUnreachableError(self._engine.label, error.detail, silent_s=silent_s)
 
     def _waiting(self, reason: str) -> None:
         self._reason = reason
-        if self._on_waiting is not None:
+        if self._on_waiting is None:
+            return
+        try:
             self._on_waiting(reason)
+        except Exception:
+            _log.exception("on_waiting, a function of the caller's, failed")
 
     def _left_s(self) -> float | None:
         return self._patience.left_s(time.monotonic())

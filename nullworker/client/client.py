@@ -1,4 +1,4 @@
-"""What a program calls: ``reserve()`` for one worker, ``NullClient`` for many over one ``vastai`` client."""
+"""What a program calls: ``reserve()`` for one worker, ``NullClient`` for many over one set of connections."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nullworker.client.engine_client import EngineClient
 from nullworker.client.errors import ReleaseUnconfirmedError, ReservationLostError, WorkerUnreachableError
 from nullworker.client.instances import find_instance, find_key
 from nullworker.client.keepalive import KeepAlive
-from nullworker.client.models import EndpointInfo, WorkerInfo
+from nullworker.client.models import EndpointInfo, Session, WorkerInfo
 from nullworker.client.recovery import Pending, ask_again
-from nullworker.client.reservation import Reservation, Session, end_session
+from nullworker.client.reservation import Reservation, end_session
 from nullworker.client.retry import OutOfTimeError, backoff_s, within
 from nullworker.client.worker_client import SessionGone, WorkerClient, WorkerSilent
 
@@ -37,20 +37,25 @@ _log = logging.getLogger(__name__)
 
 
 class NullClient:
-    """Reservations on one engine, all over one ``vastai`` client. Use as an async context manager, or `close` it.
+    """Reservations on one engine. Use as an async context manager, or `close` it. Connects when first used.
 
-    ``instance`` is ``prod``, ``alpha``, ``candidate``, ``local`` or the engine's URL. The key is ``api_key``, else
-    ``VAST_API_KEY``, else, for an engine on this machine, the one that it keeps in its state directory. Connects when
-    first used. Closing ends no reservation: whoever opened them releases them, or adopts them later.
-
-    Raises:
-        InstanceInvalidError, KeyMissingError: at once.
+    Closing ends no reservation: they are released by their holders, or adopted later.
     """
 
     def __init__(self, instance: str = "prod", api_key: str | None = None, *, rng: random.Random | None = None) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            instance: ``prod``, ``alpha``, ``candidate``, ``local`` or the engine's URL.
+            api_key: the key; None: ``VAST_API_KEY``, else the one in a file that is kept for this engine.
+            rng: for pauses.
+
+        Raises:
+            InstanceInvalidError, KeyMissingError: at once.
+        """
         found = find_instance(instance)
-        self._line = EngineClient(found, find_key(found, api_key))
         self._rng = rng or random.Random()
+        self._engine = EngineClient(found, find_key(found, api_key), self._rng)
         self._held: set[Reservation] = set()
         self._background: set[asyncio.Task[None]] = set()
 
@@ -74,7 +79,7 @@ class NullClient:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)
             await asyncio.gather(*(reservation.stop_watching() for reservation in self._held))
-            await self._line.close()
+            await self._engine.close()
 
     async def open(
         self,
@@ -88,7 +93,7 @@ class NullClient:
         keep_alive: bool = True,
         check_s: float | None = None,
         on_waiting: Callable[[str], None] | None = None,
-        on_creating: Callable[[dict[str, Any] | None], None] | None = None,
+        on_creating: Callable[[dict[str, Any]], None] | None = None,
     ) -> Reservation:
         """Waits for a worker of ``endpoint`` and holds it.
 
@@ -106,7 +111,8 @@ class NullClient:
                 than the endpoint's ``inactivity_timeout``.
             on_waiting: called with each new reason for which the engine lets this wait.
             on_creating: called each time a worker is about to be asked to hold it: from then on it may be held. It is
-                given what `recover` needs after a crash at that moment, or None where that is not known.
+                given what `recover` needs after a crash at that moment. What it raises is raised here, and the worker
+                is not asked.
 
         Raises:
             ClientError: any of nullworker.client.errors. Nothing is held then, and after a cancellation neither.
@@ -115,8 +121,8 @@ class NullClient:
         _demand_positive(cost=cost, lifetime_s=lifetime_s, deadline_s=deadline_s, check_s=check_s)
         _demand_json(payload)
         ask = Ask(endpoint, cost, lifetime_s, payload, on_close_route)
-        opening = Acquisition(
-            self._line,
+        acquisition = Acquisition(
+            self._engine,
             ask,
             deadline_s=deadline_s,
             on_waiting=on_waiting,
@@ -124,9 +130,9 @@ class NullClient:
             abandon=self._abandon,
             rng=self._rng,
         )
-        facts = await opening.run()
+        session = await acquisition.run()
         # No await from here on: a cancellation could lose the session.
-        return self._hold(facts, keep_alive=keep_alive, check_s=check_s)
+        return self._hold(session, keep_alive=keep_alive, check_s=check_s)
 
     async def adopt(
         self,
@@ -141,6 +147,12 @@ class NullClient:
         Asks the worker, not the engine, which may be away; except that a worker with TLS is checked by the engine's
         certificate.
 
+        Args:
+            record: what ``to_record`` gave.
+            keep_alive: as for `open`.
+            check_s: as for `open`.
+            timeout_s: how long to wait for the worker's answer.
+
         Raises:
             RecordInvalidError: it is no such record.
             ReservationLostError: the worker does not hold it any more.
@@ -148,22 +160,22 @@ class NullClient:
             ClientError: the certificate is not to be had.
         """
         _demand_positive(check_s=check_s, timeout_s=timeout_s)
-        facts = Session.from_record(record)
-        await self._line.reach(facts.url)
-        line = self._worker_line(facts)
+        session = Session.from_record(record)
+        await self._engine.reach(session.url)
+        worker = self._worker_client(session)
         give_up_at = time.monotonic() + timeout_s
         failures = 0
         while True:
             try:
-                await within(line.look(), max(0.0, give_up_at - time.monotonic()))
-                return self._hold(facts, keep_alive=keep_alive, check_s=check_s)
+                await within(worker.look(), max(0.0, give_up_at - time.monotonic()))
+                return self._hold(session, keep_alive=keep_alive, check_s=check_s)
             except SessionGone as gone:
-                raise ReservationLostError(facts.session_id, facts.url, str(gone)) from gone
+                raise ReservationLostError(session.session_id, session.url, str(gone)) from gone
             except (WorkerSilent, OutOfTimeError) as silent:
                 failures += 1
                 pause_s = backoff_s(failures, self._rng)
                 if time.monotonic() + pause_s >= give_up_at:
-                    raise WorkerUnreachableError(facts.url, str(silent) or "time-out") from silent
+                    raise WorkerUnreachableError(session.url, str(silent) or "time-out") from silent
             await asyncio.sleep(pause_s)
 
     async def recover(
@@ -178,6 +190,12 @@ class NullClient:
 
         Asks the worker the same again. A null worker answers with the session that it opened then, or opens it now.
 
+        Args:
+            record: what ``on_creating`` was given.
+            keep_alive: as for `open`.
+            check_s: as for `open`.
+            timeout_s: how long to wait for the worker's answer.
+
         Raises:
             RecordInvalidError: it is no such record.
             ReservationLostError: the worker does not hold it and will not.
@@ -186,8 +204,8 @@ class NullClient:
         """
         _demand_positive(check_s=check_s, timeout_s=timeout_s)
         pending = Pending.from_record(record)
-        facts = await ask_again(await self._line.reach(pending.url), pending, timeout_s, self._rng)
-        return self._hold(facts, keep_alive=keep_alive, check_s=check_s)
+        session = await ask_again(await self._engine.reach(pending.url), pending, timeout_s, self._rng)
+        return self._hold(session, keep_alive=keep_alive, check_s=check_s)
 
     async def endpoints(self) -> list[EndpointInfo]:
         """The endpoints that the key may use.
@@ -195,8 +213,7 @@ class NullClient:
         Raises:
             ClientError: the engine cannot be asked, or refuses.
         """
-        found = await self._line.ask(self._line.list_endpoints())
-        return [EndpointInfo(id=int(one.id), name=str(one.name)) for one in found]
+        return [EndpointInfo(one.id, one.name) for one in await self._engine.list_endpoints()]
 
     async def workers(self, endpoint: str) -> list[WorkerInfo]:
         """The workers of ``endpoint``, as the engine sees them.
@@ -204,25 +221,20 @@ class NullClient:
         Raises:
             ClientError: the engine cannot be asked, or refuses.
         """
-        found = await self._line.ask(self._line.find(endpoint), endpoint)
-        sdk = await self._line.connect()
-        rows = await self._line.ask(sdk.get_endpoint_workers(found), endpoint)
-        return [
-            WorkerInfo(row.id, row.status, row.cur_load, row.perf, row.reqs_working, row.loaded_at, row.started_at)
-            for row in rows
-        ]
+        return await self._engine.list_workers(endpoint)
 
-    def _worker_line(self, facts: Session) -> WorkerClient:
-        return WorkerClient(self._line.reached(facts.url), facts.url, facts.session_id, facts.auth_data)
+    def _worker_client(self, session: Session) -> WorkerClient:
+        http = self._engine.connections_for(session.url)
+        return WorkerClient(http, session.url, session.session_id, session.auth_data)
 
-    def _hold(self, facts: Session, *, keep_alive: bool, check_s: float | None) -> Reservation:
-        line = self._worker_line(facts)
-        reservation = Reservation(facts, line, start_task=self._start, closed=self._held.discard, rng=self._rng)
+    def _hold(self, session: Session, *, keep_alive: bool, check_s: float | None) -> Reservation:
+        worker = self._worker_client(session)
+        reservation = Reservation(session, worker, start_task=self._start, on_closed=self._held.discard, rng=self._rng)
         self._held.add(reservation)
         reservation.watch(
             KeepAlive(
-                line,
-                facts.lifetime_s,
+                worker,
+                session.lifetime_s,
                 check_s=check_s,
                 extend=keep_alive,
                 now=time.monotonic,
@@ -233,7 +245,7 @@ class NullClient:
         return reservation
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Starts what must be finished even if nobody waits for it; `close` does."""
+        """Starts work that must be finished even if its caller is cancelled; `close` waits for it."""
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -243,11 +255,11 @@ class NullClient:
         self._start(self._clean_up(attempt))
 
     async def _clean_up(self, attempt: Attempt) -> None:
-        facts = await attempt.abandon()
-        if facts is None:
+        session = await attempt.abandon()
+        if session is None:
             return
         try:
-            await end_session(self._worker_line(facts), facts, self._rng)
+            await end_session(self._worker_client(session), session, self._rng)
         except ReleaseUnconfirmedError as error:
             _log.warning("%s", error)
 
@@ -270,11 +282,24 @@ async def reserve(
 ) -> AsyncIterator[Reservation]:
     """Holds one worker of ``endpoint`` for the length of an ``async with`` block.
 
-    ``instance`` and ``api_key`` are those of `NullClient` (not used where a ``client`` is given), all else is that of
-    `NullClient.open`. The worker may end the reservation earlier: ``await reservation.wait_closed()`` tells.
+    The worker may end the reservation earlier: ``await reservation.wait_closed()`` tells.
+
+    Args:
+        endpoint: the endpoint's name.
+        instance: as for `NullClient`; not used where a ``client`` is given.
+        api_key: likewise.
+        cost: this and all that follow but ``client``: as for `NullClient.open`.
+        lifetime_s: as there.
+        payload: as there.
+        on_close_route: as there.
+        deadline_s: as there.
+        keep_alive: as there.
+        check_s: as there.
+        on_waiting: as there.
+        client: whose connections to use; None: a client for this one reservation.
 
     Raises:
-        ClientError: no worker could be reserved. A release that nobody confirms is logged and not raised: the block
+        ClientError: no worker could be reserved. A release that is not confirmed is logged and not raised: the block
             has done its work, and the worker frees itself when the lifetime runs out.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -307,7 +332,7 @@ def _demand_positive(**numbers: float | None) -> None:
 
 
 def _demand_json(payload: dict[str, Any] | None) -> None:
-    """Else the SDK would fail to send it, call that a broken worker, and try the next one for ever."""
+    """Refuses what could not be sent, before a worker is asked for."""
     try:
         json.dumps(payload, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

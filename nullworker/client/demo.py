@@ -1,6 +1,6 @@
 """The demo client: N reservations, started some seconds apart, each held for a while, all of them closed.
 
-Runs as ``python -m workers.null.client`` on nothing but ``vastai``, and as ``nullworker reserve``.
+Runs as ``python -m workers.null.client`` on nothing but aiohttp and click, and as ``nullworker reserve``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import sys
@@ -48,7 +47,6 @@ def run(options: Options) -> int:
     Raises:
         ClientError: nothing could be asked for at all.
     """
-    logging.getLogger("vastai").setLevel(logging.CRITICAL)  # what it has to say is raised, and printed once
     return asyncio.run(Demo(options).run())
 
 

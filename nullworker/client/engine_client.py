@@ -1,100 +1,159 @@
-"""One engine, spoken to through one ``vastai`` client: connected once, endpoints looked up once."""
+"""Every call that an engine is sent: the list of endpoints, a request for a worker, the list of workers.
+
+Connects when first used, and looks endpoints up once. What a call raises is understood already: an
+`EngineUnreachableError` may go well a moment later, every other `ClientError` will not.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+import logging
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from nullworker.client.errors import EndpointUnknownError, EngineUnreachableError
-from nullworker.client.sdk import Endpoint, Sdk, reason_of, understand
+from nullworker.client.errors import (
+    ClientError,
+    EndpointUnknownError,
+    EngineRefusedError,
+    EngineUnreachableError,
+    KeyRefusedError,
+)
+from nullworker.client.http import Answer, NoAnswerError, call
+from nullworker.client.models import Endpoint, RouteAnswer, WorkerInfo
+from nullworker.client.retry import BACKOFF_MAX_S, steady_backoff_s
+from nullworker.client.trust import load_context
+from nullworker.wire import paths
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    import random
+    import ssl
 
     from nullworker.client.instances import Instance
 
-T = TypeVar("T")
+LIST_TRIES_MAX = 5  # as the vastai client's own, and so are the following
+LIST_TIMEOUT_S = 30.0
+ROUTE_TIMEOUT_S = 10.0  # an engine that holds the call answers well before
+#: For how long the engine remembers a request that does not ask again.
+REPLAY_TIMEOUT_S = 60.0
+#: Statuses that may be different a moment later, as every 5xx may.
+PASSING_STATUSES = frozenset({408, 425, 429})
+
+_log = logging.getLogger(__name__)
 
 
 class EngineClient:
-    """What many reservations share. Connects when first used; the lock is for the SDK's lazy ways, which make two of
-    everything under two callers at once and lose one of them.
-    """
+    """One engine, for many reservations at once."""
 
-    def __init__(self, instance: Instance, api_key: str) -> None:
+    def __init__(self, instance: Instance, api_key: str, rng: random.Random) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            instance: the engine.
+            api_key: the account's key.
+            rng: for pauses.
+        """
         self.label = instance.label
+        self.poll_max_s = instance.poll_max_s
         self.heard = False  # whether the engine has ever answered
         self._instance = instance
         self._api_key = api_key
+        self._rng = rng
+        # Locks: what a hundred callers need at the same moment is fetched once.
         self._connecting = asyncio.Lock()
         self._looking_up = asyncio.Lock()
-        self._sdk: Sdk | None = None
-        self._trusting: aiohttp.ClientSession | None = None  # for workers with TLS: knows the engine's certificate
-        self._plain: aiohttp.ClientSession | None = None  # for workers without
+        self._tls: aiohttp.ClientSession | None = None  # accepts certificates of the engine's authority
+        self._plain: aiohttp.ClientSession | None = None
         self._endpoints: dict[str, Endpoint] = {}
 
-    async def connect(self) -> Sdk:
-        """The ``vastai`` client.
+    # ------------------------------------------------------------------------------------------------------ connections
+
+    async def connect(self) -> None:
+        """Fetches the engine's root certificate, once and before the first call.
+
+        A server that has none is no engine, and a worker's certificate can be checked as soon as the worker is named.
 
         Raises:
-            EngineUnreachableError, CertificateUnavailableError: the engine's certificate is not to be had.
+            EngineUnreachableError, CertificateUnavailableError: the certificate is not to be had.
         """
         async with self._connecting:
-            if self._sdk is None:
-                sdk = Sdk(self._instance, self._api_key)
-                context = await sdk.get_ssl_context()
-                await sdk.__aenter__()
-                self._trusting = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=context))
-                self._sdk = sdk
-        return self._sdk
+            if self._tls is None:
+                self._tls = _connections(await load_context(self._instance.certificate_url, self.label))
 
     async def reach(self, worker_url: str) -> aiohttp.ClientSession:
-        """The session for calls to that worker. Needs the engine only if the worker's certificate is to be checked.
+        """The connections for calls to that worker. Needs the engine only if the worker's certificate is to be checked.
 
         Raises:
             EngineUnreachableError, CertificateUnavailableError: as `connect`.
         """
-        if worker_url.startswith("https:"):
+        if _is_tls(worker_url):
             await self.connect()
-        return self.reached(worker_url)
+        return self.connections_for(worker_url)
 
-    def reached(self, worker_url: str) -> aiohttp.ClientSession:
-        """As `reach`, for a worker that this engine has just named, so that nothing is left to wait for."""
-        if worker_url.startswith("https:"):
-            assert self._trusting is not None, "not connected"
-            return self._trusting
+    def connections_for(self, url: str) -> aiohttp.ClientSession:
+        """As `reach`, after `connect`, so that nothing is left to wait for."""
+        if _is_tls(url):
+            assert self._tls is not None, "not connected"
+            return self._tls
         if self._plain is None:
-            self._plain = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            self._plain = _connections()
         return self._plain
 
     async def close(self) -> None:
         """Closes every connection."""
-        for each in (self._plain, self._trusting, self._sdk):
+        for each in (self._plain, self._tls):
             if each is not None:
                 await each.close()
-        self._plain = self._trusting = self._sdk = None
+        self._plain = self._tls = None
+
+    # -------------------------------------------------------------------------------------------------------- endpoints
 
     async def list_endpoints(self) -> list[Endpoint]:
-        """The endpoints that the key may use. Raises what the SDK raises."""
-        sdk = await self.connect()
-        found: list[Endpoint] = await sdk.get_endpoints()
-        self.heard = True
-        return found
+        """The endpoints that the key may use. An engine that cannot serve at the moment is asked five times.
+
+        Raises:
+            ClientError: the engine cannot be asked, or refuses.
+        """
+        await self.connect()
+        failures = 0
+        while True:
+            try:
+                return await self._list_once()
+            except EngineUnreachableError:
+                failures += 1
+                if failures == LIST_TRIES_MAX:
+                    raise
+            await asyncio.sleep(steady_backoff_s(failures, BACKOFF_MAX_S, self._rng))
+
+    async def _list_once(self) -> list[Endpoint]:
+        body = await self._ask(
+            "GET",
+            self._instance.console_url + paths.ENDPOINTS,
+            key=self._api_key,
+            query={"client_id": "me"},
+            timeout_s=LIST_TIMEOUT_S,
+        )
+        try:
+            return [
+                Endpoint(int(row["id"]), str(row["endpoint_name"]), str(row["api_key"]))
+                for row in body.get("results", [])
+            ]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._not_understood(error) from error
 
     async def find(self, name: str) -> Endpoint:
         """The endpoint of that name, remembered until `forget`.
 
         Raises:
-            EndpointUnknownError: there is none. Otherwise what the SDK raises.
+            EndpointUnknownError: there is none.
+            ClientError: as `list_endpoints`.
         """
         async with self._looking_up:
             if name not in self._endpoints:
                 found = await self.list_endpoints()
                 self._endpoints.update((one.name, one) for one in found)
                 if name not in self._endpoints:
-                    raise EndpointUnknownError(self.label, name, [str(one.name) for one in found])
+                    raise EndpointUnknownError(self.label, name, [one.name for one in found])
             return self._endpoints[name]
 
     def knows(self, name: str) -> bool:
@@ -102,17 +161,141 @@ class EngineClient:
         return name in self._endpoints
 
     def forget(self, name: str) -> None:
-        """What is remembered of the endpoint does not hold any more."""
+        """What is remembered of the endpoint is out of date."""
         self._endpoints.pop(name, None)
 
-    async def ask(self, call: Coroutine[Any, Any, T], endpoint: str = "") -> T:
-        """The result of one ``call`` to the engine, about ``endpoint``.
+    # ---------------------------------------------------------------------------------------------------------- workers
+
+    async def route(self, endpoint: Endpoint, cost: float, request_idx: int) -> RouteAnswer:
+        """Asks once for a worker. Leaving while the engine holds the call tells it that the request is withdrawn.
+
+        Args:
+            endpoint: the endpoint.
+            cost: what the request takes of the endpoint's capacity, in perf units.
+            request_idx: 0 for a new request, else the number that the last answer gave. With a number whose last
+                answer named a worker, the engine learns that this worker did not take the request.
 
         Raises:
-            ClientError: whatever the SDK raised, understood.
+            ClientError: the engine cannot be asked, or refuses.
         """
+        body = await self._ask(
+            "POST",
+            self._instance.engine_url + paths.ROUTE,
+            key=endpoint.api_key,
+            body={
+                "endpoint": endpoint.name,
+                "api_key": endpoint.api_key,
+                "cost": cost,
+                "request_idx": request_idx,
+                "replay_timeout": REPLAY_TIMEOUT_S,
+            },
+            timeout_s=ROUTE_TIMEOUT_S,
+            endpoint=endpoint.name,
+        )
+        if not isinstance(body, dict):
+            raise self._not_understood("no JSON object")
+        number, reason = body.get("request_idx"), body.get("reason")
+        number = number if isinstance(number, int) and not isinstance(number, bool) else 0
+        if "url" not in body:
+            return RouteAnswer(number, reason=reason if isinstance(reason, str) else "")
+        if not isinstance(body["url"], str):
+            raise EngineRefusedError(self.label, "its answer names no worker")
+        return RouteAnswer(number, auth_data=body)
+
+    async def list_workers(self, name: str) -> list[WorkerInfo]:
+        """The workers of the endpoint of that name; none where the engine says that it cannot tell yet.
+
+        Raises:
+            ClientError: the engine cannot be asked, or refuses.
+        """
+        endpoint = await self.find(name)
+        await self.connect()
+        body = await self._ask(
+            "POST",
+            self._instance.engine_url + paths.GET_ENDPOINT_WORKERS,
+            body={"id": endpoint.id, "api_key": self._api_key},
+            timeout_s=LIST_TIMEOUT_S,
+            endpoint=name,
+        )
+        if isinstance(body, dict) and "error_msg" in body:
+            _log.warning("The engine at %s does not list the workers of %s: %s", self.label, name, body["error_msg"])
+            return []
         try:
-            return await call
-        except Exception as error:
-            understood = understand(error, self.label, endpoint)
-            raise understood or EngineUnreachableError(self.label, reason_of(error)) from error
+            return [_worker_info(row) for row in body]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._not_understood(error) from error
+
+    # ------------------------------------------------------------------------------------------------------------ calls
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        timeout_s: float,
+        key: str | None = None,
+        query: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+        endpoint: str = "",
+    ) -> Any:
+        """The JSON of the answer to one call about ``endpoint``. ``key`` is sent as a header and in the query.
+
+        Raises:
+            ClientError: there is no answer, or it is an error.
+        """
+        if key is not None:
+            query = {**(query or {}), "api_key": key}
+        try:
+            answer = await call(
+                self.connections_for(url), method, url, timeout_s=timeout_s, body=body, query=query, key=key
+            )
+        except NoAnswerError as error:
+            raise EngineUnreachableError(self.label, str(error)) from error
+        if not answer.ok:
+            raise self._refusal(answer, endpoint)
+        try:
+            parsed = answer.parsed()
+        except ValueError as error:
+            raise EngineUnreachableError(self.label, f"its answer is no JSON: {answer.text}") from error
+        self.heard = True
+        return parsed
+
+    def _refusal(self, answer: Answer, endpoint: str) -> ClientError:
+        """What an answer means that is no success."""
+        status, detail = answer.status, answer.sentence
+        said = f"HTTP {status}: {detail}" if detail else f"HTTP {status}"
+        if status >= 500 or status in PASSING_STATUSES:
+            return EngineUnreachableError(self.label, said)
+        if status in (401, 403):
+            return KeyRefusedError(self.label, detail)
+        if status == 404 and endpoint:
+            return EndpointUnknownError(self.label, endpoint)
+        if 300 <= status < 400:
+            said = f"HTTP {status}: it is at {answer.location or 'another address'}"
+        return EngineRefusedError(self.label, said)
+
+    def _not_understood(self, why: Exception | str) -> EngineRefusedError:
+        reason = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
+        return EngineRefusedError(self.label, f"its answer is not understood: {reason}")
+
+
+def _connections(context: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
+    """Without a limit: a waiting request holds a connection, and the caller decides how many of those there are."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=context or True))
+
+
+def _is_tls(url: str) -> bool:
+    return url.lower().startswith("https:")
+
+
+def _worker_info(row: dict[str, Any]) -> WorkerInfo:
+    """One row of the engine's list; what it leaves out is 0."""
+    return WorkerInfo(
+        id=int(row["id"]),
+        status=str(row.get("status") or "UNKNOWN"),
+        cur_load=float(row.get("cur_load", 0.0)),
+        perf=float(row.get("perf", 0.0)),
+        reqs_working=int(row.get("reqs_working", 0)),
+        loaded_at=float(row.get("loaded_at", 0.0)),
+        started_at=float(row.get("started_at", 0.0)),
+    )

@@ -7,7 +7,7 @@ ClientError
 ├── EndpointUnknownError     the engine has no endpoint of that name
 ├── EngineUnreachableError   nothing answers, or not for too long
 ├── EngineRefusedError       the engine answers with an error that asking again will not mend
-├── CertificateUnavailableError  the engine's root certificate, without which vastai does not start
+├── CertificateUnavailableError  the engine's root certificate cannot be loaded
 ├── NoWorkerInTimeError      the caller's deadline passed first
 ├── WorkerRefusedError       the worker that the engine named does not take the reservation
 ├── WorkerUnreachableError   it may still be held: nobody can tell
@@ -68,6 +68,7 @@ class EngineUnreachableError(ClientError):
     """Nothing answers at the engine's address, or it failed for longer than the caller waits."""
 
     def __init__(self, engine: str, detail: str, *, silent_s: float = 0.0) -> None:
+        self.detail = detail
         since = f" for {silent_s:.0f} s" if silent_s >= 1 else ""
         super().__init__(
             f"The engine at {engine} does not answer{since}{_said(detail)}: start it, or correct its address."
@@ -85,7 +86,7 @@ class EngineRefusedError(ClientError):
 
 
 class CertificateUnavailableError(ClientError):
-    """The root certificate, which ``vastai`` loads before its first request, is not to be had."""
+    """The root certificate, which is loaded before the first call, cannot be loaded."""
 
     def __init__(self, url: str, detail: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Which engine, and with which key: names, URLs, environment and the local engine's own key file."""
+"""Which engine, and with which key: names, URLs, the environment, and the files in which a key is kept."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nullworker.client.errors import InstanceInvalidError, KeyMissingError
+from nullworker.wire import paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Vast's own, by the names that ``vastai.Serverless`` knows them under.
-VAST_INSTANCES = ("prod", "alpha", "candidate")
+#: Vast's engines, by the names that the ``vastai`` client knows them under.
+VAST_INSTANCES = {
+    "prod": "https://run.vast.ai",
+    "alpha": "https://run-alpha.vast.ai",
+    "candidate": "https://run-candidate.vast.ai",
+}
+#: Where Vast keeps the list of endpoints and its root certificate, for all of its engines.
+VAST_CONSOLE_URL = "https://console.vast.ai"
 #: Not ``localhost``: that may mean ::1 first, where some other server can listen.
 LOCAL_URL = "http://127.0.0.1:8080"
 
@@ -23,10 +30,15 @@ API_KEY_VARIABLE = "VAST_API_KEY"
 STATE_VARIABLE = "NULLWORKER_STATE"
 API_KEY_FILE = "api_key"
 
+#: The longest pause between two requests for a worker. Vast's engine answers at once, and is polled as the ``vastai``
+#: client does by default. An engine of ours holds the request until there is news, so that a long pause would only be
+#: time in which a free worker is not noticed.
+POLL_MAX_VAST_S, POLL_MAX_OWN_S = 5.0, 0.2
+
 
 @dataclass(frozen=True)
 class Instance:
-    """An engine. ``url`` is None for Vast's own, whose addresses ``vastai`` knows by ``name``."""
+    """An engine. ``url`` is None for Vast's own, which are known by ``name``."""
 
     name: str
     url: str | None = None
@@ -35,6 +47,26 @@ class Instance:
     def label(self) -> str:
         """How messages name it."""
         return self.url or f"Vast ({self.name})"
+
+    @property
+    def engine_url(self) -> str:
+        """Where workers are asked for."""
+        return self.url or VAST_INSTANCES[self.name]
+
+    @property
+    def console_url(self) -> str:
+        """Where the list of endpoints is."""
+        return self.url or VAST_CONSOLE_URL
+
+    @property
+    def certificate_url(self) -> str:
+        """Where its root certificate is."""
+        return self.console_url + paths.ROOT_CERTIFICATE
+
+    @property
+    def poll_max_s(self) -> float:
+        """The longest pause between two requests for a worker."""
+        return POLL_MAX_VAST_S if self.url is None else POLL_MAX_OWN_S
 
     @property
     def is_here(self) -> bool:
@@ -75,7 +107,15 @@ def state_directory(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def find_key(instance: Instance, given: str | None = None, environ: Mapping[str, str] | None = None) -> str:
-    """The API key: the one ``given``, else ``VAST_API_KEY``, else, for an engine here, the one that it wrote down.
+    """The API key: the one ``given``, else ``VAST_API_KEY``, else the one in a file that is kept for this engine.
+
+    For an engine on this machine, that file is the engine's own; for Vast's, the one that ``vastai set api-key`` wrote.
+    A key that is in a file is sent to no other engine.
+
+    Args:
+        instance: the engine.
+        given: the key, if the caller has one.
+        environ: the environment; None: the process's own.
 
     Raises:
         KeyMissingError: there is none, or it cannot be sent.
@@ -84,18 +124,31 @@ def find_key(instance: Instance, given: str | None = None, environ: Mapping[str,
     for key, source in ((given, "that was given"), (environ.get(API_KEY_VARIABLE), f"in {API_KEY_VARIABLE}")):
         if key:
             return _sendable(key, source)
-    if not instance.is_here:
-        raise KeyMissingError(f"There is no API key for {instance.label}: set {API_KEY_VARIABLE}, or give one.")
-    path = state_directory(environ) / API_KEY_FILE
+    advice = f"set {API_KEY_VARIABLE}, or give one"
+    if instance.is_here:
+        path = state_directory(environ) / API_KEY_FILE
+        return _kept_key(instance, path, f"set {API_KEY_VARIABLE}, or start the engine, which writes one to {path}")
+    if instance.url is None:
+        for path in _vast_key_files(environ):
+            if path.is_file():
+                return _kept_key(instance, path, f"{advice}, or correct {path}")
+    raise KeyMissingError(f"There is no API key for {instance.label}: {advice}.")
+
+
+def _kept_key(instance: Instance, path: Path, advice: str) -> str:
+    """The key in a file."""
     try:
         key = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise KeyMissingError(
-            f"There is no API key for {instance.label}: set {API_KEY_VARIABLE}, or start the engine, which writes "
-            f"one to {path} ({reason})."
-        ) from None
+        raise KeyMissingError(f"There is no API key for {instance.label}: {advice} ({reason}).") from None
     return _sendable(key, f"in {path}")
+
+
+def _vast_key_files(environ: Mapping[str, str]) -> tuple[Path, Path]:
+    """Where the ``vastai`` command line keeps a key: today, and in its older versions."""
+    configuration = environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(configuration).expanduser() / "vastai" / "vast_api_key", Path("~/.vast_api_key").expanduser()
 
 
 def _sendable(key: str, source: str) -> str:

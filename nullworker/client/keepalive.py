@@ -26,7 +26,7 @@ JITTER = 0.1  # of the pause: a hundred reservations opened at once do not stay 
 COLLECTED_AFTER_S = 10.0  # the framework ends an expired session within 5 s of its end
 
 
-class Line(Protocol):
+class SessionCalls(Protocol):
     """The part of a worker that keep-alive needs."""
 
     async def look(self) -> Look: ...
@@ -48,15 +48,11 @@ def needs_ping(remaining_s: float, lifetime_s: float) -> bool:
 
 
 class KeepAlive:
-    """Keeps one session alive until it is gone.
-
-    ``check_s`` is the pause between two looks, `CHECK_S` by default and a third of the lifetime at most; ``extend`` is
-    False if the session is watched but left to run out; ``now`` is a monotonic clock in seconds.
-    """
+    """Keeps one session alive until it is gone."""
 
     def __init__(
         self,
-        line: Line,
+        worker: SessionCalls,
         lifetime_s: float,
         *,
         check_s: float | None,
@@ -65,7 +61,18 @@ class KeepAlive:
         sleep: Callable[[float], Awaitable[None]],
         rng: random.Random,
     ) -> None:
-        self._line = line
+        """Nothing is asked before `run`.
+
+        Args:
+            worker: for calls about the session.
+            lifetime_s: for how long a ping extends it, at most.
+            check_s: the pause between two looks, a third of the lifetime at most; None: `CHECK_S`.
+            extend: False if the session is to be watched but left to run out.
+            now: a monotonic clock, in seconds.
+            sleep: waits for so many seconds.
+            rng: for pauses.
+        """
+        self._worker = worker
         self._lifetime_s = lifetime_s
         self._extend = extend
         self._check_s = check_s
@@ -95,13 +102,13 @@ class KeepAlive:
 
     async def _look(self) -> None:
         asked_at = self._now()
-        seen = await self._line.look()
+        seen = await self._worker.look()
         if seen.lifetime_s is not None:
             self._lifetime_s = min(self._lifetime_s, seen.lifetime_s)
         if seen.remaining_s is not None:
             self._ends_at = asked_at + seen.remaining_s
         if self._extend and self._is_due(seen.remaining_s, asked_at):
-            await self._line.ping()
+            await self._worker.ping()
             self._pinged_at = asked_at
             self._ends_at += self._lifetime_s
 

@@ -1,4 +1,4 @@
-"""What became of a session that was being asked for when whoever asked died: the same question again tells.
+"""What became of a session whose holder died while a worker was asked for it: the same question again tells.
 
 A null worker gives a request that asks twice the session that it has, and opens it if the first time was lost; so after
 an answer it is known whether the worker is held. Without one, it may be held until the lifetime has run out.
@@ -7,29 +7,29 @@ an answer it is known whether the worker is held. Without one, it may be held un
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
 from nullworker.client.errors import RecordInvalidError, ReservationLostError, WorkerUnreachableError
-from nullworker.client.reservation import RECORD_VERSION, Session
+from nullworker.client.models import RECORD_VERSION, Session
 from nullworker.client.retry import backoff_s
-from nullworker.wire import paths
+from nullworker.client.worker_client import WorkerGone, WorkerSilent, create_session
 
 if TYPE_CHECKING:
     import random
 
-CREATE_TIMEOUT_S = 10.0  # a worker keeps a holder that comes early waiting for nearly that long
-#: For so long a question asked by the one who died may still wait in the worker.
+    import aiohttp
+
+#: For so long the first question may still wait in the worker.
 STILL_WAITING_S = 20.0
 #: "Occupied" and "ending": so it is now, but while the first question may still wait, not for good.
 NOT_NOW = frozenset({429, 503})
-#: The worker cannot tell: the engine's word that came with the question holds no more.
+#: The worker cannot tell: the grant that came with the question has expired.
 CANNOT_TELL = frozenset({401, 403})
+#: In place of a session's id, which nobody was told.
+UNCONFIRMED = "(unconfirmed)"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,13 @@ class Pending:
 
 
 def pending_record(endpoint: str, auth_data: dict[str, Any], question: dict[str, Any]) -> dict[str, Any]:
-    """What ``NullClient.recover`` needs, as JSON can hold it. Has the proof of ownership in it."""
+    """What ``NullClient.recover`` needs, as JSON can hold it. Has the proof of ownership in it.
+
+    Args:
+        endpoint: the endpoint's name.
+        auth_data: the engine's answer that named the worker.
+        question: what the worker is asked.
+    """
     return {
         "version": RECORD_VERSION,
         "endpoint": endpoint,
@@ -81,6 +87,12 @@ def pending_record(endpoint: str, auth_data: dict[str, Any], question: dict[str,
 async def ask_again(http: aiohttp.ClientSession, pending: Pending, timeout_s: float, rng: random.Random) -> Session:
     """The session that the worker holds for this request.
 
+    Args:
+        http: the connections to use.
+        pending: what the worker was asked.
+        timeout_s: how long to go on if it cannot tell yet.
+        rng: for pauses.
+
     Raises:
         ReservationLostError: there is none, and none will come.
         WorkerUnreachableError: that cannot be told (yet).
@@ -88,18 +100,17 @@ async def ask_again(http: aiohttp.ClientSession, pending: Pending, timeout_s: fl
     give_up_at = time.monotonic() + timeout_s
     failures = 0
     while True:
-        status, answer = await _ask_once(http, pending)
-        if status == 201 and isinstance(session_id := answer.get("session_id"), str):
+        status, session_id = await _ask_once(http, pending)
+        if status == 201 and session_id is not None:
             lifetime_s = float(pending.question["lifetime"])
-            return Session(
-                pending.endpoint, session_id, pending.url, pending.auth_data, lifetime_s, datetime.now(timezone.utc)
-            )
+            now = datetime.now(timezone.utc)
+            return Session(pending.endpoint, session_id, pending.url, pending.auth_data, lifetime_s, now)
         if status in CANNOT_TELL:
             raise WorkerUnreachableError(pending.url, f"HTTP {status} to a question that was asked before")
         if status is not None and status < 500 and status not in NOT_NOW:
-            raise ReservationLostError("(unconfirmed)", pending.url, f"its worker answers HTTP {status}")
+            raise ReservationLostError(UNCONFIRMED, pending.url, f"its worker answers HTTP {status}")
         if status in NOT_NOW and pending.age_s > STILL_WAITING_S:
-            raise ReservationLostError("(unconfirmed)", pending.url, "its worker does not hold it")
+            raise ReservationLostError(UNCONFIRMED, pending.url, "its worker does not hold it")
         failures += 1
         pause_s = backoff_s(failures, rng)
         if time.monotonic() + pause_s >= give_up_at:
@@ -107,28 +118,16 @@ async def ask_again(http: aiohttp.ClientSession, pending: Pending, timeout_s: fl
         await asyncio.sleep(pause_s)
 
 
-async def _ask_once(http: aiohttp.ClientSession, pending: Pending) -> tuple[int | None, dict[str, Any]]:
-    """Status and body; no status where there is no answer.
+async def _ask_once(http: aiohttp.ClientSession, pending: Pending) -> tuple[int | None, str | None]:
+    """Status and the session's id; no status where there is no answer.
 
     Raises:
         ReservationLostError: nothing listens there.
     """
-    body = {"auth_data": pending.auth_data, "session_id": None, "payload": pending.question}
-    timeout = aiohttp.ClientTimeout(total=CREATE_TIMEOUT_S)
     try:
-        async with http.post(
-            pending.url.rstrip("/") + paths.SESSION_CREATE, json=body, timeout=timeout, allow_redirects=False
-        ) as response:
-            text = await response.text(errors="replace")
-            status = response.status
-    except aiohttp.ClientConnectorError as error:
-        if isinstance(error.os_error, ConnectionRefusedError):
-            raise ReservationLostError("(unconfirmed)", pending.url, "its worker is gone") from error
-        return None, {}
-    except (aiohttp.ClientError, asyncio.TimeoutError, TimeoutError, OSError):
-        return None, {}
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        answer = {}
-    return status, answer if isinstance(answer, dict) else {}
+        created = await create_session(http, pending.auth_data, pending.question)
+    except WorkerGone as gone:
+        raise ReservationLostError(UNCONFIRMED, pending.url, str(gone)) from gone
+    except WorkerSilent:
+        return None, None
+    return created.status, created.session_id

@@ -1,4 +1,4 @@
-"""Waiting with a limit, and how long to wait between tries."""
+"""Waiting with a limit, how long to pause between two tries, and when to stop trying."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 BACKOFF_FIRST_S = 0.25  # an engine that was restarted is back within a second or so
 BACKOFF_MAX_S = 5.0  # as the vastai client's own
+POLL_FIRST_S = 1.0  # as the vastai client's own
+POLL_MIN_S = 0.1  # likewise
 
 
 class OutOfTimeError(Exception):
@@ -37,7 +39,7 @@ async def within(work: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
             task.cancel()
             await asyncio.wait({task})
         if not task.cancelled():
-            task.exception()  # looked at, so that asyncio does not complain of one that nobody saw
+            task.exception()  # retrieved, so that asyncio does not log it as never retrieved
     if not in_time:
         raise OutOfTimeError
     return task.result()
@@ -52,6 +54,21 @@ def backoff_s(failures: int, rng: random.Random) -> float:
     return rng.uniform(ceiling / 2, ceiling)
 
 
+def steady_backoff_s(failures: int, max_s: float, rng: random.Random) -> float:
+    """How the ``vastai`` client pauses: 2 s after the first of ``failures``, then 4 s and so on, and up to 1 s more.
+
+    For what is expected to take seconds: an engine that answers but cannot serve, workers that are all occupied.
+    """
+    return min(2.0 ** min(failures, 20) + rng.random(), max_s)
+
+
+def poll_pause_s(polls: int, max_s: float, rng: random.Random) -> float:
+    """How long to wait before asking the engine again, after so many ``polls``, as the ``vastai`` client does."""
+    if polls == 0:
+        return min(POLL_FIRST_S, max_s)
+    return rng.uniform(POLL_MIN_S, steady_backoff_s(polls, max_s, rng))
+
+
 class Patience:
     """How long one call goes on trying an engine that fails. Times are seconds of any one monotonic clock.
 
@@ -60,10 +77,17 @@ class Patience:
     """
 
     def __init__(self, now: float, deadline_s: float | None, silence_max_s: float) -> None:
+        """Begins at ``now``.
+
+        Args:
+            now: the time.
+            deadline_s: how long from now on to go on; None: no deadline.
+            silence_max_s: how long to go on through nothing but failures where there is no deadline.
+        """
         self._deadline = None if deadline_s is None else now + deadline_s
         self._silence_max_s = silence_max_s
         self._silent_since: float | None = None
-        self.failures = 0  # since it was last heard
+        self.failures = 0  # since the engine was last heard
 
     def heard(self) -> None:
         """The engine has answered just now."""

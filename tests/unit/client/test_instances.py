@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import vastai
+from vastai._base import _APIKEY_SENTINEL, _resolve_api_key
 
 from nullworker.client.errors import InstanceInvalidError, KeyMissingError
 from nullworker.client.instances import Instance, find_instance, find_key, state_directory
@@ -16,10 +18,22 @@ LOCAL = find_instance("local")
 
 
 @pytest.mark.parametrize("name", ["prod", "alpha", "candidate"])
-def test_vasts_own_are_left_to_vastai(name: str) -> None:
-    """Their addresses are vastai's to know."""
-    assert find_instance(name) == Instance(name, None)
-    assert not find_instance(name).is_here
+def test_vasts_own_are_where_the_sdk_has_them(name: str) -> None:
+    """Engine, console and root certificate."""
+    found, sdk = find_instance(name), vastai.Serverless("key", instance=name)
+    assert found == Instance(name, None)
+    assert not found.is_here
+    assert (found.engine_url, found.console_url) == (sdk.autoscaler_url, sdk.vast_web_url)
+    assert found.certificate_url == sdk.SSL_CERT_URL
+    assert found.poll_max_s == sdk.max_poll_interval
+
+
+def test_everything_of_an_engine_of_ones_own_is_under_its_url() -> None:
+    """And it holds a request until there is news, so that it is asked again soon."""
+    found = find_instance("https://e.example.com:1/base/")
+    assert (found.engine_url, found.console_url) == (found.url, found.url)
+    assert found.certificate_url == "https://e.example.com:1/base/static/jvastai_root.cer"
+    assert found.poll_max_s < 1
 
 
 def test_local_is_the_loopback_address() -> None:
@@ -91,8 +105,11 @@ class TestKey:
         assert find_key(find_instance("http://localhost:9"), None, {"NULLWORKER_STATE": str(tmp_path)}) == "file"
 
     @pytest.mark.parametrize("name", ["prod", "https://engine.example.com"])
-    def test_it_is_not_sent_to_an_engine_elsewhere(self, tmp_path: Path, name: str) -> None:
-        """A key of this machine is nobody else's business."""
+    def test_it_is_not_sent_to_an_engine_elsewhere(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """The key of the engine on this machine is for that engine."""
+        monkeypatch.setenv("HOME", str(tmp_path))
         (tmp_path / "api_key").write_text("file")
         with pytest.raises(KeyMissingError, match="VAST_API_KEY"):
             find_key(find_instance(name), None, {"NULLWORKER_STATE": str(tmp_path)})
@@ -101,6 +118,44 @@ class TestKey:
         """The file is named."""
         with pytest.raises(KeyMissingError, match=f"{tmp_path}/api_key.*No such file"):
             find_key(LOCAL, None, {"NULLWORKER_STATE": str(tmp_path)})
+
+    # The SDK leaves the files open.
+    @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_the_files_of_the_vastai_command_line_are_read_as_the_sdk_does(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """For Vast's engines: argument, environment, the file, the file of older versions."""
+        prod = find_instance("prod")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+        monkeypatch.delenv("VAST_API_KEY", raising=False)
+        kept = {".vast_api_key": "old", ".config/vastai/vast_api_key": "new", "elsewhere/vastai/vast_api_key": "moved"}
+        for number, (name, key) in enumerate(kept.items()):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(f"{key}\n")
+            if number == 2:
+                monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "elsewhere"))
+            assert find_key(prod) == _resolve_api_key(_APIKEY_SENTINEL) == key
+        monkeypatch.setenv("VAST_API_KEY", "environment")
+        assert find_key(prod) == _resolve_api_key(_APIKEY_SENTINEL) == "environment"
+        assert find_key(prod, "given") == _resolve_api_key("given") == "given"
+
+    def test_a_key_of_vasts_is_sent_to_no_engine_of_ones_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever its address."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / ".vast_api_key").write_text("vasts")
+        for name in ("local", "https://run.vast.ai.example.com"):
+            with pytest.raises(KeyMissingError):
+                find_key(find_instance(name), None, {"NULLWORKER_STATE": str(tmp_path / "none")})
+
+    def test_a_file_of_vasts_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
+        """A broken file is not passed over in favour of an older one."""
+        (tmp_path / "vastai").mkdir()
+        (tmp_path / "vastai/vast_api_key").write_bytes(b"\xff\xfe")
+        with pytest.raises(KeyMissingError, match=r"vast_api_key \(not text\)"):
+            find_key(find_instance("prod"), None, {"XDG_CONFIG_HOME": str(tmp_path)})
 
     @pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel"])
     def test_one_that_no_header_can_carry_is_refused(self, key: str) -> None:

@@ -6,8 +6,19 @@ import asyncio
 import random
 
 import pytest
+from vastai.serverless.client.connection import _backoff_delay
 
-from nullworker.client.retry import BACKOFF_FIRST_S, BACKOFF_MAX_S, OutOfTimeError, Patience, backoff_s, within
+from nullworker.client.retry import (
+    BACKOFF_FIRST_S,
+    BACKOFF_MAX_S,
+    POLL_MIN_S,
+    OutOfTimeError,
+    Patience,
+    backoff_s,
+    poll_pause_s,
+    steady_backoff_s,
+    within,
+)
 
 
 async def test_within_returns_the_result() -> None:
@@ -89,6 +100,29 @@ def test_pauses_double_up_to_a_cap_and_are_never_short() -> None:
         pauses = [backoff_s(failures, rng) for _ in range(200)]
         assert ceiling / 2 <= min(pauses) < max(pauses) <= ceiling <= BACKOFF_MAX_S
         assert len(set(pauses)) > 100
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3, 4, 30])
+def test_the_steady_pauses_are_the_sdks(failures: int) -> None:
+    """With the same chance, the same pause."""
+    random.seed(failures)
+    assert steady_backoff_s(failures, BACKOFF_MAX_S, random.Random(failures)) == _backoff_delay(failures)
+
+
+def test_polls_of_vasts_engine_begin_after_a_second_and_spread_over_five() -> None:
+    """As the SDK's: the first pause is fixed, and no later one is short of 0.1 s."""
+    rng = random.Random(1)
+    assert poll_pause_s(0, 5.0, rng) == 1.0
+    for polls, ceiling in [(1, 3.0), (2, 5.0), (30, 5.0)]:
+        pauses = [poll_pause_s(polls, 5.0, rng) for _ in range(500)]
+        assert POLL_MIN_S <= min(pauses) < 0.2
+        assert ceiling - 0.8 < max(pauses) <= ceiling
+
+
+def test_no_poll_of_an_engine_that_holds_the_call_comes_late() -> None:
+    """Not the first either."""
+    rng = random.Random(1)
+    assert max(poll_pause_s(polls, 0.2, rng) for polls in range(100)) <= 0.2
 
 
 class TestPatience:

@@ -17,8 +17,8 @@ def test_what_is_left_is_the_end_less_the_date_of_the_answer() -> None:
 
 @pytest.mark.parametrize(
     ("expiration", "date"),
-    [(1.0, None), (None, DATE), ("1", DATE), (True, DATE), (1.0, "yesterday"), (1.0, ""), ([], DATE)],
+    [(None, DATE), ("1", DATE), (True, DATE), (1.0, "yesterday"), (1.0, ""), ([], DATE)],
 )
-def test_it_is_unknown_when_either_is(expiration: object, date: str | None) -> None:
+def test_it_is_unknown_when_either_is(expiration: object, date: str) -> None:
     """Nothing is guessed."""
     assert remaining_s(expiration, date) is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nullworker.client.errors import RecordInvalidError
-from nullworker.client.reservation import Session
+from nullworker.client.models import Session
 
 FACTS = Session(
     endpoint="null-prod",
