@@ -53,32 +53,76 @@ def record_file(path: Path, first_seed: int, count: int) -> tuple[int, int]:
 
 
 def check_file(path: Path, *, sentences: bool) -> Outcome:
-    """Feeds a recording to the present core, and compares its orders with the recorded ones."""
-    engine = Engine()
-    seeds = events = commands = 0
+    """Feeds a recording to the present core, and compares its orders with the recorded ones.
+
+    Args:
+        path: a file that `record_file` wrote.
+        sentences: whether the wording of reasons is compared, too.
+    """
+    events = commands = 0
     differences: list[str] = []
-    seed, skip = "?", False
-    with gzip.open(path, "rt") as file:
-        for line in file:
-            if line.startswith('{"seed":'):
-                seeds += 1
-                seed, skip, engine = line.strip(), False, Engine()
-                continue
-            if journal.begun_by(line) is not None:
+    seeds = _seeds(path)
+    for seed, lines in seeds.items():
+        records = [json.loads(line) for line in lines]
+        starts = _starts(records)
+        engine = Engine()
+        for number, record in enumerate(records):
+            if number in starts:
                 engine = Engine()
-                continue
-            if skip:
-                continue
-            line_record = json.loads(line)
-            event, now = journal.unpack_event(*line_record["event"]), line_record["now"]
+            event, now = journal.unpack_event(*_event_of(record)), record["now"]
             replayed = [_plain(command, sentences=sentences) for command in engine.handle(event, now)]
-            recorded = [_plain(command, sentences=sentences) for command in line_record["commands"]]
+            recorded = [_plain(command, sentences=sentences) for command in record["commands"]]
             events += 1
             commands += len(recorded)
             if replayed != recorded:
-                skip = True  # what follows in this seed is of a state that differs already
                 differences.append(f"{seed} at {now}: {type(event).__name__}\n  then {recorded}\n  now  {replayed}")
-    return Outcome(seeds, events, commands, differences)
+                break  # what follows in this seed is of a state that differs already
+    return Outcome(len(seeds), events, commands, differences)
+
+
+def _seeds(path: Path) -> dict[str, list[str]]:
+    """The lines of each seed in a file, by the line that begins it."""
+    seeds: dict[str, list[str]] = {}
+    lines: list[str] = []
+    with gzip.open(path, "rt") as file:
+        for line in file:
+            if line.startswith('{"seed":'):
+                lines = seeds.setdefault(line.strip(), [])
+            else:
+                lines.append(line)
+    return seeds
+
+
+def _starts(records: list[dict[str, Any]]) -> set[int]:
+    """Where an engine was started again: at the first definition of those that come right before a `Restored`."""
+    starts = set()
+    for number, record in enumerate(records):
+        if record["event"][0] != "Restored":
+            continue
+        first, defined = number, set()
+        for kind, name in (("WorkergroupPut", "workergroup"), ("EndpointPut", "endpoint_id")):
+            while first and records[first - 1]["event"][0] == kind:
+                value = records[first - 1]["event"][1][name]
+                key = (kind, value["workergroup_id"] if isinstance(value, dict) else value)
+                if key in defined:
+                    break
+                defined.add(key)
+                first -= 1
+        starts.add(first)
+    return starts
+
+
+def _event_of(record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The kind and fields of a recorded event; older recordings have a sentence where there is a cause now."""
+    kind, fields = record["event"]
+    if kind == "Restored":
+        for worker in fields["workers"]:
+            worker["retire"] = _RETIRE.get((worker["retire"] or "").split(" ")[0], worker["retire"])
+    return kind, fields
+
+
+#: The first word of the sentence that there was -> the cause that there is now.
+_RETIRE = {"": None, "its": "updated", "endpoint": "endpoint_deleted", "workergroup": "workergroup_deleted"}
 
 
 def _plain(command: Any, *, sentences: bool) -> tuple[str, list[tuple[str, Any]]]:

@@ -1,10 +1,16 @@
-"""What an engine wants done. Each carries its ``reason`` (a sentence with numbers) and its ``cause`` (the number of the
-event that led to it), so that the sum of all commands explains the fleet.
+"""What an engine wants done.
+
+Each command carries its ``cause`` (a code), its ``reason`` (a sentence with numbers, for people) and the
+``event_number`` of the event that led to it, so that the sum of all commands explains the fleet.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nullworker.core.causes import Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +23,9 @@ class Grant:
     url: str
     cost: float
     expires_in_s: float
+    cause: Cause
     reason: str
-    cause: int
+    event_number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +34,9 @@ class Refuse:
 
     request_idx: int
     endpoint_id: int
+    cause: Cause
     reason: str
-    cause: int
+    event_number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +45,9 @@ class Create:
 
     worker_id: int
     workergroup_id: int
+    cause: Cause
     reason: str
-    cause: int
+    event_number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +55,9 @@ class Start:
     """Start the worker's stopped instance."""
 
     worker_id: int
+    cause: Cause
     reason: str
-    cause: int
+    event_number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +65,9 @@ class Stop:
     """Stop the worker's instance, so that it can be started again."""
 
     worker_id: int
+    cause: Cause
     reason: str
-    cause: int
+    event_number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +76,9 @@ class Destroy:
 
     worker_id: int
     fleet: str
+    cause: Cause
     reason: str
-    cause: int
+    event_number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +89,9 @@ class Note:
     endpoint_id: int
     worker_id: int
     request_idx: int
+    cause: Cause
     reason: str
-    cause: int
+    event_number: int
 
 
 Command = Grant | Refuse | Create | Start | Stop | Destroy | Note

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nullworker.core.causes import Cause  # noqa: TC001 - as below
 from nullworker.core.parameters import Parameters, WorkergroupSpec  # noqa: TC001 - dataclass fields, resolved by the journal
 
 # ---------------------------------------------------------------------------------------------------- what clients do
@@ -212,11 +213,11 @@ class RestoredWorker:
 
     worker_id: int
     workergroup_id: int
-    state: str  # a value of core.workers.State
+    state: str  # a value of core.worker.WorkerState
     url: str
     perf: float
     owned: bool = True
-    retire: str = ""  # why it was to go when it is free
+    retire: Cause | None = None  # why it was to go when it is free
 
 
 @dataclass(frozen=True, slots=True)

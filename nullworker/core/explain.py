@@ -1,13 +1,15 @@
 """Why things are as they are now: one sentence for an endpoint, a worker or a request, with its numbers.
 
-How they came to be so is in the record of decisions; this is for whoever asks "why is worker 3 up?".
+How they came to be so is in the record of decisions; this answers "why is worker 3 up?".
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.core import admin, scaling
+from nullworker.core import scaling
+from nullworker.core.causes import Blocker
+from nullworker.core.failures import why_retired
 from nullworker.core.parameters import EndpointState
 from nullworker.core.reservation import Stage
 from nullworker.core.worker import BOOTING, WorkerState
@@ -38,10 +40,10 @@ def about_endpoint(engine: Engine, endpoint_id: int, now: float) -> str:
         f"{endpoint.parameters.min_load:g}) at target_util {endpoint.parameters.target_util:g} wants perf "
         f"{wanted.active_perf:g}, of {endpoint.ready_perf + endpoint.booting_perf:g} there or coming"
     )
-    if endpoint.waiting:
-        longest_s = now - min(r.asked_at for r in endpoint.waiting.values())
-        why = admin.why_short(engine.state, endpoint)
-        text += f"; {len(endpoint.waiting)} wait, the first of them for {longest_s:.1f} s, because {why}"
+    if endpoint.line.waiting:
+        longest_s = now - min(r.asked_at for r in endpoint.line.waiting.values())
+        _, why = endpoint_blocker(engine.state, endpoint)
+        text += f"; {len(endpoint.line)} wait, the first of them for {longest_s:.1f} s, because {why}"
     if endpoint.deleted:
         text += "; it is deleted, and gone with its last worker"
     elif endpoint.parameters.state is not EndpointState.ACTIVE:
@@ -59,9 +61,9 @@ def about_worker(engine: Engine, worker_id: int, now: float) -> str:
     if worker.held:
         text = f"is up because it {_holds(worker, now)}"
         if worker.state is WorkerState.ERROR:
-            text += f"; it failed {for_s:.1f} s ago ({worker.error.rstrip('.')}), and goes when that ends"
-        elif worker.retire:
-            text += f"; it goes when that ends, for {worker.retire}"
+            text += f"; it failed {for_s:.1f} s ago ({_error(worker)}), and goes when that ends"
+        elif worker.retire is not None:
+            text += f"; it goes when that ends, for {why_retired(engine.state, worker)}"
     elif worker.state is WorkerState.READY:
         text = _free(endpoint, worker, now)
     elif worker.state in BOOTING:
@@ -75,10 +77,14 @@ def about_worker(engine: Engine, worker_id: int, now: float) -> str:
         )
     else:
         text = f"has been {worker.state.value} for {for_s:.1f} s"
-        text += f": {worker.error.rstrip('.')}" if worker.error else ""
-    if worker.unresponsive and worker.state is not WorkerState.ERROR:
-        text += f"; nothing was heard of it for {now - worker.reported_at:.1f} s, so it is given to nobody"
+        text += f": {_error(worker)}" if worker.failure is not None else ""
+    if worker.trust.unresponsive and worker.state is not WorkerState.ERROR:
+        text += f"; nothing was heard of it for {now - worker.trust.reported_at:.1f} s, so it gets nothing new"
     return f"Worker {worker_id} {text}."
+
+
+def _error(worker: Worker) -> str:
+    return "" if worker.failure is None else worker.failure.reason.rstrip(".")
 
 
 def _holds(worker: Worker, now: float) -> str:
@@ -122,7 +128,7 @@ def about_request(engine: Engine, request_idx: int, now: float) -> str:
         text = _waits(state, reservation, now)
     elif reservation.stage is Stage.SESSION:
         text = f"holds worker {reservation.worker_id} for {since_s:.1f} s"
-    elif reservation.deliveries == 0:
+    elif reservation.delivery.count == 0:
         text = f"has worker {reservation.worker_id} kept for it for {since_s:.1f} s, until it asks again"
     else:
         text = (
@@ -134,9 +140,77 @@ def about_request(engine: Engine, request_idx: int, now: float) -> str:
 
 def _waits(state: EngineState, reservation: Reservation, now: float) -> str:
     endpoint = state.endpoints[reservation.endpoint_id]
-    place = 1 + sum(idx < reservation.request_idx for idx in endpoint.waiting)
-    text = f"waits for {now - reservation.asked_at:.1f} s, number {place} of {len(endpoint.waiting)}, because "
-    text += admin.why_waiting(state, reservation.request_idx)
+    place = 1 + sum(idx < reservation.request_idx for idx in endpoint.line.waiting)
+    text = f"waits for {now - reservation.asked_at:.1f} s, number {place} of {len(endpoint.line)}, because "
+    text += endpoint_blocker(state, endpoint)[1]
     if not reservation.present:
         text += f"; its client last asked {now - reservation.seen_at:.1f} s ago"
     return text
+
+
+# ----------------------------------------------------------------------------------------------------- why one waits
+
+
+def why_waiting(engine: Engine, request_idx: int) -> str:
+    """One sentence on why a waiter has no worker yet ("" if it does not wait)."""
+    return blocker(engine, request_idx)[1]
+
+
+def blocker(engine: Engine, request_idx: int) -> tuple[Blocker, str]:
+    """Why a waiter has no worker yet: a code, and a sentence with numbers."""
+    state = engine.state
+    reservation = state.reservations.get(request_idx)
+    if reservation is None or reservation.stage is Stage.SESSION:
+        return Blocker.NONE, ""
+    endpoint = state.endpoints.get(reservation.endpoint_id)
+    if endpoint is None:
+        return Blocker.ENDPOINT_GONE, "its endpoint is gone"
+    if reservation.stage is Stage.GRANTED:
+        return Blocker.UNCONFIRMED, f"worker {reservation.worker_id} has not confirmed its grant yet"
+    return endpoint_blocker(state, endpoint)
+
+
+def endpoint_blocker(state: EngineState, endpoint: Endpoint) -> tuple[Blocker, str]:
+    """Why an endpoint has no worker for the first that waits: a code, and a sentence with numbers."""
+    parameters = endpoint.parameters
+    if parameters.state is EndpointState.STOPPED:
+        return Blocker.ENDPOINT_STOPPED, "the endpoint is stopped"
+    if not endpoint.line.active_count:
+        return Blocker.CLIENT_SILENT, "no client of those that wait has asked for a worker lately"
+    if endpoint.booting:
+        return Blocker.COMING_UP, f"{_workers_are(endpoint.booting)} coming up for {len(endpoint.line)} waiting"
+    failing = [g for g in endpoint.workergroups.values() if g.failures and state.now < g.next_try_at]
+    if failing and len(failing) == len(endpoint.workergroups):
+        workergroup = min(failing, key=lambda g: g.next_try_at)
+        return Blocker.BACKING_OFF, (
+            f"workers of workergroup {workergroup.spec.workergroup_id} failed to start {workergroup.failures} times, "
+            f"next try in {workergroup.next_try_at - state.now:.0f} s: {workergroup.last_error}"
+        )
+    if parameters.state is EndpointState.SUSPENDED:
+        return Blocker.ENDPOINT_SUSPENDED, "the endpoint is suspended: no worker is created"
+    if not endpoint.workergroups:
+        return Blocker.NO_WORKERGROUP, "the endpoint has no workergroup"
+    if endpoint.existing >= parameters.max_workers:
+        return Blocker.AT_CAP, f"{_by_state(endpoint)}, and max_workers is {parameters.max_workers}"
+    if endpoint.line.active_count > scaling.need(endpoint).places:
+        reason = f"it waits for less than target_queue_time {parameters.target_queue_time:g} s"
+        return Blocker.IN_TIME, reason
+    return Blocker.SCALING_UP, f"{_by_state(endpoint)}, and another is wanted"
+
+
+def _workers_are(count: int) -> str:
+    """The number of workers and its verb: "1 worker is", "2 workers are"."""
+    return "1 worker is" if count == 1 else f"{count} workers are"
+
+
+def _by_state(endpoint: Endpoint) -> str:
+    """How many workers are in which state: "3 workers are held, 1 is destroying"; free ones are none to be granted."""
+    counts = {known.value: n for known, n in endpoint.counts.items() if n and known is not WorkerState.READY}
+    unresponsive = endpoint.counts[WorkerState.READY] - len(endpoint.free)
+    if unresponsive:
+        counts["free but not heard of lately"] = unresponsive
+    if not counts:
+        return "there is no worker"
+    (first, count), *others = counts.items()
+    rest = (f"{n} {'is' if n == 1 else 'are'} {name}" for name, n in others)
+    return ", ".join((f"{_workers_are(count)} {first}", *rest))

@@ -1,4 +1,4 @@
-"""What must hold of an engine's tables after every event: each is reckoned from scratch and compared.
+"""What must hold of an engine's tables after every event: each is computed again and compared.
 
 For tests and simulation, not for production: `check` looks at everything.
 """
@@ -32,7 +32,7 @@ def check(engine: Engine) -> None:
     for endpoint in state.endpoints.values():
         _pool_sums(endpoint)
         _pool_waiters(endpoint)
-        for request_idx, waiter in endpoint.waiting.items():
+        for request_idx, waiter in endpoint.line.waiting.items():
             _that(state.reservations.get(request_idx) is waiter, f"waiter {request_idx} is not known")
     _workers(state)
     _reservations(state)
@@ -57,12 +57,12 @@ def _pool_sums(endpoint: Endpoint) -> None:
         )
     _that(endpoint.counts[WorkerState.GONE] == 0, f"{name}: a worker that is gone is still listed")
     active = [w for w in workers if w.state in ACTIVE]
-    covering = [w for w in active if w.held or not (w.unresponsive or w.retire)]
+    covering = [w for w in active if w.held or w.grantable]
     _near(f"{name}: ready_perf", endpoint.ready_perf, sum(w.perf_expected for w in covering))
-    booting = [w for w in workers if w.state in BOOTING and not w.retire]
+    booting = [w for w in workers if w.state in BOOTING and w.retire is None]
     _near(f"{name}: booting_perf", endpoint.booting_perf, sum(w.perf_expected for w in booting))
     inactive = [w for w in workers if w.state is WorkerState.INACTIVE]
-    cold = [w for w in workers if w.state in (WorkerState.INACTIVE, WorkerState.STOPPING) and not w.retire]
+    cold = [w for w in workers if w.state in (WorkerState.INACTIVE, WorkerState.STOPPING) and w.retire is None]
     _near(f"{name}: inactive_perf", endpoint.inactive_perf, sum(w.perf_expected for w in cold))
     _near(f"{name}: held_cost", endpoint.held_cost, sum(w.held_cost for w in active))
     free = {w.worker_id for w in covering if not w.held}
@@ -73,7 +73,7 @@ def _pool_sums(endpoint: Endpoint) -> None:
     placing = [w for w in covering if not w.held] + booting
     _that(endpoint.slots == sum(w.occupancy_known or 0 for w in placing), f"{name}: slots {endpoint.slots} are wrong")
     _that(endpoint.unbounded == sum(w.occupancy_known is None for w in placing), f"{name}: unbounded is wrong")
-    _that(endpoint.awaiting_report == sum(w.awaiting_report for w in workers), f"{name}: unheard is wrong")
+    _that(endpoint.awaiting_report == sum(w.trust.awaiting_report for w in workers), f"{name}: unheard is wrong")
     for workergroup in endpoint.workergroups.values():
         mine = [w for w in workers if w.workergroup is workergroup]
         _that(
@@ -85,22 +85,23 @@ def _pool_sums(endpoint: Endpoint) -> None:
 
 def _pool_waiters(endpoint: Endpoint) -> None:
     name = f"endpoint {endpoint.endpoint_id}"
-    waiting = endpoint.waiting.values()
+    line = endpoint.line
+    waiting = line.waiting.values()
     counted = [r for r in waiting if r.counted]
-    _that(endpoint.active_waiters == len(counted), f"{name}: wanting is wrong")
-    _near(f"{name}: waiting_cost", endpoint.waiting_cost, sum(r.cost for r in counted))
-    _that(endpoint.overdue == sum(r.overdue for r in counted), f"{name}: aged is wrong")
-    _near(f"{name}: aged_cost", endpoint.overdue_cost, sum(r.cost for r in counted if r.overdue))
-    _that(set(endpoint.in_time) == {r.request_idx for r in counted if not r.overdue}, f"{name}: young is wrong")
-    ordered = set(endpoint.line)
+    _that(line.active_count == len(counted), f"{name}: active_count is wrong")
+    _near(f"{name}: active_cost", line.active_cost, sum(r.cost for r in counted))
+    _that(line.overdue_count == sum(r.overdue for r in counted), f"{name}: overdue_count is wrong")
+    _near(f"{name}: overdue_cost", line.overdue_cost, sum(r.cost for r in counted if r.overdue))
+    _that(set(line.in_time) == {r.request_idx for r in counted if not r.overdue}, f"{name}: in_time is wrong")
+    ordered = set(line.order)
     for reservation in waiting:
         idx = reservation.request_idx
         _that(reservation.stage is Stage.WAITING, f"reservation {idx} waits and is {reservation.stage.value}")
         _that(reservation.counted != (reservation.absent or reservation.unseen), f"waiter {idx} is counted wrongly")
         _that(reservation.absent or idx in ordered, f"waiter {idx} is present and has no place in the order")
     if endpoint.parameters.state.value != "stopped" and not endpoint.deleted:
-        stuck = endpoint.first_waiter() is not None and endpoint.pick() is not None
-        _that(not stuck, f"{name}: someone waits although a worker is routable")
+        stuck = line.first() is not None and endpoint.pick() is not None
+        _that(not stuck, f"{name}: someone waits although a worker may be granted")
 
 
 def _workers(state: EngineState) -> None:
@@ -124,10 +125,10 @@ def _workers(state: EngineState) -> None:
 
 def _reservations(state: EngineState) -> None:
     for request_idx, reservation in state.reservations.items():
-        _that(not reservation.orphan, f"reservation {request_idx} is an orphan and answers for its request")
+        _that(not reservation.delivery.orphan, f"reservation {request_idx} is an orphan and answers for its request")
         if reservation.stage is Stage.WAITING:
             endpoint = state.endpoints.get(reservation.endpoint_id)
-            _that(endpoint is not None and request_idx in endpoint.waiting, f"waiter {request_idx} waits nowhere")
+            _that(endpoint is not None and request_idx in endpoint.line.waiting, f"waiter {request_idx} waits nowhere")
             continue
         worker = state.workers.get(reservation.worker_id)
         _that(worker is not None, f"reservation {request_idx} is on worker {reservation.worker_id}, which is unknown")

@@ -2,7 +2,7 @@
 fed with the events, gives the same commands.
 
 A line is JSON: ``{"now": seconds, "event": [kind, {field: value}], "commands": [[kind, {field: value}], ...]}``; or
-``{"begin": version}``, where an engine was started (again).
+``{"begin": version, "format": number}``, where an engine was started (again).
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from nullworker.core.commands import Command
     from nullworker.core.events import Event
+
+
+#: Of the lines; raised when what a line says changes. Format 1 had no causes.
+FORMAT = 2
 
 
 class JournalError(ValueError):
@@ -68,7 +72,7 @@ def unpack_event(kind: str, values: dict[str, Any]) -> Event:
 
 def begin(version: str) -> str:
     """The line with which an engine of ``version`` begins: what follows is from a fresh one."""
-    return json.dumps({"begin": version}, separators=(",", ":"))
+    return json.dumps({"begin": version, "format": FORMAT}, separators=(",", ":"))
 
 
 def replay(lines: Iterable[str]) -> tuple[int, Difference | None]:
@@ -87,6 +91,7 @@ def replay(lines: Iterable[str]) -> tuple[int, Difference | None]:
         if not line.strip():
             continue
         if begun_by(line) is not None:
+            _check_format(number, line)
             engine, broken = Engine(), None
             continue
         if broken is not None:
@@ -111,6 +116,15 @@ def begun_by(line: str) -> str | None:
         return str(json.loads(line)["begin"])
     except ValueError:
         return None
+
+
+def _check_format(number: int, line: str) -> None:
+    written = json.loads(line)
+    if written.get("format", 1) != FORMAT:
+        raise JournalError(
+            f"line {number}: nullworker {written['begin']} wrote it in format {written.get('format', 1)}, and this one "
+            f"reads format {FORMAT}; replay it with the version that wrote it"
+        )
 
 
 def _pack(value: Any) -> Any:

@@ -7,7 +7,7 @@ TICK_S = 1.0
 #: A worker reports at least each 10 s (the framework's rule, looked at each second).
 REPORT_PERIOD_S = 10.0
 #: Silent for so long, a worker is not granted any more: one report was missed and the next is late.
-SUSPECT_AFTER_S = 20.0
+UNRESPONSIVE_AFTER_S = 20.0
 #: Silent for so long, a free or booted worker has failed (design: "no report for 30 s").
 SILENCE_FAILS_S = 30.0
 #: A held worker's silence is no verdict over its job; after this long nobody can be helped by keeping it.

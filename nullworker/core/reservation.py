@@ -7,7 +7,9 @@ session ─► granted (its session has ended, and its client is on its way to t
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from nullworker.core.reconcile.deliveries import Delivery
 
 
 class Stage(enum.Enum):
@@ -26,14 +28,14 @@ class ReservationTransition(enum.Enum):
 
     GRANT = "grant"
     CONFIRM = "confirm"
-    REQUEUE = "refute"
-    REOPEN = "lapse"
+    REQUEUE = "requeue"
+    REOPEN = "reopen"
     END = "end"
 
     __hash__ = object.__hash__
 
 
-#: TRANSITIONS[stage][step] is the next stage; what is not here cannot happen.
+#: TRANSITIONS[stage][transition] is the next stage; what is not here cannot happen.
 TRANSITIONS: dict[Stage, dict[ReservationTransition, Stage]] = {
     # A worker may report a session of one that waits: its grant had expired before the report came.
     Stage.WAITING: {
@@ -52,7 +54,7 @@ TRANSITIONS: dict[Stage, dict[ReservationTransition, Stage]] = {
 
 
 class ImpossibleReservationTransition(Exception):  # noqa: N818 - it is a fact about the table, and a bug in the core
-    """The table has no such step at this stage."""
+    """The table has no such transition at this stage."""
 
     def __init__(self, request_idx: int, stage: Stage, transition: ReservationTransition) -> None:
         super().__init__(f"reservation {request_idx} cannot {transition.value} while it is {stage.value}")
@@ -72,35 +74,20 @@ class Reservation:
     worker_id: int = 0
     #: Its /route/ call is held open now.
     present: bool = True
-    #: Its client was told its number, and can ask again under it. One that was not has to begin anew after a restart.
+    #: Its client knows its number, and can ask again under it. One that does not cannot come back after a restart.
     number_known: bool = False
     #: Not seen for so long that it gets no grant until it asks again; it keeps its place until `replay_timeout_s`.
     absent: bool = False
     #: Taken over after a restart, and has not asked since: it keeps its place, and nothing is created for it.
     unseen: bool = False
-    #: Part of its endpoint's demand at present; the pool's own.
+    #: Part of its endpoint's demand at present; its waiting line's own.
     counted: bool = False
-    #: Waits for at least `target_queue_time`.
+    #: Has waited for `target_queue_time`.
     overdue: bool = False
     granted_at: float = 0.0
-    answered_at: float = 0.0
-    #: When it is answered again, unless its worker says before that it refused it.
-    answer_again_at: float | None = None
-    #: How many requests its worker had received, by its own count, when it was given this one.
-    received: int = 0
     expires_at: float = 0.0
-    deliveries: int = 0  # how often the present grant was answered
-    accounted: int = 0  # of these answers, how many the worker has accounted for (with a session, a refusal, an end)
-    refused: int = 0  # grants that did not take
-    #: Taken over after a restart: one report that does not list it may be one of before.
-    restored: bool = False
-    #: Two workers hold its request_idx: this one is not the one that the engine answers with.
-    orphan: bool = False
-
-    @property
-    def sent(self) -> bool:
-        """Whether its client was sent to the worker by an answer of which the worker has said nothing yet."""
-        return self.deliveries > self.accounted and not self.orphan
+    #: How far the present grant has been delivered to its client, and what the worker has said of it.
+    delivery: Delivery = field(default_factory=Delivery)
 
     def transition(self, transition: ReservationTransition) -> None:
         """Takes one step of the table.

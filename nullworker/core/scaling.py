@@ -6,8 +6,8 @@ the active, or its own age, has reached `target_queue_time`. *Needed* is active 
 H + pressed Q) / `target_util`, and a free or coming place for each pressed waiter. *Cold* is total capacity of
 max(`min_cold_load`, `cold_mult` x active load), and `cold_workers` workers in all.
 
-Recruiting happens after any event, trimming only when nothing but time has passed: what was asked or granted a moment
-ago is never decided over in the same round.
+Scaling up happens after any event, scaling down only when nothing but time has passed: what was asked or granted a
+moment ago is never decided over in the same round.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.core import limits
+from nullworker.core.causes import Cause
 from nullworker.core.commands import Create, Start
-from nullworker.core.failures import stop
 from nullworker.core.parameters import EndpointState
 from nullworker.core.timers import Timer
 from nullworker.core.worker import Worker, WorkerState, WorkerTransition
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections import OrderedDict
     from collections.abc import Iterator
 
-    from nullworker.core.endpoint import Endpoint, Workergroup
+    from nullworker.core.endpoint import Endpoint
     from nullworker.core.state import EngineState
+    from nullworker.core.workergroup import Workergroup
 
 #: Sums of floats are compared with this much slack, relative to their size.
 _SLACK = 1e-9
@@ -56,13 +57,13 @@ def need(endpoint: Endpoint) -> Need:
 
 def _urgent(endpoint: Endpoint) -> tuple[int, float]:
     """How many waiters are pressed, and their cost."""
-    if not endpoint.active_waiters:
+    if not endpoint.line.active_count:
         return 0, 0.0
     if endpoint.ready_perf <= 0:
-        return endpoint.active_waiters, endpoint.waiting_cost
-    if (endpoint.held_cost + endpoint.waiting_cost) / endpoint.ready_perf >= endpoint.parameters.target_queue_time:
-        return endpoint.active_waiters, endpoint.waiting_cost
-    return endpoint.overdue, endpoint.overdue_cost
+        return endpoint.line.active_count, endpoint.line.active_cost
+    if (endpoint.held_cost + endpoint.line.active_cost) / endpoint.ready_perf >= endpoint.parameters.target_queue_time:
+        return endpoint.line.active_count, endpoint.line.active_cost
+    return endpoint.line.overdue_count, endpoint.line.overdue_cost
 
 
 def _short(have: float, want: float) -> bool:
@@ -84,8 +85,8 @@ def scale_up(state: EngineState, endpoint: Endpoint) -> None:
     """Starts and creates workers until the need is met or a limit is."""
     if endpoint.deleted or endpoint.parameters.state is not EndpointState.ACTIVE:
         return
-    if endpoint.awaiting_report and state.now < state.quiet_until:
-        return  # after a restart: those we knew have not all spoken yet
+    if endpoint.awaiting_report and state.listening.is_quiet(state.now):
+        return  # after a restart: not all workers have reported yet
     wanted = need(endpoint)
     while _lacks_active(endpoint, wanted):
         if not _activate(state, endpoint, wanted) and not _create(state, endpoint, wanted, cold_spare=False):
@@ -97,10 +98,10 @@ def scale_up(state: EngineState, endpoint: Endpoint) -> None:
 
 def _activate(state: EngineState, endpoint: Endpoint, wanted: Need) -> bool:
     for worker in reversed(endpoint.inactive.values()):
-        if not worker.retire and worker.owned:
-            worker.attempts, worker.retry_at, worker.order_at, worker.answered_at = 0, None, state.now, None
+        if worker.retire is None and worker.owned:
+            worker.order.given(state.now)
             worker.cold_spare = False
-            state.out.append(Start(worker.worker_id, _why(endpoint, wanted, "active"), state.cause))
+            state.out.append(Start(worker.worker_id, *_why_active(endpoint, wanted), state.event_number))
             state.transition(worker, WorkerTransition.START)
             return True
     return False
@@ -114,10 +115,10 @@ def _create(state: EngineState, endpoint: Endpoint, wanted: Need, *, cold_spare:
         return False
     worker_id = state.next_worker_id
     state.next_worker_id += 1
-    reason = _why(endpoint, wanted, "cold" if cold_spare else "active")
+    why = _why_cold(endpoint, wanted) if cold_spare else _why_active(endpoint, wanted)
     worker = state.add_worker(workergroup, worker_id, WorkerState.ASKED)
     worker.cold_spare = cold_spare
-    state.out.append(Create(worker_id, workergroup.spec.workergroup_id, reason, state.cause))
+    state.out.append(Create(worker_id, workergroup.spec.workergroup_id, *why, state.event_number))
     return True
 
 
@@ -125,39 +126,31 @@ def _cheapest(state: EngineState, endpoint: Endpoint) -> Workergroup | None:
     """The workergroup with the lowest price for its perf, of those that may grow now."""
     best: Workergroup | None = None
     for workergroup in endpoint.workergroups.values():
-        spec = workergroup.spec
-        if workergroup.ready_since is not None and state.now - workergroup.ready_since >= limits.PROVEN_AFTER_S:
-            workergroup.failures = 0
-        if (
-            workergroup.deleted
-            or state.now < workergroup.next_try_at
-            or (workergroup.failures >= limits.FAILURES_BEFORE_ONE_AT_A_TIME and workergroup.booting > 0)
-            or (spec.max_workers is not None and workergroup.workers >= spec.max_workers)
-        ):
-            continue
-        if best is None or spec.price_per_hour / spec.perf < best.spec.price_per_hour / best.spec.perf:
+        if workergroup.may_grow(state.now) and (best is None or workergroup.price_for_perf < best.price_for_perf):
             best = workergroup
     return best
 
 
-def _why(endpoint: Endpoint, wanted: Need, kind: str) -> str:
+def _why_active(endpoint: Endpoint, wanted: Need) -> tuple[Cause, str]:
     have = endpoint.ready_perf + endpoint.booting_perf
-    if kind == "active" and _short(have, wanted.active_perf):
-        return (
+    if _short(have, wanted.active_perf):
+        return Cause.LOAD, (
             f"active perf {have:g} of {wanted.active_perf:g} wanted: load {wanted.load:g} "
             f"(held {endpoint.held_cost:g}, {wanted.places} pressed waiters) "
             f"at target_util {endpoint.parameters.target_util:g}"
         )
-    if kind == "active":
-        return f"{endpoint.slots} free or coming places for {wanted.places} pressed waiters"
-    total_perf = have + endpoint.inactive_perf
-    return (
+    return Cause.PLACES, f"{endpoint.slots} free or coming places for {wanted.places} pressed waiters"
+
+
+def _why_cold(endpoint: Endpoint, wanted: Need) -> tuple[Cause, str]:
+    total_perf = endpoint.ready_perf + endpoint.booting_perf + endpoint.inactive_perf
+    return Cause.COLD_RESERVE, (
         f"total perf {total_perf:g} of {wanted.cold_perf:g} wanted cold, "
         f"{endpoint.staying} workers of cold_workers {wanted.cold_workers}"
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- trimming
+# -------------------------------------------------------------------------------------------------------- scaling down
 
 
 def plan_scale_down(state: EngineState, endpoint: Endpoint) -> None:
@@ -165,7 +158,7 @@ def plan_scale_down(state: EngineState, endpoint: Endpoint) -> None:
     due = _scale_down_time(endpoint)
     if due is None:
         return
-    due = max(due, state.now + limits.TICK_S if due <= state.now else due, state.quiet_until)
+    due = max(due, state.now + limits.TICK_S if due <= state.now else due, state.listening.quiet_until)
     if endpoint.scale_down_at is None or due < endpoint.scale_down_at:
         endpoint.scale_down_at = due
         state.timers.set(due, Timer.SCALE_DOWN, endpoint.endpoint_id)
@@ -204,7 +197,7 @@ def scale_down(state: EngineState, endpoint: Endpoint) -> None:
     endpoint.scale_down_at = None
     if endpoint.parameters.state is EndpointState.SUSPENDED:
         return
-    if state.now < state.quiet_until:
+    if state.listening.is_quiet(state.now):
         plan_scale_down(state, endpoint)
         return
     wanted = need(endpoint)
@@ -212,7 +205,7 @@ def scale_down(state: EngineState, endpoint: Endpoint) -> None:
     for worker in _first(endpoint.idle, limits.SCALE_DOWN_ROUND):
         if _idle_until(endpoint, worker) > state.now:
             break
-        if not worker.may_hold_unknown and _not_needed(endpoint, worker, wanted):
+        if worker.endable and _not_needed(endpoint, worker, wanted):
             released += 1
             _release(state, endpoint, worker, wanted)
     for worker in _first(endpoint.inactive, limits.SCALE_DOWN_ROUND):
@@ -221,8 +214,9 @@ def scale_down(state: EngineState, endpoint: Endpoint) -> None:
         if endpoint.parameters.state is not EndpointState.STOPPED and not _cold_wants(endpoint, worker, wanted):
             released += 1
             over = endpoint.keeping > endpoint.parameters.max_workers
+            cause = Cause.OVER_CAP if over else Cause.IDLE
             text = _cap_text(endpoint) if over else _cold_text(wanted)
-            state.destroy(worker, f"inactive for {state.now - worker.state_since:.1f} s, and {text}")
+            state.destroy(worker, cause, f"inactive for {state.now - worker.state_since:.1f} s, and {text}")
     # Each release touches the endpoint, which plans the next look at those who are due already.
     due = _scale_down_time(endpoint, after=state.now) if not released else None
     if due is not None and (endpoint.scale_down_at is None or due < endpoint.scale_down_at):
@@ -275,21 +269,18 @@ def _cold_text(wanted: Need) -> str:
 def _release(state: EngineState, endpoint: Endpoint, worker: Worker, wanted: Need) -> None:
     idle_s = state.now - worker.free_since
     if endpoint.parameters.state is EndpointState.STOPPED:
-        stop(state, worker, "its endpoint is stopped")
+        state.stop(worker, Cause.ENDPOINT_STOPPED, "its endpoint is stopped")
         return
     if _over_cap(endpoint):
-        state.destroy(worker, f"free, and {_cap_text(endpoint)}")
+        state.destroy(worker, Cause.OVER_CAP, f"free, and {_cap_text(endpoint)}")
         return
     if worker.cold_spare:
-        why = "made to be kept inactive"
+        cause, why = Cause.COLD_RESERVE, "made to be kept inactive"
     else:
-        why = f"free for {idle_s:.1f} s (inactivity_timeout {endpoint.parameters.idle_s:g} s)"
+        cause, why = Cause.IDLE, f"free for {idle_s:.1f} s (inactivity_timeout {endpoint.parameters.idle_s:g} s)"
     why += f", and active perf {wanted.active_perf:g} is met without it"
     if _cold_wants(endpoint, worker, wanted):
-        stop(
-            state,
-            worker,
-            f"{why}; kept inactive for cold perf {wanted.cold_perf:g}, cold_workers {wanted.cold_workers}",
-        )
+        kept = f"kept inactive for cold perf {wanted.cold_perf:g}, cold_workers {wanted.cold_workers}"
+        state.stop(worker, cause, f"{why}; {kept}")
     else:
-        state.destroy(worker, why)
+        state.destroy(worker, cause, why)

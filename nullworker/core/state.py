@@ -5,22 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core import limits
-from nullworker.core.commands import Command, Destroy, Note, Refuse
-from nullworker.core.endpoint import Endpoint, Workergroup
+from nullworker.core.causes import Cause
+from nullworker.core.commands import Command, Destroy, Note, Refuse, Stop
+from nullworker.core.endpoint import Endpoint
+from nullworker.core.reconcile.trust import Listening, Trust
 from nullworker.core.reservation import Reservation, ReservationTransition, Stage
 from nullworker.core.timers import Timer, Timers
-from nullworker.core.worker import TRANSITIONS, ImpossibleWorkerTransition, Worker, WorkerState, WorkerTransition
+from nullworker.core.waiting_line import WaitingLine
+from nullworker.core.worker import (
+    TRANSITIONS,
+    ImpossibleWorkerTransition,
+    Worker,
+    WorkerState,
+    WorkerTransition,
+)
+from nullworker.core.workergroup import Workergroup
 
 if TYPE_CHECKING:
-    from nullworker.core.parameters import WorkergroupSpec
+    from nullworker.core.parameters import Parameters, WorkergroupSpec
 
 
 class EngineState:
-    """Pools, workers, reservations and timers; ``now`` and ``cause`` of the event in hand; the commands it leads to."""
+    """Endpoints, workers, reservations and timers; the event in hand, and the commands that it leads to."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.cause = 0
+        self.event_number = 0
         self.out: list[Command] = []
         self.endpoints: dict[int, Endpoint] = {}
         self.workergroups: dict[int, Workergroup] = {}
@@ -30,15 +40,12 @@ class EngineState:
         self.next_worker_id = 1
         #: Whether anything but configuration has come yet.
         self.begun = False
-        #: Silence before this is ours (we were down or suspended), not the workers'.
-        self.listening_since = 0.0
-        #: Until then nothing is trimmed.
-        self.quiet_until = 0.0
-        #: Instances that bear our mark and that we do not know: (fleet, worker id) -> since when.
+        self.listening = Listening()
+        #: Instances that bear our mark and that are not known: (fleet, worker id) -> since when.
         self.unknown_instances: dict[tuple[str, int], float] = {}
-        #: Endpoints that the event in hand touched, in the order of touching.
+        #: Endpoints that the event in hand changed, in the order of the changes: they are to be settled.
         self.dirty: dict[int, None] = {}
-        #: What the event in hand changed, for whoever writes it down: worker ids and request_idxs.
+        #: What the event in hand changed, to be written down: worker ids and request_idxs.
         self.changed_workers: dict[int, None] = {}
         self.changed_reservations: dict[int, None] = {}
         #: Workers that hold nothing since the event in hand: those that only waited for that are to go.
@@ -46,9 +53,38 @@ class EngineState:
 
     # ------------------------------------------------------------------------------------------------------- general
 
-    def note(self, kind: str, reason: str, *, endpoint_id: int = 0, worker_id: int = 0, request_idx: int = 0) -> None:
-        """Records something that was decided or noticed."""
-        self.out.append(Note(kind, endpoint_id, worker_id, request_idx, reason, self.cause))
+    def begin(self, now: float) -> None:
+        """Another event is taken in at ``now``."""
+        self.now = now
+        self.event_number += 1
+        self.out, self.changed_workers, self.changed_reservations = [], {}, {}
+
+    def note(
+        self,
+        kind: str,
+        cause: Cause,
+        reason: str,
+        *,
+        endpoint_id: int = 0,
+        worker_id: int = 0,
+        request_idx: int = 0,
+    ) -> None:
+        """Records something that was decided or noticed.
+
+        Args:
+            kind: a machine word for what happened.
+            cause: why.
+            reason: the same as a sentence with numbers, for people.
+            endpoint_id: the endpoint that it is about; 0: none.
+            worker_id: the worker that it is about; 0: none.
+            request_idx: the request that it is about; 0: none.
+        """
+        self.out.append(Note(kind, endpoint_id, worker_id, request_idx, cause, reason, self.event_number))
+
+    def note_worker(self, worker: Worker, kind: str, cause: Cause, reason: str, *, request_idx: int = 0) -> None:
+        """Records something about a worker; see `note`."""
+        endpoint_id = worker.workergroup.spec.endpoint_id
+        self.note(kind, cause, reason, endpoint_id=endpoint_id, worker_id=worker.worker_id, request_idx=request_idx)
 
     def mark_dirty(self, endpoint_id: int) -> None:
         """Lets the endpoint be routed and scaled when the event has been taken in."""
@@ -56,10 +92,19 @@ class EngineState:
 
     # ------------------------------------------------------------------------------------------------------- workers
 
-    def add_worker(self, workergroup: Workergroup, worker_id: int, state: WorkerState, *, owned: bool = True) -> Worker:
-        """Takes a new worker in."""
-        worker = Worker(worker_id, workergroup, state, self.now, owned=owned, generation=workergroup.generation)
-        worker.order_at = worker.reported_at = self.now
+    def add_worker(
+        self, workergroup: Workergroup, worker_id: int, worker_state: WorkerState, *, owned: bool = True
+    ) -> Worker:
+        """Takes a new worker in.
+
+        Args:
+            workergroup: its workergroup.
+            worker_id: its number, which no other has or had.
+            worker_state: where it is in its life.
+            owned: whether it is ours to start, stop and destroy.
+        """
+        worker = Worker(worker_id, workergroup, worker_state, self.now, Trust(self.now), owned=owned)
+        worker.order.given_at = self.now
         self.workers[worker_id] = worker
         endpoint = self.endpoint_of(worker)
         endpoint.workers[worker_id] = worker
@@ -69,14 +114,14 @@ class EngineState:
         return worker
 
     def endpoint_of(self, worker: Worker) -> Endpoint:
-        """The pool of the worker's endpoint."""
+        """The worker's endpoint."""
         return self.endpoints[worker.workergroup.spec.endpoint_id]
 
     def transition(self, worker: Worker, transition: WorkerTransition) -> None:
-        """Takes one turn in the worker's life.
+        """Takes one step in the worker's life.
 
         Raises:
-            ImpossibleTransition: the table has none such in its state.
+            ImpossibleWorkerTransition: the table has none such in its state.
         """
         following = TRANSITIONS[worker.state].get(transition)
         if following is None:
@@ -95,70 +140,39 @@ class EngineState:
     def _forget(self, worker: Worker, endpoint: Endpoint) -> None:
         del self.workers[worker.worker_id]
         del endpoint.workers[worker.worker_id]
-        if worker.awaiting_report:
+        if worker.trust.awaiting_report:
             endpoint.awaiting_report -= 1
         workergroup = worker.workergroup
         if workergroup.deleted and workergroup.workers == 0:
-            self.forget_workergroup(workergroup, "its last worker is")
+            self.forget_workergroup(workergroup, Cause.LAST_WORKER_GONE, "its last worker is")
         if endpoint.deleted and not endpoint.workers:
-            for workergroup_id in list(endpoint.workergroups):
-                self.workergroups.pop(workergroup_id, None)
-            del self.endpoints[endpoint.endpoint_id]
-            self.note(
-                "endpoint_deleted",
-                f"endpoint {endpoint.name} is gone: its last worker is",
-                endpoint_id=endpoint.endpoint_id,
-            )
+            self.forget_endpoint(endpoint, Cause.LAST_WORKER_GONE, "its last worker is")
 
-    def forget_workergroup(self, workergroup: Workergroup, why: str) -> None:
-        """Nothing is left of a deleted workergroup."""
-        spec = workergroup.spec
-        self.workergroups.pop(spec.workergroup_id, None)
-        self.endpoints[spec.endpoint_id].workergroups.pop(spec.workergroup_id, None)
-        self.note(
-            "workergroup_deleted", f"workergroup {spec.workergroup_id} is gone: {why}", endpoint_id=spec.endpoint_id
-        )
-
-    def set_unresponsive(self, worker: Worker, *, unresponsive: bool) -> None:
-        """Takes the worker out of routing, or back in."""
-        if worker.unresponsive != unresponsive:
-            worker.unresponsive = unresponsive
-            self._changed(worker)
-
-    def set_may_hold_unknown(self, worker: Worker, until: float) -> None:
-        """The worker may hold something that we do not know of, or come to hold it until then: its reports will tell.
-
-        Of a worker that numbers its reports the second one after ``until`` was made after it, for it makes one when
-        the one before has arrived. Others may send an old one again.
-        """
-        worker.may_hold_unknown_until = max(until, worker.may_hold_unknown_until or until)
-        worker.reports_wanted = 2
-        self.set_timer_for(worker)
-
-    @staticmethod
-    def expect_finish(worker: Worker, request_idx: int, count: int = 1) -> None:
-        """The worker may tell so many ends of this request yet that say nothing of what it is granted later."""
-        worker.pending_finishes[request_idx] = worker.pending_finishes.pop(request_idx, 0) + count
-        if len(worker.pending_finishes) > limits.FINISHED_MEMORY:
-            del worker.pending_finishes[next(iter(worker.pending_finishes))]
-
-    def report_lessens_unknown(self, worker: Worker) -> None:
-        """A fresh report came. When there is no doubt left, a worker that was only kept for it goes."""
-        until = worker.may_hold_unknown_until
-        if until is None or self.now < (until if worker.seq else until + limits.RESEND_S):
+    def destroy(self, worker: Worker, cause: Cause, reason: str) -> None:
+        """Orders the worker's end; one that is not ours is merely forgotten. What it holds must be dropped before."""
+        if not worker.owned:
+            if worker.state is not WorkerState.DESTROYING:
+                self.transition(worker, WorkerTransition.DESTROY)
+            self.transition(worker, WorkerTransition.GO)
             return
-        worker.reports_wanted -= 1 if worker.seq else 2
-        if worker.reports_wanted <= 0:
-            worker.may_hold_unknown_until = None
-            self._changed(worker)
-            if not worker.held:
-                self.freed.append(worker)
+        worker.order.given(self.now)
+        self.transition(worker, WorkerTransition.DESTROY)
+        self.out.append(Destroy(worker.worker_id, worker.workergroup.spec.fleet, cause, reason, self.event_number))
 
-    def set_retire(self, worker: Worker, reason: str) -> None:
-        """Marks the worker to go when it is free ("": it stays after all)."""
-        if worker.retire != reason:
+    def stop(self, worker: Worker, cause: Cause, reason: str) -> None:
+        """Orders the worker to stop, so that it can be started again. It must hold nothing."""
+        worker.order.given(self.now)
+        worker.ready_at = None
+        self.transition(worker, WorkerTransition.STOP)
+        self.out.append(Stop(worker.worker_id, cause, reason, self.event_number))
+
+    # ------------------------------------------------------------------------------------- what is known of a worker
+
+    def set_retire(self, worker: Worker, cause: Cause | None) -> None:
+        """Marks the worker to go when it is free (None: it stays after all)."""
+        if worker.retire is not cause:
             self.changed_workers[worker.worker_id] = None
-            worker.retire = reason
+            worker.retire = cause
             self._changed(worker)
 
     def set_perf(self, worker: Worker, perf: float) -> None:
@@ -174,20 +188,50 @@ class EngineState:
             worker.occupancy = occupancy
             self._changed(worker)
 
+    def saw_sessions(self, worker: Worker, count: int) -> None:
+        """The worker was seen to hold this many sessions at once: a report of it listed them."""
+        worker.workergroup.most_sessions_seen = max(worker.workergroup.most_sessions_seen, count)
+        most = worker.occupancy_known
+        if most is not None and count > most:
+            self.set_occupancy(worker, count)
+
+    def set_unresponsive(self, worker: Worker, *, unresponsive: bool) -> None:
+        """Takes the worker out of routing, or back in."""
+        if worker.trust.unresponsive != unresponsive:
+            worker.trust.unresponsive = unresponsive
+            self._changed(worker)
+
+    def may_hold_until(self, worker: Worker, until: float) -> None:
+        """The worker may hold something unknown, or come to hold it until then: it is not ended before it tells."""
+        worker.trust.may_hold_until(until)
+        self.set_timer_for(worker)
+
+    def doubt(self, worker: Worker) -> None:
+        """The worker may hold something unknown now, and gets nothing new before it has told."""
+        self.may_hold_until(worker, self.now)
+        self.set_unresponsive(worker, unresponsive=True)
+
     def heard(self, worker: Worker) -> None:
         """A fresh report came in."""
-        worker.reported_at = self.now
-        if worker.awaiting_report:
-            worker.awaiting_report = False
+        worker.trust.reported_at = self.now
+        if worker.trust.awaiting_report:
+            worker.trust.awaiting_report = False
             endpoint = self.endpoint_of(worker)
             endpoint.awaiting_report -= 1
             self.mark_dirty(endpoint.endpoint_id)
 
     def await_report(self, worker: Worker) -> None:
-        """What came may be of before our start, or our sleep: the worker is waited for like those that are silent."""
-        if not worker.awaiting_report and self.now < self.quiet_until:
-            worker.awaiting_report = True
+        """What came may be of before our start or suspension: the worker is waited for like those that are silent."""
+        if not worker.trust.awaiting_report and self.listening.is_quiet(self.now):
+            worker.trust.awaiting_report = True
             self.endpoint_of(worker).awaiting_report += 1
+
+    def report_tells(self, worker: Worker, *, numbered: bool) -> None:
+        """A report contradicts nothing: after enough of them the worker holds nothing unknown."""
+        if worker.trust.heard(self.now, numbered=numbered):
+            self._changed(worker)
+            if not worker.held:
+                self.freed.append(worker)
 
     def _changed(self, worker: Worker) -> None:
         endpoint = self.endpoint_of(worker)
@@ -203,40 +247,32 @@ class EngineState:
 
     def due(self, worker: Worker) -> float | None:
         """When time alone will change something about the worker."""
-        state = worker.state
-        if worker.retry_at is not None:
-            return worker.retry_at
-        if state is WorkerState.ASKED:
+        lasting = worker.state
+        if worker.order.retry_at is not None:
+            return worker.order.retry_at
+        if lasting is WorkerState.ASKED:
             return worker.state_since + limits.CREATE_UNKNOWN_S
-        if state in (WorkerState.STOPPING, WorkerState.DESTROYING):
-            return worker.order_at + limits.ORDER_TIMEOUT_S
-        if state in (WorkerState.CREATING, WorkerState.LOADING, WorkerState.STARTING):
+        if lasting in (WorkerState.STOPPING, WorkerState.DESTROYING):
+            return worker.order.given_at + limits.ORDER_TIMEOUT_S
+        if lasting in (WorkerState.CREATING, WorkerState.LOADING, WorkerState.STARTING):
             boot = worker.state_since + worker.workergroup.spec.boot_timeout_s
-            return min(boot, self._silence_due(worker)) if state is WorkerState.LOADING else boot
-        if state in (WorkerState.READY, WorkerState.HELD, WorkerState.DRAINING, WorkerState.ERROR):
+            return min(boot, self._silence_due(worker)) if lasting is WorkerState.LOADING else boot
+        if lasting in (WorkerState.READY, WorkerState.HELD, WorkerState.DRAINING, WorkerState.ERROR):
             return self._silence_due(worker)
         return None  # an inactive one may stay so for ever
 
     def _silence_due(self, worker: Worker) -> float:
-        since = max(worker.reported_at, self.listening_since)
-        if not worker.unresponsive:
-            return since + limits.SUSPECT_AFTER_S
-        return since + (
-            limits.SILENCE_FAILS_HELD_S if worker.held or worker.may_hold_unknown else limits.SILENCE_FAILS_S
-        )
-
-    def destroy(self, worker: Worker, reason: str) -> None:
-        """Orders the worker's end; one that is not ours is merely forgotten. What it holds must be dropped before."""
-        if not worker.owned:
-            if worker.state is not WorkerState.DESTROYING:
-                self.transition(worker, WorkerTransition.DESTROY)
-            self.transition(worker, WorkerTransition.GO)
-            return
-        worker.attempts, worker.retry_at, worker.order_at = 0, None, self.now
-        self.transition(worker, WorkerTransition.DESTROY)
-        self.out.append(Destroy(worker.worker_id, worker.workergroup.spec.fleet, reason, self.cause))
+        return worker.trust.silence_due(self.listening, held=bool(worker.held))
 
     # -------------------------------------------------------------------------------------------------- reservations
+
+    def grant(self, worker: Worker, reservation: Reservation) -> None:
+        """The worker is given to one that waits."""
+        self.endpoint_of(worker).line.remove(reservation)
+        reservation.transition(ReservationTransition.GRANT)
+        reservation.granted_at = self.now
+        reservation.delivery.granted(worker.report_order.received)
+        self.hold(worker, reservation)
 
     def hold(self, worker: Worker, reservation: Reservation) -> None:
         """The worker holds the reservation (a grant or a session)."""
@@ -244,7 +280,7 @@ class EngineState:
         if orphan is not None:
             self.drop(worker, orphan)  # the same request again: it is one and the same session
         worker.held[reservation.request_idx] = reservation
-        reservation.granted_at = reservation.granted_at or self.now  # one that we took over: since we know of it
+        reservation.granted_at = reservation.granted_at or self.now  # one that was taken over: since it is known
         self.changed_reservations[reservation.request_idx] = None
         worker.held_cost += reservation.cost
         worker.cold_spare = False
@@ -259,43 +295,32 @@ class EngineState:
         """The worker says that it has the session that it was granted."""
         reservation.transition(ReservationTransition.CONFIRM)
         self.changed_reservations[reservation.request_idx] = None
-        reservation.accounted += 1
+        reservation.delivery.accounted += 1
         worker.grant_count -= 1
         self._changed(worker)
 
     def reopen(self, worker: Worker, reservation: Reservation) -> None:
         """Its session has ended, and its client was sent to the worker again a moment ago: that is a grant."""
         reservation.transition(ReservationTransition.REOPEN)
-        # Besides the last answer, and that of the session, whose end is expected already, there may have been others:
-        # what came of those may be told yet, and says nothing of the session to come.
-        if reservation.deliveries > 2:
-            self.expect_finish(worker, reservation.request_idx, reservation.deliveries - 2)
-        reservation.accounted = reservation.deliveries - 1
-        reservation.granted_at, reservation.received = self.now, worker.received
+        earlier = reservation.delivery.reopened(worker.report_order.received)
+        if earlier:
+            worker.finishes.expect(reservation.request_idx, earlier)
+        reservation.granted_at = self.now
         worker.grant_count += 1
         self.changed_reservations[reservation.request_idx] = None
         self.timers.set(reservation.expires_at, Timer.GRANT, reservation.request_idx)
         self._changed(worker)
 
-    def saw_sessions(self, worker: Worker, sessions: int) -> None:
-        """The worker was seen to hold this many sessions at once: a report of it listed them."""
-        worker.workergroup.seen = max(worker.workergroup.seen, sessions)
-        most = worker.occupancy_known
-        if most is not None and sessions > most:
-            self.set_occupancy(worker, sessions)
-
     def drop(self, worker: Worker, reservation: Reservation) -> None:
-        """The worker holds the reservation no longer. To be called before the reservation takes its step."""
+        """The worker holds the reservation no longer. To be called before the reservation takes its transition."""
         del worker.held[reservation.request_idx]
         worker.grant_count -= reservation.stage is Stage.GRANTED
         worker.held_cost = worker.held_cost - reservation.cost if worker.held else 0.0
         reservation.worker_id = 0
-        if reservation.sent:
-            self.expect_finish(worker, reservation.request_idx, reservation.deliveries - reservation.accounted)
+        if reservation.delivery.pending:
+            worker.finishes.expect(reservation.request_idx, reservation.delivery.unaccounted)
             if self.now < reservation.expires_at:
-                self.set_may_hold_unknown(
-                    worker, reservation.expires_at
-                )  # an answer of it may be on its way to the worker
+                self.may_hold_until(worker, reservation.expires_at)  # its client may be on its way to the worker
         if not worker.held:
             self.freed.append(worker)
         if not worker.held and worker.state is WorkerState.HELD:
@@ -313,7 +338,7 @@ class EngineState:
         elif reservation.stage is Stage.WAITING:
             endpoint = self.endpoints.get(reservation.endpoint_id)
             if endpoint is not None:
-                endpoint.remove_waiter(reservation)
+                endpoint.line.remove(reservation)
                 self.mark_dirty(endpoint.endpoint_id)
         reservation.transition(ReservationTransition.END)
         self.changed_reservations[reservation.request_idx] = None
@@ -327,36 +352,68 @@ class EngineState:
         if endpoint.deleted:
             self.end(reservation)
             reason = f"endpoint {endpoint.name} is being deleted"
-            self.out.append(Refuse(reservation.request_idx, endpoint.endpoint_id, reason, self.cause))
+            self.refuse(reservation.request_idx, endpoint.endpoint_id, Cause.ENDPOINT_DELETED, reason)
             return
         if worker is not None:
             self.drop(worker, reservation)
         reservation.transition(ReservationTransition.REQUEUE)
         self.changed_reservations[reservation.request_idx] = None
-        reservation.refused += 1
-        reservation.deliveries = reservation.accounted = 0
-        reservation.answer_again_at = None
+        reservation.delivery.withdrawn()
         reservation.worker_id = 0
         reservation.absent = not reservation.present and self.now - reservation.seen_at > limits.POLL_GRACE_S
-        endpoint.add_waiter(reservation, self.now)
+        endpoint.line.add(reservation, self.now)
         self.mark_dirty(endpoint.endpoint_id)
         self.timers.set(self.now, Timer.WAITER, reservation.request_idx)
 
+    def refuse(self, request_idx: int, endpoint_id: int, cause: Cause, reason: str) -> None:
+        """Tells a client that it gets no worker."""
+        self.out.append(Refuse(request_idx, endpoint_id, cause, reason, self.event_number))
+
     # --------------------------------------------------------------------------------------------------- definitions
+
+    def put_endpoint(self, endpoint_id: int, name: str, parameters: Parameters) -> None:
+        """Creates an endpoint, or changes its name and parameters."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is None:
+            line = WaitingLine(parameters.target_queue_time)
+            self.endpoints[endpoint_id] = Endpoint(endpoint_id, name, parameters, line)
+            return
+        endpoint.name, endpoint.parameters, endpoint.overdue_at = name, parameters, None
+        endpoint.line.set_target(parameters.target_queue_time, self.now)
+        for worker in endpoint.workers.values():
+            if worker.held:
+                endpoint.update_sums(worker)
+                endpoint.update_partly_free(worker)  # by the new max_queue_time
+        endpoint.scale_down_at = None
 
     def put_workergroup(self, spec: WorkergroupSpec) -> None:
         """Creates or changes a workergroup; its endpoint must exist."""
         workergroup = self.workergroups.get(spec.workergroup_id)
+        endpoint = self.endpoints[spec.endpoint_id]
         if workergroup is None:
             workergroup = Workergroup(spec)
             self.workergroups[spec.workergroup_id] = workergroup
-            self.endpoints[spec.endpoint_id].workergroups[spec.workergroup_id] = workergroup
+            endpoint.workergroups[spec.workergroup_id] = workergroup
         elif workergroup.spec.endpoint_id != spec.endpoint_id or workergroup.deleted:
             return  # a workergroup does not move between endpoints: its workers carry the old one's token
-        workergroup.spec = spec
-        workergroup.failures, workergroup.next_try_at, workergroup.last_error = 0, 0.0, ""
-        endpoint = self.endpoints[spec.endpoint_id]
+        workergroup.changed(spec)
         for worker in endpoint.workers.values():
             if worker.workergroup is workergroup:
                 endpoint.update_sums(worker)
         self.mark_dirty(spec.endpoint_id)
+
+    def forget_workergroup(self, workergroup: Workergroup, cause: Cause, why: str) -> None:
+        """Nothing is left of a deleted workergroup; ``why`` ends the sentence about it."""
+        spec = workergroup.spec
+        self.workergroups.pop(spec.workergroup_id, None)
+        self.endpoints[spec.endpoint_id].workergroups.pop(spec.workergroup_id, None)
+        reason = f"workergroup {spec.workergroup_id} is gone: {why}"
+        self.note("workergroup_deleted", cause, reason, endpoint_id=spec.endpoint_id)
+
+    def forget_endpoint(self, endpoint: Endpoint, cause: Cause, why: str) -> None:
+        """Nothing is left of a deleted endpoint; ``why`` ends the sentence about it."""
+        for workergroup_id in list(endpoint.workergroups):
+            self.workergroups.pop(workergroup_id, None)
+        self.endpoints.pop(endpoint.endpoint_id, None)
+        reason = f"endpoint {endpoint.name} is gone: {why}"
+        self.note("endpoint_deleted", cause, reason, endpoint_id=endpoint.endpoint_id)

@@ -1,4 +1,4 @@
-"""Times at which something is to be looked at. An entry is a reminder, not a verdict: whoever is reminded looks again
+"""Times at which something is to be looked at. An entry is a reminder, not a verdict: the one reminded looks again
 at the truth, so a stale entry costs a look and nothing else.
 """
 
@@ -15,8 +15,8 @@ class Timer(enum.Enum):
     WAITER = "waiter"  # key: request_idx
     GRANT = "grant"  # key: request_idx
     WORKER = "worker"  # key: worker_id
-    OVERDUE = "press"  # key: endpoint_id: its oldest young waiter comes of age
-    SCALE_DOWN = "trim"  # key: endpoint_id
+    OVERDUE = "overdue"  # key: endpoint_id: its next waiter becomes overdue
+    SCALE_DOWN = "scale_down"  # key: endpoint_id
     SCALE = "scale"  # key: endpoint_id: a workergroup may be tried again, a quiet time ends
 
     __hash__ = object.__hash__  # of its identity: an enum's own is computed anew each time

@@ -1,12 +1,18 @@
-"""An engine's state to read: plain values for pages, command line and metrics. Three words mean one thing everywhere:
-*wanted* (by parameters and demand), *requested* (of the fleet), *observed* (reported).
+"""An engine's state to read: frozen values for pages, command line and metrics.
+
+Three words mean one thing everywhere: *wanted* (by parameters and demand), *requested* (of the fleet), *observed*
+(reported). The fields are the keys of ``--json`` and of the status API (`as_json`).
 """
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nullworker.core import admin, scaling
+from nullworker.core import scaling
+from nullworker.core.explain import endpoint_blocker
+from nullworker.core.failures import why_retired
 from nullworker.core.worker import WorkerState
 
 if TYPE_CHECKING:
@@ -14,63 +20,161 @@ if TYPE_CHECKING:
     from nullworker.core.engine import Engine
     from nullworker.core.state import EngineState
     from nullworker.core.worker import Worker
+    from nullworker.core.workergroup import Workergroup
 
 
-def endpoint(engine: Engine, endpoint_id: int) -> dict[str, Any] | None:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What parameters and demand want of an endpoint: perf in perf units, places and workers as counts."""
+
+    active_perf: float
+    places: int
+    cold_perf: float
+    cold_workers: int
+    max_workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """What is asked of the fleet: active workers and those on their way, and their perf."""
+
+    workers: int
+    perf: float
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What workers report: how many are free (ready) and held, and their perf."""
+
+    ready: int
+    held: int
+    perf: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkergroupView:
+    """A workergroup: its workers, and its failures in a row."""
+
+    id: int
+    fleet: str
+    workers: int
+    booting: int
+    failures: int
+    last_error: str
+    next_try_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointView:
+    """An endpoint in numbers. ``why`` and ``why_code`` say why the first that waits has no worker ("": none waits)."""
+
+    id: int
+    name: str
+    state: str
+    wanted: Wanted
+    requested: Requested
+    observed: Observed
+    held_cost: float
+    waiting: int
+    waiting_cost: float
+    workers: dict[str, int]
+    why: str
+    why_code: str
+    workergroups: tuple[WorkergroupView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker; ages in seconds. ``retire`` and ``error`` are sentences, ``retire_code`` and ``error_code`` causes."""
+
+    id: int
+    endpoint_id: int
+    workergroup_id: int
+    fleet: str
+    state: str
+    for_s: float
+    reported_s_ago: float
+    url: str
+    perf: float
+    measured_perf: float
+    load: float
+    request_idxs: tuple[int, ...]
+    suspect: bool
+    retire: str
+    retire_code: str
+    error: str
+    error_code: str
+    owned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WaiterView:
+    """One that waits; ``waiting_s`` in seconds."""
+
+    request_idx: int
+    cost: float
+    waiting_s: float
+    present: bool
+    absent: bool
+
+
+def as_json(view: EndpointView | WorkerView | WaiterView) -> dict[str, Any]:
+    """A view as plain dicts and lists, in the order of its fields."""
+    return dataclasses.asdict(view)
+
+
+def endpoint(engine: Engine, endpoint_id: int) -> EndpointView | None:
     """One endpoint in numbers, or None: costs and perf in perf units, counts of workers and waiters."""
-    endpoint = engine.state.endpoints.get(endpoint_id)
-    return None if endpoint is None else _endpoint(engine.state, endpoint)
+    known = engine.state.endpoints.get(endpoint_id)
+    return None if known is None else _endpoint(engine.state, known)
 
 
-def endpoints(engine: Engine) -> list[dict[str, Any]]:
+def endpoints(engine: Engine) -> list[EndpointView]:
     """All endpoints in numbers, in the order of their creation."""
     return [_endpoint(engine.state, endpoint) for endpoint in engine.state.endpoints.values()]
 
 
-def _endpoint(state: EngineState, endpoint: Endpoint) -> dict[str, Any]:
+def _endpoint(state: EngineState, endpoint: Endpoint) -> EndpointView:
     wanted = scaling.need(endpoint)
-    return {
-        "id": endpoint.endpoint_id,
-        "name": endpoint.name,
-        "state": "deleting" if endpoint.deleted else endpoint.parameters.state.value,
-        "wanted": {
-            "active_perf": wanted.active_perf,
-            "places": wanted.places,
-            "cold_perf": wanted.cold_perf,
-            "cold_workers": wanted.cold_workers,
-            "max_workers": endpoint.parameters.max_workers,
-        },
-        "requested": {
-            "workers": endpoint.active + endpoint.booting,
-            "perf": endpoint.ready_perf + endpoint.booting_perf,
-        },
-        "observed": {
-            "ready": endpoint.counts[WorkerState.READY],
-            "held": endpoint.counts[WorkerState.HELD],
-            "perf": endpoint.ready_perf,
-        },
-        "held_cost": endpoint.held_cost,
-        "waiting": len(endpoint.waiting),
-        "waiting_cost": endpoint.waiting_cost,
-        "workers": {state.value: count for state, count in endpoint.counts.items() if count},
-        "why": admin.why_short(state, endpoint) if endpoint.waiting else "",
-        "workergroups": [
-            {
-                "id": workergroup.spec.workergroup_id,
-                "fleet": workergroup.spec.fleet,
-                "workers": workergroup.workers,
-                "booting": workergroup.booting,
-                "failures": workergroup.failures,
-                "last_error": workergroup.last_error,
-                "next_try_in_s": max(0.0, workergroup.next_try_at - state.now),
-            }
-            for workergroup in endpoint.workergroups.values()
-        ],
-    }
+    blocker, why = endpoint_blocker(state, endpoint)
+    waits = bool(endpoint.line.waiting)
+    return EndpointView(
+        id=endpoint.endpoint_id,
+        name=endpoint.name,
+        state="deleting" if endpoint.deleted else endpoint.parameters.state.value,
+        wanted=Wanted(
+            wanted.active_perf,
+            wanted.places,
+            wanted.cold_perf,
+            wanted.cold_workers,
+            endpoint.parameters.max_workers,
+        ),
+        requested=Requested(endpoint.active + endpoint.booting, endpoint.ready_perf + endpoint.booting_perf),
+        observed=Observed(endpoint.counts[WorkerState.READY], endpoint.counts[WorkerState.HELD], endpoint.ready_perf),
+        held_cost=endpoint.held_cost,
+        waiting=len(endpoint.line),
+        waiting_cost=endpoint.line.active_cost,
+        workers={known.value: count for known, count in endpoint.counts.items() if count},
+        why=why if waits else "",
+        why_code=blocker.value if waits else "",
+        workergroups=tuple(_workergroup(workergroup, state.now) for workergroup in endpoint.workergroups.values()),
+    )
 
 
-def workers(engine: Engine, endpoint_id: int | None = None) -> list[dict[str, Any]]:
-    """All workers (of one endpoint), in the order of their creation; ages in seconds."""
+def _workergroup(workergroup: Workergroup, now: float) -> WorkergroupView:
+    return WorkergroupView(
+        id=workergroup.spec.workergroup_id,
+        fleet=workergroup.spec.fleet,
+        workers=workergroup.workers,
+        booting=workergroup.booting,
+        failures=workergroup.failures,
+        last_error=workergroup.last_error,
+        next_try_in_s=max(0.0, workergroup.next_try_at - now),
+    )
+
+
+def workers(engine: Engine, endpoint_id: int | None = None) -> list[WorkerView]:
+    """All workers (of one endpoint), in the order of their creation."""
     state = engine.state
     return [
         _worker(state, worker)
@@ -79,34 +183,43 @@ def workers(engine: Engine, endpoint_id: int | None = None) -> list[dict[str, An
     ]
 
 
-def _worker(state: EngineState, worker: Worker) -> dict[str, Any]:
-    return {
-        "id": worker.worker_id,
-        "endpoint_id": worker.workergroup.spec.endpoint_id,
-        "workergroup_id": worker.workergroup.spec.workergroup_id,
-        "fleet": worker.workergroup.spec.fleet,
-        "state": worker.state.value,
-        "for_s": state.now - worker.state_since,
-        "reported_s_ago": state.now - worker.reported_at,
-        "url": worker.url,
-        "perf": worker.perf_expected,
-        "measured_perf": worker.perf,
-        "load": worker.held_cost,
-        "request_idxs": sorted(worker.held),
-        "suspect": worker.unresponsive,
-        "retire": worker.retire,
-        "error": worker.error,
-        "owned": worker.owned,
-    }
+def worker(engine: Engine, worker_id: int) -> WorkerView | None:
+    """One worker, or None."""
+    known = engine.state.workers.get(worker_id)
+    return None if known is None else _worker(engine.state, known)
 
 
-def waiters(engine: Engine, endpoint_id: int) -> list[dict[str, Any]]:
-    """Who waits on an endpoint, first come first; ages in seconds."""
-    endpoint = engine.state.endpoints.get(endpoint_id)
-    if endpoint is None:
+def _worker(state: EngineState, worker: Worker) -> WorkerView:
+    spec, failure = worker.workergroup.spec, worker.failure
+    return WorkerView(
+        id=worker.worker_id,
+        endpoint_id=spec.endpoint_id,
+        workergroup_id=spec.workergroup_id,
+        fleet=spec.fleet,
+        state=worker.state.value,
+        for_s=state.now - worker.state_since,
+        reported_s_ago=state.now - worker.trust.reported_at,
+        url=worker.url,
+        perf=worker.perf_expected,
+        measured_perf=worker.perf,
+        load=worker.held_cost,
+        request_idxs=tuple(sorted(worker.held)),
+        suspect=worker.trust.unresponsive,
+        retire=why_retired(state, worker),
+        retire_code="" if worker.retire is None else worker.retire.value,
+        error="" if failure is None else failure.reason,
+        error_code="" if failure is None else failure.cause.value,
+        owned=worker.owned,
+    )
+
+
+def waiters(engine: Engine, endpoint_id: int) -> list[WaiterView]:
+    """The waiters of an endpoint, first come first."""
+    known = engine.state.endpoints.get(endpoint_id)
+    if known is None:
         return []
     now = engine.state.now
     return [
-        {"request_idx": idx, "cost": r.cost, "waiting_s": now - r.asked_at, "present": r.present, "absent": r.absent}
-        for idx, r in sorted(endpoint.waiting.items())
+        WaiterView(request_idx, r.cost, now - r.asked_at, r.present, r.absent)
+        for request_idx, r in sorted(known.line.waiting.items())
     ]

@@ -10,11 +10,14 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from nullworker.core import limits
+from nullworker.core.reconcile.deliveries import FinishLog
+from nullworker.core.reconcile.report_order import ReportOrder
 
 if TYPE_CHECKING:
-    from nullworker.core.endpoint import Workergroup
+    from nullworker.core.causes import Cause
+    from nullworker.core.reconcile.trust import Trust
     from nullworker.core.reservation import Reservation
+    from nullworker.core.workergroup import Workergroup
 
 
 class WorkerState(enum.Enum):
@@ -118,84 +121,91 @@ class ImpossibleWorkerTransition(Exception):  # noqa: N818 - it is a fact about 
         super().__init__(f"worker {worker_id} cannot {transition.value} while it is {state.value}")
 
 
+class Failure(NamedTuple):
+    """Why a worker has failed."""
+
+    cause: Cause
+    reason: str
+
+
+@dataclass(slots=True, eq=False)
+class FleetOrder:
+    """The order under way with the worker's fleet (create, start, stop or destroy), and what came of it."""
+
+    given_at: float = 0.0
+    attempts: int = 0  # that failed
+    retry_at: float | None = None
+    #: When the fleet said something of a create or start that left the worker's state as it is.
+    answered_at: float | None = None
+
+    def given(self, now: float) -> None:
+        """A new order is given."""
+        self.given_at, self.attempts, self.retry_at, self.answered_at = now, 0, None, None
+
+    def done(self) -> None:
+        """The fleet carried it out."""
+        self.attempts, self.retry_at = 0, None
+
+
 @dataclass(slots=True, eq=False)
 class Worker:
-    """What the engine knows of one worker. Only the ledger changes ``state``, ``held``, ``perf`` and ``suspect``."""
+    """What the engine knows of one worker. Only `EngineState` changes it where sums depend on it.
+
+    Whether it may be granted or ended is for `grantable` and `endable` to say; what these go by is in `reconcile`.
+    """
 
     worker_id: int
     workergroup: Workergroup
     state: WorkerState
     state_since: float
+    trust: Trust
     owned: bool = True  # False: joined by itself, never ours to start, stop or destroy
     url: str = ""
     perf: float = 0.0  # measured; 0 until then
-    generation: int = 0  # of its workergroup at its creation (rolling updates)
 
     #: Grants and sessions that it holds, by request_idx.
     held: dict[int, Reservation] = field(default_factory=dict)
     held_cost: float = 0.0
+    grant_count: int = 0  # grants among those held
     #: Reservations that it is known to take; None: not known yet.
     occupancy: int | None = None
     refusals: int = 0  # in a row, while it held nothing
-    grant_count: int = 0  # grants among those held
 
-    #: Silent for too long, not heard of since a restart, or just in doubt: gets nothing new until its next report.
-    unresponsive: bool = False
-    #: It may hold, or come to hold until this time, something that we do not know of (a grant that nobody confirmed, a
-    #: refusal while it seemed free). Until reports made later tell, it does not go, and its silence is judged as that
-    #: of a held one.
-    may_hold_unknown_until: float | None = None
-    reports_wanted: int = 0  # reports after that time that are wanted still
-    #: Why it goes when it is free ("": it stays).
-    retire: str = ""
-    error: str = ""
-    #: Made to be kept inactive: it is stopped as soon as it is ready and nobody needs it.
+    #: Why it goes when it is free; None: it stays.
+    retire: Cause | None = None
+    failure: Failure | None = None
+    #: Made to be kept inactive: it is stopped as soon as it is ready and not needed.
     cold_spare: bool = False
-
-    reported_at: float = 0.0
     ready_at: float | None = None  # in this boot
     free_since: float = 0.0
-    proven: bool = False
-    received: int = 0
-    seq: int = 0
-    late_reports: int = 0
-    #: Of a worker that does not number its reports: its process's loading time, and those of the processes before it.
-    loadtime_s: float = 0.0
-    loadtimes_before: tuple[float, ...] = ()
-    awaiting_report: bool = False  # restored, and has not reported since, or what it reported may be of before
+    proven: bool = False  # it has finished a request
 
-    attempts: int = 0  # of the order that is under way
-    order_at: float = 0.0  # when that order was last given
-    answered_at: float | None = None  # when its fleet said something of a create or start that left the state as it is
-    retry_at: float | None = None
+    order: FleetOrder = field(default_factory=FleetOrder)
+    report_order: ReportOrder = field(default_factory=ReportOrder)
+    finishes: FinishLog = field(default_factory=FinishLog)
     timer_at: float | None = None
-
-    #: Requests that it finished lately: request_idx -> when we learnt it, in the order of learning. (This and the next
-    #: two are plain dicts: there are as many as workers, and all that is asked of them is the order of their keys.)
-    finished: dict[int, float] = field(default_factory=dict)
-    #: Requests of which it may still tell an end that belongs to an earlier grant: request_idx -> how many.
-    pending_finishes: dict[int, int] = field(default_factory=dict)
-    #: What it told us of requests lately, by (request_idx, entered_at): so that a repetition counts once.
-    seen_attempts: dict[tuple[int, float], float] = field(default_factory=dict)
-    #: What it adds to its endpoint's sums at present; the ledger's own.
+    #: What it adds to its endpoint's sums at present; the endpoint's own.
     share: Share | None = None
 
     def new_process(self) -> None:
-        """Another process speaks for the worker from now on, or will: it counts its requests anew.
+        """Another process speaks for the worker from now on, or will: it counts its requests from 0."""
+        self.report_order.new_process()
+        self.forget_counts()
 
-        If it numbers its reports, it goes on doing so: a straggler of the one before is known for what it is.
-        """
-        self.received = self.late_reports = 0
+    def forget_counts(self) -> None:
+        """What the process before had received says nothing of this one."""
         for reservation in self.held.values():
-            reservation.received = 0
-        if self.loadtime_s:
-            self.loadtimes_before = (*self.loadtimes_before, self.loadtime_s)[-limits.PROCESSES_REMEMBERED :]
-            self.loadtime_s = 0.0
+            reservation.delivery.received_before = 0
 
     @property
-    def may_hold_unknown(self) -> bool:
-        """Whether it may hold something that we do not know of."""
-        return self.may_hold_unknown_until is not None
+    def grantable(self) -> bool:
+        """Whether it may get something new, if it has room."""
+        return self.retire is None and not self.trust.unresponsive
+
+    @property
+    def endable(self) -> bool:
+        """Whether it holds nothing, as far as can be known: it may be stopped or destroyed."""
+        return not self.held and self.trust.may_hold_unknown_until is None
 
     @property
     def perf_expected(self) -> float:
@@ -212,12 +222,18 @@ class Worker:
         """Whether it holds all that it is known to take; or, where that is not known, all that it may be asked.
 
         Of workers whose occupancy is to be learnt, one is asked for one more than was seen, and when others of its
-        workergroup were seen to hold many, for as many at once: a refusal teaches, and nobody is refused in heaps.
+        workergroup were seen to hold many, for as many at once: a refusal teaches, and few are refused at a time.
         """
         most = self.occupancy_known
         if most is None:
-            return self.grant_count >= max(1, self.workergroup.seen)
+            return self.grant_count >= max(1, self.workergroup.most_sessions_seen)
         return len(self.held) >= most
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether it has turned out to hold as many sessions of others as it takes, since it was granted."""
+        most = self.occupancy_known
+        return most is not None and len(self.held) - self.grant_count >= most
 
 
 class Share(NamedTuple):

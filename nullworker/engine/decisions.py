@@ -40,14 +40,15 @@ _NOTE_LEVELS = {
 
 
 class Decision(NamedTuple):
-    """One decision, with its reason in words and numbers and the number of the event that led to it."""
+    """One decision: why (a code, and the same in words and numbers), and the number of the event that led to it."""
 
     at_s: float  # Unix time
-    cause: int
+    event_number: int
     kind: str
     endpoint_id: int
     worker_id: int
     request_idx: int
+    cause: str  # a value of nullworker.core.causes.Cause; "" in what was decided before there were causes
     reason: str
 
     @property
@@ -81,16 +82,17 @@ class Decisions:
     def _decision(self, command: Command, at_s: float) -> Decision:
         if isinstance(command, Note):
             ids = (command.endpoint_id, command.worker_id, command.request_idx)
-            return Decision(at_s, command.cause, command.kind, *ids, command.reason)
+            return Decision(at_s, command.event_number, command.kind, *ids, command.cause.value, command.reason)
         if isinstance(command, (Grant, Refuse)):
             worker_id = command.worker_id if isinstance(command, Grant) else 0
             kind = type(command).__name__.lower()
             ids = (command.endpoint_id, worker_id, command.request_idx)
-            return Decision(at_s, command.cause, kind, *ids, command.reason)
+            return Decision(at_s, command.event_number, kind, *ids, command.cause.value, command.reason)
         assert isinstance(command, (Create, Start, Stop, Destroy))
         endpoint_id = self._endpoint_of(command.worker_id)
         kind = type(command).__name__.lower()
-        return Decision(at_s, command.cause, kind, endpoint_id, command.worker_id, 0, command.reason)
+        ids = (endpoint_id, command.worker_id, 0)
+        return Decision(at_s, command.event_number, kind, *ids, command.cause.value, command.reason)
 
     def about(
         self,

@@ -76,6 +76,7 @@ class Recorder:
                     "endpoint_id": decision.endpoint_id,
                     "worker_id": decision.worker_id,
                     "request_idx": decision.request_idx,
+                    "cause": decision.cause,
                 },
             )
             if self._store is not None and decision.level < 3:
@@ -90,13 +91,13 @@ class Recorder:
     def _write_changes(engine: Engine, store: Store) -> None:
         state = engine.state
         for worker_id in state.changed_workers:
-            worker = recovery.worker(state, worker_id)
+            worker = recovery.worker_record(state, worker_id)
             if worker is None:
                 store.delete_worker(worker_id)
             else:
                 store.put_worker(worker)
         for request_idx in state.changed_reservations:
-            reservation = recovery.reservation(state, request_idx)
+            reservation = recovery.reservation_record(state, request_idx)
             if reservation is None:
                 store.delete_reservation(request_idx)
             else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nullworker.core.causes import Cause
 from nullworker.core.events import RestoredReservation, RestoredWorker
 from nullworker.core.parameters import Parameters
 from nullworker.engine.catalog import EndpointEntry, WorkergroupEntry
@@ -56,6 +57,16 @@ MIGRATIONS = (
     # From here on `reservations.confirmed` is 2 for a session whose client was sent nowhere since it began, and
     # `endpoints.deleting` 2 for one that is deleted with all that it holds.
     "ALTER TABLE workers ADD COLUMN retire TEXT NOT NULL DEFAULT '';",
+    # From here on `workers.retire` is a cause (nullworker.core.causes); until then it was a sentence.
+    """
+    UPDATE workers SET retire = CASE
+        WHEN retire = '' THEN ''
+        WHEN retire LIKE 'endpoint %' THEN 'endpoint_deleted'
+        WHEN retire LIKE 'workergroup %' THEN 'workergroup_deleted'
+        ELSE 'updated' END;
+    ALTER TABLE decisions RENAME COLUMN cause TO event_number;
+    ALTER TABLE decisions ADD COLUMN cause TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 #: table -> (the statement that writes a row, the one that removes it)
@@ -73,8 +84,8 @@ STATEMENTS = {
     ),
 }
 ADD_DECISION = (
-    "INSERT INTO decisions (at_s, cause, kind, endpoint_id, worker_id, request_idx, reason) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO decisions (at_s, event_number, kind, endpoint_id, worker_id, request_idx, cause, reason) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 #: A grant that the log has and the tables have not: a session that the row already knows of stays one (and its client
 #: was sent to it once more: AND makes 1 of 2).
@@ -159,14 +170,14 @@ def worker_row(worker: RestoredWorker) -> tuple[object, ...]:
         worker.url,
         worker.perf,
         worker.owned,
-        worker.retire,
+        "" if worker.retire is None else worker.retire.value,
     )
 
 
 def worker_of(row: tuple[Any, ...]) -> RestoredWorker:
-    """The worker that a row says."""
+    """The worker that a row says. Raises ValueError where it says none."""
     worker_id, workergroup_id, state, url, perf, owned, retire = row
-    return RestoredWorker(worker_id, workergroup_id, state, url, perf, bool(owned), retire)
+    return RestoredWorker(worker_id, workergroup_id, state, url, perf, bool(owned), Cause(retire) if retire else None)
 
 
 def reservation_row(reservation: RestoredReservation) -> tuple[object, ...]:

@@ -34,8 +34,8 @@ class Store:
         state = engine.state
         if not state.changed_workers and not state.changed_reservations:
             return
-        workers = {worker_id: recovery.worker(state, worker_id) for worker_id in state.changed_workers}
-        reservations = {idx: recovery.reservation(state, idx) for idx in state.changed_reservations}
+        workers = {worker_id: recovery.worker_record(state, worker_id) for worker_id in state.changed_workers}
+        reservations = {idx: recovery.reservation_record(state, idx) for idx in state.changed_reservations}
         self._pending.append((now, workers, reservations))
 
     def write(self, until: float) -> None:

@@ -70,7 +70,7 @@ class Study:
         self._setting = setting
         self._engine = Engine()
         # No report is ever lost here, so nobody need be listened for: workers report when something happens.
-        self._engine.state.listening_since = float("inf")
+        self._engine.state.listening.since = float("inf")
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._workers: dict[int, _Worker] = {}

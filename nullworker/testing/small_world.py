@@ -321,8 +321,10 @@ class SmallWorld(HandClock):
     def written(self) -> events.Restored:
         """What the engine has written down: all that it knows."""
         state = self.engine.state
-        workers = tuple(filter(None, (recovery.worker(state, worker_id) for worker_id in state.workers)))
-        reservations = tuple(filter(None, (recovery.reservation(state, idx) for idx in sorted(state.reservations))))
+        workers = tuple(filter(None, (recovery.worker_record(state, worker_id) for worker_id in state.workers)))
+        reservations = tuple(
+            filter(None, (recovery.reservation_record(state, idx) for idx in sorted(state.reservations)))
+        )
         return events.Restored(state.next_worker_id, workers, reservations)
 
     # --------------------------------------------------------------------------------------------------------- truths

@@ -79,15 +79,15 @@ def test_silence_makes_a_held_worker_ungrantable_and_never_free() -> None:
     world.ask(1)
     world.pass_time(3)
     world.boxes[1].mute = True
-    world.pass_time(limits.SUSPECT_AFTER_S + 1)
-    assert world.engine.state.workers[1].unresponsive
+    world.pass_time(limits.UNRESPONSIVE_AFTER_S + 1)
+    assert world.engine.state.workers[1].trust.unresponsive
     world.ask(2)
     world.pass_time(limits.SILENCE_FAILS_HELD_S - 60)
     assert world.holders() == {1: 1}
     assert world.killed == []
     world.boxes[1].mute = False
     world.report(1)
-    assert not world.engine.state.workers[1].unresponsive
+    assert not world.engine.state.workers[1].trust.unresponsive
 
 
 def test_silence_of_a_free_worker_is_not_idleness() -> None:
@@ -95,7 +95,7 @@ def test_silence_of_a_free_worker_is_not_idleness() -> None:
     world = SmallWorld(replace(TESTED_PARAMETERS, min_load=100.0))
     world.pass_time(5)
     world.boxes[1].mute = True
-    world.pass_time(limits.SUSPECT_AFTER_S)
+    world.pass_time(limits.UNRESPONSIVE_AFTER_S)
     world.ask(1)
     world.pass_time(limits.SILENCE_FAILS_S)
     assert world.holders() == {1: 2}

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from nullworker.core import commands, limits
+from nullworker.core import commands, explain, limits
 from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.testing.small_world import HOLD_S, POLL_S, SmallWorld
 
@@ -29,7 +29,7 @@ def test_a_workergroup_that_keeps_failing_is_tried_with_growing_pauses_and_whoev
     assert all(later >= earlier - 1 for earlier, later in pairwise(pauses))
     assert pauses[-1] == pytest.approx(limits.BACKOFF_MAX_S, abs=1)
     assert len(world.of(commands.Create)) <= 8 * limits.FAILURES_BEFORE_ONE_AT_A_TIME + 20
-    why = world.engine.why_waiting(1)
+    why = explain.why_waiting(world.engine, 1)
     assert "no machine is to be had" in why
     assert "next try in" in why
     world.creates_fail = False

@@ -42,9 +42,9 @@ def test_every_order_gives_a_reason_with_numbers_and_every_command_its_event(liv
             assert number.search(command.reason), command
     for line in lived.journal_lines:
         _, _, decided = journal.decode(line)
-        assert len({fields["cause"] for _, fields in decided}) <= 1, "all that one event led to names that event"
-    causes = [command.cause for command in lived.commands]
-    assert causes == sorted(causes)
+        assert len({fields["event_number"] for _, fields in decided}) <= 1, "all that one event led to names that event"
+    numbers = [command.event_number for command in lived.commands]
+    assert numbers == sorted(numbers)
 
 
 def test_the_sum_of_all_decisions_is_the_fleet(lived: SmallWorld) -> None:

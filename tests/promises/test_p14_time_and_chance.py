@@ -89,10 +89,10 @@ def test_after_quiet_every_table_is_back_at_its_baseline(seed: int) -> None:
         endpoint.free,
         endpoint.idle,
         endpoint.inactive,
-        endpoint.waiting,
-        endpoint.in_time,
-        endpoint.overdue_heap,
-        endpoint.line,
+        endpoint.line.waiting,
+        endpoint.line.in_time,
+        endpoint.line.overdue_next,
+        endpoint.line.order,
     ):
         assert not table
     assert len(endpoint.partly_free) <= 65

@@ -184,7 +184,7 @@ def worker_facts(engine: Any, worker_id: int) -> dict[str, Any] | None:
     return {
         "state": worker.state.value,
         "holds": sorted(worker.held),
-        "trusted": not worker.unresponsive and not worker.may_hold_unknown,
+        "trusted": not worker.trust.unresponsive and not worker.trust.may_hold_unknown,
     }
 
 

@@ -166,18 +166,18 @@ async def _look(
     while True:
         moment = _moment(server, jobs_file, began_s)
         history.add(moment)
-        on_look(moment, views.workers(server.driver.engine))
+        on_look(moment, [views.as_json(worker) for worker in views.workers(server.driver.engine)])
         await asyncio.sleep(LOOK_S)
 
 
 def _moment(server: Server, jobs_file: Path, began_s: float) -> Moment:
     jobs = sqlite_jobs.counts(jobs_file)
-    row = views.endpoints(server.driver.engine)[0]
-    workers: dict[str, int] = row["workers"]
+    endpoint = views.endpoints(server.driver.engine)[0]
+    workers = endpoint.workers
     return Moment(
         at_s=time.monotonic() - began_s,
         waiting_jobs=jobs.get("waiting", 0),
-        waiters=row["waiting"],
+        waiters=endpoint.waiting,
         booting=sum(workers.get(state, 0) for state in BOOTING),
         ready=workers.get("ready", 0),
         held=workers.get("held", 0),

@@ -260,21 +260,18 @@ def _id(request: web.BaseRequest) -> int:
 _STATUS = {"asked": "creating", "held": "ready", "draining": "ready"}
 
 
-def _worker_row(row: dict[str, object]) -> WorkerRow:
-    state = str(row["state"])
-    load = float(str(row["load"]))
-    indexes = row["request_idxs"]
+def _worker_row(worker: views.WorkerView) -> WorkerRow:
     return WorkerRow(
-        id=int(str(row["id"])),
-        status=_STATUS.get(state, state),
-        cur_load=load,
-        new_load=load,
-        cur_load_rolling_avg=load,
-        perf=float(str(row["perf"])),
-        measured_perf=float(str(row["measured_perf"])),
+        id=worker.id,
+        status=_STATUS.get(worker.state, worker.state),
+        cur_load=worker.load,
+        new_load=worker.load,
+        cur_load_rolling_avg=worker.load,
+        perf=worker.perf,
+        measured_perf=worker.measured_perf,
         reliability=1.0,
-        reqs_working=len(indexes) if isinstance(indexes, list) else 0,
-        url=str(row["url"]),
-        workergroup_id=int(str(row["workergroup_id"])),
-        error_msg=str(row["error"]),
+        reqs_working=len(worker.request_idxs),
+        url=worker.url,
+        workergroup_id=worker.workergroup_id,
+        error_msg=worker.error,
     )

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from nullworker.core import explain
 from nullworker.core.commands import Grant, Refuse
 from nullworker.core.driver import HOLD_S
 from nullworker.core.events import Finished, RequestsFinished, WorkerReported
@@ -74,8 +75,8 @@ class ClientApi:
         if request_idx and not self._numbers.has_given(request_idx):
             raise WireError("request_idx", "request_idx is none that this engine gave; begin with 0.")
         if not request_idx:
-            pool = driver.engine.state.endpoints.get(endpoint.endpoint_id)
-            if pool is not None and len(pool.waiting) >= WAITERS_MAX:
+            known = driver.engine.state.endpoints.get(endpoint.endpoint_id)
+            if known is not None and len(known.line.waiting) >= WAITERS_MAX:
                 raise TooManyError(f"{WAITERS_MAX} wait at endpoint {endpoint.name} already; ask again later.")
             request_idx = self._numbers.new()
         is_active = endpoint.parameters.state is EndpointState.ACTIVE
@@ -85,7 +86,7 @@ class ClientApi:
             return reply(self._ready(endpoint, answer))
         if isinstance(answer, Refuse):
             raise NotFoundError(f"Request {request_idx} gets no worker: {answer.reason}.")
-        reason = driver.engine.why_waiting(request_idx)
+        reason = explain.why_waiting(driver.engine, request_idx)
         return reply(RouteWaiting(request_idx, endpoint.name, reason=reason))
 
     def _routable(self, ask: RouteRequest, request: web.BaseRequest) -> EndpointEntry:

@@ -76,9 +76,10 @@ class StatusApi:
         self._account_auth.check(request, None)
         engine = self._driver.engine
         rows: list[dict[str, Any]] = []
-        for row in views.endpoints(engine):
-            row["workers_list"] = views.workers(engine, row["id"])
-            row["waiters"] = views.waiters(engine, row["id"])
+        for view in views.endpoints(engine):
+            row = views.as_json(view)
+            row["workers_list"] = views.workers(engine, view.id)
+            row["waiters"] = views.waiters(engine, view.id)
             rows.append(row)
         return reply(
             {
@@ -148,7 +149,7 @@ class StatusApi:
         engine, now = self._driver.engine, self._driver.now()
         if kind == "engine":
             state = engine.state
-            waiting = sum(len(pool.waiting) for pool in state.endpoints.values())
+            waiting = sum(len(endpoint.line) for endpoint in state.endpoints.values())
             endpoints, workers = _counted(len(state.endpoints), "endpoint"), _counted(len(state.workers), "worker")
             return " ".join([f"The engine has {endpoints} with {workers}, and {waiting} wait.", *self._complaints()])
         return _one_stop(_ANSWERS[kind](engine, identity, now))
@@ -156,14 +157,22 @@ class StatusApi:
     def _now(self, kind: str, identity: int) -> dict[str, Any]:
         engine = self._driver.engine
         if kind == "endpoint":
-            return views.endpoint(engine, identity) or {}
+            endpoint = views.endpoint(engine, identity)
+            return {} if endpoint is None else views.as_json(endpoint)
         if kind == "worker":
-            return next((w for w in views.workers(engine) if w["id"] == identity), {})
+            worker = views.worker(engine, identity)
+            return {} if worker is None else views.as_json(worker)
         reservation = engine.state.reservations.get(identity)
         if reservation is None:
             return {}
-        why = engine.why_waiting(identity)
-        return {"request_idx": identity, "stage": reservation.stage.value, "worker": reservation.worker_id, "why": why}
+        blocker, why = explain.blocker(engine, identity)
+        return {
+            "request_idx": identity,
+            "stage": reservation.stage.value,
+            "worker": reservation.worker_id,
+            "why": why,
+            "why_code": blocker.value,
+        }
 
 
 _ANSWERS: dict[str, Callable[[Engine, int, float], str]] = {

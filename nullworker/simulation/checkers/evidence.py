@@ -174,7 +174,7 @@ class Evidence(Checker):
                     self._maybe_ended(worker_id, told)
 
     def _maybe_ended(self, worker_id: int, told: Told) -> None:
-        if self.silence_s(worker_id) >= limits.SUSPECT_AFTER_S or told.ended_lists >= 2:
+        if self.silence_s(worker_id) >= limits.UNRESPONSIVE_AFTER_S or told.ended_lists >= 2:
             self._ended(told, "its fleet's list shows it no more")
 
     # -------------------------------------------------------------------------------------------------------- decided

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nullworker.core import explain
 from nullworker.simulation.clients import Stage
 from nullworker.simulation.watch import Checker
 
@@ -34,7 +35,7 @@ class NGetN(Checker):
         for client in self.world.clients:
             if client.wants and self.world.has_room(client.job.endpoint_id):
                 engine = self.world.box.engine
-                why = engine.why_waiting(client.request_idx) if engine is not None else "the engine is down"
+                why = explain.why_waiting(engine, client.request_idx) if engine is not None else "the engine is down"
                 raise self.broken(f"client {client.number} (request {client.request_idx}) waits for ever: {why}")
             if self.world.calm:
                 self.require(client.stage is Stage.DONE, f"client {client.number} is {client.stage.value}")

@@ -47,7 +47,7 @@ class NoLeak(Checker):
             if reservation.stage is Stage.GRANTED:
                 age_s = now - reservation.granted_at
                 self.require(
-                    age_s <= GRANT_MAX_S or engine.state.quiet_until > now,
+                    age_s <= GRANT_MAX_S or engine.state.listening.quiet_until > now,
                     f"request {reservation.request_idx} is granted for {age_s:.0f} s and not confirmed",
                 )
 

@@ -67,6 +67,6 @@ class Reports(Checker):
         self.require(really == believed, f"sessions are believed to be {sorted(believed)}, and are {sorted(really)}")
         for worker in engine.state.workers.values():
             self.require(
-                not worker.unresponsive and not worker.may_hold_unknown,
+                not worker.trust.unresponsive and not worker.trust.may_hold_unknown,
                 f"worker {worker.worker_id} is not trusted for ever",
             )

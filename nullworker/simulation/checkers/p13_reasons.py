@@ -29,10 +29,11 @@ class Reasons(Checker):
         self._ending = set()
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
-        cause = engine.state.cause
+        number = engine.state.event_number
         for command in decided:
             self.require(command.reason, f"{type(command).__name__} gives no reason")
-            self.require(command.cause == cause, f"{type(command).__name__} gives {command.cause} as its cause")
+            kind = type(command).__name__
+            self.require(command.event_number == number, f"{kind} names event {command.event_number}, not {number}")
             if isinstance(command, Create):
                 self._explained.add(command.worker_id)
             elif isinstance(command, Destroy) or (isinstance(command, Note) and command.kind == "worker_failed"):

@@ -23,7 +23,7 @@ class Baseline(Checker):
             f"{len(state.timers)} reminders are left for {workers} workers",
         )
         for endpoint in state.endpoints.values():
-            tables = (endpoint.waiting, endpoint.in_time, endpoint.overdue_heap, endpoint.line)
+            tables = (endpoint.line.waiting, endpoint.line.in_time, endpoint.line.overdue_next, endpoint.line.order)
             self.require(not any(tables), f"endpoint {endpoint.endpoint_id} has waiters left")
             self.require(
                 len(endpoint.partly_free) <= 2 * workers + 65, f"endpoint {endpoint.endpoint_id}: partly has grown"

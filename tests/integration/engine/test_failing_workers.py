@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.promise("P12")]
 
 #: A healthy worker reports every 10 s; here silence is judged soon after that.
-SUSPECT_AFTER_S, SILENCE_FAILS_S = 14.0, 15.0
+UNRESPONSIVE_AFTER_S, SILENCE_FAILS_S = 14.0, 15.0
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short_patience() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limits, "SUSPECT_AFTER_S", SUSPECT_AFTER_S)
+        patch.setattr(limits, "UNRESPONSIVE_AFTER_S", UNRESPONSIVE_AFTER_S)
         patch.setattr(limits, "SILENCE_FAILS_S", SILENCE_FAILS_S)
         yield
 

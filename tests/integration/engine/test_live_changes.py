@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from nullworker.core import explain
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig
 from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, quick, running, until
 
@@ -35,7 +36,7 @@ async def test_suspended_nothing_is_recruited_and_active_again_who_waited_is_ser
         state = engine.server.driver.engine.state
         await until(lambda: bool(state.reservations), "it waits")
         (idx,) = state.reservations
-        assert "suspended" in engine.server.driver.engine.why_waiting(idx)
+        assert "suspended" in explain.why_waiting(engine.server.driver.engine, idx)
         assert engine.workers == {}
         await put(engine, endpoint_state="active")
         session = await asking

@@ -56,9 +56,9 @@ async def test_a_freed_worker_goes_to_the_one_who_has_waited_longest(tmp_path: P
         waiting = []
         pool = state.endpoints[engine.endpoint_id()]
         for _ in range(2):
-            before = len(pool.waiting)
+            before = len(pool.line.waiting)
             waiting.append(asyncio.ensure_future(endpoint.session(cost=100, lifetime=60)))
-            await until(functools.partial(_is_longer, pool.waiting, before), "it waits")
+            await until(functools.partial(_is_longer, pool.line.waiting, before), "it waits")
         for task in waiting:
             await holder.close()
             holder = await task

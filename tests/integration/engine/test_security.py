@@ -249,7 +249,7 @@ async def test_held_calls_and_waiters_are_bounded(engine: Running, monkeypatch: 
     monkeypatch.setattr(client_api, "WAITERS_MAX", 2)
     ask = {"endpoint": OTHER, "cost": 100, "request_idx": 0}
     held = asyncio.ensure_future(engine.call("POST", "/route/", ask))
-    waiting = engine.server.driver.engine.state.endpoints[engine.endpoint_id(OTHER)].waiting
+    waiting = engine.server.driver.engine.state.endpoints[engine.endpoint_id(OTHER)].line.waiting
     await until(lambda: len(waiting) == 1, "the first is held")
     status, answer = await engine.call("POST", "/route/", ask)
     assert (status, answer["status"]) == (200, "WAITING")
@@ -263,7 +263,7 @@ async def test_held_calls_and_waiters_are_bounded(engine: Running, monkeypatch: 
 async def test_a_holder_of_the_same_key_cannot_guess_anothers_request(engine: Running) -> None:
     """Who asks under a request's number is given its session, so that numbers must not be found by counting."""
     ask = {"endpoint": OTHER, "cost": 100, "request_idx": 0}
-    waiting = engine.server.driver.engine.state.endpoints[engine.endpoint_id(OTHER)].waiting
+    waiting = engine.server.driver.engine.state.endpoints[engine.endpoint_id(OTHER)].line.waiting
     others = set(waiting)
     held = asyncio.ensure_future(engine.call("POST", "/route/", ask))
     await until(lambda: bool(waiting.keys() - others), "one more waits")

@@ -74,7 +74,7 @@ class Scene(HandClock):
     def clears_doubt(self, worker_id: int) -> list[Command]:
         """The worker says twice, in numbered reports, that it holds nothing that we do not know of."""
         held = [idx for idx, r in self.worker(worker_id).held.items() if r.stage.value == "session"]
-        seq = self.worker(worker_id).seq
+        seq = self.worker(worker_id).report_order.seq
         return self.report(worker_id, *held, seq=seq + 1) + (
             self.report(worker_id, *held, seq=seq + 2) if worker_id in self.engine.state.workers else []
         )
@@ -103,14 +103,15 @@ class Scene(HandClock):
         """Lets time pass while every worker that runs reports what it holds, at least every ``period_s`` seconds."""
         decided: list[Command] = []
         while seconds > 0:
-            transition = min(period_s, seconds)
-            decided += self.pass_time(transition)
-            seconds -= transition
+            step_s = min(period_s, seconds)
+            decided += self.pass_time(step_s)
+            seconds -= step_s
             decided += self.obey()
             for worker in list(self.engine.state.workers.values()):
                 if worker.state.value in ("ready", "held", "draining", "error"):
                     held = [idx for idx, r in worker.held.items() if r.stage.value == "session"]
-                    decided += self.report(worker.worker_id, *held, error=worker.error)
+                    error = "" if worker.failure is None else worker.failure.reason
+                    decided += self.report(worker.worker_id, *held, error=error)
         return decided
 
     def obey(self) -> list[Command]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nullworker.core import commands, events, limits, recovery
+from nullworker.core import commands, events, explain, limits, recovery
+from nullworker.core.causes import Blocker, Cause
 from nullworker.core.events import RestoredReservation, RestoredWorker
 from nullworker.core.parameters import TESTED_PARAMETERS, EndpointState, WorkergroupSpec
 from nullworker.core.reservation import Stage
@@ -111,7 +112,7 @@ def test_a_deleted_workergroup_drains_first_and_then_is_gone() -> None:
     assert destroyed(scene.finishes(1, 1)) == [1]
     scene.obey()
     assert scene.engine.state.workergroups == {}
-    assert scene.engine.why_waiting(2) == "the endpoint has no workergroup"
+    assert explain.why_waiting(scene.engine, 2) == "the endpoint has no workergroup"
     assert scene.send(events.WorkergroupDeleted(1)) == []
 
 
@@ -359,7 +360,7 @@ def test_nothing_is_created_for_a_waiter_of_before_the_restart_until_it_asks_aga
     scene = restarted((), (RestoredReservation(2, 1, 100.0, 0, confirmed=False),))
     assert of(scene.live(30), commands.Create) == []
     assert len(of(scene.ask(2), commands.Create)) == 1
-    assert scene.engine.state.endpoints[1].active_waiters == 1
+    assert scene.engine.state.endpoints[1].line.active_count == 1
 
 
 @pytest.mark.promise("P7")
@@ -380,7 +381,7 @@ def test_one_who_was_never_told_its_number_is_not_waited_for_after_a_restart() -
     scene.ask(2)
     scene.hold_ends(2)
     state = scene.engine.state
-    assert [recovery.reservation(state, idx) is not None for idx in (1, 2)] == [False, True]
+    assert [recovery.reservation_record(state, idx) is not None for idx in (1, 2)] == [False, True]
     assert 2 in scene.engine.state.changed_reservations, "it is written down now"
 
 
@@ -388,7 +389,7 @@ def test_one_who_was_never_told_its_number_is_not_waited_for_after_a_restart() -
 def test_what_was_to_go_before_a_restart_goes_after_it_when_it_is_free() -> None:
     scene = restarted(
         (
-            RestoredWorker(1, 1, "draining", "http://w1", 100.0, retire="its workergroup is updated"),
+            RestoredWorker(1, 1, "draining", "http://w1", 100.0, retire=Cause.UPDATED),
             RestoredWorker(2, 1, "ready", "http://w2", 100.0),
         ),
         (RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False),),
@@ -436,23 +437,25 @@ def test_what_a_store_holds_that_makes_no_sense_is_passed_over() -> None:
 # ------------------------------------------------------------------------------------------------------------ questions
 
 
-def test_why_a_waiter_waits_is_one_sentence_for_each_cause() -> None:
+def test_why_a_waiter_waits_is_a_code_and_a_sentence() -> None:
     scene = Scene(max_workers=1, target_queue_time=1000.0)
-    assert scene.engine.why_waiting(1) == ""
+    assert explain.blocker(scene.engine, 1) == (Blocker.NONE, "")
     scene.ask(1)
-    assert scene.engine.why_waiting(1) == "1 worker is coming up for 1 waiting"
+    assert explain.blocker(scene.engine, 1) == (Blocker.COMING_UP, "1 worker is coming up for 1 waiting")
     scene.up(1)
-    assert scene.engine.why_waiting(1) == "worker 1 has not confirmed its grant yet"
+    assert explain.blocker(scene.engine, 1) == (Blocker.UNCONFIRMED, "worker 1 has not confirmed its grant yet")
     scene.takes(1, 1)
-    assert scene.engine.why_waiting(1) == ""
+    assert explain.blocker(scene.engine, 1) == (Blocker.NONE, "")
     scene.ask(2)
-    assert scene.engine.why_waiting(2) == "1 worker is held, and max_workers is 1"
+    assert explain.blocker(scene.engine, 2) == (Blocker.AT_CAP, "1 worker is held, and max_workers is 1")
     scene.put(max_workers=5)
-    assert scene.engine.why_waiting(2) == "it waits for less than target_queue_time 1000 s"
+    reason = "it waits for less than target_queue_time 1000 s"
+    assert explain.blocker(scene.engine, 2) == (Blocker.IN_TIME, reason)
     scene.put(state=EndpointState.SUSPENDED)
-    assert scene.engine.why_waiting(2) == "the endpoint is suspended: no worker is recruited"
+    reason = "the endpoint is suspended: no worker is created"
+    assert explain.blocker(scene.engine, 2) == (Blocker.ENDPOINT_SUSPENDED, reason)
     scene.put(state=EndpointState.STOPPED)
-    assert scene.engine.why_waiting(2) == "the endpoint is stopped"
+    assert explain.blocker(scene.engine, 2) == (Blocker.ENDPOINT_STOPPED, "the endpoint is stopped")
 
 
 @pytest.mark.promise("P6")

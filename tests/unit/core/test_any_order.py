@@ -47,7 +47,7 @@ class AnyOrder(RuleBasedStateMachine):
     def send(self, event: events.Event) -> None:
         for command in self.scene.send(event):
             assert command.reason
-            assert command.cause == self.scene.engine.state.cause
+            assert command.event_number == self.scene.engine.state.event_number
             if isinstance(command, (commands.Stop, commands.Destroy)):
                 worker = self.scene.engine.state.workers.get(command.worker_id)
                 assert worker is None or not worker.held
@@ -239,8 +239,8 @@ class AnyOrder(RuleBasedStateMachine):
         before = self.scene
         state = before.engine.state
         if keeps:
-            workers = tuple(filter(None, (recovery.worker(state, number) for number in state.workers)))
-            reservations = tuple(filter(None, (recovery.reservation(state, idx) for idx in state.reservations)))
+            workers = tuple(filter(None, (recovery.worker_record(state, number) for number in state.workers)))
+            reservations = tuple(filter(None, (recovery.reservation_record(state, idx) for idx in state.reservations)))
             self.replays_identically()
             self.scene = HandClock(before.now)
             for endpoint in state.endpoints.values():

@@ -28,7 +28,7 @@ def test_sums_follow_every_change_and_are_exact_zeros_when_nothing_is_left() -> 
         scene.finishes(grant.worker_id, grant.request_idx)
     scene.live(60)
     assert endpoint(scene).existing == 0
-    assert (endpoint(scene).ready_perf, endpoint(scene).held_cost, endpoint(scene).waiting_cost) == (0.0, 0.0, 0.0)
+    assert (endpoint(scene).ready_perf, endpoint(scene).held_cost, endpoint(scene).line.active_cost) == (0.0, 0.0, 0.0)
     assert (endpoint(scene).booting_perf, endpoint(scene).inactive_perf) == (0.0, 0.0)
 
 
@@ -76,13 +76,13 @@ def test_where_occupancy_is_to_be_learnt_one_more_than_was_seen_is_asked_at_a_ti
         scene.ask(idx, 1.0)
     scene.up(1)
     counts = []
-    while endpoint(scene).waiting:
+    while endpoint(scene).line.waiting:
         granted = [r.request_idx for r in scene.worker(1).held.values()]
         counts.append(len(granted))
         scene.counts[1] = len(granted)
         scene.report(1, *granted)
     assert counts == [1, 2, 4]
-    assert scene.engine.state.workergroups[1].seen == 4
+    assert scene.engine.state.workergroups[1].most_sessions_seen == 4
 
 
 def test_the_table_of_partly_held_workers_does_not_grow_with_the_number_of_changes() -> None:

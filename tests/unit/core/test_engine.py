@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nullworker.core import commands, events, invariants, limits, views
+from nullworker.core.causes import Blocker
 from nullworker.core.invariants import InvariantBroken
 from nullworker.core.parameters import ParameterError, Parameters, WorkergroupSpec
 from tests.unit.core.harness import Scene, of
@@ -58,7 +59,13 @@ def test_after_quiet_every_table_is_back_at_its_baseline() -> None:
     assert (state.workers, state.reservations, state.unknown_instances) == ({}, {}, {})
     assert len(state.timers) == 0
     endpoint = state.endpoints[1]
-    assert (endpoint.waiting, endpoint.in_time, endpoint.overdue_heap, endpoint.line, endpoint.partly_free) == (
+    assert (
+        endpoint.line.waiting,
+        endpoint.line.in_time,
+        endpoint.line.overdue_next,
+        endpoint.line.order,
+        endpoint.partly_free,
+    ) == (
         {},
         {},
         [],
@@ -86,7 +93,7 @@ def test_every_command_bears_a_reason_and_the_event_that_caused_it() -> None:
     }
     for command in scene.commands:
         assert command.reason
-        assert 0 < command.cause <= len(scene.journal_lines)
+        assert 0 < command.event_number <= len(scene.journal_lines)
 
 
 def test_what_an_event_changed_is_said_for_whoever_writes_it_down() -> None:
@@ -117,12 +124,12 @@ def test_wake_at_is_when_time_alone_changes_something() -> None:
 def test_a_late_wake_up_within_five_seconds_is_no_suspension() -> None:
     scene = Scene(min_load=100.0, inactivity_timeout=1000.0)
     scene.up(1)
-    scene.oversleep(limits.SUSPECT_AFTER_S + limits.SUSPENDED_AFTER_S)
-    assert scene.worker(1).unresponsive
+    scene.oversleep(limits.UNRESPONSIVE_AFTER_S + limits.SUSPENDED_AFTER_S)
+    assert scene.worker(1).trust.unresponsive
     scene = Scene(min_load=100.0, inactivity_timeout=1000.0)
     scene.up(1)
-    scene.oversleep(limits.SUSPECT_AFTER_S + limits.SUSPENDED_AFTER_S + 1)
-    assert not scene.worker(1).unresponsive
+    scene.oversleep(limits.UNRESPONSIVE_AFTER_S + limits.SUSPENDED_AFTER_S + 1)
+    assert not scene.worker(1).trust.unresponsive
 
 
 @pytest.mark.parametrize(
@@ -138,9 +145,9 @@ def test_a_late_wake_up_within_five_seconds_is_no_suspension() -> None:
         lambda state: setattr(state.endpoints[1], "ready_perf", 7.0),
         lambda state: setattr(state.endpoints[1], "slots", 7),
         lambda state: setattr(state.endpoints[1], "awaiting_report", 7),
-        lambda state: state.endpoints[2].waiting.popitem(),
-        lambda state: state.endpoints[2].line.clear(),
-        lambda state: setattr(state.endpoints[2], "overdue", 7),
+        lambda state: state.endpoints[2].line.waiting.popitem(),
+        lambda state: state.endpoints[2].line.order.clear(),
+        lambda state: setattr(state.endpoints[2].line, "overdue_count", 7),
         lambda state: state.mark_dirty(1),
         lambda state: setattr(state.workergroups[1], "booting", 7),
     ],
@@ -184,13 +191,14 @@ def test_a_snapshot_reads_plainly() -> None:
     (endpoint,) = views.endpoints(scene.engine)
     assert endpoint == views.endpoint(scene.engine, 1)
     assert views.endpoint(scene.engine, 9) is None
-    assert endpoint["wanted"]["places"] == 1
-    assert endpoint["observed"] == {"ready": 0, "held": 2, "perf": 200.0}
-    assert endpoint["workers"] == {"held": 2}
-    assert "max_workers is 2" in endpoint["why"]
-    assert [worker["request_idxs"] for worker in views.workers(scene.engine, 1)] == [[1], [2]]
+    assert endpoint.wanted.places == 1
+    assert endpoint.observed == views.Observed(ready=0, held=2, perf=200.0)
+    assert endpoint.workers == {"held": 2}
+    assert endpoint.why_code == Blocker.AT_CAP.value
+    assert "max_workers is 2" in endpoint.why
+    assert [worker.request_idxs for worker in views.workers(scene.engine, 1)] == [(1,), (2,)]
     assert views.workers(scene.engine, 9) == []
-    assert [waiter["request_idx"] for waiter in views.waiters(scene.engine, 1)] == [3]
+    assert [waiter.request_idx for waiter in views.waiters(scene.engine, 1)] == [3]
     assert views.waiters(scene.engine, 9) == []
 
 
@@ -204,6 +212,6 @@ def test_reminders_of_one_worker_do_not_multiply() -> None:
     scene = Scene(min_load=100.0)
     scene.up(1)
     for _ in range(50):
-        scene.pass_time(limits.SUSPECT_AFTER_S + 1)
+        scene.pass_time(limits.UNRESPONSIVE_AFTER_S + 1)
         scene.report(1)
     assert len(scene.engine.state.timers) <= 3

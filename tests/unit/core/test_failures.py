@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from nullworker.core import commands, events, limits
+from nullworker.core import commands, events, explain, limits
 from nullworker.core.reservation import Stage
 from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, kinds, of
@@ -19,10 +19,10 @@ def destroyed(decided: list[commands.Command]) -> list[int]:
 def test_a_free_worker_that_falls_silent_is_not_granted_after_20_s_and_replaced_after_30() -> None:
     scene = Scene(min_load=100.0)
     scene.up(1)
-    scene.pass_time(limits.SUSPECT_AFTER_S)
-    assert scene.worker(1).unresponsive
+    scene.pass_time(limits.UNRESPONSIVE_AFTER_S)
+    assert scene.worker(1).trust.unresponsive
     assert len(of(scene.commands, commands.Create)) == 2
-    assert destroyed(scene.pass_time(limits.SILENCE_FAILS_S - limits.SUSPECT_AFTER_S)) == [1]
+    assert destroyed(scene.pass_time(limits.SILENCE_FAILS_S - limits.UNRESPONSIVE_AFTER_S)) == [1]
 
 
 @pytest.mark.promise("P10")
@@ -31,7 +31,7 @@ def test_a_held_workers_silence_makes_it_ungrantable_never_free() -> None:
     scene.serve(1)
     scene.pass_time(limits.SILENCE_FAILS_HELD_S - 1)
     assert scene.state(1) is WorkerState.HELD
-    assert scene.worker(1).unresponsive
+    assert scene.worker(1).trust.unresponsive
     decided = scene.pass_time(1)
     assert kinds(decided)[:2] == ["worker_failed", "session_lost"]
     assert destroyed(decided) == [1]
@@ -40,9 +40,9 @@ def test_a_held_workers_silence_makes_it_ungrantable_never_free() -> None:
 def test_a_suspect_worker_that_reports_is_trusted_again() -> None:
     scene = Scene(min_load=100.0)
     scene.up(1)
-    scene.pass_time(limits.SUSPECT_AFTER_S)
+    scene.pass_time(limits.UNRESPONSIVE_AFTER_S)
     scene.report(1)
-    assert not scene.worker(1).unresponsive
+    assert not scene.worker(1).trust.unresponsive
     assert 1 in scene.engine.state.endpoints[1].free
 
 
@@ -142,7 +142,7 @@ def test_who_waits_is_told_why_workers_fail() -> None:
         scene.send(events.InstanceFailed(worker_id, "create", "quota of GPUs is used up"))
         if scene.engine.state.workergroups[1].failures < 4:
             scene.pass_time(scene.engine.state.workergroups[1].next_try_at - scene.now)
-    why = scene.engine.why_waiting(1)
+    why = explain.why_waiting(scene.engine, 1)
     assert "failed to start 4 times" in why
     assert "quota of GPUs is used up" in why
 

@@ -137,7 +137,7 @@ def test_one_list_that_shows_a_worker_as_ended_makes_it_suspect_and_the_second_f
     scene.serve(1)
     scene.pass_time(1)
     listed(scene, (1, "exited"))
-    assert scene.worker(1).unresponsive
+    assert scene.worker(1).trust.unresponsive
     scene.report(1, 1)
     scene.pass_time(1)
     listed(scene, (1, "exited"))

@@ -9,6 +9,7 @@ import typing
 import pytest
 
 from nullworker.core import commands, events, journal
+from nullworker.core.causes import Cause
 from nullworker.core.journal import JournalError
 from nullworker.core.parameters import EndpointState, Parameters, WorkergroupSpec
 from tests.unit.core.harness import Scene
@@ -48,9 +49,9 @@ def test_every_event_comes_back_from_its_line_as_it_was() -> None:
 
 
 def test_commands_are_written_with_their_kind_and_all_their_fields() -> None:
-    grant = commands.Grant(1, 2, 3, "u", 4.0, 15.0, "why", 9)
+    grant = commands.Grant(1, 2, 3, "u", 4.0, 15.0, Cause.FIRST_IN_LINE, "why", 9)
     line = json.loads(journal.encode(events.TimePassed(), 0.0, [grant]))
-    assert line["commands"] == [["Grant", dataclasses.asdict(grant)]]
+    assert line["commands"] == [["Grant", {**dataclasses.asdict(grant), "cause": "first_in_line"}]]
 
 
 @pytest.mark.promise("P14")

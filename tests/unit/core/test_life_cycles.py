@@ -64,5 +64,5 @@ def test_a_turn_that_the_table_does_not_have_is_refused_by_name() -> None:
 
 def test_a_step_that_the_table_does_not_have_is_refused_by_name() -> None:
     reservation = Reservation(7, 1, 100.0, 0.0, 0.0, 60.0)
-    with pytest.raises(ImpossibleReservationTransition, match="reservation 7 cannot refute while it is waiting"):
+    with pytest.raises(ImpossibleReservationTransition, match="reservation 7 cannot requeue while it is waiting"):
         reservation.transition(ReservationTransition.REQUEUE)

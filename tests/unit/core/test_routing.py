@@ -92,7 +92,7 @@ def test_a_grant_that_nobody_confirms_expires_and_its_worker_is_asked_what_it_ho
     decided = scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
     assert "grant_expired" in kinds(decided)
     assert 1 not in scene.engine.state.reservations
-    assert scene.worker(1).may_hold_unknown
+    assert scene.worker(1).trust.may_hold_unknown
     assert granted(scene.ask(2)) == []
     assert granted(scene.report(1)) == [(2, 1)]
 
@@ -189,7 +189,7 @@ def test_a_worker_kept_between_two_polls_is_free_when_its_waiter_says_that_it_le
     scene.up(1)
     scene.set_absent(1)
     assert scene.state(1) is WorkerState.READY
-    assert not scene.worker(1).may_hold_unknown
+    assert not scene.worker(1).trust.may_hold_unknown
 
 
 def test_a_client_that_asks_again_when_its_worker_has_failed_gets_another_one() -> None:
@@ -257,7 +257,7 @@ def test_a_worker_whose_reports_are_not_numbered_is_in_doubt_until_none_of_them_
     scene.up(1)
     scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
     scene.live(limits.RESEND_S - 1)
-    assert scene.worker(1).may_hold_unknown
+    assert scene.worker(1).trust.may_hold_unknown
     assert scene.state(1) is WorkerState.READY
     decided = scene.live(30)
     assert [destroy.worker_id for destroy in of(decided, commands.Destroy)] == [1]
@@ -276,7 +276,7 @@ def test_of_a_request_that_was_answered_twice_the_second_answer_may_be_used_afte
     scene.pass_time(5)
     assert scene.state(1) is WorkerState.HELD
     scene.pass_time(limits.GRANT_TTL_S)
-    assert scene.worker(1).may_hold_unknown
+    assert scene.worker(1).trust.may_hold_unknown
     assert of(scene.commands, commands.Destroy) == []
     assert [destroy.worker_id for destroy in of(scene.clears_doubt(1) + scene.pass_time(5), commands.Destroy)] == [1]
 

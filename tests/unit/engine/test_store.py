@@ -46,12 +46,12 @@ def test_a_new_ledger_is_empty(path: Path) -> None:
 def test_all_that_was_left_is_there_after_a_restart(path: Path) -> None:
     endpoint = EndpointEntry(1, "a", TESTED_PARAMETERS, 1.5)
     group = WorkergroupEntry(2, 1, WorkergroupConfig(), 1.5, {})
-    decision = Decision(1.5, 3, "create", 1, 7, 0, "because")
+    decision = Decision(1.5, 3, "create", 1, 7, 0, "load", "because")
     with closing(Store.open(path)) as first:
         first.put_endpoint(endpoint)
         first.put_workergroup(group)
-        first.put_worker(RestoredWorker(7, 2, "ready", "http://h:1", 100.0, True, ""))
-        first.put_worker(RestoredWorker(8, 2, "ready", "http://h:2", 100.0, False, ""))
+        first.put_worker(RestoredWorker(7, 2, "ready", "http://h:1", 100.0, True))
+        first.put_worker(RestoredWorker(8, 2, "ready", "http://h:2", 100.0, False))
         first.put_reservation(RestoredReservation(5, 1, 100.0, 0, False))
         first.put_reservation(RestoredReservation(4, 1, 50.0, 7, True, 30.0))
         first.add_decision(decision)
@@ -77,7 +77,7 @@ def test_what_was_forgotten_stays_forgotten_and_its_numbers_are_not_given_again(
     with closing(Store.open(path)) as first:
         first.put_endpoint(EndpointEntry(1, "a", TESTED_PARAMETERS, 1.5))
         first.put_workergroup(WorkergroupEntry(2, 1, WorkergroupConfig(), 1.5, {}))
-        first.put_worker(RestoredWorker(7, 2, "ready", "", 100.0, True, ""))
+        first.put_worker(RestoredWorker(7, 2, "ready", "", 100.0, True))
         first.put_reservation(RestoredReservation(5, 1, 100.0, 7, True))
         first.delete_endpoint(1)
         first.delete_workergroup(2)
@@ -88,13 +88,13 @@ def test_what_was_forgotten_stays_forgotten_and_its_numbers_are_not_given_again(
 
 def test_the_id_of_a_worker_that_joined_does_not_push_ours(path: Path) -> None:
     with closing(Store.open(path)) as first:
-        first.put_worker(RestoredWorker(2**53 - 1, 2, "ready", "", 100.0, False, ""))
+        first.put_worker(RestoredWorker(2**53 - 1, 2, "ready", "", 100.0, False))
     assert reopened(path).next_worker_id == 1
 
 
 def test_after_a_kill_numbers_go_on_beyond_what_may_have_been_given(path: Path) -> None:
     first = Store.open(path)
-    first.put_worker(RestoredWorker(7, 2, "ready", "", 100.0, True, ""))
+    first.put_worker(RestoredWorker(7, 2, "ready", "", 100.0, True))
     first.reserve_request_places(10_000)
     killed(first)
     loaded = reopened(path)
@@ -146,7 +146,7 @@ def test_what_came_of_a_grant_counts_and_not_the_grant(path: Path) -> None:
 def test_a_grant_given_again_without_a_change_does_not_hold_the_log_back(path: Path) -> None:
     first = Store.open(path)
     first.log_grant(5, 1, 5, 100.0)
-    first.add_decision(Decision(1.5, 3, "grant", 1, 5, 5, "asked again"))
+    first.add_decision(Decision(1.5, 3, "grant", 1, 5, 5, "load", "asked again"))
     first.log_grant(6, 1, 6, 100.0)
     first.put_reservation(RestoredReservation(6, 1, 100.0, 6, False))
     first.delete_reservation(6)
@@ -223,7 +223,7 @@ def test_closing_twice_is_no_error_and_nothing_is_running_after_it(path: Path) -
 def test_a_damaged_ledger_is_refused_with_a_sentence(path: Path) -> None:
     with closing(Store.open(path)) as first:
         for number in range(1, 500):
-            first.put_worker(RestoredWorker(number, 2, "ready", "http://h:1" * 10, 100.0, True, ""))
+            first.put_worker(RestoredWorker(number, 2, "ready", "http://h:1" * 10, 100.0, True))
     content = bytearray(path.read_bytes())
     content[4096:] = b"\x5a" * (len(content) - 4096)
     path.write_bytes(content)

@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nullworker.core.causes import Cause
 from nullworker.core.parameters import TESTED_PARAMETERS, EndpointState, Parameters
 from nullworker.engine import store_file
 from nullworker.engine.catalog import EndpointEntry, WorkergroupEntry
 from nullworker.engine.config import WorkergroupConfig
-from nullworker.engine.store_file import StoreError, connect, open_store_file, pragma
+from nullworker.engine.store_file import (
+    APPLICATION_ID,
+    MIGRATIONS,
+    StoreError,
+    connect,
+    open_store_file,
+    pragma,
+    worker_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,11 +45,29 @@ def test_a_newer_ledger_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     with closing(connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(
-        StoreError, match=r"written by a newer nullworker \(version 99 of its tables; this one knows 2\)"
+        StoreError, match=r"written by a newer nullworker \(version 99 of its tables; this one knows 3\)"
     ):
         open_store_file(path)
     with closing(connect(path)) as db:
         assert pragma(db, "user_version") == 99
+
+
+def test_a_ledger_from_before_there_were_causes_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "engine.db"
+    sentences = ["", "its workergroup is updated", "endpoint null-prod is deleted", "workergroup 7 is deleted"]
+    with closing(connect(path)) as db:
+        for script in MIGRATIONS[:2]:
+            db.executescript(script)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 2")
+        for number, sentence in enumerate(sentences, 1):
+            db.execute("INSERT INTO workers VALUES (?, 1, 'ready', '', 100.0, 1, ?)", (number, sentence))
+        db.execute("INSERT INTO decisions VALUES (1, 2.0, 3, 'create', 4, 5, 0, 'because')")
+    open_store_file(path)
+    with closing(connect(path)) as db:
+        retire = [worker_of(row).retire for row in db.execute("SELECT * FROM workers ORDER BY id")]
+        assert retire == [None, Cause.UPDATED, Cause.ENDPOINT_DELETED, Cause.WORKERGROUP_DELETED]
+        assert db.execute("SELECT event_number, cause, reason FROM decisions").fetchall() == [(3, "", "because")]
 
 
 def test_another_programs_database_is_refused(tmp_path: Path) -> None:

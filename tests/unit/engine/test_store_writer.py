@@ -96,10 +96,10 @@ def test_a_flood_is_written_whole(writer: StoreWriter, path: Path) -> None:
 def test_the_record_of_decisions_is_bounded(writer: StoreWriter, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_writer, "DECISIONS_KEPT", 500)
     for number in range(2_500):
-        writer.add_decision(Decision(1.0, number, "grant", 1, 1, number, "because"))
+        writer.add_decision(Decision(1.0, number, "grant", 1, 1, number, "load", "because"))
     assert writer.flush()
     # It is trimmed once there are a thousand more.
-    assert rows(path, "SELECT count(*) BETWEEN 500 AND 1499, max(cause) FROM decisions") == [(1, 2_499)]
+    assert rows(path, "SELECT count(*) BETWEEN 500 AND 1499, max(event_number) FROM decisions") == [(1, 2_499)]
 
 
 def test_one_row_that_cannot_be_kept_costs_no_other(
@@ -110,7 +110,7 @@ def test_one_row_that_cannot_be_kept_costs_no_other(
             writer.leave("workers", number, worker_row(number, "\ud800" if number == 2 else "fine"))
         writer.leave("workers", 4, (2**70, 1, "ready", "", 100.0, True, ""))
         writer.leave("workers", 5, (5, None, "ready", "", 100.0, True, ""))
-        writer.add_decision(Decision(1.0, 1, "grant", 1, 1, 1, "because"))
+        writer.add_decision(Decision(1.0, 1, "grant", 1, 1, 1, "load", "because"))
     assert writer.flush()
     assert rows(path, "SELECT id FROM workers") == [(1,), (3,)]
     assert rows(path, "SELECT count(*) FROM decisions") == [(1,)]
@@ -133,11 +133,11 @@ def test_what_was_refused_takes_no_newer_words_place(writer: StoreWriter, path: 
     refused = Pending()
     refused.rows["workers", 1] = worker_row(1, "older")
     refused.rows["workers", 2] = worker_row(2, "older")
-    refused.decisions.append(Decision(1.0, 1, "grant", 1, 1, 1, "older"))
+    refused.decisions.append(Decision(1.0, 1, "grant", 1, 1, 1, "load", "older"))
     refused.usage[1, "ready"] = 1.0
     with writer.lock:
         writer.leave("workers", 1, worker_row(1, "newer"))
-        writer.add_decision(Decision(1.0, 2, "grant", 1, 1, 1, "newer"))
+        writer.add_decision(Decision(1.0, 2, "grant", 1, 1, 1, "load", "newer"))
         writer.add_usage(1, "ready", 2.0)
         writer._put_back(refused)
     assert writer.flush()

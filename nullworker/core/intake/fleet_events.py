@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core import limits
+from nullworker.core.causes import Cause
 from nullworker.core.commands import Destroy
-from nullworker.core.failures import fail, never_created, stop
+from nullworker.core.failures import fail, never_created, why_retired
 from nullworker.core.worker import Worker, WorkerState, WorkerTransition
 
 #: In these it reports, and its reports are the better witness.
@@ -34,7 +35,8 @@ def started(state: EngineState, worker_id: int) -> None:
     """The instance runs again: its process is a new one, and counts anew."""
     worker = state.workers.get(worker_id)
     if worker is not None and worker.state is WorkerState.STARTING:
-        worker.attempts, worker.retry_at, worker.answered_at = 0, None, state.now
+        worker.order.done()
+        worker.order.answered_at = state.now
 
 
 def stopped(state: EngineState, worker_id: int) -> None:
@@ -42,12 +44,12 @@ def stopped(state: EngineState, worker_id: int) -> None:
     worker = state.workers.get(worker_id)
     if worker is None or worker.state is not WorkerState.STOPPING:
         return
-    worker.attempts, worker.retry_at = 0, None
+    worker.order.done()
     worker.new_process()
     state.set_unresponsive(worker, unresponsive=False)  # nobody expects to hear of it, and the next process is another
     state.transition(worker, WorkerTransition.STOPPED)
-    if worker.retire:
-        state.destroy(worker, worker.retire)
+    if worker.retire is not None:
+        state.destroy(worker, worker.retire, why_retired(state, worker))
 
 
 def gone(state: EngineState, worker_id: int) -> None:
@@ -60,7 +62,7 @@ def gone(state: EngineState, worker_id: int) -> None:
     if worker.state is WorkerState.DESTROYING:
         state.transition(worker, WorkerTransition.GO)
     else:
-        fail(state, worker, "its instance is gone, and nobody here ordered that", dead=True)
+        fail(state, worker, Cause.FAILED_GONE, "its instance is gone, and nobody here ordered that", dead=True)
 
 
 def exited(state: EngineState, worker_id: int, detail: str) -> None:
@@ -70,7 +72,7 @@ def exited(state: EngineState, worker_id: int, detail: str) -> None:
         return
     if worker.state is WorkerState.STOPPING:
         return  # the fleet's answer to our order will say the same
-    fail(state, worker, detail, dead=True)
+    fail(state, worker, Cause.FAILED_EXITED, detail, dead=True)
 
 
 def failed(state: EngineState, event: InstanceFailed) -> None:
@@ -83,19 +85,20 @@ def failed(state: EngineState, event: InstanceFailed) -> None:
             never_created(state, worker, f"it could not be created: {event.detail}")
         else:
             # It may exist: the fleet's list or its report will tell.
-            worker.workergroup.last_error, worker.answered_at = event.detail, state.now
+            worker.workergroup.last_error, worker.order.answered_at = event.detail, state.now
     elif event.verb == "start" and worker.state is WorkerState.STARTING:
-        fail(state, worker, f"it could not be started: {event.detail}", dead=True)
+        fail(state, worker, Cause.FAILED_START, f"it could not be started: {event.detail}", dead=True)
     elif (event.verb == "stop" and worker.state is WorkerState.STOPPING) or (
         event.verb == "destroy" and worker.state is WorkerState.DESTROYING
     ):
-        worker.attempts += 1
-        worker.retry_at = state.now + min(limits.ORDER_RETRY_MAX_S, 2.0 ** min(worker.attempts, 10))
-        state.note(
+        order = worker.order
+        order.attempts += 1
+        order.retry_at = state.now + min(limits.ORDER_RETRY_MAX_S, 2.0 ** min(order.attempts, 10))
+        state.note_worker(
+            worker,
             "order_failed",
-            f"{event.verb} failed {worker.attempts} times, again at once it is due: {event.detail}",
-            endpoint_id=worker.workergroup.spec.endpoint_id,
-            worker_id=worker.worker_id,
+            Cause.ORDER_FAILED,
+            f"{event.verb} failed {order.attempts} times, again at once it is due: {event.detail}",
         )
         state.set_timer_for(worker)
 
@@ -121,19 +124,20 @@ def _missing(state: EngineState, worker: Worker, asked_at: float) -> None:
     if worker.state is WorkerState.DESTROYING:
         state.transition(worker, WorkerTransition.GO)
     elif worker.state is WorkerState.INACTIVE:
-        state.destroy(worker, "its fleet does not list it any more")
+        state.destroy(worker, Cause.FAILED_NOT_LISTED, "its fleet does not list it any more")
     else:
-        fail(state, worker, "its fleet does not list it any more", dead=True)
+        fail(state, worker, Cause.FAILED_NOT_LISTED, "its fleet does not list it any more", dead=True)
 
 
 def _answered(worker: Worker, asked_at: float) -> bool:
     """Whether the fleet is done with the create or start: while it is at it, its lists say nothing about it."""
-    return worker.answered_at is not None and worker.answered_at < asked_at - limits.LIST_LAG_S
+    answered_at = worker.order.answered_at
+    return answered_at is not None and answered_at < asked_at - limits.LIST_LAG_S
 
 
 def _lives(worker: Worker, asked_at: float) -> bool:
     """Whether the worker's own reports contradict a list that says otherwise."""
-    return worker.state in _REPORTING and worker.reported_at + limits.SUSPECT_AFTER_S > asked_at
+    return worker.state in _REPORTING and worker.trust.reported_at + limits.UNRESPONSIVE_AFTER_S > asked_at
 
 
 def _present(state: EngineState, worker: Worker, listed_as: str, asked_at: float) -> None:
@@ -152,11 +156,13 @@ def _present(state: EngineState, worker: Worker, listed_as: str, asked_at: float
             and not _lives(worker, asked_at)
             and (worker.state is not WorkerState.STARTING or _answered(worker, asked_at))
         ):
-            fail(state, worker, "its fleet lists it as stopped, and nobody here ordered that", dead=True)
+            reason = "its fleet lists it as stopped, and nobody here ordered that"
+            fail(state, worker, Cause.FAILED_LISTED_STOPPED, reason, dead=True)
     elif worker.state is WorkerState.INACTIVE and worker.state_since < asked_at - limits.LIST_LAG_S:
         # Stopped, said the fleet, and lists it as running: it is paid for. Start and stop it properly.
         state.transition(worker, WorkerTransition.START)
-        stop(state, worker, "its fleet lists it as running after it was stopped")
+        reason = "its fleet lists it as running after it was stopped"
+        state.stop(worker, Cause.RUNS_THOUGH_STOPPED, reason)
 
 
 def _ended(state: EngineState, worker: Worker, asked_at: float) -> None:
@@ -164,14 +170,15 @@ def _ended(state: EngineState, worker: Worker, asked_at: float) -> None:
     if worker.state is WorkerState.STOPPING:
         stopped(state, worker.worker_id)
     elif worker.state in _REPORTING:
-        if worker.reported_at >= asked_at:
+        if worker.trust.reported_at >= asked_at:
             return
-        if worker.unresponsive:
-            fail(state, worker, "its fleet lists it as ended, and it does not report", dead=True)
+        if worker.trust.unresponsive:
+            reason = "its fleet lists it as ended, and it does not report"
+            fail(state, worker, Cause.FAILED_LISTED_ENDED, reason, dead=True)
         else:
             state.set_unresponsive(worker, unresponsive=True)
     elif worker.state is not WorkerState.DESTROYING:
-        fail(state, worker, "its fleet lists it as ended", dead=True)
+        fail(state, worker, Cause.FAILED_LISTED_ENDED, "its fleet lists it as ended", dead=True)
 
 
 def _unknown_instances(state: EngineState, event: FleetListed, present: dict[int, str]) -> None:
@@ -187,4 +194,4 @@ def _unknown_instances(state: EngineState, event: FleetListed, present: dict[int
         age_s = state.now - since
         if age_s >= limits.LIST_LAG_S:
             reason = f"it bears our mark, and nobody here knows it, for {age_s:.0f} s"
-            state.out.append(Destroy(worker_id, event.fleet, reason, state.cause))
+            state.out.append(Destroy(worker_id, event.fleet, Cause.UNKNOWN_INSTANCE, reason, state.event_number))

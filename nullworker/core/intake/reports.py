@@ -1,0 +1,279 @@
+"""What workers say, taken in: how they are, what they hold, and what they are done with.
+
+A fresh report is the truth about sessions: one that it lists is confirmed or adopted, a confirmed one that it does not
+list has ended. A grant is not refuted by a report that does not list it: the client may be on its way. `reconcile` says
+which reports are fresh, and which ends belong to which grant.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from nullworker.core import limits
+from nullworker.core.causes import Cause
+from nullworker.core.failures import fail
+from nullworker.core.reconcile.report_order import ReportAge
+from nullworker.core.reservation import Reservation, ReservationTransition, Stage
+from nullworker.core.routing import answer
+from nullworker.core.worker import BOOTING, Failure, Worker, WorkerState, WorkerTransition
+
+if TYPE_CHECKING:
+    from nullworker.core.events import Finished, RequestsFinished, WorkerReported
+    from nullworker.core.state import EngineState
+
+#: In these nothing that it says matters any more.
+_NOT_LISTENED_TO = frozenset({WorkerState.STOPPING, WorkerState.INACTIVE, WorkerState.DESTROYING})
+
+
+def report(state: EngineState, event: WorkerReported) -> None:
+    """Takes in a worker's status."""
+    worker = state.workers.get(event.worker_id)
+    if worker is None or worker.state in _NOT_LISTENED_TO:
+        return
+    late_reports = worker.report_order.late_reports + 1
+    age = worker.report_order.classify(event, state.now - worker.trust.silent_since(state.listening))
+    if age is ReportAge.LATE:
+        return
+    if age is ReportAge.SIGN_OF_LIFE:
+        _lives(state, worker, event)
+        return
+    if age is not ReportAge.FRESH:
+        worker.forget_counts()
+    if age is ReportAge.COUNTS_FROM_ZERO:
+        reason = f"{late_reports} reports in a row were older than one before: it is a new process"
+        state.note_worker(worker, "worker_counts_anew", Cause.NEW_PROCESS, reason)
+    state.heard(worker)
+    if event.url and event.url != worker.url:
+        worker.url = event.url
+        state.changed_workers[worker.worker_id] = None
+    if math.isfinite(event.perf) and event.perf > 0:
+        state.set_perf(worker, min(event.perf, limits.AMOUNT_MAX))
+    if event.error:
+        worker.failure = Failure(Cause.FAILED_REPORTED, event.error)
+        _sessions(state, worker, event)
+        fail(state, worker, Cause.FAILED_REPORTED, event.error, dead=False)
+    elif not event.ready and not event.request_idxs:
+        _sessions(state, worker, event)
+        _loading(state, worker)
+    else:
+        if worker.state in BOOTING or (worker.state is WorkerState.ERROR and not worker.owned):
+            _ready(state, worker)
+        _responsive(state, worker)
+        _sessions(state, worker, event)
+
+
+def _lives(state: EngineState, worker: Worker, event: WorkerReported) -> None:
+    """The framework's own heartbeat, of a worker that numbers its other reports: it may be up to `RESEND_S` old.
+
+    So it says that the worker lives. If it lists just what is known, and comes that much later than something unknown
+    could have begun, it also says that nothing has. Otherwise what it lists is not used: a numbered report says it.
+    """
+    worker.trust.reported_at = state.now
+    sessions = {idx for idx, held in worker.held.items() if held.stage is Stage.SESSION}
+    if sessions == set(event.request_idxs):
+        state.report_tells(worker, numbered=False)
+    if not worker.trust.may_hold_unknown:
+        _responsive(state, worker)
+
+
+def _responsive(state: EngineState, worker: Worker) -> None:
+    if worker.trust.unresponsive and worker.state is WorkerState.READY:
+        worker.free_since = state.now  # what it did meanwhile is not known: its idle time begins again
+    state.set_unresponsive(worker, unresponsive=False)
+
+
+def _loading(state: EngineState, worker: Worker) -> None:
+    if worker.state in (WorkerState.ASKED, WorkerState.CREATING):
+        state.transition(worker, WorkerTransition.LOADS)
+    elif worker.state is WorkerState.READY:
+        worker.ready_at = None
+        state.transition(worker, WorkerTransition.LOADS)
+
+
+def _ready(state: EngineState, worker: Worker) -> None:
+    booted_s = state.now - worker.state_since
+    worker.ready_at = worker.free_since = state.now
+    worker.failure = None
+    workergroup = worker.workergroup
+    if workergroup.ready_since is None:
+        workergroup.ready_since = state.now
+    state.transition(worker, WorkerTransition.GETS_READY)
+    if worker.held:  # one that joined by itself, had failed, and is well again
+        state.transition(worker, WorkerTransition.TAKEN)
+    if worker.cold_spare:
+        state.endpoint_of(worker).serves_last(worker)
+    reason = f"ready with perf {worker.perf_expected:g}, {booted_s:.1f} s after the last change"
+    state.note_worker(worker, "worker_ready", Cause.READY, reason)
+
+
+# ------------------------------------------------------------------------------------------------------ what it lists
+
+
+def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None:
+    listed = dict.fromkeys(event.request_idxs)  # each once, and found at once
+    sessions = [held for held in worker.held.values() if held.stage is Stage.SESSION]
+    for over in [session for session in sessions if session.request_idx not in listed]:
+        _not_listed(state, worker, over)
+    of_before = False
+    unknown = [request_idx for request_idx in listed if request_idx not in worker.held]
+    cost = _cost_of_each(worker, event.load, len(unknown)) if unknown else 0.0
+    for request_idx in listed:
+        held = worker.held.get(request_idx)
+        finished = request_idx in worker.finishes.finished_at
+        if held is None:
+            if worker.finishes.has_just_finished(request_idx, state.now):
+                of_before = True  # or the same request again: reports that go on listing it will tell
+            else:
+                _adopt(state, worker, request_idx, cost)
+        elif held.stage is Stage.GRANTED and held.delivery.is_of_before(event, finished=finished):
+            of_before = True
+        elif held.stage is Stage.GRANTED:
+            worker.refusals = 0
+            state.confirm(worker, held)
+            if held.present:  # asking again, for it never heard the worker's answer
+                answer(state, held, Cause.CONFIRMED, "its worker reported the session")
+    state.saw_sessions(worker, len(listed))
+    if of_before:
+        state.doubt(worker)
+        state.await_report(worker)
+    else:
+        state.report_tells(worker, numbered=bool(event.seq))
+
+
+def _not_listed(state: EngineState, worker: Worker, session: Reservation) -> None:
+    if session.delivery.restored:
+        session.delivery.restored = False
+        return
+    worker.finishes.remember_finished(session.request_idx, state.now)
+    worker.finishes.expect(session.request_idx)
+    _ended(state, worker, session, Cause.NOT_LISTED_BY_WORKER, "its worker lists it no longer")
+
+
+def _cost_of_each(worker: Worker, load: float, unknown: int) -> float:
+    """What each of so many sessions costs, of the load that the worker reports beyond what is known."""
+    known_load = min(load, limits.AMOUNT_MAX) if math.isfinite(load) else 0.0
+    return max(0.0, known_load - worker.held_cost) / unknown
+
+
+def _adopt(state: EngineState, worker: Worker, request_idx: int, cost: float) -> None:
+    """A session that our tables do not have on this worker: it is real all the same. ``cost`` is its share of load."""
+    endpoint = state.endpoint_of(worker)
+    known = state.reservations.get(request_idx)
+    if known is not None and known.endpoint_id == endpoint.endpoint_id:
+        if known.stage is Stage.WAITING:
+            endpoint.line.remove(known)
+            known.transition(ReservationTransition.CONFIRM)
+            state.hold(worker, known)
+            if known.present:
+                answer(state, known, Cause.CONFIRMED, "its worker reported the session")
+            return
+        if known.stage is Stage.GRANTED and known.delivery.count == 0:
+            other = state.workers[known.worker_id]
+            state.drop(other, known)
+            known.transition(ReservationTransition.CONFIRM)
+            state.hold(worker, known)
+            return
+    adopted = Reservation(request_idx, endpoint.endpoint_id, cost, state.now, state.now, 0.0, present=False)
+    adopted.stage = Stage.SESSION
+    adopted.delivery.orphan = known is not None
+    if known is None:
+        state.reservations[request_idx] = adopted
+    state.hold(worker, adopted)
+    reason = "its worker reports it" + (" beside another worker's" if known is not None else "")
+    state.note_worker(worker, "session_adopted", Cause.ADOPTED, reason, request_idx=request_idx)
+
+
+# ------------------------------------------------------------------------------------------------- what it is done with
+
+
+def finished(state: EngineState, event: RequestsFinished) -> None:
+    """Takes in what a worker is done with."""
+    worker = state.workers.get(event.worker_id)
+    if worker is None:
+        return
+    new = worker.finishes.new_finishes(event.requests, state.now)
+    for request, earlier in new:
+        held = worker.held.get(request.request_idx)
+        if held is not None and held.stage is Stage.GRANTED and not earlier:
+            held.delivery.accounted += 1
+            # It has received this one since it was given the reservation: a report with a lower count is an old one.
+            order = worker.report_order
+            order.received = max(order.received, held.delivery.received_before + 1)
+    for request, earlier in new:
+        held = None if earlier else worker.held.get(request.request_idx)
+        if request.status == "Rejected":
+            _rejected(state, worker, held)
+        else:
+            _done(state, worker, held, request)
+
+
+def _done(state: EngineState, worker: Worker, held: Reservation | None, request: Finished) -> None:
+    worker.finishes.remember_finished(request.request_idx, state.now)
+    if request.status == "Success" and worker.failure is None:  # else it ends because the worker has failed
+        worker.proven = True
+        worker.workergroup.proven()
+    if held is None:
+        return
+    if held.present:
+        state.requeue(held)  # the attempt came to nothing, and its client asks again
+    elif not held.delivery.pending:
+        if held.stage is Stage.GRANTED and request.status == "Success":
+            held.delivery.accounted -= 1
+            state.confirm(worker, held)  # it came and went between two reports
+        _ended(state, worker, held, Cause.FINISHED, f"its worker says {request.status}")
+    # Else this may be the end of one session, and the client, sent there again, has another: reports tell.
+
+
+def _ended(state: EngineState, worker: Worker, reservation: Reservation, cause: Cause, reason: str) -> None:
+    request_idx = reservation.request_idx
+    pending = reservation.delivery.pending
+    # Where we were away, what its client made of our last answer may be among what comes in now.
+    if pending and state.now < max(reservation.expires_at, state.listening.since + limits.GRANT_REPORT_S):
+        state.reopen(worker, reservation)
+        return
+    state.end(reservation)
+    if pending:
+        # This report may have been made before its client came to the worker again, and have been long under way.
+        state.doubt(worker)
+    state.note_worker(worker, "session_ended", cause, reason, request_idx=request_idx)
+
+
+def _rejected(state: EngineState, worker: Worker, reservation: Reservation | None) -> None:
+    """A refusal at k held means that the worker takes k, until it is seen to take more."""
+    if reservation is None or reservation.delivery.orphan:
+        return
+    if reservation.stage is Stage.SESSION:
+        _second_refused(state, worker, reservation)
+        return
+    others = len(worker.held) - 1
+    state.note_worker(
+        worker,
+        "grant_refused",
+        Cause.REFUSED_BY_WORKER,
+        f"worker {worker.worker_id} refused it while holding {others} others",
+        request_idx=reservation.request_idx,
+    )
+    if others:
+        state.set_occupancy(worker, others)
+    else:
+        worker.refusals += 1
+        state.doubt(worker)  # its reports will say what it really holds
+    state.requeue(reservation)
+    if worker.refusals >= limits.REFUSALS_MAX:
+        reason = f"it refused {worker.refusals} reservations in a row while it held none"
+        fail(state, worker, Cause.FAILED_REFUSALS, reason, dead=False)
+
+
+def _second_refused(state: EngineState, worker: Worker, session: Reservation) -> None:
+    """A client asked twice, and the worker, which has its session, refused the second: that session stays unused.
+
+    It stays with the worker until the worker ends it; the client gets another worker when it asks again.
+    """
+    delivery = session.delivery
+    delivery.accounted += 1
+    if delivery.pending:
+        worker.finishes.expect(session.request_idx, delivery.unaccounted)
+        state.may_hold_until(worker, session.expires_at)
+    delivery.orphan, session.present = True, False
+    state.reservations.pop(session.request_idx, None)

@@ -1,0 +1,85 @@
+"""Which of a worker's reports is the newest: they arrive late, twice and out of order.
+
+The Null PyWorker numbers its reports (``seq``); the framework's own reports have no number. Of those, the count of
+requests ever received never falls within one process, and the loading time tells one process from another.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nullworker.core import limits
+
+if TYPE_CHECKING:
+    from nullworker.core.events import WorkerReported
+
+
+class ReportAge(enum.Enum):
+    """What a report is worth."""
+
+    FRESH = "fresh"  # newer than all before it: what it says holds
+    NEW_PROCESS = "new_process"  # fresh, and from another process than the one before: its loading time differs
+    COUNTS_FROM_ZERO = "counts_from_zero"  # believed to be so, after many in a row that looked late
+    LATE = "late"  # older than one before, or the same again: nothing in it is used
+    SIGN_OF_LIFE = "sign_of_life"  # without a number, from a worker that numbers: it lives, and no more is known
+
+
+@dataclass(slots=True, eq=False)
+class ReportOrder:
+    """What is known of the order of one worker's reports."""
+
+    seq: int = 0  # the highest number that came; 0: it has not numbered any
+    received: int = 0  # requests that the process had received, by the newest report
+    late_reports: int = 0  # late ones in a row
+    #: Of a worker that does not number: its process's loading time in s, and those of the processes before it.
+    loadtime_s: float = 0.0
+    loadtimes_before: tuple[float, ...] = ()
+
+    def classify(self, report: WorkerReported, silent_s: float) -> ReportAge:
+        """Says what a report is worth, and takes note of it.
+
+        Args:
+            report: the report that came.
+            silent_s: seconds since the newest one before it, as far as the engine was there to hear one.
+        """
+        if self.seq and not report.seq:
+            return ReportAge.SIGN_OF_LIFE
+        if report.seq and report.seq == self.seq:
+            return ReportAge.LATE
+        age = self._age_by_number(report) if self.seq else self._age_by_counts(report)
+        if age is ReportAge.LATE:
+            self.late_reports += 1
+            if self.late_reports < limits.LATE_REPORTS_MAX or silent_s < limits.LATE_REPORTS_S:
+                return age
+            # So many in a row are not left over: the worker counts from the beginning, a new process of the same id.
+            self.seq, self.loadtimes_before, self.loadtime_s = 0, (), 0.0
+            age = ReportAge.COUNTS_FROM_ZERO
+        self.received, self.late_reports = report.received, 0
+        if report.seq:
+            self.seq = report.seq
+        elif report.loadtime_s > 0:
+            self.loadtime_s = report.loadtime_s
+        return age
+
+    def _age_by_number(self, report: WorkerReported) -> ReportAge:
+        return ReportAge.LATE if report.seq < self.seq else ReportAge.FRESH
+
+    def _age_by_counts(self, report: WorkerReported) -> ReportAge:
+        if report.loadtime_s in self.loadtimes_before:
+            return ReportAge.LATE
+        if 0 < report.loadtime_s != self.loadtime_s > 0:
+            self.new_process()
+            return ReportAge.NEW_PROCESS
+        return ReportAge.LATE if report.received < self.received else ReportAge.FRESH
+
+    def new_process(self) -> None:
+        """Another process speaks for the worker from now on: it counts its requests from 0.
+
+        If it numbers its reports, its numbers go on rising: a report left over from the process before is recognised.
+        """
+        self.received = self.late_reports = 0
+        if self.loadtime_s:
+            self.loadtimes_before = (*self.loadtimes_before, self.loadtime_s)[-limits.PROCESSES_REMEMBERED :]
+            self.loadtime_s = 0.0
