@@ -14,6 +14,7 @@ import flask
 from nullworker.classic.auth_middleware import refusal
 from nullworker.classic.hooks import learn
 from nullworker.classic.loading import BackendError
+from nullworker.wire.paths import WORKER_STATUS
 from nullworker.wire.worker_side.local_requests import is_loopback
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ PATHS: dict[str, dict[str, object]] = {
     "/report_capacity": {},
     "/report_done": {},
     "/report_error": {},
-    "/worker_status/": {},
+    WORKER_STATUS: {},
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nullworker.cli.asking import ask, engine_options
+from nullworker.wire.paths import STORY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ KIND_WIDTH_MIN, WHOM_WIDTH_MIN = 21, 24
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(about: tuple[str, ...], instance: str, api_key: str | None, tail: int, as_json: bool) -> None:
     """Say in a sentence why an endpoint, a worker or a request is as it is; then, how it came to be so."""
-    answer = ask(instance, api_key, "/api/v0/story/", about=" ".join(about))
+    answer = ask(instance, api_key, STORY, about=" ".join(about))
     if as_json:
         print(json.dumps(answer, indent=2))
         return

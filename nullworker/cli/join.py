@@ -8,6 +8,7 @@ import shlex
 import click
 
 from nullworker.cli.asking import ask, engine_options
+from nullworker.wire.paths import INVITE
 
 EPILOG = """\b
 Examples:
@@ -26,7 +27,7 @@ join the endpoint. Ask anew for each worker: CONTAINER_ID is its number."""
 @click.option("--json", "as_json", is_flag=True, help="Print the variables as one JSON object.")
 def command(endpoint: str, instance: str, api_key: str | None, address: str, port: int, as_json: bool) -> None:
     """Print the variables by which a worker of your own joins ENDPOINT."""
-    invitation = ask(instance, api_key, "/api/v0/invite/", endpoint=endpoint)
+    invitation = ask(instance, api_key, INVITE, endpoint=endpoint)
     variables = {
         "CONTAINER_ID": str(invitation["container_id"]),
         "REPORT_ADDR": str(invitation["report_addr"]),

@@ -10,6 +10,7 @@ import click
 
 from nullworker.cli.asking import ask, engine_options
 from nullworker.cli.explain import lines
+from nullworker.wire.paths import STORY
 
 EPILOG = """\b
 Examples:
@@ -35,7 +36,7 @@ def command(
     """Show what an engine decided about ENDPOINT, and why."""
     seen: tuple[Any, ...] | None = None
     while True:
-        answer = ask(instance, api_key, "/api/v0/story/", about=endpoint)
+        answer = ask(instance, api_key, STORY, about=endpoint)
         decisions = [d for d in answer["decisions"] if LEVELS.index(d["level"]) <= level]
         new = decisions[-tail:] if seen is None else _after(decisions, seen)
         for line in map(json.dumps, new) if as_json else lines(new):

@@ -27,7 +27,7 @@ COMMANDS = {
     "engine": "Route reservations and scale fleets, on Vast Serverless's wire.",
     "reserve": "Reserve workers, hold them for a while, and give them back.",
     "dispatch": "Keep as many reservations as a queue has work.",
-    "consume": "Run a command for each job of a queue.",
+    "consume": "Run a command beside a worker, once for each reservation.",
     "status": "Show endpoints, workers and reservations.",
     "logs": "Show what the engine decided about an endpoint, and why.",
     "explain": "Tell why a fleet has the size that it has.",

@@ -7,6 +7,7 @@ import json
 import click
 
 from nullworker.cli.asking import ask, engine_options
+from nullworker.wire.paths import STATUS
 
 EPILOG = """\b
 Examples:
@@ -24,7 +25,7 @@ def command(instance: str, api_key: str | None, as_json: bool) -> None:
 
     from nullworker.cli.printing import console_of_lines
 
-    answer = ask(instance, api_key, "/api/v0/status/")
+    answer = ask(instance, api_key, STATUS)
     if as_json:
         print(json.dumps(answer, indent=2))
         return

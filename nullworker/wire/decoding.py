@@ -1,7 +1,12 @@
-"""From the bytes of a body to a wire type, or one sentence that names the field that is wrong.
+"""Decodes the bytes of a body as a wire type; what is wrong is one sentence that names the field.
 
-Unknown fields pass. NaN, infinities, broken UTF-8, lone surrogates and bottomless nesting do not. A whole number that
-arrives as ``5.0`` is taken for 5, as some JSON writers know only one kind of number. A number in quotes is refused.
+msgspec's own messages state Python's names of types, JSON paths and regular expressions ("Expected `str` matching regex
+… - at `$.endpoint_name`"). They reach people, in the engine's answers and for configuration files, so they are
+rewritten here ("endpoint_name must be text without control characters."); a message that a newer msgspec words in
+another way is passed on as it is.
+
+Unknown fields pass. NaN, infinities, broken UTF-8, lone surrogates and nesting that is too deep do not. A whole number
+that arrives as ``5.0`` is taken for 5, as some JSON writers know only one kind of number. A number in quotes is refused.
 """
 
 from __future__ import annotations
@@ -141,5 +146,7 @@ def _limit(kinds: str, text: str) -> str:
         # The only pattern that the types use keeps control characters out.
         return " without control characters" if text.startswith(" matching regex") else text
     of_length, sign, number = found.groups()
-    unit = (" items" if "array" in kinds else " characters") if of_length else ""
+    unit = (" item" if "array" in kinds else " character") if of_length else ""
+    if unit and number != "1":
+        unit += "s"
     return f" {_SIGNS[sign]} {number.removesuffix('.0')}{unit}"

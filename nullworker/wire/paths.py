@@ -1,4 +1,4 @@
-"""Every path that client, engine, worker and command line meet at, each written once.
+"""Every path of an HTTP call between client, engine, worker and command line, each written here and nowhere else.
 
 ``{id}`` stands for a number. Vast's own names are kept where Vast names a thing: *endptjobs* are endpoints, *autojobs*
 are workergroups (``vastai.Serverless`` calls the same list ``workergroups``).
@@ -6,18 +6,18 @@ are workergroups (``vastai.Serverless`` calls the same list ``workergroups``).
 
 from __future__ import annotations
 
-# What clients call.
+# Called by clients.
 ROUTE = "/route/"
 GET_ENDPOINT_WORKERS = "/get_endpoint_workers/"
 ROOT_CERTIFICATE = "/static/jvastai_root.cer"
 
-# What workers call.
+# Called by workers.
 PUBKEY = "/pubkey/"
 WORKER_STATUS = "/worker_status/"
 DELETE_REQUESTS = "/delete_requests/"
 SIGN_CERT = "/api/v0/sign_cert/"
 
-# What the command line and the console call.
+# Called by Vast's command line and console.
 ENDPOINTS = "/api/v0/endptjobs/"
 ENDPOINT = "/api/v0/endptjobs/{id}/"
 WORKERGROUPS = "/api/v0/autojobs/"
@@ -29,16 +29,14 @@ GET_WORKERGROUP_LOGS = "/get_autogroup_logs/"
 UPDATE_WORKERS = "/update_workers/"
 
 # The engine's own.
-DASHBOARD = "/"
-EVENTS = "/events"
-METRICS = "/metrics"
 HEALTH = "/healthz"
 OPENAPI = "/openapi.json"
 INVITE = "/api/v0/invite/"
+STATUS = "/api/v0/status/"
+STORY = "/api/v0/story/"
 
-# What a worker answers under.
+# Answered by workers.
 SESSION_CREATE = "/session/create"
 SESSION_END = "/session/end"
 SESSION_GET = "/session/get"
-SESSION_HEALTH = "/session/health"
 PING = "/ping"

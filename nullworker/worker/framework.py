@@ -1,7 +1,9 @@
-"""All that is said to `vastai`'s worker framework, through its public names alone.
+"""All use of `vastai`'s worker framework: a Worker with one session, one trivial route, and a perf pinned to 100.
 
-A Worker with one session, one trivial route, and a perf pinned to 100; what it answers is wrapped by `door`, what it
-holds is watched through `sessions`, what it counts is read by `reports`.
+The Worker is made through the framework's public API. The rest has no API and uses the framework's own attributes, on
+which a new version of `vastai` may have to be tried: its table of sessions is replaced (`sessions`), its handlers are
+wrapped (`request_checks`), its metrics are read and changed (`reports`, `Framework.count_refusal`), and its benchmark
+result is put where it looks for one.
 """
 
 from __future__ import annotations

@@ -1,23 +1,20 @@
-"""Logging of the worker: one handler, at the level that was asked for, with secrets taken out of every line.
+"""Logging of the worker: one handler, at the level of LOG_LEVEL, with secrets masked in every line.
 
-The framework turns the root logger to DEBUG, logs failed signatures, and lets aiohttp log request lines, in whose query
-string Vast's client sends the endpoint's key. What leaves here has none of it.
+The framework sets the root logger to DEBUG, logs failed signatures, and lets aiohttp log request lines, in whose query
+string Vast's client sends the endpoint's key.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from nullworker.worker.redaction import MASK, mask_fields
+
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
-_SECRETS = re.compile(
-    r"""(?ix) \b(api_key|mtoken|master_token|signature|grant|session_auth|authorization|sig)
-    (["']? \s* (?:=|:) \s* ["']? (?:bearer\s+)?) [^\s"'&,}]+"""
-)
-_SHORT = 6  # a token shorter than this (none, in tests) would blank out ordinary words
+_SHORT = 6  # a token shorter than this (none, in tests) would mask ordinary words
 
 
 class _Redacting(logging.Formatter):
@@ -30,10 +27,8 @@ class _Redacting(logging.Formatter):
 
 
 def redact(line: str, token: str = "") -> str:
-    """``line`` without the values of fields that hold secrets, and without ``token`` wherever it stands."""
-    if token:
-        line = line.replace(token, "***")
-    return _SECRETS.sub(r"\1\2***", line)
+    """``line`` without the values of secret fields, and without ``token`` anywhere in it."""
+    return mask_fields(line.replace(token, MASK) if token else line)
 
 
 def set_up(level: str, token: str) -> None:
@@ -48,12 +43,12 @@ def set_up(level: str, token: str) -> None:
 def settle(level: str) -> None:
     """Sets the levels. To be called again after the framework's Worker was made, which turns the root to DEBUG."""
     logging.getLogger().setLevel(level)
-    # A line for each request would be one for each status of a health checker, and holds nothing that we do not log.
+    # One line for each request is one for each health check, and says nothing that is not logged elsewhere.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(max(logging.INFO, logging.getLogger().level))
-    logging.getLogger("aiohttp.server").addFilter(_is_no_strangers_fault)
+    logging.getLogger("aiohttp.server").addFilter(_is_not_bad_http)
 
 
-def _is_no_strangers_fault(record: logging.LogRecord) -> bool:
-    """False for what is not even HTTP: whoever knocks would fill the log, with what he sends in it, keys perhaps."""
+def _is_not_bad_http(record: logging.LogRecord) -> bool:
+    """False for errors in a peer's HTTP: port scans would fill the log, with what was sent in it, which may be keys."""
     return not (record.exc_info and isinstance(record.exc_info[1], (HttpProcessingError, web.RequestPayloadError)))

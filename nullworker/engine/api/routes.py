@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from nullworker.engine.api.client import ClientApi
     from nullworker.engine.api.status import StatusApi
 
-STATUS = "/api/v0/status/"
-STORY = "/api/v0/story/"
-
 ROUTES: tuple[Route, ...] = (
     # What clients call.
     Route(
@@ -111,9 +108,9 @@ ROUTES: tuple[Route, ...] = (
         "GET", paths.INVITE, "invite", "What a worker needs that joins an endpoint by itself", "account",
         response=wire.Invitation, query=(("endpoint", "the endpoint's name"),),
     ),
-    Route("GET", STATUS, "status", "Everything in numbers", "account"),
+    Route("GET", paths.STATUS, "status", "Everything in numbers", "account"),
     Route(
-        "GET", STORY, "story", "What happened to an endpoint, a worker or a request, and why", "account",
+        "GET", paths.STORY, "story", "What happened to an endpoint, a worker or a request, and why", "account",
         query=(("about", "an endpoint's name, `worker ID` or `request ID`"),),
     ),
 )  # fmt: skip

@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from nullworker.fleets.base import FleetError
+from nullworker.wire.paths import ROOT_CERTIFICATE, SIGN_CERT
 
 if TYPE_CHECKING:
     from nullworker.fleets.processes.records import Record
 
 CERTIFICATE_FILE, KEY_FILE = Path("/etc/instance.crt"), Path("/etc/instance.key")
-ROOT_PATH, SIGN_PATH = "/static/jvastai_root.cer", "/api/v0/sign_cert/"
 #: One that ends sooner than this is asked for anew before another worker starts.
 RENEW_BEFORE = dt.timedelta(days=30)
 TIMEOUT_S = 10.0
@@ -49,7 +49,7 @@ class MachineCertificate:
         """
         with self._lock:
             try:
-                root = x509.load_pem_x509_certificate(self._call(record, "GET", ROOT_PATH))
+                root = x509.load_pem_x509_certificate(self._call(record, "GET", ROOT_CERTIFICATE))
                 found = _read()
                 if found is not None and _is_good(found, root, self._host):
                     self._made = True  # by this engine: another worker's start, or one before a restart
@@ -84,7 +84,7 @@ class MachineCertificate:
             .sign(key, hashes.SHA256())
         )
         pem = request.public_bytes(serialization.Encoding.PEM)
-        certificate = self._call(record, "POST", f"{SIGN_PATH}?instance_id={record.worker_id}", pem)
+        certificate = self._call(record, "POST", f"{SIGN_CERT}?instance_id={record.worker_id}", pem)
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

@@ -45,7 +45,7 @@ def test_unknown_fields_pass() -> None:
     [
         ("{}", "name", "name is missing."),
         ('{"name": 5}', "name", "name must be text, not a whole number."),
-        ('{"name": ""}', "name", "name must be text of at least 1 characters."),
+        ('{"name": ""}', "name", "name must be text of at least 1 character."),
         ('{"name": "abcdef"}', "name", "name must be text of at most 5 characters."),
         ('{"name": "a", "amount": "1"}', "amount", "amount must be a number, not text."),
         ('{"name": "a", "amount": true}', "amount", "amount must be a number, not true or false."),

@@ -1,11 +1,51 @@
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from nullworker.wire import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[3]
+NAMES = {name: value for name, value in vars(paths).items() if name.isupper() and isinstance(value, str)}
+SHIPPED = {
+    file: ast.parse(file.read_text())
+    for top in ("nullworker", "workers")
+    for file in (ROOT / top).rglob("*.py")
+    if file != Path(paths.__file__)
+}
+
+
+def texts(tree: ast.Module) -> Iterator[str]:
+    """The text constants that the code uses; docstrings are none."""
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            yield node.value
 
 
 def test_no_two_paths_are_the_same() -> None:
-    found = [value for name, value in vars(paths).items() if name.isupper() and value.startswith("/")]
-    assert len(found) == len(set(found))
+    assert len(NAMES) == len(set(NAMES.values()))
+
+
+def test_a_path_is_written_in_no_other_file() -> None:
+    def repeats(text: str) -> bool:
+        return any(text.rstrip("/").endswith(path.rstrip("/")) for path in NAMES.values())
+
+    assert [(str(file), text) for file, tree in SHIPPED.items() for text in texts(tree) if repeats(text)] == []
+
+
+def test_each_path_is_used() -> None:
+    used = {
+        node.attr if isinstance(node, ast.Attribute) else node.id
+        for tree in SHIPPED.values()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Attribute, ast.Name))
+    }
+    assert NAMES.keys() - used == set()
 
 
 def test_the_client_finds_the_root_certificate_where_it_looks_for_it() -> None:
