@@ -6,7 +6,7 @@ rewritten here ("endpoint_name must be text without control characters."); a mes
 another way is passed on as it is.
 
 Unknown fields pass. NaN, infinities, broken UTF-8, lone surrogates and nesting that is too deep do not. A whole number
-that arrives as ``5.0`` is taken for 5, as some JSON writers know only one kind of number. A number in quotes is refused.
+that arrives as ``5.0`` is read as 5, as some JSON writers know only one kind of number. A number in quotes is refused.
 """
 
 from __future__ import annotations
