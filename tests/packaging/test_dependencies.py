@@ -31,7 +31,6 @@ EXTRAS = {
     "nullworker/cli/printing.py": ["engine"],
     "nullworker/cli/simulate.py": ["engine"],
     "nullworker/cli/status.py": ["engine"],
-    "nullworker/client/sdk.py": ["worker"],
     "nullworker/engine": ["engine"],
     "nullworker/fleets/processes": ["engine"],
     "nullworker/queues/_postgres.py": ["postgres"],
