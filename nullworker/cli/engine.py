@@ -61,7 +61,9 @@ def command(
         loaded = load_config(config, environ, flags)
         configure(loaded.state, loaded.log_level)
         return run(loaded, environ, lambda server: _say(server, as_json=as_json), leave_workers=leave_workers)
-    except (ConfigError, ServerError) as error:
+    except ServerError as error:
+        raise UserError(str(error), error.exit_code) from None
+    except ConfigError as error:
         raise UserError(str(error)) from None
 
 

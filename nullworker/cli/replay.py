@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nullworker.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from nullworker.core.journal import Replay
+
+#: An event may name thousands of workers (`Restored`).
+EVENT_CHARACTERS_MAX = 1_000
 
 EPILOG = """\b
 Examples:
   nullworker engine --journal engine.journal
   nullworker replay engine.journal
 
-The core is deterministic: a difference is a bug, or a journal of another version. The exit code is then 1."""
+The core is deterministic: a difference is a bug, or a journal of another version. The exit code is then 1, and also
+where the core fails at an event. An engine whose core failed leaves such a file, crash-TIME.journal, in its state."""
 
 
 @click.command("replay", epilog=EPILOG)
@@ -29,25 +36,41 @@ def command(file: Path, as_json: bool) -> int:
         with file.open(encoding="utf-8", errors="replace") as lines:
             begins = [version for line in lines if (version := begun_by(line)) is not None]
             lines.seek(0)
-            handled, difference = replay(lines)
+            replayed = replay(lines)
     except JournalError as error:
         raise UserError(f"{file} is no journal that can be replayed: {error}.") from None
     except OSError as error:
         raise UserError(f"{file} cannot be read ({(error.strerror or str(error)).lower()}).") from None
+    difference, failure = replayed.difference, replayed.failure
     if as_json:
-        found = None if difference is None else difference._asdict()
-        print(json.dumps({"events": handled, "engines": len(begins), "identical": found is None, "difference": found}))
-    elif difference is None:
-        print(f"identical: {handled} events of {_counted(max(1, len(begins)))} led to the same commands again")
+        found = {"difference": difference and difference._asdict(), "failure": failure and failure._asdict()}
+        same = {"events": replayed.handled, "engines": len(begins), "identical": difference is None}
+        print(json.dumps({**same, **found}))
+    else:
+        _show(replayed, begins)
+    return 1 if difference is not None or (failure is not None and failure.replayed) else 0
+
+
+def _show(replayed: Replay, begins: list[str]) -> None:
+    difference, failure = replayed.difference, replayed.failure
+    if difference is None:
+        engines = _counted(max(1, len(begins)))
+        print(f"identical: {replayed.handled} events of {engines} led to the same commands again")
     else:
         print(f"line {difference.line}: {difference.event} led to something else than it did then")
         for word, decided in (("then", difference.recorded), ("now", difference.replayed)):
             for each in _without(decided, difference.replayed if word == "then" else difference.recorded):
                 print(f"  {word:5}{_told(each)}")
-        own = _version()
-        if any(version != own for version in begins):
-            print(f"The journal is of version {', '.join(sorted(set(begins)))}, and this is {own}.")
-    return 0 if difference is None else 1
+    if failure is not None:
+        print(f"line {failure.line}: the core failed at {_shortened(failure.event)}")
+        print(f"  then {failure.recorded or 'it did not fail'}")
+        print(f"  now  {failure.replayed or 'it does not fail'}")
+    if (difference is not None or failure is not None) and any(version != _version() for version in begins):
+        print(f"The journal is of version {', '.join(sorted(set(begins)))}, and this is {_version()}.")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= EVENT_CHARACTERS_MAX else text[:EVENT_CHARACTERS_MAX] + "…"
 
 
 def _counted(engines: int) -> str:

@@ -2,7 +2,8 @@
 fed with the events, gives the same commands.
 
 A line is JSON: ``{"now": seconds, "event": [kind, {field: value}], "commands": [[kind, {field: value}], ...]}``; or
-``{"begin": version, "format": number}``, where an engine was started (again).
+``{"begin": version, "format": number}``, where an engine was started (again). An event at which the core raised an
+exception has ``"failed": "Type: message"`` in place of its commands. A line that begins with ``#`` is for people.
 """
 
 from __future__ import annotations
@@ -41,6 +42,23 @@ class Difference(NamedTuple):
     replayed: list[Any]
 
 
+class Failure(NamedTuple):
+    """An event at which the core raised an exception, when it was recorded or in this replay."""
+
+    line: int
+    event: str
+    recorded: str  # "Type: message"; "": it did not raise then
+    replayed: str  # "": it does not raise now
+
+
+class Replay(NamedTuple):
+    """What came of a replay."""
+
+    handled: int  # events that led to what the journal says
+    difference: Difference | None  # the first; nothing after it was replayed
+    failure: Failure | None  # the last
+
+
 def encode(event: Event, now: float, decided: list[Command]) -> str:
     """One line (without its end) for an event handled at ``now`` and what it led to."""
     record = {"now": now, "event": _pack(event), "commands": [_pack(command) for command in decided]}
@@ -48,14 +66,22 @@ def encode(event: Event, now: float, decided: list[Command]) -> str:
 
 
 def decode(line: str) -> tuple[Event, float, list[Any]]:
-    """The event, its time and the packed commands of one line.
+    """The event, its time and the packed commands of one line (none, where the core failed at the event).
 
     Raises:
         JournalError: the line is no line of a journal.
     """
+    event, now, decided, _ = _read(line)
+    return event, now, decided
+
+
+def _read(line: str) -> tuple[Event, float, list[Any], str]:
+    """As `decode`, with what the core raised at the event; "": nothing."""
     try:
         record = json.loads(line)
-        return unpack_event(*record["event"]), float(record["now"]), list(record["commands"])
+        failed = str(record.get("failed", ""))
+        decided = [] if failed else list(record["commands"])
+        return unpack_event(*record["event"]), float(record["now"]), decided, failed
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise JournalError(f"not a journal's line: {error}") from error
 
@@ -75,20 +101,31 @@ def begin(version: str) -> str:
     return json.dumps({"begin": version, "format": FORMAT}, separators=(",", ":"))
 
 
-def replay(lines: Iterable[str]) -> tuple[int, Difference | None]:
-    """Feeds a journal to a fresh engine: how many events were handled, and the first difference (None: identical).
+def encode_failed(event: Event, now: float, error: Exception) -> str:
+    """One line (without its end) for an event at which the core raised ``error``."""
+    return json.dumps({"now": now, "event": _pack(event), "failed": described(error)}, separators=(",", ":"))
+
+
+def described(error: Exception) -> str:
+    """An exception in one line: its type and its message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def replay(lines: Iterable[str]) -> Replay:
+    """Feeds a journal to a fresh engine, until it decides otherwise than the journal says.
 
     At each `begin` another engine takes over, as it did then. A line that is torn (its writer was killed) is passed
-    over where nothing follows, or a new beginning.
+    over where nothing follows, or a new beginning; so is what follows an event at which the core failed.
 
     Raises:
         JournalError: any other line cannot be read.
     """
-    engine = Engine()
+    engine: Engine | None = Engine()
     handled = 0
+    failure: Failure | None = None
     broken: JournalError | None = None
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        if not line.strip() or line.startswith("#"):
             continue
         if begun_by(line) is not None:
             _check_format(number, line)
@@ -96,16 +133,25 @@ def replay(lines: Iterable[str]) -> tuple[int, Difference | None]:
             continue
         if broken is not None:
             raise broken
+        if engine is None:
+            continue
         try:
-            event, now, recorded = decode(line)
+            event, now, recorded, failed = _read(line)
         except JournalError as error:
             broken = JournalError(f"line {number}: {error}")
             continue
-        replayed = json.loads(json.dumps([_pack(command) for command in engine.handle(event, now)]))
+        raised = ""
+        try:
+            replayed = json.loads(json.dumps([_pack(command) for command in engine.handle(event, now)]))
+        except Exception as error:
+            raised, replayed = described(error), []
+        if failed or raised:
+            failure, engine = Failure(number, repr(event), failed, raised), None
+            continue
         handled += 1
         if replayed != recorded:
-            return handled, Difference(number, type(event).__name__, recorded, replayed)
-    return handled, None
+            return Replay(handled, Difference(number, type(event).__name__, recorded, replayed), failure)
+    return Replay(handled, None, failure)
 
 
 def begun_by(line: str) -> str | None:

@@ -7,18 +7,19 @@ from clients and workers, fleets' answers and lists, time. `nullworker.core.driv
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 from typing import TYPE_CHECKING, Protocol
 
-from nullworker.core.commands import Grant, Refuse
 from nullworker.core.driver import HOLD_S, LIST_PERIOD_S, Driver
 from nullworker.core.events import FleetListed
+from nullworker.core.journal import described
 from nullworker.core.worker import WorkerState
+from nullworker.wire.errors import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from nullworker.core.commands import Command
+    from nullworker.core.commands import Command, Grant, Refuse
     from nullworker.core.driver import Order
     from nullworker.core.engine import Engine
     from nullworker.core.events import Event
@@ -30,36 +31,89 @@ if TYPE_CHECKING:
 #: In these a worker is where it will stay until it is stopped.
 _SETTLED = frozenset({WorkerState.READY, WorkerState.HELD, WorkerState.DRAINING, WorkerState.ERROR})
 
-log = logging.getLogger(__name__)
+
+class EngineFailedError(WireError):
+    """The core has failed, and the engine ends; what it answers could be wrong."""
+
+    status = 503
+    error = "engine_failed"
+
+    def __init__(self) -> None:
+        super().__init__("", "The engine has failed and ends; ask again once it is started again.")
 
 
 class DriverRecorder(Protocol):
     """What writes down what the core does (`nullworker.engine.recorder.Recorder`)."""
 
-    def granted(self, grant: Grant) -> None:
-        """A grant is about to be answered: it must survive a kill from now on."""
+    def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
+        """An event was handled, and nothing is carried out yet: a grant must survive a kill from now on."""
 
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
         """An event was handled, and its commands are carried out."""
+
+    def failed(self, event: Event, now: float, error: Exception) -> str:
+        """The core failed at an event; returns where that can be read."""
 
 
 class AsyncDriver:
     """Feeds one core. Made inside a running event loop."""
 
-    def __init__(self, orders: FleetOrders, recorder: DriverRecorder | None = None) -> None:
+    def __init__(
+        self,
+        orders: FleetOrders,
+        recorder: DriverRecorder | None = None,
+        on_failure: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Takes what is around the core.
+
+        Args:
+            orders: carries out what fleets are told.
+            recorder: writes down what the core does; None: nothing does.
+            on_failure: called with a sentence when the core has failed and this driver has ended.
+        """
         self._loop = asyncio.get_running_loop()
         self._orders = orders
         self._recorder = recorder
+        self._on_failure = on_failure
         self._driver: Driver[Call] = Driver(self)
+        self._has_failed = False
         self._lists: list[asyncio.Task[None]] = []
         #: Where fleets say that their workers are reached, host:port by worker id; not all of them know.
         self.addresses: dict[int, str] = {}
         self._listed: dict[str, tuple[int, ...]] = {}  # whose addresses came from which fleet
         self.engine = self._driver.engine
-        self.handle = self._driver.handle
         #: The time of the core.
         self.now = self._loop.time
-        orders.driver = self._driver
+        orders.driver = self
+
+    # --------------------------------------------------------------------------------------------------------- events
+
+    def handle(self, event: Event) -> list[Command]:
+        """Lets the core handle one event and carries out what it commands; after `close`, does nothing.
+
+        Raises:
+            EngineFailedError: the core failed at this event, or at one before it.
+        """
+        if self._has_failed:
+            raise EngineFailedError
+        return self._driver.handle(event)
+
+    def report(self, event: Event) -> None:
+        """As `handle`, for callers that wait for no answer."""
+        with contextlib.suppress(EngineFailedError):
+            self.handle(event)
+
+    def order_ended(self, worker_id: int, verb: str, error: str = "", *, definite: bool = True) -> None:
+        """A fleet answers an order.
+
+        Args:
+            worker_id: the worker that the order is about.
+            verb: ``create``, ``start``, ``stop`` or ``destroy``.
+            error: why it was not carried out; "": it was.
+            definite: whether an order that failed was certainly not carried out.
+        """
+        with contextlib.suppress(EngineFailedError):
+            self._driver.order_ended(worker_id, verb, error, definite=definite)
 
     @property
     def holding(self) -> int:
@@ -82,7 +136,14 @@ class AsyncDriver:
 
         Returns:
             The grant or the refusal; None: it still waits.
+
+        Raises:
+            EngineFailedError: the core failed.
         """
+        if self._has_failed:
+            raise EngineFailedError
+        if self._driver.has_ended:
+            return None
         call: Call = self._loop.create_future()
         self._driver.ask(call, endpoint_id, request_idx, cost, replay_timeout_s, hold_s)
         if call.done():
@@ -97,18 +158,21 @@ class AsyncDriver:
 
     def call_at(self, when: float, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
         """Plans a call for a time of the loop's."""
-        return self._loop.call_at(when, callback, *arguments)
+        return self._loop.call_at(when, self._call_back, callback, *arguments)
 
     def call_later(self, delay_s: float, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
         """Plans a call for later."""
-        return self._loop.call_later(delay_s, callback, *arguments)
+        return self._loop.call_later(delay_s, self._call_back, callback, *arguments)
 
-    def decided(self, _event: Event, _now: float, commands: Sequence[Command]) -> None:
-        """Writes grants down before they are answered."""
+    @staticmethod
+    def _call_back(callback: Callable[..., object], *arguments: object) -> None:
+        with contextlib.suppress(EngineFailedError):
+            callback(*arguments)
+
+    def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
+        """Writes down what must not be lost."""
         if self._recorder is not None:
-            for command in commands:
-                if isinstance(command, Grant):
-                    self._recorder.granted(command)
+            self._recorder.decided(event, now, commands)
 
     def answer(self, call: Call, _request_idx: int, answer: Grant | Refuse | None) -> None:
         """Answers a held call."""
@@ -125,9 +189,18 @@ class AsyncDriver:
         if self._recorder is not None:
             self._recorder.handled(self.engine, event, now, commands)
 
-    def failed(self, event: Event, _now: float, error: Exception) -> None:
-        """Says that the core failed."""
-        log.critical("the core failed at %s", type(event).__name__, exc_info=error)
+    def failed(self, event: Event, now: float, error: Exception) -> None:
+        """Answers the held calls that the engine ends, writes down at what, and has it end."""
+        self._has_failed = True
+        for call in self._driver.end().values():
+            if not call.done():
+                call.set_exception(EngineFailedError())
+        where = "" if self._recorder is None else self._recorder.failed(event, now, error)
+        self._on_failure(
+            f"The engine's core failed at {type(event).__name__} ({described(error)}); {where}. The engine ends; "
+            "workers and consumers go on, and when it is started again it adopts them."
+        )
+        raise EngineFailedError from error
 
     # ---------------------------------------------------------------------------------------------------------- lists
 
@@ -147,7 +220,7 @@ class AsyncDriver:
         instances = await self._orders.list(fleet)
         if instances is not None:
             self._note_addresses(fleet, asked_at, instances)
-            self.handle(FleetListed(fleet, asked_at, tuple((i.worker_id, i.state.value) for i in instances)))
+            self.report(FleetListed(fleet, asked_at, tuple((i.worker_id, i.state.value) for i in instances)))
 
     def _note_addresses(self, fleet: str, asked_at: float, instances: Iterable[Instance]) -> None:
         """Keeps where the fleet has its workers; of those alone that have settled, as one that starts may yet move."""

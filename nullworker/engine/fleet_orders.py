@@ -24,12 +24,12 @@ ANSWER_TIMEOUT_S = 600.0
 
 
 class AnswerTaker(Protocol):
-    """Where what fleets say goes to (`nullworker.core.driver.Driver`)."""
+    """Where what fleets say goes to (`nullworker.engine.driver.AsyncDriver`)."""
 
     def order_ended(self, worker_id: int, verb: str, error: str = "", *, definite: bool = True) -> None:
         """A fleet answers an order."""
 
-    def handle(self, event: Event) -> object:
+    def report(self, event: Event) -> None:
         """Something happened."""
 
 
@@ -96,7 +96,7 @@ class FleetOrders:
     def exited(self, worker_id: int, detail: str) -> None:
         """A fleet says that an instance ended by itself."""
         if self.driver is not None:
-            self.driver.handle(InstanceExited(worker_id, detail))
+            self.driver.report(InstanceExited(worker_id, detail))
 
     async def list(self, name: str) -> list[Instance] | None:
         """What a fleet has; None when it did not say."""

@@ -68,6 +68,12 @@ class JournalFile:
         if commands or not isinstance(event, _LITTLE) or self._waiting_bytes >= BUFFER_BYTES:
             self._flush()
 
+    def write_failed(self, event: Event, now: float, error: Exception) -> None:
+        """Adds the event at which the core failed."""
+        if not self.error:
+            self._waiting.append(journal.encode_failed(event, now, error).encode() + b"\n")
+            self._flush()
+
     def _flush(self) -> None:
         text = b"".join(self._waiting)
         self._waiting, self._waiting_bytes = [], 0

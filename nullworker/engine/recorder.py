@@ -6,14 +6,15 @@ import logging
 from typing import TYPE_CHECKING
 
 from nullworker.core import recovery
-from nullworker.core.commands import Note
+from nullworker.core.commands import Grant, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nullworker.core.commands import Command, Grant
+    from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.core.events import Event
+    from nullworker.engine.crash_dump import CrashDump
     from nullworker.engine.decisions import Decision, Decisions
     from nullworker.engine.journal_file import JournalFile
     from nullworker.engine.store import Store
@@ -34,12 +35,24 @@ class Recorder:
         store: Store | None = None,
         journal: JournalFile | None = None,
         usage: Usage | None = None,
+        crash_dump: CrashDump | None = None,
     ) -> None:
+        """Takes where things are written; what is None is left out.
+
+        Args:
+            decisions: the latest decisions, in memory.
+            wall_s: gives Unix time, which decisions are dated with.
+            store: what a restart needs.
+            journal: every event and what it led to.
+            usage: how long workers were in each state.
+            crash_dump: what is left when the core fails.
+        """
         self._decisions = decisions
         self._wall_s = wall_s
         self._store = store
         self._journal = journal
         self._usage = usage
+        self._crash_dump = crash_dump
         #: Called with an endpoint's id when the last of it is gone; set by the server.
         self.endpoint_gone: Callable[[int], None] = lambda _: None
         #: Called when a deleted workergroup is gone; set by the server.
@@ -47,10 +60,30 @@ class Recorder:
         #: Called with each decision; set by whoever shows them as they come.
         self.on_decision: Callable[[Decision], None] = lambda _: None
 
-    def granted(self, grant: Grant) -> None:
-        """Puts the grant where a killed engine's successor finds it."""
+    def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
+        """Writes grants down, before any of them is answered, where the next start after a kill finds them."""
+        if self._crash_dump is not None:
+            self._crash_dump.add(event, now, commands)
         if self._store is not None:
-            self._store.log_grant(grant.request_idx, grant.endpoint_id, grant.worker_id, grant.cost)
+            for command in commands:
+                if isinstance(command, Grant):
+                    self._store.log_grant(command.request_idx, command.endpoint_id, command.worker_id, command.cost)
+
+    def failed(self, event: Event, now: float, error: Exception) -> str:
+        """The core failed at ``event``: writes the journal's last line, and the dump.
+
+        Returns:
+            Where the dump is, or why there is none, for a sentence.
+        """
+        if self._journal is not None:
+            self._journal.write_failed(event, now, error)
+        if self._crash_dump is None:
+            return "no dump was asked for"
+        try:
+            path = self._crash_dump.write(event, now, error)
+        except Exception as refused:
+            return f"its dump cannot be written ({refused})"
+        return f"`nullworker replay {path}` shows it"
 
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
         """Keeps the decisions, and hands what changed to the store's writer."""

@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import errno
 import functools
+import logging
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -30,8 +31,9 @@ from nullworker.engine.auth.request_numbers import RequestNumbers
 from nullworker.engine.auth.signing import Signer
 from nullworker.engine.auth.workers import WorkerAuth
 from nullworker.engine.catalog import Catalog
+from nullworker.engine.crash_dump import CrashDump
 from nullworker.engine.decisions import Decisions
-from nullworker.engine.driver import AsyncDriver
+from nullworker.engine.driver import AsyncDriver, EngineFailedError
 from nullworker.engine.fleet_orders import FleetOrders
 from nullworker.engine.journal_file import JournalFile
 from nullworker.engine.recorder import Recorder
@@ -52,12 +54,22 @@ if TYPE_CHECKING:
 
 #: Places of requests are reserved in the store in blocks of this many, so that none is given twice over a restart.
 REQUEST_PLACES_BLOCK = 10_000
+log = logging.getLogger(__name__)
+
 #: A second Ctrl-C gives workers this long.
 HURRY_S = 0.5
 
 
+#: The exit code of an engine whose core failed (EX_SOFTWARE): a supervisor may start it again.
+CORE_FAILED_EXIT_CODE = 70
+
+
 class ServerError(Exception):
     """The engine cannot run; the message is one sentence that says why and what to do."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class Server:
@@ -77,6 +89,8 @@ class Server:
         self._record: Recorder | None = None
         self._journal: JournalFile | None = None
         self._http: listening.HttpServer | None = None
+        #: Why the engine must end, in a sentence, once its core has failed.
+        self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def open(cls, config: EngineConfig, environ: Mapping[str, str]) -> Server:
@@ -101,6 +115,12 @@ class Server:
             raise
         try:
             await server._start(environ)
+        except EngineFailedError:
+            await server.close(destroy=False)
+            raise ServerError(
+                f"{server.failure.result()} It failed while it started, and is likely to fail at the next start.",
+                CORE_FAILED_EXIT_CODE,
+            ) from None
         except (StateError, FleetError, WireError) as error:
             await server.close(destroy=False)
             raise ServerError(str(error)) from None
@@ -124,8 +144,9 @@ class Server:
             self._journal = JournalFile.open(config.journal)
             self._files.callback(self._journal.close)
         self.usage = Usage(self.store, loaded.usage)
-        record = self._record = Recorder(self.decisions, _wall_s, self.store, self._journal, self.usage)
-        self.driver = AsyncDriver(orders, record)
+        dump = CrashDump(state_dir, self.store.load)
+        record = self._record = Recorder(self.decisions, _wall_s, self.store, self._journal, self.usage, dump)
+        self.driver = AsyncDriver(orders, record, self._core_failed)
         self._serving.push_async_callback(self.driver.close)
         self.catalog = Catalog(
             self.driver.handle,
@@ -175,6 +196,11 @@ class Server:
     def _exited(self, worker_id: int, detail: str) -> None:
         if self._orders is not None:
             self._orders.exited(worker_id, detail)
+
+    def _core_failed(self, sentence: str) -> None:
+        self.store.closes_cleanly = False
+        if not self.failure.done():
+            self.failure.set_result(sentence)
 
     @property
     def connections(self) -> int:
@@ -292,13 +318,16 @@ async def serve(
     *,
     leave_workers: bool = False,
 ) -> int:
-    """Runs an engine until SIGINT or SIGTERM; returns the exit code (130 for SIGINT).
+    """Runs an engine until SIGINT or SIGTERM, or until its core fails.
 
     Args:
         config: as `load_config` gives it.
         environ: the environment.
         on_ready: called once it serves.
         leave_workers: let the workers run on at the end; the next start adopts them.
+
+    Returns:
+        The exit code: 0; 130 for SIGINT; `CORE_FAILED_EXIT_CODE`, where workers are left running in any case.
 
     Raises:
         ServerError: it could not begin.
@@ -318,10 +347,16 @@ async def serve(
     server = await Server.open(config, environ)
     try:
         on_ready(server)
-        received = await ended
+        either: set[asyncio.Future[Any]] = {ended, server.failure}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        has_failed = server.failure.done()
+        if has_failed:
+            log.critical("%s", server.failure.result(), extra={"action": "core_failed"})
     finally:
-        await server.close(destroy=not leave_workers, hurry=hurry)
-    return 130 if received == signal.SIGINT else 0
+        await server.close(destroy=not (leave_workers or server.failure.done()), hurry=hurry)
+    if has_failed:
+        return CORE_FAILED_EXIT_CODE
+    return 130 if ended.result() == signal.SIGINT else 0
 
 
 def run(

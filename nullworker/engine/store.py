@@ -64,6 +64,8 @@ class Store:
         self._meta = meta
         self._was_closed = was_closed
         self._closed = False
+        #: Whether `close` says that this engine ended as it should; if not, the next start treats it as killed.
+        self.closes_cleanly = True
         self._unsettled: dict[int, int] = {}  # request_idx -> the number of a grant whose row is still to come
         self._granting = False  # whether the last call logged a grant
 
@@ -202,8 +204,9 @@ class Store:
             if self._closed:
                 return
             self._closed = True
-            self._set_meta("grants_through", self._grants.last_seq)
-            self._set_meta("closed", 1)
+            if self.closes_cleanly:
+                self._set_meta("grants_through", self._grants.last_seq)
+                self._set_meta("closed", 1)
         self._writer.close()
         self._grants.close()
 

@@ -35,7 +35,7 @@ def test_the_same_events_at_the_same_times_lead_to_the_same_commands() -> None:
 
 def test_a_journal_replays_identically() -> None:
     world = lived(3)
-    handled, difference = journal.replay(world.journal_lines)
+    handled, difference, _ = journal.replay(world.journal_lines)
     assert handled == len(world.journal_lines)
     assert difference is None
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 HANG_S = 60
+#: How the command line is started.
+MAIN = ("-m", "nullworker.cli.main")
 
 
 class Engines:
@@ -21,16 +23,18 @@ class Engines:
         self.state = state
         self.started: list[asyncio.subprocess.Process] = []
 
-    async def start(self, *flags: str, port: str = "0") -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
-        process = await self.begin("--json", *flags, port=port)
+    async def start(
+        self, *flags: str, port: str = "0", main: tuple[str, ...] = MAIN
+    ) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
+        process = await self.begin("--json", *flags, port=port, main=main)
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), HANG_S)
         return process, json.loads(line)
 
-    async def begin(self, *flags: str, port: str = "0") -> asyncio.subprocess.Process:
+    async def begin(self, *flags: str, port: str = "0", main: tuple[str, ...] = MAIN) -> asyncio.subprocess.Process:
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("NULLWORKER_", "VAST_"))}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "nullworker.cli.main", "engine", "--port", port, "--state", str(self.state), *flags,
+            sys.executable, *main, "engine", "--port", port, "--state", str(self.state), *flags,
             env=environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         self.started.append(process)

@@ -252,7 +252,7 @@ class AnyOrder(RuleBasedStateMachine):
     # ------------------------------------------------------------------------------------------------- what must hold
 
     def replays_identically(self) -> None:
-        handled, difference = journal.replay(self.scene.journal_lines)
+        handled, difference, _ = journal.replay(self.scene.journal_lines)
         assert difference is None
         assert handled == len(self.scene.journal_lines)
 

@@ -9,6 +9,7 @@ import typing
 import pytest
 
 from nullworker.core import commands, events, journal
+from nullworker.core import engine as engine_module
 from nullworker.core.causes import Cause
 from nullworker.core.journal import JournalError
 from nullworker.core.parameters import EndpointState, Parameters, WorkergroupSpec
@@ -60,7 +61,7 @@ def test_a_journal_replays_identically() -> None:
     scene.serve(3)
     scene.finishes(1, 1)
     scene.live(100)
-    assert journal.replay(scene.journal_lines) == (len(scene.journal_lines), None)
+    assert journal.replay(scene.journal_lines) == (len(scene.journal_lines), None, None)
 
 
 def test_a_difference_is_found_at_its_line() -> None:
@@ -69,7 +70,7 @@ def test_a_difference_is_found_at_its_line() -> None:
     changed = [
         line.replace('"worker_id":1', '"worker_id":2') if '"Create"' in line else line for line in scene.journal_lines
     ]
-    handled, difference = journal.replay(changed)
+    handled, difference, _ = journal.replay(changed)
     assert difference is not None
     assert (difference.line, difference.event) == (4, "Asked")
     assert handled == 4
@@ -80,7 +81,7 @@ def test_a_torn_last_line_is_passed_over_and_a_torn_one_before_is_not() -> None:
     scene = Scene()
     scene.serve(1)
     lines = scene.journal_lines
-    assert journal.replay([*lines, lines[-1][:20], "", "\n"]) == (len(lines), None)
+    assert journal.replay([*lines, lines[-1][:20], "", "\n"]) == (len(lines), None, None)
     with pytest.raises(JournalError, match="line 2: not a journal's line"):
         journal.replay([lines[0], lines[1][:20], lines[2]])
 
@@ -91,7 +92,7 @@ def test_where_an_engine_begins_another_takes_over_and_what_was_torn_before_it_i
     second.serve(1)
     begins = journal.begin("1.2.3")
     lines = [begins, *first.journal_lines, first.journal_lines[-1][:20], begins, *second.journal_lines]
-    assert journal.replay(lines) == (len(first.journal_lines) + len(second.journal_lines), None)
+    assert journal.replay(lines) == (len(first.journal_lines) + len(second.journal_lines), None, None)
     assert [journal.begun_by(line) for line in (begins, first.journal_lines[0], '{"begin":')] == ["1.2.3", None, None]
 
 
@@ -115,3 +116,33 @@ def test_where_an_engine_begins_another_takes_over_and_what_was_torn_before_it_i
 def test_what_is_no_line_of_a_journal_is_an_error(line: str) -> None:
     with pytest.raises(JournalError):
         journal.decode(line)
+
+
+def test_an_event_at_which_the_core_failed_is_shown_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(cold_workers=1)
+    scene.serve(1)
+    failing = events.InstanceExited(1, "x")
+    lines = [*scene.journal_lines, "# for people", journal.encode_failed(failing, 99.0, LookupError("planted"))]
+    handled, difference, failure = journal.replay(lines)
+    assert (handled, difference) == (len(scene.journal_lines), None)
+    assert failure == journal.Failure(len(lines), repr(failing), "LookupError: planted", "")
+
+    def raise_again(*_: object) -> None:
+        raise LookupError("planted")
+
+    monkeypatch.setitem(engine_module._HANDLERS, events.InstanceExited, raise_again)
+    rest = [journal.encode(events.TimePassed(), 100.0, []), journal.begin("1"), scene.journal_lines[0]]
+    handled, difference, failure = journal.replay([*lines, *rest])
+    assert (handled, difference) == (len(scene.journal_lines) + 1, None)  # what followed the failure is passed over
+    assert failure == journal.Failure(len(lines), repr(failing), "LookupError: planted", "LookupError: planted")
+
+
+def test_an_event_at_which_the_core_fails_now_alone_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise LookupError("planted")
+
+    scene = Scene(cold_workers=1)
+    monkeypatch.setitem(engine_module._HANDLERS, events.EndpointPut, fail)
+    failure = journal.replay(scene.journal_lines).failure
+    assert failure is not None
+    assert (failure.line, failure.recorded, failure.replayed) == (1, "", "LookupError: planted")

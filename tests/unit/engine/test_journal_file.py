@@ -50,7 +50,7 @@ def test_a_line_that_counts_is_there_at_once_and_takes_along_what_waited(tmp_pat
     life.file.close()
     life.file.close()
     assert len(lines(path)) == 5
-    assert journal.replay(lines(path)) == (4, None)
+    assert journal.replay(lines(path)) == (4, None, None)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -68,7 +68,7 @@ def test_the_next_engine_goes_on_at_the_end_even_of_a_torn_line(tmp_path: Path) 
     life = Life(path)
     life.handle(events.EndpointPut(1, "e", TESTED_PARAMETERS))
     life.file.close()
-    assert journal.replay(lines(path)) == (2, None)
+    assert journal.replay(lines(path)) == (2, None, None)
     assert sum(journal.begun_by(line) is not None for line in lines(path)) == 2
 
 
