@@ -26,7 +26,7 @@ With no file it serves one endpoint, null-local, on processes of this machine. C
 @click.command("engine", epilog=EPILOG)
 @click.option("--host", help="The address to listen on  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, 0 for any free one  [default: 8080]")
-@click.option("--state", type=click.Path(path_type=Path), help="Where keys, ledger and logs are kept.")
+@click.option("--state", type=click.Path(path_type=Path), help="Where keys, store and logs are kept.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="The configuration file (TOML).")
 @click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="Write every event and command there.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged.")

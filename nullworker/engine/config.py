@@ -7,7 +7,7 @@ is the page for users.
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003 - the ledger decodes WorkergroupConfig by its types
+from collections.abc import Mapping  # noqa: TC003 - the store decodes WorkergroupConfig by its types
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -45,7 +45,7 @@ class EngineFailedError(WireError):
 class DriverRecorder(Protocol):
     """What writes down what the core does (`nullworker.engine.recorder.Recorder`)."""
 
-    def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
+    def decided(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
         """An event was handled, and nothing is carried out yet: a grant must survive a kill from now on."""
 
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
@@ -172,7 +172,7 @@ class AsyncDriver:
     def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
         """Writes down what must not be lost."""
         if self._recorder is not None:
-            self._recorder.decided(event, now, commands)
+            self._recorder.decided(self.engine, event, now, commands)
 
     def answer(self, call: Call, _request_idx: int, answer: Grant | Refuse | None) -> None:
         """Answers a held call."""

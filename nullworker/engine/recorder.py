@@ -60,14 +60,15 @@ class Recorder:
         #: Called with each decision; set by whoever shows them as they come.
         self.on_decision: Callable[[Decision], None] = lambda _: None
 
-    def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """Writes grants down, before any of them is answered, where the next start after a kill finds them."""
+    def decided(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
+        """Commits grants before any of them is answered, so that the next start after a kill honours them."""
         if self._crash_dump is not None:
             self._crash_dump.add(event, now, commands)
         if self._store is not None:
-            for command in commands:
-                if isinstance(command, Grant):
-                    self._store.log_grant(command.request_idx, command.endpoint_id, command.worker_id, command.cost)
+            granted = [command.request_idx for command in commands if isinstance(command, Grant)]
+            if granted:
+                rows = (recovery.reservation_record(engine.state, request_idx) for request_idx in granted)
+                self._store.write_reservations(row for row in rows if row is not None)
 
     def failed(self, event: Event, now: float, error: Exception) -> str:
         """The core failed at ``event``: writes the journal's last line, and the dump.

@@ -242,7 +242,7 @@ class Server:
         """What is wrong with the engine itself, in sentences; it serves all the same."""
         found = []
         if self.store.error:
-            found.append(f"The ledger cannot be written ({self.store.error}): a restart would forget what is new.")
+            found.append(f"The store cannot be written ({self.store.error}): a restart would forget what is new.")
         if self._journal is not None and self._journal.error:
             found.append(f"{self._journal.error[:1].upper()}{self._journal.error[1:]}; it ended there.")
         return found

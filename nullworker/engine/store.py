@@ -1,8 +1,8 @@
-"""The ledger: what an engine must know again after a restart, kept in SQLite by a thread of its own.
+"""The store: what an engine must know again after a restart, kept in SQLite by a thread of its own.
 
-Callers leave rows here and go on; the writer takes what is there twenty times a second. So a killed engine loses a
-twentieth of a second, which workers' reports bring back. What it must not lose it does not: grants and reserved numbers
-go to the grant log first, and an operator's change is answered when it is written.
+Callers leave rows here and go on; the thread commits what is there twenty times a second. So a killed engine loses a
+twentieth of a second, which workers' reports bring back. What it must not lose is committed before it is answered:
+grants, reserved numbers, and an operator's changes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from nullworker.engine import store_file
 from nullworker.engine.decisions import KEPT as DECISIONS_LOADED
 from nullworker.engine.decisions import Decision
-from nullworker.engine.grant_log import GrantLog
 from nullworker.engine.store_file import StoreError
 from nullworker.engine.store_writer import StoreWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from nullworker.core.events import RestoredReservation, RestoredWorker
@@ -51,47 +51,40 @@ class Loaded:
 
 
 class Store:
-    """An open ledger. Every method may be called by any thread; grants are logged by one."""
+    """An open store. Every method may be called by any thread."""
 
-    def __init__(
-        self, path: Path, writer: StoreWriter, grants: GrantLog, meta: dict[str, int], *, was_closed: bool
-    ) -> None:
+    def __init__(self, path: Path, writer: StoreWriter, meta: dict[str, int], *, was_closed: bool) -> None:
         """Takes what `open` opened."""
         self._path = path
         self._writer = writer
         self._lock = writer.lock
-        self._grants = grants
         self._meta = meta
         self._was_closed = was_closed
         self._closed = False
         #: Whether `close` says that this engine ended as it should; if not, the next start treats it as killed.
         self.closes_cleanly = True
-        self._unsettled: dict[int, int] = {}  # request_idx -> the number of a grant whose row is still to come
-        self._granting = False  # whether the last call logged a grant
 
     @classmethod
     def open(cls, path: Path) -> Store:
-        """Opens the ledger ``path``, made where it is missing, and the grant log beside it.
+        """Opens the store ``path``, made where it is missing.
 
         Raises:
-            StoreError: it is damaged, no ledger, or a newer version's.
-            StateError: the grant log cannot be written.
+            StoreError: it is damaged, no store, a newer version's, or an older one's that was killed.
         """
         store_file.open_store_file(path)
-        grants = GrantLog(path.parent)
         db = store_file.connect(path)
         try:
             meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
             was_closed = bool(meta.get("closed", 1))
-            _take_over_grants(db, grants, meta)
-            return cls(path, StoreWriter(db), grants, meta, was_closed=was_closed)
+            _remove_grant_logs(path.parent, was_closed=was_closed)
+            meta["closed"] = 0  # until we close it
+            db.execute(store_file.STATEMENTS["meta"][0], ("closed", 0))
+            return cls(path, StoreWriter(db), meta, was_closed=was_closed)
         except sqlite3.DatabaseError as error:
             db.close()
-            grants.close()
             raise store_file.damaged(path, error) from None
         except BaseException:
             db.close()
-            grants.close()
             raise
 
     # ----------------------------------------------------------------------------------------------- left to be written
@@ -102,7 +95,7 @@ class Store:
 
     def delete_endpoint(self, endpoint_id: int) -> None:
         """Forgets an endpoint."""
-        self._leave("endpoints", endpoint_id, None)
+        self._writer.leave("endpoints", endpoint_id, None)
 
     def put_workergroup(self, workergroup: WorkergroupEntry) -> None:
         """Writes a workergroup down as it is now, before its change is answered."""
@@ -110,36 +103,30 @@ class Store:
 
     def delete_workergroup(self, workergroup_id: int) -> None:
         """Forgets a workergroup."""
-        self._leave("workergroups", workergroup_id, None)
+        self._writer.leave("workergroups", workergroup_id, None)
 
     def put_worker(self, worker: RestoredWorker) -> None:
         """Keeps a worker."""
         with self._lock:
             if worker.owned and worker.worker_id >= self._meta.get("next_worker_id", 1):
                 self._set_meta("next_worker_id", worker.worker_id + 1)
-            self._leave("workers", worker.worker_id, store_file.worker_row(worker))
+            self._writer.leave("workers", worker.worker_id, store_file.worker_row(worker))
 
     def delete_worker(self, worker_id: int) -> None:
         """Forgets a worker."""
-        self._leave("workers", worker_id, None)
+        self._writer.leave("workers", worker_id, None)
 
     def put_reservation(self, reservation: RestoredReservation) -> None:
         """Keeps a waiter, a grant, or a session."""
-        with self._lock:
-            self._settle(reservation.request_idx)
-            self._leave("reservations", reservation.request_idx, store_file.reservation_row(reservation))
+        self._writer.leave("reservations", reservation.request_idx, store_file.reservation_row(reservation))
 
     def delete_reservation(self, request_idx: int) -> None:
         """Forgets a reservation."""
-        with self._lock:
-            self._settle(request_idx)
-            self._leave("reservations", request_idx, None)
+        self._writer.leave("reservations", request_idx, None)
 
     def add_decision(self, decision: Decision) -> None:
         """Adds a decision to the record."""
-        with self._lock:
-            self._granting = False
-            self._writer.add_decision(decision)
+        self._writer.add_decision(decision)
 
     def add_usage(self, workergroup_id: int, state: str, seconds: float) -> None:
         """Adds the time that workers of a workergroup spent in a state."""
@@ -147,24 +134,15 @@ class Store:
 
     # -------------------------------------------------------------------------------------------------- written at once
 
-    def log_grant(self, request_idx: int, endpoint_id: int, worker_id: int, cost: float) -> None:
-        """Writes a grant down now, before it is answered; its row follows by `put_reservation`."""
-        with self._lock:
-            if not self._granting:
-                # All that came of the event before this one has been left here by now.
-                self._unsettled.clear()
-                self._granting = True
-                self._set_meta("grants_through", self._grants.last_seq)
-                if self._grants.is_full:
-                    self._turn_grants_over()
-            self._unsettled.pop(request_idx, None)
-            self._unsettled[request_idx] = self._grants.append(request_idx, endpoint_id, worker_id, cost)
+    def write_reservations(self, reservations: Iterable[RestoredReservation]) -> None:
+        """Commits reservations as they are now, before their grants are answered."""
+        self._writer.write_now(
+            ("reservations", each.request_idx, store_file.reservation_row(each)) for each in reservations
+        )
 
     def reserve_request_places(self, end: int) -> None:
         """Makes sure, now, that no engine after this one gives a request a place below ``end`` again."""
-        with self._lock:
-            self._grants.append(0, 0, 0, float(end))
-            self._set_meta("request_places", end)
+        self._writer.write_now([("meta", "request_places", ("request_places", end))])
 
     def flush(self) -> None:
         """Waits until what was left here is written; no longer than an operator's change may wait."""
@@ -173,7 +151,7 @@ class Store:
     # ---------------------------------------------------------------------------------------------------------- reading
 
     def load(self) -> Loaded:
-        """All that is in the ledger, with what was left here so far.
+        """All that is in the store, with what was left here so far.
 
         Raises:
             StoreError: it is damaged.
@@ -199,35 +177,28 @@ class Store:
             raise store_file.damaged(self._path, error) from None
 
     def close(self) -> None:
-        """Writes what is left and closes the ledger; once more is no error."""
+        """Writes what is left and closes the store; once more is no error."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             if self.closes_cleanly:
-                self._set_meta("grants_through", self._grants.last_seq)
                 self._set_meta("closed", 1)
         self._writer.close()
-        self._grants.close()
 
     @property
     def error(self) -> str:
-        """Why the ledger or the grant log could not be written last; "": they were."""
-        return self._writer.error or self._grants.error
+        """Why the store could not be written last; "": it was."""
+        return self._writer.error
 
     # --------------------------------------------------------------------------------------------------------- common
-
-    def _leave(self, table: str, key: int, row: tuple[object, ...] | None) -> None:
-        with self._lock:
-            self._granting = False
-            self._writer.leave(table, key, row)
 
     def _leave_numbered(self, table: str, key: int, row: tuple[object, ...]) -> None:
         """Leaves an operator's change and waits for it, so that what was answered is so after a kill."""
         with self._lock:
             if key >= self._meta.get("next_id", 1):
                 self._set_meta("next_id", key + 1)
-            self._leave(table, key, row)
+            self._writer.leave(table, key, row)
         self.flush()
 
     def _set_meta(self, key: str, value: int) -> None:
@@ -235,40 +206,17 @@ class Store:
             self._meta[key] = value
             self._writer.leave("meta", key, (key, value))
 
-    def _settle(self, request_idx: int) -> None:
-        """The row that comes of a grant is here: the log's line is needed no more once it is written."""
-        if self._unsettled.pop(request_idx, None) is not None:
-            first = next(iter(self._unsettled.values()), None)
-            self._set_meta("grants_through", self._grants.last_seq if first is None else first - 1)
 
-    def _turn_grants_over(self) -> None:
-        old = self._grants.turn_over()
-        if old:
-            self._writer.when_written(lambda: _unlink(old))
-
-
-def _take_over_grants(db: sqlite3.Connection, grants: GrantLog, meta: dict[str, int]) -> None:
-    """Brings into the tables what the grant log has beyond them, and clears the log's old files away."""
-    grants.last_seq = meta.get("grants_through", 0)
-    lines = [line for line in grants.read() if line.seq > meta.get("grants_through", 0)]
-    db.execute("BEGIN IMMEDIATE")
-    for line in lines:
-        if line.request_idx:
-            db.execute(store_file.TAKE_OVER_GRANT, (line.request_idx, line.endpoint_id, line.cost, line.worker_id))
-        else:
-            meta["request_places"] = max(meta.get("request_idxs", 1), int(line.cost))
-    meta["grants_through"] = grants.last_seq
-    meta["closed"] = 0  # until we close it
-    db.executemany(store_file.STATEMENTS["meta"][0], list(meta.items()))
-    db.execute("COMMIT")
-    _unlink(grants.old_files)
-    grants.forget_old_files()
-
-
-def _unlink(paths: list[Path]) -> None:
-    for path in paths:
-        with contextlib.suppress(OSError):  # it is read again at the next start, and found to be behind the tables
-            path.unlink(missing_ok=True)
+def _remove_grant_logs(state_dir: Path, *, was_closed: bool) -> None:
+    """Before grants were committed to the store, they were in files beside it, which have nothing after a clean end."""
+    logs = list(state_dir.glob("grants-*.log"))
+    if logs and not was_closed:
+        raise StoreError(
+            f"The state directory {state_dir} was left by an older nullworker that was killed, and its {logs[0].name} "
+            "may have grants that this one does not read; start and stop it once with that version."
+        )
+    for log in logs:
+        log.unlink(missing_ok=True)
 
 
 def _all(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""The ledger's file: its tables, how its rows are written and read, and what is wrong with one that cannot be used.
+"""The store's file: its tables, how its rows are written and read, and what is wrong with one that cannot be used.
 
 Only `nullworker.engine.store` uses this module. A column is what a restart needs, or what explains what was done.
 """
@@ -87,12 +87,6 @@ ADD_DECISION = (
     "INSERT INTO decisions (at_s, event_number, kind, endpoint_id, worker_id, request_idx, cause, reason) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-#: A grant that the log has and the tables have not: a session that the row already knows of stays one (and its client
-#: was sent to it once more: AND makes 1 of 2).
-TAKE_OVER_GRANT = (
-    "INSERT INTO reservations VALUES (?, ?, ?, ?, 0, 60.0) ON CONFLICT (request_idx) DO UPDATE SET "
-    "confirmed = confirmed AND worker_id = excluded.worker_id, worker_id = excluded.worker_id"
-)
 TRIM_DECISIONS = "DELETE FROM decisions WHERE seq <= (SELECT max(seq) FROM decisions) - ?"
 ADD_USAGE = (
     "INSERT INTO usage VALUES (?, ?, ?) "
@@ -101,14 +95,14 @@ ADD_USAGE = (
 
 
 class StoreError(StateError):
-    """The ledger cannot be used; the message is one sentence that says why and what to do."""
+    """The store cannot be used; the message is one sentence that says why and what to do."""
 
 
 def open_store_file(path: Path) -> None:
-    """Makes the ledger ``path`` where it is missing (0600), and brings an older one up to date.
+    """Makes the store ``path`` where it is missing (0600), and brings an older one up to date.
 
     Raises:
-        StoreError: it is damaged, no ledger, or a newer version's.
+        StoreError: it is damaged, no store, or a newer version's.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
@@ -117,7 +111,7 @@ def open_store_file(path: Path) -> None:
     except sqlite3.DatabaseError as error:
         raise damaged(path, error) from None
     except OSError as error:
-        raise StoreError(f"The ledger {path} cannot be opened ({(error.strerror or str(error)).lower()}).") from None
+        raise StoreError(f"The store {path} cannot be opened ({(error.strerror or str(error)).lower()}).") from None
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -138,11 +132,11 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     version, mark = pragma(db, "user_version"), pragma(db, "application_id")
     if version > len(MIGRATIONS) and mark == APPLICATION_ID:
         raise StoreError(
-            f"The ledger {path} was written by a newer nullworker (version {version} of its tables; this one knows "
+            f"The store {path} was written by a newer nullworker (version {version} of its tables; this one knows "
             f"{len(MIGRATIONS)}); upgrade nullworker, or give another directory with --state."
         )
     if mark != APPLICATION_ID and (version or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]):
-        raise StoreError(f"The file {path} is not a ledger of nullworker's; move it away, or give another --state.")
+        raise StoreError(f"The file {path} is no store of nullworker's; move it away, or give another --state.")
     for script in MIGRATIONS[version:]:
         version += 1
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
@@ -155,9 +149,9 @@ def pragma(db: sqlite3.Connection, name: str) -> int:
 
 
 def damaged(path: Path, error: Exception) -> StoreError:
-    """The error of a ledger that cannot be read."""
+    """The error of a store that cannot be read."""
     return StoreError(
-        f"The ledger {path} is damaged ({error}); bring it back from a copy, or move it away to begin an empty one."
+        f"The store {path} is damaged ({error}); bring it back from a copy, or move it away to begin an empty one."
     )
 
 

@@ -1,16 +1,19 @@
-"""The thread that writes the ledger behind everybody's back, and what waits for it.
+"""The thread that writes the store in the background, and what waits for it.
 
-Rows are left with `StoreWriter.leave`; one that is left again before it was written replaces the one before. What is
-there is written as one transaction, twenty times a second or every 500 rows, whichever is sooner. While the disk
-refuses, it waits and is tried again.
+Rows are left with `StoreWriter.leave`; one that is left again before it was written replaces the one before. All that
+waits is committed as one transaction, twenty times a second or every 500 rows, whichever is sooner. While the disk
+refuses, it waits and is tried again. What must be on its way to the disk before a call is answered is committed by the
+caller (`StoreWriter.write_now`), in turn with the thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nullworker.engine import store_file
@@ -26,6 +29,11 @@ DECISIONS_KEPT = 100_000  # in the file
 DECISIONS_PENDING_MAX = 20_000  # of a disk that does not keep up; the oldest go first
 RETRY_PERIOD_S = 1.0  # after a commit that failed (the disk is full)
 FLUSH_WAIT_S = 10.0
+#: Rows between two checkpoints, which copy SQLite's log into its file and sync both: some ms, outside any transaction.
+CHECKPOINT_ROWS = 4_000
+CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+#: SQLite's log is cut at this length at the latest: 64 MB.
+LOG_PAGES_MAX = 16_384
 
 log = logging.getLogger(__name__)
 
@@ -62,19 +70,24 @@ class Pending:
 
 
 class StoreWriter:
-    """Writes to one open ledger, which is closed with it. Every method may be called by any thread."""
+    """Writes to one open store, which is closed with it. Every method may be called by any thread."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         """Begins to write to ``db``."""
         self._db = db
-        #: To be held around what belongs together: nobody else leaves anything, and nothing is taken to be written.
+        db.execute("PRAGMA wal_autocheckpoint = 0")  # a commit never waits for the disk; this thread checkpoints
+        self._path = Path(db.execute("PRAGMA database_list").fetchone()[2])
+        self._rows_since_checkpoint = 0
+        #: Held from taking a batch until it is committed or put back. Taken before `lock`, never after it.
+        self._committing = threading.Lock()
+        #: To be held around rows that belong together: no others are left meanwhile, and none are taken to be written.
         self.lock = threading.Condition()
         self._pending = Pending()
         self._decisions_untrimmed = 0
         self._idle = self._urgent = self._closing = False
         #: Why the last commit failed; "": it did not.
         self.error = ""
-        self._thread = threading.Thread(target=self._write_for_ever, name="ledger", daemon=True)
+        self._thread = threading.Thread(target=self._write_for_ever, name="store", daemon=True)
         self._thread.start()
 
     def leave(self, table: str, key: int | str, row: tuple[object, ...] | None) -> None:
@@ -96,11 +109,20 @@ class StoreWriter:
             self._pending.usage[key] = self._pending.usage.get(key, 0.0) + seconds
             self._notify()
 
-    def when_written(self, callback: Callable[[], None]) -> None:
-        """Has ``callback`` called, by the writer's thread, once all that was left so far is written."""
-        with self.lock:
-            self._pending.when_written.append(callback)
-            self._notify()
+    def write_now(self, rows: Iterable[tuple[str, int | str, tuple[object, ...]]]) -> None:
+        """Commits rows, of each its table, key and values, before it returns: a killed process has them.
+
+        It waits for the commit that is under way, so the caller must not hold `lock`. What the disk refuses waits for
+        the thread, as if it had been left.
+        """
+        with self._committing:
+            batch = Pending()
+            with self.lock:
+                for table, key, row in rows:
+                    self._pending.rows.pop((table, key), None)
+                    batch.rows[table, key] = row
+            if not self._write(batch):
+                self._put_back(batch)
 
     def flush(self, timeout_s: float = FLUSH_WAIT_S) -> bool:
         """Waits until all that was left so far is written; False if it is not after ``timeout_s``."""
@@ -114,7 +136,7 @@ class StoreWriter:
         return written.wait(timeout_s)
 
     def close(self) -> None:
-        """Writes what is left and closes the ledger; once more is no error."""
+        """Writes what is left and closes the store; once more is no error."""
         with self.lock:
             self._closing = True
             self.lock.notify()
@@ -136,11 +158,8 @@ class StoreWriter:
                 self.lock.wait_for(lambda: len(self._pending) or self._closing)
                 self._idle = False
                 self.lock.wait_for(lambda: self._urgent or self._closing, COMMIT_PERIOD_S)
-                batch, self._pending = self._pending, Pending()
-                self._urgent = False
                 closing_now = self._closing
-            if not self._write(batch):
-                self._put_back(batch)
+            if not self._write_batch():
                 if closing_now:
                     return
                 threading.Event().wait(RETRY_PERIOD_S)
@@ -149,12 +168,38 @@ class StoreWriter:
                     if not len(self._pending):
                         return
 
+    def _write_batch(self) -> bool:
+        """Commits what waits; False if the disk refuses, and it waits on."""
+        with self._committing:
+            with self.lock:
+                batch, self._pending = self._pending, Pending()
+                self._urgent = False
+            is_written = self._write(batch)
+            if not is_written:
+                self._put_back(batch)
+        if self._rows_since_checkpoint >= CHECKPOINT_ROWS:
+            self._checkpoint()
+        return is_written
+
+    def _checkpoint(self) -> None:
+        """Copies SQLite's log into its file, while others commit; what they add meanwhile keeps it from starting again.
+
+        So once it is long, the rest of it is copied while they wait: some ms, seldom.
+        """
+        self._rows_since_checkpoint = 0
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(store_file.connect(self._path)) as db:
+            _, pages, _ = db.execute(CHECKPOINT).fetchone()
+            if pages > LOG_PAGES_MAX:
+                with self._committing:
+                    db.execute(CHECKPOINT)
+
     def _write(self, batch: Pending) -> bool:
         """Commits one batch; False if nothing of it is written."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for statement, rows in _statements(batch):
                 self._db.executemany(statement, rows)
+                self._rows_since_checkpoint += len(rows)
             self._decisions_untrimmed += len(batch.decisions)
             if self._decisions_untrimmed >= 1_000:
                 self._db.execute(store_file.TRIM_DECISIONS, (DECISIONS_KEPT,))
@@ -169,7 +214,7 @@ class StoreWriter:
                 return all(self._write(part) for part in batch.parts())
             log.exception("a row cannot be kept and is left out", extra={"action": "store_row_failed"})
         if self.error:
-            log.info("the ledger can be written again", extra={"action": "store_recovered"})
+            log.info("the store can be written again", extra={"action": "store_recovered"})
             self.error = ""
         for callback in batch.when_written:
             callback()
@@ -177,7 +222,7 @@ class StoreWriter:
 
     def _disk_refused(self, error: sqlite3.Error) -> bool:
         if not self.error:
-            log.error("the ledger cannot be written: %s", error, extra={"action": "store_failed"})
+            log.error("the store cannot be written: %s", error, extra={"action": "store_failed"})
         self.error = str(error)
         return False
 

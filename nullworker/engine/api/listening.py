@@ -1,7 +1,7 @@
 """The engine's connections: how many there are at once, and how long one may be open that asks for nothing.
 
 There are as many as the system gives files for, less what the engine needs itself; who comes beyond that is told so and
-sent away. Without it, accepting would fail for all, and so would the ledger. Nor can somebody take them all by opening
+sent away. Without it, accepting would fail for all, and so would the store. Nor can somebody take them all by opening
 them and sending nothing, or a head of a request that never ends.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: What is asked of the system, as far as it allows: every worker keeps a connection, and so does everyone who waits.
 FILES_WANTED = 65_536
-#: Files of our own: ledger, logs, fleets.
+#: Files of our own: store, logs, fleets.
 FILES_RESERVED = 256
 CONNECTIONS_MIN = 64
 

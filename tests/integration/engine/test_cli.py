@@ -123,17 +123,17 @@ async def test_logs_at_their_levels(engine: Running) -> None:
 
 
 @pytest.mark.long
-async def test_a_ledger_that_cannot_be_written_is_complained_of_and_served_on(engine: Running) -> None:
+async def test_a_store_that_cannot_be_written_is_complained_of_and_served_on(engine: Running) -> None:
     well = (await engine.call("GET", "/healthz"))[1]
     assert well == {"ok": True, "well": True}
     path = engine.server.state_dir / "engine.db"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # nobody else can write now
         await engine.call("PUT", f"/api/v0/endptjobs/{engine.endpoint_id()}/", {"target_queue_time": 0.6})
-        await until(lambda: bool(engine.server.store.error), "the ledger's writer has given up for now")
+        await until(lambda: bool(engine.server.store.error), "the store's writer has given up for now")
         assert (await engine.call("GET", "/healthz"))[1] == {"ok": True, "well": False}
         _, out, _ = await say(engine, "status")
-        assert "The ledger cannot be written" in out
+        assert "The store cannot be written" in out
         assert "database is locked" in (await told(engine, "engine"))[0]
         other.execute("ROLLBACK")
     await until(lambda: not engine.server.store.error, "it is written again")

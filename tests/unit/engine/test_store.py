@@ -4,13 +4,13 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nullworker.core.events import RestoredReservation, RestoredWorker
 from nullworker.core.parameters import TESTED_PARAMETERS
-from nullworker.engine import grant_log, store
+from nullworker.engine import store
 from nullworker.engine.catalog import EndpointEntry, WorkergroupEntry
 from nullworker.engine.config import WorkergroupConfig
 from nullworker.engine.decisions import Decision
@@ -36,10 +36,9 @@ def killed(opened: Store) -> None:
     """Ends a store as a kill would, once all that was left in it is written: it never says that it was closed."""
     assert opened._writer.flush()
     opened._writer.close()
-    opened._grants.close()
 
 
-def test_a_new_ledger_is_empty(path: Path) -> None:
+def test_a_new_store_is_empty(path: Path) -> None:
     assert reopened(path) == Loaded()
 
 
@@ -110,20 +109,20 @@ def test_an_operators_change_is_written_when_the_call_returns(path: Path) -> Non
             assert db.execute("SELECT name FROM endpoints").fetchall() == [("a",)]
 
 
+def granted(request_idx: int, worker_id: int, **known: Any) -> RestoredReservation:
+    return RestoredReservation(request_idx, 1, 100.0, worker_id, **{"confirmed": False, **known})
+
+
 @pytest.mark.promise("P11")
-def test_a_grant_that_no_table_knows_of_yet_is_honoured_after_a_kill(path: Path) -> None:
+def test_a_grant_is_written_when_the_call_returns(path: Path) -> None:
     first = Store.open(path)
-    first.put_reservation(RestoredReservation(5, 1, 100.0, 0, False, 45.0))
-    assert first._writer.flush()
-    first.log_grant(5, 1, 7, 100.0)
-    first.log_grant(6, 1, 8, 100.0)
+    first.put_reservation(granted(5, 0, replay_timeout_s=45.0))
+    first.write_reservations([granted(5, 7, replay_timeout_s=45.0), granted(6, 8)])
+    with closing(connect(path)) as db:
+        rows = db.execute("SELECT request_idx, worker_id FROM reservations ORDER BY 1").fetchall()
+    assert rows == [(5, 7), (6, 8)]
     killed(first)
-    expected = [
-        RestoredReservation(5, 1, 100.0, 7, confirmed=False, replay_timeout_s=45.0),
-        RestoredReservation(6, 1, 100.0, 8, confirmed=False),
-    ]
-    assert reopened(path).reservations == expected
-    assert reopened(path).reservations == expected
+    assert reopened(path).reservations == [granted(5, 7, replay_timeout_s=45.0), granted(6, 8)]
 
 
 @pytest.mark.promise("P11")
@@ -131,11 +130,10 @@ def test_what_came_of_a_grant_counts_and_not_the_grant(path: Path) -> None:
     """A session that ended before the kill does not come back as a grant."""
     first = Store.open(path)
     for request_idx in (5, 6, 7):
-        first.log_grant(request_idx, 1, request_idx, 100.0)
-        first.put_reservation(RestoredReservation(request_idx, 1, 100.0, request_idx, False))
+        first.write_reservations([granted(request_idx, request_idx)])
     first.delete_reservation(5)
-    first.put_reservation(RestoredReservation(6, 1, 100.0, 6, True))
-    first.put_reservation(RestoredReservation(7, 1, 100.0, 0, False))
+    first.put_reservation(granted(6, 6, confirmed=True))
+    first.put_reservation(granted(7, 0))
     killed(first)
     assert [(r.request_idx, r.worker_id, r.confirmed) for r in reopened(path).reservations] == [
         (6, 6, True),
@@ -143,74 +141,44 @@ def test_what_came_of_a_grant_counts_and_not_the_grant(path: Path) -> None:
     ]
 
 
-def test_a_grant_given_again_without_a_change_does_not_hold_the_log_back(path: Path) -> None:
-    first = Store.open(path)
-    first.log_grant(5, 1, 5, 100.0)
-    first.add_decision(Decision(1.5, 3, "grant", 1, 5, 5, "load", "asked again"))
-    first.log_grant(6, 1, 6, 100.0)
-    first.put_reservation(RestoredReservation(6, 1, 100.0, 6, False))
-    first.delete_reservation(6)
-    killed(first)
-    assert reopened(path).reservations == []
+def test_the_grant_files_of_an_older_version_are_removed_after_a_clean_end(path: Path) -> None:
+    Store.open(path).close()
+    log = path.with_name("grants-3.log")
+    log.write_text("[1,5,1,7,100.0]\n")
+    Store.open(path).close()
+    assert not log.exists()
 
 
-def test_several_grants_of_one_event_are_each_kept_until_their_rows_are(path: Path) -> None:
-    first = Store.open(path)
-    for request_idx in (5, 6, 7):
-        first.log_grant(request_idx, 1, request_idx, 100.0)
-    first.put_reservation(RestoredReservation(6, 1, 100.0, 6, False))
-    killed(first)
-    assert [r.request_idx for r in reopened(path).reservations] == [5, 6, 7]
-
-
-@pytest.mark.promise("P11")
-def test_a_grant_that_was_given_again_leaves_a_session_a_session(path: Path) -> None:
-    first = Store.open(path)
-    for request_idx, worker_id, confirmed in ((5, 7, True), (6, 8, True), (7, 9, False)):
-        first.put_reservation(RestoredReservation(request_idx, 1, 100.0, worker_id, confirmed))
-    for request_idx, worker_id in ((5, 7), (6, 11), (7, 9)):
-        first.log_grant(request_idx, 1, worker_id, 100.0)
-    killed(first)
-    assert [(r.request_idx, r.worker_id, r.confirmed) for r in reopened(path).reservations] == [
-        (5, 7, True),
-        (6, 11, False),
-        (7, 9, False),
-    ]
+def test_the_grant_files_of_an_older_version_that_was_killed_are_refused_with_a_sentence(path: Path) -> None:
+    killed(Store.open(path))
+    log = path.with_name("grants-3.log")
+    log.write_text("[1,5,1,7,100.0]\n")
+    with pytest.raises(StoreError, match=r"its grants-3\.log may have grants .* start and stop it once"):
+        Store.open(path)
+    assert log.exists()
 
 
 KILLED_AT_ONCE = """
 import os, pathlib, signal, sys
+from nullworker.core.events import RestoredReservation
 from nullworker.engine.store import Store
 
 store = Store.open(pathlib.Path(sys.argv[1]))
-with store._writer.lock:  # the writer gets no turn
-    store.reserve_request_places(77_000)
-    store.log_grant(5, 1, 7, 100.0)
-    os.kill(os.getpid(), signal.SIGKILL)
+store._writer._write_batch = lambda: True  # the writer's thread writes nothing
+store.reserve_request_places(77_000)
+store.write_reservations([RestoredReservation(5, 1, 100.0, 7, confirmed=False)])
+os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.promise("P11")
 def test_a_grant_and_reserved_numbers_survive_a_kill_at_once(path: Path) -> None:
-    """A real process, killed before its writer had a turn: the log alone has them."""
+    """A real process, killed before its writer had a turn."""
     ended = subprocess.run([sys.executable, "-c", KILLED_AT_ONCE, str(path)], check=False, timeout=60)
     assert ended.returncode == -signal.SIGKILL
     loaded = reopened(path)
     assert loaded.reservations == [RestoredReservation(5, 1, 100.0, 7, confirmed=False)]
     assert loaded.next_request_place == 77_000 + store.REQUEST_PLACES_SKIPPED
-
-
-def test_the_grant_log_does_not_grow_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grant_log, "FILE_BYTES_MAX", 2_000)
-    with closing(Store.open(path)) as opened:
-        for request_idx in range(1, 1_001):
-            opened.log_grant(request_idx, 1, 7, 100.0)
-            opened.put_reservation(RestoredReservation(request_idx, 1, 100.0, 7, True))
-            opened.delete_reservation(request_idx)
-        assert opened._writer.flush()
-        assert sum(path.stat().st_size for path in path.parent.glob("grants-*.log")) < 4_000
-    assert reopened(path).reservations == []
-    assert len(list(path.parent.glob("grants-*.log"))) == 1
 
 
 def test_closing_twice_is_no_error_and_nothing_is_running_after_it(path: Path) -> None:
@@ -220,7 +188,7 @@ def test_closing_twice_is_no_error_and_nothing_is_running_after_it(path: Path) -
     assert opened.error == ""
 
 
-def test_a_damaged_ledger_is_refused_with_a_sentence(path: Path) -> None:
+def test_a_damaged_store_is_refused_with_a_sentence(path: Path) -> None:
     with closing(Store.open(path)) as first:
         for number in range(1, 500):
             first.put_worker(RestoredWorker(number, 2, "ready", "http://h:1" * 10, 100.0, True))
@@ -247,7 +215,7 @@ from nullworker.engine.store import Store
 
 store = Store.open(pathlib.Path(sys.argv[1]))
 for number in itertools.count(1):
-    store.log_grant(number, 1, number + 10, 100.0)
+    store.write_reservations([RestoredReservation(number, 1, 100.0, number + 10, False)])
     print("granted", number, flush=True)
     store.put_reservation(RestoredReservation(number, 1, 100.0, number + 10, number % 2 == 0))
     if number % 3 == 0:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_new_ledger_is_its_owners_alone_and_marked_as_ours(tmp_path: Path) -> None:
+def test_a_new_store_is_its_owners_alone_and_marked_as_ours(tmp_path: Path) -> None:
     path = tmp_path / "engine.db"
     open_store_file(path)
     open_store_file(path)
@@ -39,7 +39,7 @@ def test_a_new_ledger_is_its_owners_alone_and_marked_as_ours(tmp_path: Path) -> 
             assert (tmp_path / side).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_newer_ledger_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_newer_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "engine.db"
     open_store_file(path)
     with closing(connect(path)) as db:
@@ -75,7 +75,7 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE theirs (x)")
         db.commit()
-    with pytest.raises(StoreError, match="is not a ledger of nullworker's"):
+    with pytest.raises(StoreError, match="is no store of nullworker's"):
         open_store_file(path)
 
 

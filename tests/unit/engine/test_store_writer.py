@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -41,11 +42,11 @@ def worker_row(worker_id: int, url: str = "") -> tuple[object, ...]:
 
 
 def test_what_is_left_is_written_by_itself(writer: StoreWriter, path: Path) -> None:
-    """Nobody asks for it: a callback tells when it is done."""
+    """Without a flush: a callback tells when it is done."""
     written = threading.Event()
     with writer.lock:
         writer.leave("workers", 1, worker_row(1))
-        writer.when_written(written.set)
+        writer._pending.when_written.append(written.set)
     assert written.wait(60)
     assert len(rows(path, "SELECT * FROM workers")) == 1
 
@@ -144,6 +145,47 @@ def test_what_was_refused_takes_no_newer_words_place(writer: StoreWriter, path: 
     assert rows(path, "SELECT id, url FROM workers ORDER BY id") == [(1, "newer"), (2, "older")]
     assert rows(path, "SELECT reason FROM decisions ORDER BY seq") == [("older",), ("newer",)]
     assert rows(path, "SELECT seconds FROM usage") == [(3.0,)]
+
+
+def test_what_is_written_now_takes_the_place_of_what_waits(writer: StoreWriter, path: Path) -> None:
+    with writer.lock:
+        writer.leave("workers", 1, worker_row(1, "older"))
+    writer.write_now([("workers", 1, worker_row(1, "now")), ("workers", 2, worker_row(2, "now"))])
+    assert rows(path, "SELECT id, url FROM workers ORDER BY id") == [(1, "now"), (2, "now")]
+    assert writer.flush()
+    assert rows(path, "SELECT url FROM workers") == [("now",), ("now",)]
+    writer.leave("workers", 1, worker_row(1, "newer"))
+    assert writer.flush()
+    assert rows(path, "SELECT url FROM workers WHERE id = 1") == [("newer",)]
+
+
+def test_what_is_written_now_waits_where_the_disk_refuses(writer: StoreWriter, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        writer._db.execute("PRAGMA busy_timeout = 0")
+        other.execute("BEGIN IMMEDIATE")
+        writer.write_now([("workers", 1, worker_row(1))])
+        assert writer.error == "database is locked"
+        other.execute("ROLLBACK")
+    assert writer.flush(60)
+    assert rows(path, "SELECT id FROM workers") == [(1,)]
+    assert writer.error == ""
+
+
+def test_the_log_of_sqlite_is_cut_while_grants_are_written_all_the_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_writer, "CHECKPOINT_ROWS", 50)
+    monkeypatch.setattr(store_writer, "LOG_PAGES_MAX", 100)
+    writer = StoreWriter(connect(path))
+    for number in range(1, 2_001):
+        writer.write_now([("workers", number, worker_row(number))])
+        if number % 100 == 0:
+            writer.leave("workers", 1, worker_row(1))
+            assert writer.flush()
+    pages = path.with_name("engine.db-wal").stat().st_size // 4096
+    writer.close()
+    assert pages < 1_000  # of 2,000 or more that were written
+    assert rows(path, "SELECT count(*) FROM workers") == [(2_000,)]
 
 
 FULL_DISK = """
