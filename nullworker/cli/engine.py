@@ -1,4 +1,4 @@
-"""``nullworker engine``: routes reservations and scales fleets until it is told to stop."""
+"""``nullworker engine``: routes reservations and scales fleets until it is stopped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ With no file it serves one endpoint, null-local, on processes of this machine. C
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the file, by its path.")
 @click.option("--leave-workers", is_flag=True, help="At the end, let the workers run on for the next start.")
-@click.option("--json", "as_json", is_flag=True, help="Say in JSON where it listens.")
+@click.option("--json", "as_json", is_flag=True, help="Print in JSON where it listens.")
 def command(
     host: str | None,
     port: int | None,

@@ -1,4 +1,4 @@
-"""``nullworker explain``: why an endpoint, a worker or a request is as it is, and the story behind it."""
+"""``nullworker explain``: why an endpoint, a worker or a request is as it is, and the decisions behind it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Examples:
   nullworker explain request 17 --json
   nullworker explain engine"""
 
-#: So wide at least, that the few lines which `logs --follow` prints at a time stand below each other.
-KIND_WIDTH_MIN, WHOM_WIDTH_MIN = 21, 24
+#: The least widths: `logs --follow` prints few lines at a time, and their columns should be aligned.
+KIND_WIDTH_MIN, SUBJECT_WIDTH_MIN = 21, 24
 
 
 @click.command("explain", epilog=EPILOG)
@@ -46,16 +46,16 @@ def command(about: tuple[str, ...], instance: str, api_key: str | None, tail: in
 
 
 def lines(decisions: Sequence[dict[str, Any]]) -> list[str]:
-    """One line for each decision: when, what, whom, why; no column is narrower than what is in it."""
-    whom = [
+    """One line for each decision: time, kind, subject, reason; no column is narrower than its content."""
+    subjects = [
         " ".join(f"{word} {d[key]}" for word, key in (("worker", "worker_id"), ("request", "request_idx")) if d[key])
         for d in decisions
     ]
     kind_width = max([KIND_WIDTH_MIN, *(len(d["kind"]) for d in decisions)])
-    whom_width = max([WHOM_WIDTH_MIN, *map(len, whom)])
+    subject_width = max([SUBJECT_WIDTH_MIN, *map(len, subjects)])
     return [
-        f"{_time(d['at_s'])}  {d['kind']:<{kind_width}}  {about:<{whom_width}}  {d['reason']}"
-        for d, about in zip(decisions, whom, strict=True)
+        f"{_time(d['at_s'])}  {d['kind']:<{kind_width}}  {about:<{subject_width}}  {d['reason']}"
+        for d, about in zip(decisions, subjects, strict=True)
     ]
 
 

@@ -15,8 +15,8 @@ Examples:
   nullworker join null-local --address 192.168.1.7
   env $(nullworker join null-local --address 192.168.1.7 --port 3000) ./start_server.sh null
 
-The engine routes to such a worker and never starts, stops or destroys it. MASTER_TOKEN is a secret: whoever has it can
-join the endpoint. Ask anew for each worker: CONTAINER_ID is its number."""
+The engine routes to such a worker and never starts, stops or destroys it. MASTER_TOKEN is a secret: it lets any
+worker join the endpoint. Run this once for each worker: CONTAINER_ID is its number."""
 
 
 @click.command("join", epilog=EPILOG)

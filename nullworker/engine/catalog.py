@@ -1,7 +1,7 @@
 """The endpoints and workergroups that an engine serves, with what the core does not need to know of them.
 
 The core has their parameters; the catalogue has names, keys' owners, backends, consumers, and when each was made. Every
-change goes through here: it is checked first, then given to the core, then written down.
+change goes through here: it is checked, then given to the core, then stored.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class EndpointEntry:
     name: str
     parameters: Parameters
     created_at_s: float  # Unix time
-    #: What the configuration file said of it when it was last applied (""; it is not from a file).
+    #: Its part of the configuration file, when that was last applied; "": it is not from a file.
     from_file: str = ""
     deleting: bool = False
     forced: bool = False  # deleted with all that it holds
@@ -61,22 +61,22 @@ class WorkergroupEntry:
 
 
 class CatalogStore(Protocol):
-    """Where the catalogue is written down."""
+    """Where the catalogue is stored."""
 
     def put_endpoint(self, endpoint: EndpointEntry) -> None:
-        """Writes an endpoint down."""
+        """Stores an endpoint."""
 
     def delete_endpoint(self, endpoint_id: int) -> None:
-        """Forgets it."""
+        """Removes it."""
 
     def put_workergroup(self, workergroup: WorkergroupEntry) -> None:
-        """Writes a workergroup down."""
+        """Stores a workergroup."""
 
     def delete_workergroup(self, workergroup_id: int) -> None:
-        """Forgets it."""
+        """Removes it."""
 
     def flush(self) -> None:
-        """Waits until all that was changed so far is written, as a rule."""
+        """Waits until all changes so far are committed, or for a bounded time."""
 
 
 class Catalog:
@@ -106,7 +106,7 @@ class Catalog:
         self._knows_fleet = fleets
         self.endpoints: dict[int, EndpointEntry] = {}
         self.workergroups: dict[int, WorkergroupEntry] = {}
-        #: Deleted, and not gone yet: some of their workers are still held. Nobody is shown them.
+        #: Deleted, and not gone yet, because some of their workers are still held. They are not shown.
         self._leaving: dict[int, WorkergroupEntry] = {}
         self.by_name: dict[str, EndpointEntry] = {}
         self.next_id = 1  # of endpoints and workergroups; never used twice
@@ -199,7 +199,7 @@ class Catalog:
         self._handle(EndpointDeleted(endpoint_id, force))
 
     def endpoint_gone(self, endpoint_id: int) -> None:
-        """The core says that the last of a deleted endpoint is gone."""
+        """Called when the last worker of a deleted endpoint is gone."""
         entry = self.endpoints.pop(endpoint_id, None)
         if entry is None:
             return
@@ -299,7 +299,7 @@ class Catalog:
         self._handle(WorkergroupDeleted(workergroup_id))
 
     def workergroups_gone(self, are_left: Container[int]) -> None:
-        """The core says that the last of a deleted workergroup is gone; ``are_left`` has the ids of those that are."""
+        """Called when the last worker of a deleted workergroup is gone; ``are_left`` has the ids that remain."""
         for workergroup_id in [number for number in self._leaving if number not in are_left]:
             self._forget_workergroup(self._leaving, workergroup_id)
 
@@ -317,12 +317,20 @@ class Catalog:
         self.workergroup(workergroup_id)
         self._handle(WorkersUpdated(workergroup_id, cancel))
         if self._store is not None:
-            self._store.flush()  # what is answered is so after a kill, too
+            self._store.flush()  # a kill after the answer must not undo it
 
     # -------------------------------------------------------------------------------------------------- file and store
 
     def restore(self, endpoints: list[EndpointEntry], workergroups: list[WorkergroupEntry], next_id: int) -> None:
-        """Takes over what an engine before this one wrote down; `resume_deletions` follows when workers are there."""
+        """Takes over what the store has.
+
+        `resume_deletions` follows once the core knows the workers.
+
+        Args:
+            endpoints: all of them.
+            workergroups: all of them.
+            next_id: the first id that was never used.
+        """
         self.next_id = next_id
         for endpoint in endpoints:
             self.endpoints[endpoint.endpoint_id] = endpoint
@@ -334,7 +342,7 @@ class Catalog:
             self._handle(WorkergroupPut(group.config.to_core(group.workergroup_id, group.endpoint_id)))
 
     def resume_deletions(self) -> None:
-        """Tells the core what was being deleted when the engine before this one ended."""
+        """Begins the deletions again that were not complete when the engine ended."""
         for group in list(self._leaving.values()):
             self._handle(WorkergroupDeleted(group.workergroup_id))
         for endpoint in list(self.endpoints.values()):
@@ -342,22 +350,22 @@ class Catalog:
                 self._handle(EndpointDeleted(endpoint.endpoint_id, endpoint.forced))
 
     def apply_file(self, configs: tuple[EndpointConfig, ...]) -> None:
-        """Applies the configuration file: what it says of an endpoint counts when it changed since the last time.
+        """Applies the configuration file: an endpoint whose part of it has changed since the last time is changed.
 
         Raises:
             WireError: a backend or fleet is unknown.
         """
         for config in configs:
-            said = _said(config)
+            from_file = _from_file(config)
             for group in config.workergroups:
                 self._checked(group)
             entry = self.by_name.get(config.name)
             if entry is None:
-                entry = self._add_endpoint(config.name, config.parameters, said)
+                entry = self._add_endpoint(config.name, config.parameters, from_file)
             elif entry.deleting:
                 continue
-            elif entry.from_file != said:
-                entry.parameters, entry.from_file = config.parameters, said
+            elif entry.from_file != from_file:
+                entry.parameters, entry.from_file = config.parameters, from_file
                 self._put_endpoint(entry)
             else:
                 continue
@@ -407,5 +415,5 @@ def _kept(body: WorkergroupBody) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(body, name)) is not None}
 
 
-def _said(config: EndpointConfig) -> str:
+def _from_file(config: EndpointConfig) -> str:
     return msgspec.json.encode(config, order="deterministic").decode()

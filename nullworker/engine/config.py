@@ -1,6 +1,6 @@
-"""What an engine is told at its start: the TOML file, with flags and environment variables over it.
+"""An engine's configuration: the TOML file, with flags and environment variables over it.
 
-A key that nobody knows or that has a wrong value is refused in one sentence that names the file, the line, the table
+A key that is unknown or has a wrong value is refused in one sentence that names the file, the line, the table
 and the key. Endpoint parameters have Vast's own names; what is not given has the core's default. docs/configuration.md
 is the page for users.
 """
@@ -144,7 +144,7 @@ class EndpointConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """All that an engine is told."""
+    """An engine's whole configuration."""
 
     host: str
     port: int  # 0: any free one
@@ -177,7 +177,7 @@ def load_config(
     if file is None and environ.get("NULLWORKER_CONFIG"):
         file = Path(environ["NULLWORKER_CONFIG"])
     source = Source.of_default(_default_tree()) if file is None else Source.of_file(file)
-    source.convert(ConfigTables)  # what is wrong in the file is wrong whatever stands over it
+    source.convert(ConfigTables)  # an error in the file is one, also where a flag replaces the key
     apply_environment(source, ConfigTables, environ)
     apply_flags(source, ConfigTables, flags)
     return _build(source)

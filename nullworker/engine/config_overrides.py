@@ -2,7 +2,7 @@
 
 A flag names a key by its path: ``port``, ``endpoint.null-prod.min_load``, ``fleet.processes.KEY``,
 ``endpoint.null-prod.workergroup.0.consumer``. The variable of the same key is ``NULLWORKER_`` and the path in capitals,
-with ``_`` for whatever is no letter or digit. Endpoints are named by their name, workergroups by their place, from 0.
+with ``_`` for each character that is no letter or digit. Endpoints have their names, workergroups their places, from 0.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _set_fleet(source: Source, variable: str, text: str) -> bool:
 
 
 def _refuse_if_misspelt(variable: str, known: Mapping[str, object]) -> None:
-    """Other programs may have variables of the same prefix; what is all but a key of ours is taken for a slip."""
+    """Other programs may have variables of the same prefix; one that resembles a key is taken for a typing error."""
     names = {name.removeprefix(PREFIX): name for name in known}
     near = difflib.get_close_matches(variable.removeprefix(PREFIX), names, n=1, cutoff=0.85)
     if near:

@@ -1,4 +1,4 @@
-"""A configuration as it was written down: the tree of its keys, where each came from, and errors that say so."""
+"""A configuration as it was given: the tree of its keys, where each came from, and errors that name the place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ class Source:
     """The tree of a configuration; tables are named by paths such as ``engine`` and ``endpoint[0].workergroup[1]``."""
 
     def __init__(self, tree: dict[str, Any], file: Path | None, text: str) -> None:
-        """Takes the ``tree`` that ``text`` says, which stands in ``file`` (None: nobody wrote it down)."""
+        """Takes a parsed configuration.
+
+        Args:
+            tree: its tables and keys.
+            file: the file that it is from; None: it is the default.
+            text: the content of the file, in which errors find their lines.
+        """
         self.tree = tree
         self._file = file
         self._text = text
@@ -57,7 +63,14 @@ class Source:
             raise ConfigError(f"The configuration file {file} is not TOML: {error}.") from None
 
     def set(self, table: str, key: str, value: object, origin: str) -> None:
-        """Puts ``value`` over whatever the tree has; ``origin`` ("The variable NULLWORKER_PORT") is named in errors."""
+        """Sets a key.
+
+        Args:
+            table: the path of its table.
+            key: its name.
+            value: what replaces the tree's value.
+            origin: where ``value`` is from, for errors ("The variable NULLWORKER_PORT").
+        """
         self.table(table)[key] = value
         self._origins[table, key] = origin
 
@@ -88,12 +101,28 @@ class Source:
         return (self._file.absolute().parent / path).absolute()
 
     def check(self, holds: bool, table: str, key: str, message: str) -> None:
-        """Raises ConfigError unless it ``holds``; ``message`` goes on from the key's name."""
+        """Raises `error` unless ``holds``.
+
+        Args:
+            holds: the condition.
+            table: as `error` takes it; so are ``key`` and ``message``.
+            key: the key whose value is checked.
+            message: what is wrong with it.
+
+        Raises:
+            ConfigError: it does not hold.
+        """
         if not holds:
             raise self.error(table, key, message)
 
     def error(self, table: str, key: str, message: str) -> ConfigError:
-        """The error that ``key`` of ``table`` is to blame for; ``message`` goes on from the key's name."""
+        """The error that a key causes.
+
+        Args:
+            table: the path of the table.
+            key: the name of the key.
+            message: what is wrong; it continues a sentence that begins with the key's name.
+        """
         return ConfigError(f"{self._place(table, key)}: {key} {message}{'' if message.endswith('?') else '.'}")
 
     def _translated(self, error: msgspec.ValidationError, kind: object) -> ConfigError:

@@ -67,7 +67,7 @@ class AsyncDriver:
         """Takes what is around the core.
 
         Args:
-            orders: carries out what fleets are told.
+            orders: carries out orders to fleets.
             recorder: writes down what the core does; None: nothing does.
             on_failure: called with a sentence when the core has failed and this driver has ended.
         """
@@ -78,9 +78,9 @@ class AsyncDriver:
         self._driver: Driver[Call] = Driver(self)
         self._has_failed = False
         self._lists: list[asyncio.Task[None]] = []
-        #: Where fleets say that their workers are reached, host:port by worker id; not all of them know.
+        #: The address (host:port) of each worker, by its id, where its fleet reports one.
         self.addresses: dict[int, str] = {}
-        self._listed: dict[str, tuple[int, ...]] = {}  # whose addresses came from which fleet
+        self._listed: dict[str, tuple[int, ...]] = {}  # by fleet: the workers whose addresses it reported
         self.engine = self._driver.engine
         #: The time of the core.
         self.now = self._loop.time
@@ -125,7 +125,7 @@ class AsyncDriver:
     ) -> Grant | Refuse | None:
         """Asks for a worker and waits for it.
 
-        Cancelled (the client hung up), it tells the core that the waiter has gone.
+        Cancelled (the client hung up), it reports to the core that the waiter is gone.
 
         Args:
             endpoint_id: the endpoint whose worker is asked for.
@@ -205,7 +205,7 @@ class AsyncDriver:
     # ---------------------------------------------------------------------------------------------------------- lists
 
     def start_listing(self, period_s: float = LIST_PERIOD_S) -> None:
-        """Begins to ask every fleet what it has, now and every ``period_s`` seconds."""
+        """Begins to list every fleet's instances, now and every ``period_s`` seconds."""
         for fleet in self._orders.fleets:
             self._lists.append(self._loop.create_task(self._list_for_ever(fleet, period_s)))
 
@@ -215,7 +215,7 @@ class AsyncDriver:
             await asyncio.sleep(period_s)
 
     async def list_once(self, fleet: str) -> None:
-        """Asks one fleet what it has. No answer is no news."""
+        """Lists one fleet's instances. No answer changes nothing."""
         asked_at = self.now()
         instances = await self._orders.list(fleet)
         if instances is not None:
@@ -223,7 +223,7 @@ class AsyncDriver:
             self.report(FleetListed(fleet, asked_at, tuple((i.worker_id, i.state.value) for i in instances)))
 
     def _note_addresses(self, fleet: str, asked_at: float, instances: Iterable[Instance]) -> None:
-        """Keeps where the fleet has its workers; of those alone that have settled, as one that starts may yet move."""
+        """Keeps the addresses that a fleet reports, of settled workers only: one that starts may still move."""
         for gone in self._listed.pop(fleet, ()):
             self.addresses.pop(gone, None)
         workers = self.engine.state.workers

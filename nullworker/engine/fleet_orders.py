@@ -24,7 +24,7 @@ ANSWER_TIMEOUT_S = 600.0
 
 
 class AnswerTaker(Protocol):
-    """Where what fleets say goes to (`nullworker.engine.driver.AsyncDriver`)."""
+    """Takes what fleets answer and report (`nullworker.engine.driver.AsyncDriver`)."""
 
     def order_ended(self, worker_id: int, verb: str, error: str = "", *, definite: bool = True) -> None:
         """A fleet answers an order."""
@@ -50,7 +50,7 @@ class FleetOrders:
             fleet_of: the name of a worker's fleet; None where there is no such worker.
         """
         self.fleets = dict(fleets)
-        #: Where answers go; the driver sets itself.
+        #: Set by the driver.
         self.driver: AnswerTaker | None = None
         self._spec_of = spec_of
         self._fleet_of = fleet_of
@@ -94,12 +94,12 @@ class FleetOrders:
         return fleet.stop(order.worker_id)
 
     def exited(self, worker_id: int, detail: str) -> None:
-        """A fleet says that an instance ended by itself."""
+        """A fleet reports that an instance ended by itself."""
         if self.driver is not None:
             self.driver.report(InstanceExited(worker_id, detail))
 
     async def list(self, name: str) -> list[Instance] | None:
-        """What a fleet has; None when it did not say."""
+        """A fleet's instances; None where it did not answer."""
         try:
             return await asyncio.wait_for(self.fleets[name].list(), ANSWER_TIMEOUT_S)
         except (FleetError, asyncio.TimeoutError) as error:
@@ -107,7 +107,15 @@ class FleetOrders:
             return None
 
     async def close(self, *, destroy: bool, grace_s: float | None = None) -> None:
-        """Lets go of the fleets; with ``destroy``, ends all that they run first."""
+        """Closes the fleets; with ``destroy``, their instances are destroyed first.
+
+        Args:
+            destroy: whether instances are destroyed, or go on for the next start.
+            grace_s: how long an instance may take to end by itself; None: as the fleet's settings say.
+
+        Raises:
+            BaseException: what a fleet raised that is no FleetError.
+        """
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -1,6 +1,6 @@
 """The engine's log: lines of JSON in ``engine.log``, one line for people on a terminal, and no secret in either.
 
-Whoever logs gives a sentence and, in ``extra``, a machine word ``action`` with what it is about (``worker_id``, …).
+A log call gives a sentence and, in ``extra``, a machine word ``action`` with its subject (``worker_id``, …).
 Writing happens on a thread of its own, so that a slow disk or terminal holds nothing else up; what it cannot keep up
 with is dropped and counted.
 """
@@ -48,7 +48,7 @@ class JsonFormatter(logging.Formatter):
     """One record as one line of JSON: ``at``, ``level``, ``logger``, ``message``, the extras, and ``error``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Never raises: what JSON has no word for becomes text."""
+        """Never raises: a value that JSON cannot express becomes text."""
         line: dict[str, object] = {
             "at": _at(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
@@ -79,10 +79,10 @@ class LineFormatter(logging.Formatter):
 
 
 def configure(state_dir: Path, level: str = "info", stream: IO[str] | None = None) -> None:
-    """Sends every log of this process to ``engine.log`` in ``state_dir`` and to ``stream``, and no more elsewhere.
+    """Sends every log of this process to ``engine.log`` in ``state_dir`` and to ``stream``, and nowhere else.
 
     On a terminal the stream gets lines for people, else lines of JSON. A state directory that cannot be used is left
-    alone here; the engine itself says what is wrong with it.
+    alone here; the engine itself reports what is wrong with it.
 
     Args:
         state_dir: made where it is missing.
@@ -98,30 +98,30 @@ def configure(state_dir: Path, level: str = "info", stream: IO[str] | None = Non
         handlers.append(_File(open_state_dir(state_dir) / LOG_FILE))
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(LINES_WAITING_MAX)
     listener = logging.handlers.QueueListener(waiting, *handlers)
-    entrance = _Entrance(waiting, listener, handlers)
+    queue_input = _QueueInput(waiting, listener, handlers)
     listener.start()
     root = logging.getLogger()
     root.setLevel(level.upper())
-    root.addHandler(entrance)
+    root.addHandler(queue_input)
     logging.getLogger("asyncio").setLevel(max(root.level, logging.INFO))
-    logging.getLogger("aiohttp.server").addFilter(_is_no_strangers_fault)
+    logging.getLogger("aiohttp.server").addFilter(_is_not_a_clients_error)
 
 
 def close() -> None:
     """Writes what is left and takes down what `configure` set up; without that, does nothing."""
     for handler in list(logging.getLogger().handlers):
-        if isinstance(handler, _Entrance):
+        if isinstance(handler, _QueueInput):
             logging.getLogger().removeHandler(handler)
             handler.close()
 
 
-def _is_no_strangers_fault(record: logging.LogRecord) -> bool:
-    """False for what is not even HTTP: whoever knocks would fill the log, with what he sends in it, keys perhaps."""
+def _is_not_a_clients_error(record: logging.LogRecord) -> bool:
+    """False for what is not HTTP: any client could fill the log with what it sends, perhaps with keys in it."""
     return not (record.exc_info and isinstance(record.exc_info[1], (HttpProcessingError, web.RequestPayloadError)))
 
 
-class _Entrance(logging.handlers.QueueHandler):
-    """Where records go in; the listener's thread writes them."""
+class _QueueInput(logging.handlers.QueueHandler):
+    """Queues records for the listener's thread, which writes them."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class _Entrance(logging.handlers.QueueHandler):
         self._dropped = 0
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Fixes what the record says now; its extras and its traceback stay beside the sentence."""
+        """Formats the sentence now, on the caller's thread; its extras and its traceback stay beside it."""
         record = copy.copy(record)
         record.msg, record.args = record.getMessage(), None
         if record.exc_info:
@@ -144,7 +144,7 @@ class _Entrance(logging.handlers.QueueHandler):
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Drops the record where the writer is too far behind, and says how many once there is room."""
+        """Drops the record where the writer is too far behind; how many were dropped is logged once there is room."""
         try:
             self.queue.put_nowait(record)
         except queue.Full:
@@ -181,7 +181,7 @@ class _File(logging.handlers.RotatingFileHandler):
         return os.fdopen(fd, "a", encoding="utf-8")
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002 - logging's name
-        """A disk that refuses is told once; the terminal has the lines all the same."""
+        """A disk that refuses is reported once; the terminal still has the lines."""
         if not self._failed:
             self._failed = True
             print(f"The log file {self.baseFilename} cannot be written: {sys.exc_info()[1]}.", file=sys.stderr)  # noqa: T201 - the log itself is what failed
@@ -202,7 +202,7 @@ def _error(record: logging.LogRecord) -> str:
 
 
 def _finite(value: object) -> object:
-    """JSON has no word for NaN and the infinities."""
+    """JSON has no NaN and no infinities."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):

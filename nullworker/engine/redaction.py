@@ -1,7 +1,7 @@
 """Nothing secret in a log: what is masked, and how it is recognised.
 
-Three nets, one behind the other: values of the type `Secret`; values of fields with known names, also inside text
-(JSON, ``key=value``, headers, query strings); whatever looks like one of our keys (64 hex digits, a JWT, a signature).
+Three rules, one after another: values of the type `Secret`; values of fields with known names, also inside text
+(JSON, ``key=value``, headers, query strings); text that looks like one of our keys (64 hex digits, a JWT, a signature).
 A key of the user's own making that looks like none of these is named with `hide`.
 """
 
@@ -48,9 +48,9 @@ _hidden: set[str] = set()
 
 
 def hide(secret: Secret) -> None:
-    """Masks ``secret`` wherever it occurs in a log from now on, whatever it looks like."""
+    """Masks ``secret`` in every log line from now on, also where it looks like no key."""
     text = secret.reveal()
-    if len(text) >= 8:  # shorter ones would mask words that mean nothing
+    if len(text) >= 8:  # a shorter one would mask ordinary words
         _hidden.add(text)
 
 
@@ -62,7 +62,7 @@ def redact(text: str) -> str:
 
 
 def _redact(text: str) -> str:
-    """As `redact`, whatever the length."""
+    """As `redact`, without the limit on the length."""
     for secret in _hidden:
         text = text.replace(secret, MASK)
     for pattern in _PATTERNS:

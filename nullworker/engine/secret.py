@@ -1,4 +1,4 @@
-"""A string that must not be seen: whatever prints, formats or logs it shows ``***``."""
+"""A string that must not be seen: printed, formatted or logged, it is ``***``."""
 
 from __future__ import annotations
 

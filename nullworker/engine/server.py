@@ -1,7 +1,7 @@
 """An engine from its configuration to its end: opens what it needs, serves, and leaves nothing behind.
 
-The order matters. The port is bound before anything is started, so that a port that is taken harms nobody; what an
-engine before this one knew is given to the core before the first call is answered.
+The order matters. The port is bound before anything is started, so that a port that is taken changes nothing; what the
+store has is given to the core before the first call is answered.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from nullworker.engine.config import EngineConfig
     from nullworker.fleets.base import Fleet
 
-#: Places of requests are reserved in the store in blocks of this many, so that none is given twice over a restart.
+#: Places of requests are reserved in the store in blocks of this size, so that none is given twice over a restart.
 REQUEST_PLACES_BLOCK = 10_000
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The directory that an engine owns: who may enter it, how key files get into it, and that no two engines share it.
+"""The directory that an engine owns: its permissions, how key files are written, and the lock of one engine.
 
 The directory is 0700 and every key file 0600, both owned by the user who runs the engine. What is open to others is
 refused and not repaired, as it may have been read already; an empty directory is the exception.
@@ -26,13 +26,13 @@ class StateError(Exception):
 
 
 def open_state_dir(path: Path) -> Path:
-    """Makes the directory ``path`` (with its parents) where it is missing, and checks who may enter it.
+    """Makes the directory ``path`` (with its parents) where it is missing, and checks its permissions.
 
     Returns:
         The directory's absolute path, with ``~`` expanded.
 
     Raises:
-        StateError: it cannot be made or written, belongs to somebody else, or is open to others.
+        StateError: it cannot be made or written, belongs to another user, or is open to others.
     """
     path = path.expanduser().absolute()
     try:
@@ -44,7 +44,7 @@ def open_state_dir(path: Path) -> Path:
             if any(path.iterdir()):
                 raise StateError(
                     f"The state directory {path} is open to other users (mode {found.st_mode & 0o777:04o}); "
-                    f"run chmod 700 on it, and make new keys if anybody may have read them."
+                    f"run chmod 700 on it, and make new keys if others may have read them."
                 )
             path.chmod(0o700)
         if not os.access(path, os.W_OK | os.X_OK):
@@ -111,7 +111,7 @@ def read_key_file(path: Path) -> bytes:
 
     Raises:
         FileNotFoundError: there is none.
-        StateError: it is a link, somebody else's, open to others, empty or unreadable.
+        StateError: it is a link, another user's, open to others, empty or unreadable.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -130,7 +130,7 @@ def read_key_file(path: Path) -> bytes:
         if found.st_mode & 0o077:
             raise StateError(
                 f"The key file {path} is open to other users (mode {found.st_mode & 0o777:04o}); run chmod 600 on it, "
-                f"or delete it, if anybody may have read it, and a new one is made."
+                f"or delete it, if others may have read it, and a new one is made."
             )
         content = os.read(fd, _KEY_FILE_BYTES_MAX)
     finally:
@@ -144,7 +144,7 @@ def write_new_key_file(path: Path, content: bytes) -> bool:
     """Writes a key file that is there whole or not at all, also after a crash.
 
     Returns:
-        False where somebody else made ``path`` first; theirs is left as it is.
+        False where another process made ``path`` first; its file is left as it is.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

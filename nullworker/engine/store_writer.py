@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Pending:
-    """What waits to be written: the last word on each row, in no order, and decisions in theirs."""
+    """What waits to be written: the latest version of each row, and decisions in their order."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, int | str], tuple[object, ...] | None] = {}  # None: the row is gone

@@ -1,4 +1,4 @@
-"""How long the workers of each workergroup were in each state: what a bill is reckoned from."""
+"""How long the workers of each workergroup were in each state: what a bill can be computed from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nullworker.core.worker import Worker
     from nullworker.engine.store import Store
 
-#: Times under way are counted at least this often, so that a kill loses no more of them.
+#: The time that workers spend in their present states is added at least this often; a kill loses no more of it.
 SETTLE_PERIOD_S = 60.0
 
 
@@ -25,7 +25,13 @@ class Usage:
         self._settled_at: float | None = None
 
     def changed(self, worker_id: int, worker: Worker | None, now: float) -> None:
-        """A worker may have changed its state, or is no more."""
+        """Called when a worker may have changed its state.
+
+        Args:
+            worker_id: its number.
+            worker: the worker; None: it is gone.
+            now: the time of the core.
+        """
         before = self._present.get(worker_id)
         if worker is None:
             if before is not None:
@@ -39,14 +45,14 @@ class Usage:
                 self._add(before, now)
 
     def pass_time(self, now: float) -> None:
-        """Counts what is under way, if it is time to."""
+        """Adds the time of present states, every `SETTLE_PERIOD_S`."""
         if self._settled_at is None:
             self._settled_at = now
         elif now - self._settled_at >= SETTLE_PERIOD_S:
             self.settle(now)
 
     def settle(self, now: float) -> None:
-        """Counts what is under way."""
+        """Adds the time of present states now."""
         self._settled_at = now
         for worker_id, entry in list(self._present.items()):
             self._present[worker_id] = (*entry[:2], now)

@@ -44,7 +44,7 @@ async def read(request: web.BaseRequest) -> bytes:
     except web.RequestPayloadError:
         raise WireError("", "The body is not what its Content-Encoding or Transfer-Encoding says.") from None
     except ConnectionError:
-        raise WireError("", "The connection ended before its body did.") from None  # nobody is there to read this
+        raise WireError("", "The connection ended before its body did.") from None  # no client is left to read this
     except asyncio.TimeoutError:
         raise WireError("", f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
 

@@ -1,8 +1,8 @@
 """The engine's connections: how many there are at once, and how long one may be open that asks for nothing.
 
-There are as many as the system gives files for, less what the engine needs itself; who comes beyond that is told so and
-sent away. Without it, accepting would fail for all, and so would the store. Nor can somebody take them all by opening
-them and sending nothing, or a head of a request that never ends.
+There are as many as the system's limit on open files allows, less what the engine needs itself; a further one is
+answered 503 and closed. Without that, accepting would fail for all, and so would the store. Nor can a client use all of
+them up by opening them and sending nothing, or a request's head that never ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nullworker.wire.errors import WireError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-#: What is asked of the system, as far as it allows: every worker keeps a connection, and so does everyone who waits.
+#: The limit that is asked of the system, as far as it allows: each worker and each waiting client keeps a connection.
 FILES_WANTED = 65_536
 #: Files of our own: store, logs, fleets.
 FILES_RESERVED = 256
@@ -30,11 +30,11 @@ CONNECTIONS_MIN = 64
 FIRST_REQUEST_S = 10.0
 #: One that has been answered has so long to send the whole head of its next one. vastai's pool drops one after 15 s.
 KEEPALIVE_S = 75.0
-#: A timer that comes so late says that we were suspended; what others sent meanwhile has not been read yet.
-ABSENT_S = 1.0
+#: A timer that comes so late says that the process was suspended; what arrived meanwhile has not been read yet.
+SUSPENDED_S = 1.0
 
 _BODY = b'{"success": false, "error": "too_many", "msg": "The engine has too many connections; try again later."}'
-_SENT_AWAY = (
+_TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nRetry-After: 1\r\n"
     b"Content-Length: " + str(len(_BODY)).encode() + b"\r\n\r\n" + _BODY
 )
@@ -67,7 +67,7 @@ class HttpServer(web.Server):
         super().__init__(self._serve, handler_cancellation=True)
         self._answer = answer
         self._most = most
-        self._time = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         #: Connections that have sent no request yet, and when they are closed for it.
         self._new: dict[web.RequestHandler, asyncio.TimerHandle] = {}
 
@@ -75,14 +75,14 @@ class HttpServer(web.Server):
         """What serves one connection."""
         return _Connection(
             self,
-            loop=self._time,
+            loop=self._loop,
             access_log=None,  # type: ignore[arg-type]  # which turns it off, as in web.AppRunner
             keepalive_timeout=KEEPALIVE_S,
         )
 
     def accept(self) -> asyncio.BaseProtocol:
-        """What serves a new connection: this server, or who says that there are too many."""
-        return self() if len(self.connections) < self._most else _Turned()
+        """What serves a new connection: this server, or an answer that there are too many."""
+        return self() if len(self.connections) < self._most else _TooManyConnections()
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """A connection begins, and with it the time for its first request."""
@@ -97,12 +97,12 @@ class HttpServer(web.Server):
         super().connection_lost(handler, exc)
 
     def _expect_request(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        due = self._time.time() + FIRST_REQUEST_S
-        self._new[handler] = self._time.call_at(due, self._give_up, handler, transport, due)
+        due = self._loop.time() + FIRST_REQUEST_S
+        self._new[handler] = self._loop.call_at(due, self._give_up, handler, transport, due)
 
     def _give_up(self, handler: web.RequestHandler, transport: asyncio.Transport, due: float) -> None:
-        if self._time.time() - due > ABSENT_S:
-            self._expect_request(handler, transport)  # it was we who did nothing: what it sent may be unread
+        if self._loop.time() - due > SUSPENDED_S:
+            self._expect_request(handler, transport)  # this process was suspended: what the client sent may be unread
         else:
             transport.abort()
 
@@ -143,11 +143,11 @@ def _why_unread(error: BaseException | None, message: str) -> str:
     return f"What came is no HTTP request that can be read ({what})."
 
 
-class _Turned(asyncio.Protocol):
-    """Sends a connection away."""
+class _TooManyConnections(asyncio.Protocol):
+    """Answers 503 and closes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Says why, and closes."""
+        """Answers, and closes."""
         transport = cast("asyncio.Transport", transport)
-        transport.write(_SENT_AWAY)
+        transport.write(_TOO_MANY)
         transport.close()

@@ -1,4 +1,4 @@
-"""Every path that the engine serves: what is asked, what is answered, by whom, and with which key."""
+"""Every path that the engine serves: the request, the answer, the handler, and which key it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what, and what the engine signs.
+"""Authentication, and what the engine signs.
 
 In reading order:
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CA_FILE = "ca.pem"
 CA_VALID = dt.timedelta(days=3650)
-LEAF_VALID = dt.timedelta(days=397)  # workers live for days; clients of the stricter kind take no more
+LEAF_VALID = dt.timedelta(days=397)  # workers live for days; strict clients accept no more
 CLOCK_SKEW = dt.timedelta(hours=1)  # by which a worker's or client's clock may lag behind ours
 CSR_BYTES_MAX = 65_536
 #: What Vast's start script asks for, as it does not know its own address; it stands for "the address you know me by".
@@ -166,7 +166,7 @@ def _key_usage(*, encipherment: bool = False, authority: bool = False) -> x509.K
 def _new_authority(now: dt.datetime) -> bytes:
     """A new key and its root certificate, as one PEM text, so that a file has either both or nothing."""
     key = ec.generate_private_key(ec.SECP256R1())
-    # Two engines' roots in one trust store are told apart by their names.
+    # In one trust store, the roots of two engines are distinguished by their names.
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"nullworker engine {secrets.token_hex(6)}")])
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (

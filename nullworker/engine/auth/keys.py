@@ -1,8 +1,8 @@
-"""Who may do what: the account key, a key for each endpoint, a token for each worker, a token to join by.
+"""Keys: the account's, one for each endpoint, a token for each worker, and a join token for each endpoint.
 
 Only two files exist: ``api_key``, where a client on the same machine finds the account key, and ``secret``, from which
 everything else is derived (HMAC-SHA256), so that nothing else is stored and all of it survives a restart. Every
-comparison takes the same time whatever the guess.
+comparison takes the same time for every guess.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Keys:
         return _same(token, self._derive(f"worker:{worker_id}"))
 
     def join_token(self, endpoint_id: int) -> Secret:
-        """The token by which a worker that somebody else started joins the endpoint."""
+        """The token by which a worker that a fleet did not start joins the endpoint."""
         return Secret(self._derive(f"join:{endpoint_id}"))
 
     def is_join(self, endpoint_id: int, token: str) -> bool:
@@ -91,7 +91,7 @@ class Keys:
         return _same(token, self._derive(f"join:{endpoint_id}"))
 
     def request_mark(self, place: int) -> int:
-        """What makes a request's number one that nobody else can make up: 64 bits."""
+        """64 bits, for a part of a request's number that others cannot compute."""
         return int.from_bytes(hmac.digest(self._secret, b"request:%d" % place, "sha256")[:8], "big")
 
     def _endpoint_key(self, endpoint_id: int) -> str:

@@ -1,8 +1,8 @@
-"""request_idxs: each greater than all before it, also over a restart, and of no use to whoever only counts.
+"""request_idxs: each greater than all before it, also over a restart, and not to be guessed by counting.
 
-Who asks under a request's number is taken for its holder, because an unmodified client has nothing else to show. So a
-number is the request's place in the sequence and, below that, some bits that only this engine can make: a holder of the
-same key who tries a neighbour's number finds it once in a million tries.
+A caller that presents a request's number is taken for its holder, because an unmodified client has nothing else to
+present. So a number is the request's place in the sequence and, below that, some bits that only this engine can
+compute: another holder of the same key finds a neighbour's number once in a million tries.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MARK_MASK = (1 << MARK_BITS) - 1
 
 
 class RequestNumbers:
-    """Gives numbers out, and tells those that were given.
+    """Gives out numbers, and recognises those that it gave.
 
     Args:
         keys: the engine's, of which the marks are made.
@@ -36,7 +36,7 @@ class RequestNumbers:
         self._reserved_until = first
 
     def new(self) -> int:
-        """A number that nobody ever had."""
+        """A number that was never given before."""
         place = self._next
         if place >= self._reserved_until:
             self._reserved_until = self._reserve(place)

@@ -1,6 +1,6 @@
 """The signature that a worker of Vast's framework checks: RSA over the worker's own URL (`nullworker.wire.signature`).
 
-It says that this engine knew the worker at that URL, and no more; what binds a reservation and a time is the grant.
+It proves that this engine knew the worker at that URL, and nothing else. The grant binds a reservation and a time.
 """
 
 from __future__ import annotations

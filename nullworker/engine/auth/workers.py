@@ -1,4 +1,4 @@
-"""Which worker a message is from: by the token of its own, or by the endpoint's, for one that joined by itself."""
+"""Which worker a message is from: by its own token, or by its endpoint's join token, for one that joined by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOKENS_MAX = 200_000
 
 
 class WorkerAuth:
-    """Tells workers by their tokens."""
+    """Identifies workers by their tokens."""
 
     def __init__(self, driver: AsyncDriver, catalog: Catalog, keys: Keys) -> None:
         self._driver = driver
@@ -31,7 +31,7 @@ class WorkerAuth:
         self._digested: set[int] = set()
 
     def authentic(self, worker_id: int, token: str) -> Worker:
-        """The worker, if the token is its own; one that joins with its endpoint's token is taken in first.
+        """The worker that a token proves; one that presents its endpoint's join token joins first.
 
         Raises:
             UnauthorizedError: the token is not the worker's, nor one to join by.
@@ -51,7 +51,7 @@ class WorkerAuth:
         raise UnauthorizedError(f"The mtoken is not worker {worker_id}'s.")
 
     def joining(self, token: str) -> int | None:
-        """The endpoint that the token is to join by, if any."""
+        """The id of the endpoint whose join token this is, if any."""
         for endpoint_id in self._catalog.endpoints.keys() - self._digested:
             self._digested.add(endpoint_id)
             self._join_digests[_digest(self._keys.join_token(endpoint_id).reveal())] = endpoint_id
@@ -69,7 +69,7 @@ class WorkerAuth:
         return worker
 
     def token_of(self, worker: Worker) -> str:
-        """The token that the worker proves itself with; grants to it are signed with it, too."""
+        """The token that the worker authenticates with; grants for it are signed with it, too."""
         if not worker.owned:
             return self._keys.join_token(worker.workergroup.spec.endpoint_id).reveal()
         token = self._tokens.get(worker.worker_id)

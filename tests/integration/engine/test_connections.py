@@ -141,7 +141,7 @@ async def test_half_a_head_after_a_whole_request_is_given_up_too(monkeypatch: py
 async def test_after_a_suspension_the_time_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was sent meanwhile is in the socket, and not read yet."""
     monkeypatch.setattr(listening, "FIRST_REQUEST_S", 0.01)
-    monkeypatch.setattr(listening, "ABSENT_S", -NEVER_S)  # every timer comes as if after a suspension
+    monkeypatch.setattr(listening, "SUSPENDED_S", -NEVER_S)  # every timer comes as if after a suspension
     begun = []
     begin = listening.HttpServer._expect_request
 
