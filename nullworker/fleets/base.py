@@ -1,7 +1,7 @@
-"""What a fleet is: a place where workers run, told to create, start, stop and destroy them, and asked what it has.
+"""The protocol of a fleet: a place where workers run, which creates, starts, stops, destroys and lists them.
 
-The engine decides; a fleet obeys and reports. Each worker is one instance, and bears the mark of the engine that made
-it, so that ``list`` can tell ours from others'. Instances without our mark are never listed and never touched.
+The engine decides; a fleet obeys and reports. Each worker is one instance, and carries the mark of the engine that
+created it. A fleet never lists or touches an instance without its own mark.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class InstanceState(enum.Enum):
-    """What a fleet knows of an instance. Whether its worker is ready is the worker's to report."""
+    """What a fleet knows of an instance. Whether its worker is ready is reported by the worker."""
 
     RUNNING = "running"
     STOPPED = "stopped"
-    EXITED = "exited"  # ended by itself; destroy() clears it away
+    EXITED = "exited"  # ended by itself; destroy() removes what is left
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One instance that bears our mark."""
+    """One instance with the fleet's mark."""
 
     worker_id: int
     state: InstanceState
@@ -48,7 +48,7 @@ class InstanceSpec:
 
 
 class FleetError(Exception):
-    """A fleet did not do what it was told; the message is one sentence: what happened, to what, what to do.
+    """A verb failed; the message is one sentence: what happened, to what, what to do.
 
     ``definite`` says that the verb was certainly not carried out. Where it is False (an answer was lost), it may have
     been: ``list`` will tell.
@@ -76,6 +76,11 @@ class Fleet(Protocol):
     @classmethod
     async def open(cls, settings: Mapping[str, object], mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
         """Opens the fleet and adopts what it finds running under ``mark``.
+
+        Args:
+            settings: the keys of the fleet's table, and ``state_dir``, the engine's state directory.
+            mark: identifies the engine's instances; stable over restarts.
+            on_exit: called with a worker's id and how it ended.
 
         Raises:
             FleetError: the settings are wrong, or the fleet cannot be reached.
@@ -120,15 +125,18 @@ class Fleet(Protocol):
         """Ends an instance and everything of it. One that is not there is no error. Returns when it is gone."""
 
     async def list(self) -> list[Instance]:
-        """All instances that bear our mark, whatever their state, as the place itself tells it."""
+        """All instances with the fleet's mark, in whatever state, as the place itself reports them."""
 
     async def close(self, *, destroy: bool = False, grace_s: float | None = None) -> None:
-        """Lets go of the fleet's resources; instances go on running, or with ``destroy`` are destroyed first.
+        """Releases the fleet's resources; instances go on running, or with ``destroy`` are destroyed first.
 
         Closing twice is no error. After it no ``on_exit`` is called, and every verb raises ``FleetError``.
-        ``grace_s`` is how long an instance may take to end by itself (None: as the settings say); closing again with
-        a shorter one, while the first is under way, hurries it.
+        Closing again with a shorter ``grace_s`` while the first call is under way shortens its wait.
+
+        Args:
+            destroy: destroy all instances first.
+            grace_s: how long an instance may take to end by itself; None: as the settings say.
 
         Raises:
-            FleetError: not everything could be destroyed; the resources are let go of all the same.
+            FleetError: not everything could be destroyed; the resources are released all the same.
         """

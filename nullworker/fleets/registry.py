@@ -1,6 +1,6 @@
 """Finds a fleet by the name that a workergroup gives it, among the entry points ``nullworker.fleets``.
 
-Fleets in this package are found the same way as anyone's: a distribution that declares
+Fleets in this package are found the same way as those of other packages: a distribution that declares
 
     [project.entry-points."nullworker.fleets"]
     my-cloud = "my_package.my_module:MyFleet"
@@ -38,7 +38,7 @@ def fleet_class(name: str) -> type[Fleet]:
         raise FleetError(f"There is no fleet {name!r} (installed are {', '.join(fleet_names()) or 'none'}).")
     if len(points) > 1:
         raise FleetError(
-            f"Several packages bring a fleet {name!r} ({', '.join(sorted(points))}): uninstall all but one."
+            f"Several packages provide a fleet {name!r} ({', '.join(sorted(points))}): uninstall all but one."
         )
     (point,) = points.values()
     try:
@@ -58,7 +58,13 @@ def fleet_class(name: str) -> type[Fleet]:
 async def open_fleet(
     name: str, settings: Mapping[str, object], mark: str, on_exit: Callable[[int, str], None]
 ) -> Fleet:
-    """Opens the fleet with this name; see `Fleet.open` for the rest.
+    """Opens the fleet with this name.
+
+    Args:
+        name: as a workergroup gives it.
+        settings: as for `Fleet.open`.
+        mark: as for `Fleet.open`.
+        on_exit: as for `Fleet.open`.
 
     Raises:
         FleetError: there is no such fleet, its settings are wrong, or it cannot be reached.

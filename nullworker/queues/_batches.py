@@ -1,4 +1,4 @@
-"""Readings that wait at the same time are done together: a broker that can count many queues at once is asked once."""
+"""Merges readings that are requested at the same time: a broker that can count many queues at once is asked once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ _T = TypeVar("_T")
 
 
 class Batch(Generic[_T]):
-    """Asks ``ask`` for many names at once, one question at a time.
+    """Calls ``ask`` for many names at once, one call at a time.
 
-    Every answer comes from a question that began after it was wanted. A reader that is cancelled disturbs no other,
-    and leaves no question half asked.
+    Every answer comes from a call that began after the answer was requested. Cancelling one reader affects no other.
     """
 
     def __init__(self, ask: Callable[[list[str]], Awaitable[Mapping[str, _T]]]) -> None:
@@ -35,20 +34,20 @@ class Batch(Generic[_T]):
         return await asyncio.shield(answer)
 
     async def close(self) -> None:
-        """Ends a question that is under way; who waits for its answer gets a `QueueError`."""
+        """Cancels a call that is under way; its readers get a `QueueError`."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         try:
-            await asyncio.sleep(0)  # what is wanted in the same turn of the event loop goes together
+            await asyncio.sleep(0)  # requests of the same iteration of the event loop are merged
             while self._pending:
                 batch, self._pending = self._pending, {}
                 await self._answer(batch)
         finally:
             self._task = None
-            _refuse(self._pending)  # there are some only if this was cancelled
+            _refuse(self._pending)  # not empty only if this was cancelled
             self._pending = {}
 
     async def _answer(self, batch: dict[str, asyncio.Future[_T | None]]) -> None:
@@ -60,11 +59,11 @@ class Batch(Generic[_T]):
             for name, answer in batch.items():
                 answer.set_result(found.get(name))
         finally:
-            _refuse(batch)  # those that are answered are not touched
+            _refuse(batch)  # only those without an answer
 
 
 def _refuse(batch: Mapping[str, asyncio.Future[_T | None]], error: Exception | None = None) -> None:
     for answer in batch.values():
         if not answer.done():
             answer.set_exception(error or QueueError("The queue was closed while it was read."))
-            answer.exception()  # who wanted it may have gone, which is no error of its own
+            answer.exception()  # marks it as retrieved: its reader may have been cancelled

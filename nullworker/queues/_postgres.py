@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import psycopg
 
 from nullworker.queues._postgres_database import LIBPQ_PARAMETERS, Database, OtherTablesError, first_line
-from nullworker.queues._waiting import rung, within
+from nullworker.queues._waiting import wait_set, within
 from nullworker.queues.base import Depth, QueueError, QueueWarning
 from nullworker.queues.urls import parse_url
 
@@ -34,7 +34,7 @@ class PostgresQueue(abc.ABC):
     def __init__(self, url: QueueUrl, database: Database) -> None:
         self._url = url
         self._database = database
-        self._bell = asyncio.Event()
+        self._change_event = asyncio.Event()
         self._channel: str | None = None
         self._closed = False
 
@@ -82,7 +82,7 @@ class PostgresQueue(abc.ABC):
         await self.depth()
         self._channel = await self._find_channel()
         if self._channel is not None:
-            await self._database.listen(self._channel, self._bell)
+            await self._database.listen(self._channel, self._change_event)
 
     async def _find_channel(self) -> str | None:
         """The channel that the library notifies when there is work, if it does."""
@@ -121,19 +121,19 @@ class PostgresQueue(abc.ABC):
         """Raises QueueError when the row cannot be believed."""
 
     async def changed(self, timeout_s: float) -> bool:
-        """True when the library has notified since this last said so, or may have while nobody listened."""
+        """True when the library has notified since the last True, or may have while no connection listened."""
         self._check_open()
         deadline = time.monotonic() + timeout_s
         if self._channel is None:
             await asyncio.sleep(timeout_s)
             return False
         try:
-            if await within(timeout_s, self._database.listen(self._channel, self._bell)):
-                self._bell.set()  # nobody listened for a while: something may have changed
+            if await within(timeout_s, self._database.listen(self._channel, self._change_event)):
+                self._change_event.set()  # for a while no connection listened: something may have changed
         except (QueueError, asyncio.TimeoutError):
             await asyncio.sleep(max(0.0, deadline - time.monotonic()))
             return False
-        return await rung(self._bell, deadline - time.monotonic())
+        return await wait_set(self._change_event, deadline - time.monotonic())
 
     async def close(self) -> None:
         """Lets go of the database; its connections close with the last of its queues."""
@@ -141,7 +141,7 @@ class PostgresQueue(abc.ABC):
             return
         self._closed = True
         if self._channel is not None:
-            self._database.unlisten(self._channel, self._bell)
+            self._database.unlisten(self._channel, self._change_event)
         await self._database.leave()
 
     def _check_open(self) -> None:

@@ -53,7 +53,7 @@ class Database:
         self._listener: psycopg.AsyncConnection[Row] | None = None
         self._listening = asyncio.Lock()
         self._watched: int | None = None  # the listening connection's descriptor, while the event loop has it
-        self._bells: dict[str, set[asyncio.Event]] = {}
+        self._events: dict[str, set[asyncio.Event]] = {}
         self._batches: dict[str, Batch[Row]] = {}
 
     @classmethod
@@ -124,23 +124,23 @@ class Database:
             batch = self._batches[query] = Batch(ask)
         return await batch.read(name)
 
-    async def listen(self, channel: str, bell: asyncio.Event) -> bool:
-        """Sets ``bell`` whenever ``channel`` is notified, until `unlisten`. True if that was not so before.
+    async def listen(self, channel: str, event: asyncio.Event) -> bool:
+        """Sets ``event`` whenever ``channel`` is notified, until `unlisten`. True if that was not so before.
 
         Raises:
             QueueError: PostgreSQL cannot be reached or refuses.
         """
         async with self._listening:
-            bells = self._bells.setdefault(channel, set())
-            if bell in bells and self._listener is not None:
+            events = self._events.setdefault(channel, set())
+            if event in events and self._listener is not None:
                 return False
-            is_new_channel = not bells
-            bells.add(bell)
+            is_new_channel = not events
+            events.add(event)
             try:
                 if self._listener is None:
                     self._listener = await self._connect()
                     self._listener.add_notify_handler(lambda notify: self._ring(notify.channel))
-                    await self._listen_to(self._listener, list(self._bells))
+                    await self._listen_to(self._listener, list(self._events))
                 elif is_new_channel:
                     await self._listen_to(self._listener, [channel])
             except BaseException as error:
@@ -150,9 +150,9 @@ class Database:
                 raise
             return True
 
-    def unlisten(self, channel: str, bell: asyncio.Event) -> None:
-        """Ends what `listen` began. The connection goes on listening, to nobody's bell."""
-        self._bells.get(channel, set()).discard(bell)
+    def unlisten(self, channel: str, event: asyncio.Event) -> None:
+        """Ends what `listen` began: no event is set any more, though the connection goes on listening."""
+        self._events.get(channel, set()).discard(event)
 
     async def _connect(self) -> psycopg.AsyncConnection[Row]:
         try:
@@ -204,17 +204,17 @@ class Database:
             self._hang_up()
 
     def _ring(self, channel: str) -> None:
-        for bell in self._bells.get(channel, ()):
-            bell.set()
+        for event in self._events.get(channel, ()):
+            event.set()
 
     def _hang_up(self) -> None:
-        """Closes the listening connection; every bell rings, for what is missed from now on may be a change."""
+        """Closes the listening connection; every event is set, for a change may be missed from now on."""
         if self._listener is None:
             return
         listener, self._listener = self._listener, None
         self._unwatch()
         listener.pgconn.finish()
-        for channel in self._bells:
+        for channel in self._events:
             self._ring(channel)
 
     def _explained(self, error: Exception) -> QueueError:

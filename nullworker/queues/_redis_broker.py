@@ -75,7 +75,7 @@ class RedisBroker:
             socket_connect_timeout=ANSWER_LIMIT_S,
             socket_keepalive=True,
             protocol=2,  # every Redis speaks it, and every redis-py answers it in the same shapes
-            retry=Retry(NoBackoff(), 1),  # a connection that the server closed meanwhile is made anew once
+            retry=Retry(NoBackoff(), 1),  # a connection that the server closed meanwhile is replaced once
             retry_on_error=[exceptions.ConnectionError],
             **tls,
         )
@@ -120,7 +120,7 @@ class RedisBroker:
     async def notifies(self, classes: str) -> bool:
         """Whether the server tells of changes to keys of these classes (its letters: ``l`` for lists, …).
 
-        It is never told to: that setting costs everybody who uses the server, and is its owner's to change.
+        The setting is never changed here: it costs all users of the server, and its owner decides.
         """
         try:
             async with self.explained():

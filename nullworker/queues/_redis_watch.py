@@ -109,7 +109,7 @@ class KeyspaceWatch:
 
 
 class StreamWatch:
-    """Waits for the next entry of a stream by a blocking XREAD without a group: that takes nothing from anybody."""
+    """Waits for the next entry of a stream by a blocking XREAD without a group, which takes nothing from consumers."""
 
     def __init__(self, broker: RedisBroker, key: str) -> None:
         self._broker = broker

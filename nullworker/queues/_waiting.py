@@ -1,4 +1,4 @@
-"""Waiting with a limit. `asyncio.wait_for` loses a cancellation that comes as the awaited thing ends (until 3.12)."""
+"""Waiting with a limit. Before Python 3.12 `asyncio.wait_for` loses a cancellation that arrives with the result."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ async def within(limit_s: float, work: Coroutine[Any, Any, _T]) -> _T:
     return task.result()
 
 
-async def rung(bell: asyncio.Event, limit_s: float) -> bool:
-    """True as soon as ``bell`` is set, which clears it; False after ``limit_s`` seconds."""
-    if not bell.is_set():
-        waiter = asyncio.ensure_future(bell.wait())
+async def wait_set(event: asyncio.Event, limit_s: float) -> bool:
+    """Returns True as soon as ``event`` is set, and clears it; False after ``limit_s`` seconds."""
+    if not event.is_set():
+        waiter = asyncio.ensure_future(event.wait())
         try:
             await asyncio.wait({waiter}, timeout=max(0.0, limit_s))
         finally:
             waiter.cancel()
-    was_set = bell.is_set()
-    bell.clear()
+    was_set = event.is_set()
+    event.clear()
     return was_set

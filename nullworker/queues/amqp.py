@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from nullworker.queues.urls import QueueUrl
 
-# What fails is raised as well; where nobody has set up logging, Python would print these libraries' records, too.
+# What fails is raised as well; without a logging set-up, Python would print these libraries' records, too.
 for _library in ("aiormq", "aio_pika"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
@@ -107,7 +107,7 @@ class AmqpQueue:
         )
 
     async def changed(self, timeout_s: float) -> bool:
-        """Sleeps: RabbitMQ tells nobody of a message but those who take it."""
+        """Sleeps: RabbitMQ announces a message only to the consumers that take it."""
         self._check_open()
         await asyncio.sleep(timeout_s)
         return False

@@ -1,7 +1,7 @@
-"""What a queue adapter is: something that reads how deep a user's queue is, and takes nothing from it.
+"""The protocol of a queue adapter, which reads how deep a user's queue is, and takes nothing from it.
 
-An adapter never consumes, acknowledges or alters a message. It tells apart what it knows from what it does not:
-an unknown number in flight is ``None``, never 0, and a reading that failed is an exception, never an empty queue.
+An adapter never consumes, acknowledges or alters a message. It keeps what is unknown apart from what is zero: an
+unknown number in flight is ``None``, never 0, and a failed reading is an exception, never an empty queue.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Depth:
     """How deep a queue is, at one instant.
 
-    ``waiting`` is what a consumer could start now (due, unblocked, not paused). ``in_flight`` is what consumers are at
-    work on, or ``None`` where the broker cannot tell. ``delayed`` is due later and no demand yet.
+    ``waiting`` is what a consumer could start now (due, unblocked, not paused). ``in_flight`` is what consumers
+    work on, or ``None`` where the broker cannot tell. ``delayed`` is due later, and not demand yet.
     """
 
     waiting: int
@@ -34,10 +34,10 @@ class Depth:
     next_due_in_s: float | None = None
     #: At most this many can run at the same time, whatever waits (serialising keys, a global limit of the queue).
     parallel_max: int | None = None
-    #: Consumers of the queue say that it is paused: nothing in it is demand.
+    #: The queue is paused by its library's own means: nothing in it is demand.
     paused: bool = False
-    #: False: there may be more than these numbers say, for reading all would have cost too much, or something can be at
-    #: work unseen. What is not known to be in flight is counted as waiting. Such a reading ends nobody who is held.
+    #: False: there may be more than these numbers show, because reading all would have cost too much, or because jobs
+    #: may run unseen. What is not known to be in flight counts as waiting. Such a reading ends no reservation.
     exact: bool = True
     #: Messages delivered more often than their consumers would expect (a poison message, an expired lease).
     redelivered: int = 0
@@ -45,7 +45,7 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class QueueWarning:
-    """Something about a queue that will hurt: a machine word and a sentence that says what to do."""
+    """A likely problem of a queue: a code, and a sentence that says what to do."""
 
     code: str
     message: str
@@ -58,9 +58,9 @@ class QueueInfo:
     kind: str
     name: str
     broker: str
-    #: Seconds after which the broker gives an unacknowledged message to somebody else; None: never, or unknown.
+    #: Seconds after which the broker redelivers an unacknowledged message; None: never, or unknown.
     lease_s: float | None = None
-    #: How late the broker's numbers may be, in seconds; the dispatcher lets a closed reservation cover for so long.
+    #: How late the broker's numbers may be, in seconds: for that long they may show jobs of closed reservations.
     lag_s: float = 0.0
     #: Whether ``changed`` returns early when the queue changes.
     pushes: bool = False
@@ -72,7 +72,7 @@ class QueueError(Exception):
 
 
 class QueueUrlError(QueueError):
-    """The URL itself is wrong, or what it names cannot be a queue: to try again without a change is of no use."""
+    """The URL itself is wrong, or what it names cannot be a queue: trying again is useless."""
 
 
 @runtime_checkable
@@ -96,7 +96,7 @@ class Queue(Protocol):
         """
 
     async def info(self) -> QueueInfo:
-        """Reads what there is to know of the queue and its settings, with warnings of what will hurt."""
+        """Reads facts about the queue and its settings, with warnings of likely problems."""
 
     async def changed(self, timeout_s: float) -> bool:
         """Returns True as soon as the queue may have changed, False after ``timeout_s`` seconds without a sign of it.
@@ -105,7 +105,7 @@ class Queue(Protocol):
         """
 
     async def close(self) -> None:
-        """Lets go of every connection. Closing twice is no error."""
+        """Closes every connection. Closing twice is no error."""
 
     async def __aenter__(self) -> Self: ...
 

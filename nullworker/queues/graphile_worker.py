@@ -15,7 +15,7 @@ from typing import ClassVar
 from nullworker.queues._postgres import PostgresQueue, missing_tables, quoted
 from nullworker.queues.base import Queue, QueueInfo, QueueWarning
 
-#: graphile-worker gives a job to somebody else when it has been locked for so long; it has no heartbeat.
+#: graphile-worker gives a job to another worker when it has been locked for this long; it has no heartbeat.
 LOCK_S = 4 * 3600.0
 #: A job that is locked for longer than this is worth a warning: its worker may be dead.
 OLD_RUNNING_S = 3600.0

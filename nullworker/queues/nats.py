@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.js.api import AckPolicy
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
-from nullworker.queues._waiting import rung, within
+from nullworker.queues._waiting import wait_set, within
 from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueWarning
 from nullworker.queues.urls import parse_url
 
@@ -54,7 +54,7 @@ class NatsQueue:
         self._shown = f"NATS at {url.host or 'localhost'}:{url.port or 4222}"
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
-        self._bell = asyncio.Event()
+        self._change_event = asyncio.Event()
         self._ears: set[str] = set()  # subjects of which one message will reach us
         self._subjects: tuple[str, ...] = ()
         self._closed = False
@@ -137,12 +137,12 @@ class NatsQueue:
             await asyncio.sleep(max(0.0, deadline - time.monotonic()))
             return False
         if was_deaf:
-            self._bell.clear()
+            self._change_event.clear()
             return True
-        heard = await rung(self._bell, deadline - time.monotonic())
+        heard = await wait_set(self._change_event, deadline - time.monotonic())
         if heard:
             with contextlib.suppress(QueueError):
-                await self._listen()  # before whoever called reads the depth, so that nothing falls between
+                await self._listen()  # before the caller reads the depth, so that no change is missed
         return heard
 
     async def close(self) -> None:
@@ -214,7 +214,7 @@ class NatsQueue:
     async def _subscribe_once(self, client: Client, subject: str) -> None:
         async def hear(_message: object) -> None:
             self._ears.discard(subject)
-            self._bell.set()
+            self._change_event.set()
 
         self._ears.add(subject)  # before the message can come
         try:
@@ -233,7 +233,7 @@ class NatsQueue:
         return (await self._connected()).jetstream(timeout=REQUEST_LIMIT_S, **options)
 
     async def _connected(self) -> Client:
-        """The connection, made anew if it was lost: nothing may wait in a buffer for a server that is away."""
+        """The connection, a new one if it was lost: nothing may wait in a buffer while the server is down."""
         async with self._connecting:
             self._check_open()
             if self._client is None or self._client.is_closed:
@@ -261,7 +261,7 @@ class NatsQueue:
             reasons.append(error)
 
         async def wake() -> None:
-            self._bell.set()
+            self._change_event.set()
 
         client = Client()
         try:
@@ -315,7 +315,7 @@ def _missing(what: str, and_so: str) -> QueueWarning:
 
 
 def _lease_s(info: ConsumerInfo) -> float | None:
-    """Seconds until a message that is not acknowledged is given to somebody else; None if none ever is."""
+    """Seconds until a message that is not acknowledged is redelivered; None if none ever is."""
     if info.config.ack_policy == AckPolicy.NONE:
         return None
     return info.config.backoff[0] if info.config.backoff else info.config.ack_wait

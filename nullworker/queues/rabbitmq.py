@@ -112,7 +112,7 @@ class RabbitmqQueue:
         )
 
     async def changed(self, timeout_s: float) -> bool:
-        """Sleeps: RabbitMQ tells nobody of a message but those who take it."""
+        """Sleeps: RabbitMQ announces a message only to the consumers that take it."""
         self._check_open()
         await asyncio.sleep(timeout_s)
         return False

@@ -45,13 +45,13 @@ class RedisListQueue(RedisQueue):
         return Depth(waiting, in_flight, now_s())
 
     async def warnings(self) -> list[QueueWarning]:
-        """A consumer that pops loses its job when it dies, and nobody sees that it is at work."""
+        """A consumer that pops loses its job when it dies, and its work is not visible."""
         if self._processing is not None:
             return []
         return [
             QueueWarning(
                 "early-ack",
-                "A popped element is out of Redis: nobody sees it in flight, and it is lost if its consumer dies; let "
+                "A popped element is out of Redis: it is not seen in flight, and is lost if its consumer dies; let "
                 "consumers LMOVE it to a second list until it is done, and add &processing=LIST to the URL.",
             )
         ]

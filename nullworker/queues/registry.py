@@ -1,12 +1,12 @@
 """Finds the adapter for a queue's URL by its scheme, among the entry points ``nullworker.queues``.
 
-Adapters in this package are found the same way as anyone's: a distribution that declares
+Adapters in this package are found the same way as those of other packages: a distribution that declares
 
     [project.entry-points."nullworker.queues"]
     my-broker = "my_package.my_module:MyQueue"
 
-makes ``my-broker://…`` work. What follows a plus (``my-broker+tls``, ``celery+redis``) is the adapter's business: the
-whole scheme is looked up first, then what is left without its last such part.
+makes ``my-broker://…`` work. What follows a plus (``my-broker+tls``, ``celery+redis``) is for the adapter to
+interpret: the whole scheme is looked up first, then what is left without its last such part.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class RqQueue(RedisQueue):
         )
 
     async def warnings(self) -> list[QueueWarning]:
-        """Of suspended workers, of scheduled jobs that nobody enqueues, of jobs whose worker is gone."""
+        """Of suspended workers, of scheduled jobs that no worker enqueues, of jobs whose worker is gone."""
         now = now_s()
         suspended, overdue, abandoned = await self.broker.read(
             ("EXISTS", SUSPENDED_KEY),

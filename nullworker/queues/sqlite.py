@@ -1,4 +1,4 @@
-"""The default queue: one table in an SQLite file (see `nullworker.queues.sqlite_jobs` for who fills and empties it).
+"""The default queue: one table in an SQLite file, which `nullworker.queues.sqlite_jobs` fills and empties.
 
     sqlite:///home/me/work.db?table=jobs     an absolute path
     sqlite://./work.db?table=jobs            a path relative to the working directory
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: How often `changed` asks SQLite whether anybody wrote: a page of shared memory is read, no table.
+#: How often `changed` asks SQLite whether the file was written: a page of shared memory is read, no table.
 POLL_S = 0.03
-#: A rollback-journal file is locked while somebody commits; a reader waits this long. A WAL file is never locked.
+#: A rollback-journal file is locked during a commit; a reader waits this long. A WAL file is never locked.
 READ_BUSY_TIMEOUT_S = 5.0
 #: A job that runs longer than this without a word is worth a warning: its consumer may be dead.
 OLD_RUNNING_S = 3600.0
@@ -86,7 +86,7 @@ class SqliteQueue:
         return queue
 
     async def depth(self) -> Depth:
-        """Reads the table by one query, or not at all if nobody wrote since and nothing became due.
+        """Reads the table by one query, or not at all if nothing was written since and nothing became due.
 
         Raises:
             QueueError: the file cannot be read, or is no SQLite file, or the table lacks a column.
@@ -131,7 +131,7 @@ class SqliteQueue:
         await self.close()
 
     def _changed_now(self) -> bool:
-        """Whether anybody wrote, or a delayed job became due, since this last said so or the last `depth`."""
+        """Whether the table was written, or a delayed job became due, since the last True or the last `depth`."""
         if not self._guard.acquire(blocking=False):
             return False  # a reading is under way in a thread: ask again in a moment
         try:
@@ -146,7 +146,7 @@ class SqliteQueue:
             return changed
         except (sqlite3.Error, OSError) as error:
             if _is_locked(error):
-                return True  # somebody is writing this very moment
+                return True  # a write is under way
             raise self._error(error) from error
         finally:
             self._guard.release()
@@ -258,7 +258,7 @@ class SqliteQueue:
         self._connection = self._file_id = self._reading = None
 
     def _data_version(self) -> int:
-        """A number that differs when anybody else has committed; -1 when there is no file."""
+        """A number that changes when another connection has committed; -1 when there is no file."""
         if self._connection is None:
             return -1
         return int(self._connection.execute("PRAGMA data_version").fetchall()[0][0])

@@ -120,7 +120,7 @@ def claim(path: str | Path, worker: str, *, table: str = DEFAULT_TABLE) -> Job |
 
 
 def finish(path: str | Path, job: Job, *, table: str = DEFAULT_TABLE) -> bool:
-    """Marks a job as done. False if it is no longer this claim's: it was requeued meanwhile, and is somebody else's."""
+    """Marks a job as done. False if it was requeued meanwhile: it may belong to another consumer by now."""
     return _end(path, table, job, "done", None)
 
 

@@ -157,7 +157,7 @@ class SqsQueue:
         )
 
     async def changed(self, timeout_s: float) -> bool:
-        """Sleeps: SQS tells nobody of a message but those who take it."""
+        """Sleeps: SQS announces a message only to the consumers that take it."""
         self._check_open()
         await asyncio.sleep(timeout_s)
         return False

@@ -1,6 +1,6 @@
-"""The conformance kit for fleets: `check_fleet` decides whether one does what it is told, and only that.
+"""The conformance kit for fleets: `check_fleet` checks that a fleet does what its verbs promise, and nothing else.
 
-Written without pytest, for it is public. Give it a way to open your fleet, and a way to make an instance end by itself:
+Public, without pytest. Give it a function that opens your fleet, and one that makes an instance end by itself:
 
     async def test_my_fleet():
         async def make_fleet(mark, on_exit):
@@ -63,7 +63,7 @@ class FleetCheckResult:
 
 @dataclass(slots=True)
 class _Opened:
-    """A fleet under test, with the notices it gave."""
+    """A fleet under test, with the exits it announced."""
 
     kit: _Kit
     mark: str
@@ -189,7 +189,7 @@ async def check_fleet(
     quiet_s: float = 0.05,
     patience_s: float = 60.0,
 ) -> FleetCheckResult:
-    """Checks a fleet: what its verbs do, that they can be repeated, whom they touch, and what it tells of by itself.
+    """Checks a fleet: what its verbs do, that they can be repeated, which instances they touch, and what it announces.
 
     Args:
         make_fleet: opens the fleet under test, always in the same place, under the mark that it is given.
@@ -206,7 +206,7 @@ async def check_fleet(
 
     Raises:
         AssertionError: the fleet broke a rule; the message names it.
-        FleetError: the fleet could not do what it was told when nothing was wrong.
+        FleetError: a verb failed although nothing was wrong.
     """
     kit = _Kit(make_fleet, crash, make_spec, settings or {}, lag_s, quiet_s, patience_s)
     passed: list[str] = []
@@ -427,7 +427,7 @@ def _shown(states: dict[int, InstanceState]) -> str:
 
 
 def _ignore(worker_id: int, detail: str) -> None:
-    """Takes a notice that nobody waits for."""
+    """Ignores the end of an instance."""
 
 
 _CHECKS: tuple[tuple[str, Callable[[_Kit], Awaitable[None]]], ...] = (

@@ -1,12 +1,12 @@
-"""A fleet in memory, for tests of whatever uses one: it keeps every rule of a fleet, and breaks those it is told to.
+"""A fleet in memory, for tests of code that uses a fleet: it keeps every rule, except those it is told to break.
 
     world = MemoryWorld()
     fleet = await MemoryFleet.open({"world": world}, "my-mark", on_exit)
-    world.fail("create", after_effect=True)      # the next create is done, and its answer lost
+    world.fail("create", after_effect=True)      # the next create takes effect, and its answer is lost
     world.crash("my-mark", 7, "exit code 1")   # on_exit(7, "exit code 1")
 
-The world is where instances are: it outlives the fleets that are opened in it, as a cloud outlives an engine. Nothing
-here reads a clock or sleeps, but for `MemoryWorld.slow`, whose ``sleep`` can be that of a clock moved by hand.
+The world holds the instances: it outlives the fleets that are opened in it, as a cloud outlives an engine. Nothing here
+reads a clock or sleeps, except for `MemoryWorld.slow`, whose ``sleep`` can be that of a clock moved by hand.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class MemoryWorld:
         Args:
             verb: create, start, stop, destroy or list.
             worker_id: for this worker alone; None: for any.
-            after_effect: do first what was asked, as when the answer is lost; else it is not done.
-            definite: what the error says; by default the truth: definite exactly when it was not done.
+            after_effect: the verb takes effect before it fails, as when an answer is lost.
+            definite: of the error; by default True exactly when the verb took no effect.
             times: how many calls fail.
             message: the error's message; there is a default.
         """
@@ -106,7 +106,7 @@ class MemoryWorld:
         self._gates[verb] = asyncio.Event()
 
     def release(self, verb: str) -> None:
-        """Lets go the calls of ``verb`` that wait, and all further ones."""
+        """Continues the calls of ``verb`` that wait; further ones do not wait."""
         gate = self._gates.pop(verb, None)
         if gate is not None:
             gate.set()
@@ -119,7 +119,13 @@ class MemoryWorld:
             await self._called.wait()
 
     def lie(self, mark: str, worker_id: int, state: InstanceState | None) -> None:
-        """Makes ``list`` say ``state`` of a worker, whether it is there or not; None: keep silent about it."""
+        """Makes ``list`` show ``state`` for a worker, whether it exists or not; None: not list it.
+
+        Args:
+            mark: the fleet's.
+            worker_id: the worker.
+            state: what is listed.
+        """
         shown = Instance(worker_id, state, "a lie") if state is not None else None
         self._lies[mark, worker_id] = shown
 
@@ -140,7 +146,7 @@ class MemoryWorld:
                 fleet.on_exit(worker_id, detail)
 
     def lose(self, mark: str, worker_id: int) -> None:
-        """An instance is gone from one moment to the next, and nobody is told.
+        """Removes an instance without calling any fleet's ``on_exit``.
 
         Raises:
             KeyError: there is no such instance.

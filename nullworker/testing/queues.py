@@ -1,9 +1,8 @@
-"""The conformance kit for queue adapters: `check_queue` decides whether one tells the truth about its queue.
+"""The conformance kit for queue adapters: `check_queue` checks that an adapter reports the truth about its queue.
 
-Written without pytest, for it is public: give it a `QueueDriver` that produces and consumes with the real library on
-a real broker, and it compares what the adapter says with what the driver did. Abilities that a broker lacks are
-switched off by class attributes of the driver; what was not checked is in the result, so that nothing is passed over
-in silence.
+It is public and needs no pytest: give it a `QueueDriver` that produces and consumes with the real library on
+a real broker, and it compares what the adapter reports with what the driver did. Abilities that a broker
+lacks are switched off by class attributes of the driver; the result names the checks that were left out.
 
     async def test_my_queue():
         await check_queue(MyDriver("my-broker://127.0.0.1:4321/?queue=fresh"))
@@ -57,7 +56,7 @@ class QueueDriver(abc.ABC):
             url: the queue's URL, as a user would write it.
             secret: a password in the URL, which must not appear in any message, name or repr.
             bad_urls: URLs that ``open`` must refuse with a `QueueError`: a missing queue name, an unknown parameter,
-                a wrong password, a port where nobody listens.
+                a wrong password, a port that refuses connections.
         """
         self.url = url
         self.secret = secret

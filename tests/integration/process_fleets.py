@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
 import signal
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nullworker.fleets.base import FleetError, InstanceSpec, InstanceState
 from nullworker.fleets.processes import ProcessFleet, proc
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 #: A hang limit in seconds, far over what anything here takes.
 PATIENCE_S = 30.0
@@ -203,11 +202,3 @@ def alive(pid: int) -> bool:
 async def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     await until(lambda: not alive(pid))
-
-
-async def until(condition: Callable[[], object], *, patience_s: float = PATIENCE_S) -> None:
-    """Returns when ``condition`` holds; fails when it does not come to that."""
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        await asyncio.sleep(0.005)

@@ -19,18 +19,8 @@ from nullworker.fleets.base import FleetError, InstanceState
 from nullworker.fleets.processes import ProcessFleet, proc
 from nullworker.fleets.processes import fleet as looking
 from nullworker.testing.fleets import check_fleet
-from tests.integration.process_fleets import (
-    MARK,
-    PATIENCE_S,
-    Place,
-    alive,
-    kill,
-    make_workers,
-    place_in,
-    spec,
-    states,
-    until,
-)
+from tests.integration.process_fleets import MARK, PATIENCE_S, Place, alive, kill, make_workers, place_in, spec, states
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -379,9 +369,7 @@ async def test_a_kill_is_announced_with_its_signal_by_the_kernels_word(
     assert place.exits == [(1, "killed by signal 9 (SIGKILL); it logged nothing")]
 
 
-async def test_a_notice_that_is_not_taken_does_not_stop_the_next(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_callback_that_fails_does_not_stop_the_next(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     """An error in on_exit is logged, and the fleet goes on."""
     seen = []
 
@@ -396,7 +384,7 @@ async def test_a_notice_that_is_not_taken_does_not_stop_the_next(
         await kill(place.pid(worker_id))
         await until(lambda: worker_id in seen)  # noqa: B023 - awaited in the loop
     assert seen == [1, 2]
-    assert "The notice that worker 1 has ended was not taken." in caplog.text
+    assert "The callback for the end of worker 1 failed." in caplog.text
 
 
 async def test_what_an_exited_worker_left_running_is_ended_with_it(place: Place) -> None:

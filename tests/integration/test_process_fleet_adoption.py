@@ -13,17 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nullworker.fleets.base import FleetError, InstanceState
-from tests.integration.process_fleets import (
-    MARK,
-    PATIENCE_S,
-    Place,
-    alive,
-    kill,
-    place_in,
-    spec,
-    states,
-    until,
-)
+from tests.integration.process_fleets import MARK, PATIENCE_S, Place, alive, kill, place_in, spec, states
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration import null_worker_kit as kit
-from tests.integration.process_fleets import Place, alive, kill, spec, until
+from tests.integration.process_fleets import Place, alive, kill, spec
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,16 +14,8 @@ import pytest
 
 from nullworker.fleets.base import FleetError, InstanceState
 from nullworker.fleets.processes import ending, proc
-from tests.integration.process_fleets import (
-    PATIENCE_S,
-    Place,
-    kill,
-    make_workers,
-    place_in,
-    spec,
-    states,
-    until,
-)
+from tests.integration.process_fleets import PATIENCE_S, Place, kill, make_workers, place_in, spec, states
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     import signal

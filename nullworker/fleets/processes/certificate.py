@@ -1,5 +1,5 @@
-"""The certificate of workers that serve over TLS. vastai's framework reads it from two files of the machine, so all
-workers of a machine share one: it is good for their common address, and is asked of the engine when one is needed.
+"""The certificate of workers that serve over TLS. vastai's framework reads it from two fixed files, so all workers of a
+machine share one: it is valid for their common address, and the engine signs it when it is needed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from nullworker.fleets.processes.records import Record
 
 CERTIFICATE_FILE, KEY_FILE = Path("/etc/instance.crt"), Path("/etc/instance.key")
-#: One that ends sooner than this is asked for anew before another worker starts.
+#: A certificate that expires sooner than this is replaced before another worker starts.
 RENEW_BEFORE = dt.timedelta(days=30)
 TIMEOUT_S = 10.0
 _ANSWER_BYTES_MAX = 1 << 20
 
 
 class MachineCertificate:
-    """The machine's certificate for ``host``. Its methods block; threads take turns."""
+    """The machine's certificate for ``host``. Its methods block, and one thread at a time runs them."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -42,22 +42,22 @@ class MachineCertificate:
         self._made = False
 
     def ensure(self, record: Record) -> None:
-        """Returns when the files hold a certificate by which the worker's engine vouches for `host`.
+        """Returns when the files hold a certificate for `host` that the worker's engine has signed.
 
         Raises:
-            FleetError: they cannot be written, hold somebody else's, or the engine signs none.
+            FleetError: they cannot be written, hold a certificate of another issuer, or the engine signs none.
         """
         with self._lock:
             try:
                 root = x509.load_pem_x509_certificate(self._call(record, "GET", ROOT_CERTIFICATE))
                 found = _read()
                 if found is not None and _is_good(found, root, self._host):
-                    self._made = True  # by this engine: another worker's start, or one before a restart
+                    self._made = True  # by this engine: for another worker, or before a restart
                     return
                 if found is not None and not _is_issued_by(found, root):
                     raise FleetError(
-                        f"{CERTIFICATE_FILE} holds a certificate that is not of this engine: remove it and {KEY_FILE} "
-                        f"if nobody needs them; else leave use_ssl out."
+                        f"{CERTIFICATE_FILE} holds a certificate that this engine did not sign: remove it and "
+                        f"{KEY_FILE} if they are not needed; otherwise leave use_ssl out."
                     )
                 self._make(record)
             except (OSError, ValueError, http.client.HTTPException) as error:
@@ -67,7 +67,7 @@ class MachineCertificate:
                 ) from error
 
     def remove(self) -> None:
-        """Takes away what `ensure` made."""
+        """Removes the files that `ensure` made."""
         with self._lock:
             if self._made:
                 self._made = False
@@ -93,7 +93,7 @@ class MachineCertificate:
         _write(CERTIFICATE_FILE, certificate)
 
     def _call(self, record: Record, method: str, path: str, body: bytes | None = None) -> bytes:
-        """One call to the worker's engine, from the workers' address, by which it knows them."""
+        """One call to the worker's engine, from the workers' address, by which the engine recognises them."""
         url = urlsplit(record.report_addr.partition(",")[0].strip())
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         connection = kind(url.hostname or "", url.port, timeout=TIMEOUT_S, source_address=(self._host, 0))
@@ -108,15 +108,15 @@ class MachineCertificate:
 
 
 def _read() -> x509.Certificate | None:
-    """The certificate whose key is there as well; None where there are not both."""
+    """The certificate, if its key is there as well; else None."""
     try:
         certificate = x509.load_pem_x509_certificate(CERTIFICATE_FILE.read_bytes())
         key = serialization.load_pem_private_key(KEY_FILE.read_bytes(), None)
     except FileNotFoundError:
         return None
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    pair = certificate.public_key().public_bytes(*form) == key.public_key().public_bytes(*form)
-    return certificate if pair else None
+    is_its_key = certificate.public_key().public_bytes(*form) == key.public_key().public_bytes(*form)
+    return certificate if is_its_key else None
 
 
 def _is_good(certificate: x509.Certificate, root: x509.Certificate, host: str) -> bool:
@@ -145,11 +145,11 @@ def _name(host: str) -> x509.GeneralName:
 
 def _write(path: Path, content: bytes) -> None:
     """In one step, readable to its owner alone."""
-    handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        Path(fresh).replace(path)
+        Path(temporary).replace(path)
     except BaseException:
-        Path(fresh).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise

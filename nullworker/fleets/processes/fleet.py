@@ -1,7 +1,7 @@
 """The process fleet's verbs. One worker is one session of processes, with its own directory, ports and log.
 
-What is true is on disk and in the kernel: each instance's record names its first process, and whether that runs is
-asked of the kernel. What is kept in memory can be had again from both, and is, when the next engine opens the fleet.
+The truth is on disk and in the kernel: each instance's record names its first process, and the kernel knows whether
+that runs. What is kept in memory can be rebuilt from both, which the next engine does when it opens the fleet.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-#: How often the sizes of logs are looked at.
+#: How often the sizes of logs are checked.
 LOG_LOOK_INTERVAL_S = 1.0
 
 
@@ -60,7 +60,7 @@ class ProcessFleet:
         self._ports = launch.PortPool(settings.host)
         self._certificate = MachineCertificate(settings.host)
         self._launchers = ThreadPoolExecutor(settings.start_limit, "fleet-launch")
-        self._helpers = ThreadPoolExecutor(2, "fleet-help")  # what must not wait behind a thousand launches
+        self._helpers = ThreadPoolExecutor(2, "fleet-help")  # for calls that must not wait behind a thousand launches
         self._endings = Endings(self._helpers, settings.grace_s)
         self._instances: dict[int, ProcessInstance] = {}
         self._queue = KeyedQueue()
@@ -139,7 +139,7 @@ class ProcessFleet:
             raise FleetError(f"The process fleet cannot be listed: {in_words(error)}.") from error
 
     async def close(self, *, destroy: bool = False, grace_s: float | None = None) -> None:
-        """Waits for the verbs under way, and lets go. See `Fleet.close`."""
+        """Waits for the verbs under way, and releases resources. See `Fleet.close`."""
         if grace_s is not None:
             self._endings.hurry(grace_s)
         if self._closing is None:
@@ -156,7 +156,7 @@ class ProcessFleet:
         known = self._instances.get(spec.worker_id)
         if known is not None and await self._help(exists, self._directory, known):
             return
-        if known is not None and known.record is not None:  # somebody removed it by hand
+        if known is not None and known.record is not None:  # it was removed by hand
             self._ports.release(known.record.ports)
         record = Record.of(spec, self._ports.choose())
         instance = ProcessInstance(spec.worker_id, record, None, launching=True)
@@ -269,18 +269,18 @@ class ProcessFleet:
     def _leader_ended(self, instance: ProcessInstance) -> None:
         """The event loop calls this as soon as an instance's first process has ended."""
         self._unwatch(instance)
-        self._endings.look_now()
+        self._endings.scan_now()
         if not instance.told and instance.leader is not None:
             self._queue.submit(instance.worker_id, functools.partial(self._ended_by_itself, instance, instance.leader))
 
     async def _ended_by_itself(self, instance: ProcessInstance, leader: Process) -> None:
         if instance.told or instance.leader != leader:
-            return  # it was told to, or a verb was before us and has dealt with it
+            return  # it was told to end, or an earlier verb has handled it
         record = instance.record
         detail = await self._help(describe_end, self._directory, instance)
         if not await self._help(has_orphans, self._directory, instance):
-            # Else it stays in the kernel's table until it is destroyed or started again, so that its number, which
-            # is their session's, cannot come to mean another.
+            # Otherwise it stays in the kernel's table until it is destroyed or started again, so that its number, which
+            # is also their session's, is not used again.
             proc.exit_status(leader, reap=True)
             instance.leader = None
         if record is not None:
@@ -291,7 +291,7 @@ class ProcessFleet:
             try:
                 self._on_exit(instance.worker_id, detail)
             except Exception:
-                log.exception("The notice that worker %d has ended was not taken.", instance.worker_id)
+                log.exception("The callback for the end of worker %d failed.", instance.worker_id)
 
     def _watch(self, instance: ProcessInstance, pidfd: int) -> None:
         instance.pidfd = pidfd
@@ -305,7 +305,7 @@ class ProcessFleet:
 
     async def _adopt(self) -> None:
         """Finds the instances that are there, and watches those that run. Raises OSError."""
-        os.close(os.pidfd_open(os.getpid()))  # a system that cannot do this cannot tell when a process ends
+        os.close(os.pidfd_open(os.getpid()))  # raises where the system cannot announce the end of a process
         await self._help(self._directory.prepare)
         for instance in await self._help(find_instances, self._directory):
             self._instances[instance.worker_id] = instance
@@ -315,7 +315,7 @@ class ProcessFleet:
                 continue
             with contextlib.suppress(ProcessLookupError):
                 pidfd = os.pidfd_open(instance.leader.pid)
-                if proc.is_alive(instance.leader):  # asked when its number can no longer change hands unseen
+                if proc.is_alive(instance.leader):  # checked after pidfd_open, so that it is the same process
                     self._watch(instance, pidfd)
                 else:
                     os.close(pidfd)

@@ -55,7 +55,7 @@ def find_instances(directory: Directory) -> list[ProcessInstance]:
         # One that an engine told to stop, and died over it, is still told.
         told = record is not None and record.stopped
         found.append(ProcessInstance(worker_id, record, leader, told=told))
-    for name in marked:  # somebody removed the directory, and not the processes
+    for name in marked:  # the directory was removed by hand, the processes were not
         worker = Path(name).name
         if worker.isascii() and worker.isdigit():
             found.append(ProcessInstance(int(worker), None, None))

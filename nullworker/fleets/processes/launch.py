@@ -113,7 +113,7 @@ def base_environment(settings: ProcessSettings, roots: Sequence[str], own: Mappi
     path = [*own.get("PATH", os.defpath).split(os.pathsep), str(Path(settings.python).parent)]
     environment["PATH"] = os.pathsep.join(dict.fromkeys(part for part in path if part))
     environment["PYTHONPATH"] = module_path(roots, own.get("PYTHONPATH", ""))
-    # The last words of a worker that is killed are in its log, and not in a buffer.
+    # The last output of a worker that is killed is in its log, and not in a buffer.
     environment["PYTHONUNBUFFERED"] = "1"
     # vastai imports distutils: where Python has its own, the whole of setuptools in its place costs a start 0.2 s.
     if settings.python == sys.executable and sys.version_info < (3, 12):
@@ -125,8 +125,7 @@ def environment(settings: ProcessSettings, base: Mapping[str, str], record: Reco
     """The whole environment of one worker. A workergroup's own variables change all but its identity."""
     ports = record.ports
     own = {**record.env, **({"NULL_CONSUMER": record.consumer} if record.consumer else {})}
-    # A consumer starts where the engine did, or where the settings say: a path in its command means what it meant to
-    # whoever wrote it.
+    # A consumer starts where the engine did, or where the settings say, so that its relative paths are valid.
     consumer_dir = {"NULL_CONSUMER_DIR": settings.consumer_dir} if own.get("NULL_CONSUMER") else {}
     return {
         **base,
@@ -202,7 +201,7 @@ def _spawn(arguments: Sequence[str], path: Path, log_path: Path, environment: Ma
         os.close(log)
     process.returncode = 0  # it outlives this object, which would warn of that and wait for it in our place
     line = stat(process.pid)
-    assert line is not None, "a child that nobody has reaped is in the process table"
+    assert line is not None, "a child that is not reaped is in the process table"
     return line.process
 
 

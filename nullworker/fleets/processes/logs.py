@@ -1,9 +1,9 @@
-"""Keeps the logs of workers small, and reads their last line.
+"""Limits the size of workers' logs, and reads their last line.
 
-A worker writes to its log itself (appending), so that it goes on when the engine is away. Once a second the fleet looks
-at each log: when it takes more than half of what is allowed on disk, its end becomes ``worker.log.1`` (an older one is
-dropped) and it begins anew. A log thus takes at most what is allowed, plus what its worker can write in a second; while
-no engine runs, nobody looks.
+A worker appends to its log itself, so that logging continues while no engine runs. Once a second the fleet checks each
+log: when it takes more than half of what is allowed on disk, its end becomes ``worker.log.1`` (an older one is dropped)
+and the log is emptied. A log thus takes at most what is allowed, plus what its worker can write in a second; while no
+engine runs, it is not checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: A message quotes at most so much of a log's last line.
+#: A message quotes at most this much of a log's last line.
 LINE_CHARACTERS_MAX = 200
 _TAIL_BYTES = 4096
 _BLOCK_BYTES = 512  # what st_blocks counts in, whatever the file system's own blocks are
@@ -34,7 +34,7 @@ def trim(path: Path, bytes_max: int) -> bool:
         return False
     try:
         _keep_tail(path, half)
-    finally:  # on a full disk above all
+    finally:  # also when the disk is full
         os.truncate(path, 0)
     return True
 
@@ -53,9 +53,17 @@ def _keep_tail(path: Path, bytes_max: int) -> None:
 
 
 def keep(path: Path, kept: Path, kept_max: int) -> None:
-    """Moves the log of a worker that goes to ``kept``, in one piece, and removes the oldest of those beside it.
+    """Moves the log of a destroyed worker to ``kept``, in one piece, and removes the oldest of those beside it.
 
-    No error when there is no log. Raises OSError.
+    No error when there is no log.
+
+    Args:
+        path: the log; an older part of it may be beside it.
+        kept: where it goes.
+        kept_max: how many logs the folder of ``kept`` may hold.
+
+    Raises:
+        OSError: it cannot be moved.
     """
     if not path.exists():
         return
@@ -71,19 +79,22 @@ def keep(path: Path, kept: Path, kept_max: int) -> None:
 
 
 def _remove_oldest(directory: Path, kept_max: int) -> None:
-    aged: list[tuple[int, Path]] = []
+    by_age: list[tuple[int, Path]] = []
     for path in directory.glob("*.log"):
-        with contextlib.suppress(FileNotFoundError):  # several may be at this at once
-            aged.append((path.stat().st_mtime_ns, path))
-    aged.sort()
-    for _, path in aged[: max(0, len(aged) - kept_max)]:
+        with contextlib.suppress(FileNotFoundError):  # several threads may do this at once
+            by_age.append((path.stat().st_mtime_ns, path))
+    by_age.sort()
+    for _, path in by_age[: max(0, len(by_age) - kept_max)]:
         path.unlink(missing_ok=True)
 
 
 def last_line(path: Path, since: int, secret: str) -> str:
     """The last line that a worker printed after the offset ``since`` bytes, fit to be quoted; empty if there is none.
 
-    ``secret`` is hidden in it.
+    Args:
+        path: the log.
+        since: offset in bytes where the present run began.
+        secret: replaced by ``***`` in the line.
     """
     try:
         with path.open("rb") as log:

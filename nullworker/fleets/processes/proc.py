@@ -1,4 +1,4 @@
-"""What the kernel knows of processes: who is alive, in which session, and whose environment bears an instance's name.
+"""The kernel's table of processes: which are alive, in which session, and with which instance in their environment.
 
 A process is named by its number *and* the tick at which it started, so that a number used again is never mistaken for
 the process before it. (The tick is the kernel's own; a start time in seconds would shift when the clock is set.) psutil
@@ -57,7 +57,7 @@ class Belongings:
 
 
 def boot_id() -> str:
-    """Changes when the machine restarts, and process numbers and ticks begin anew."""
+    """Identifies the machine's boot; process numbers and ticks are meaningful within one boot only."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
@@ -99,8 +99,8 @@ def instance_of(pid: int) -> str | None:
 def _environment(pid: int) -> bytes:
     """The environment of a process as the kernel gives it; empty when it cannot be read.
 
-    A process that is just being started has, for an instant, no environment at all. It is waited for: to whom it
-    belongs cannot be said before.
+    A process that is just being started has no environment for an instant. That is waited out, for only the environment
+    shows to which instance it belongs.
     """
     path = _PROC / str(pid) / "environ"
     try:
@@ -167,9 +167,9 @@ def find(wanted: Collection[Belongings], *, thorough: bool) -> dict[str, set[Pro
 
 
 def _still_means(belongings: Belongings, in_session: list[int]) -> bool:
-    """Whether the session with the leader's number is still the leader's: he is there, or one who bears his mark.
+    """Whether the session with the leader's number is still the leader's: it or a process of its instance is a member.
 
-    The kernel does not use a number again while a session of that number has members, so one witness is enough.
+    The kernel does not use a number again while a session of that number has members, so one such process is enough.
     """
     assert belongings.leader is not None
     now = stat(belongings.leader.pid)
@@ -205,9 +205,9 @@ def send_signal(process: Process, number: signal.Signals) -> None:
 
 
 def exit_status(leader: Process, *, reap: bool) -> str | None:
-    """How a child of ours ended, in words; with ``reap`` its number becomes free for others.
+    """How a child of this process ended, in words; with ``reap`` its number becomes free.
 
-    Returns None when it has not ended, or is (no longer) a child of this process: then nobody here can know.
+    Returns None when it has not ended, or is not a child of this process: then the status cannot be known.
     """
     now = stat(leader.pid)
     if now is None or now.process != leader:

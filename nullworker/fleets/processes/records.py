@@ -54,9 +54,9 @@ class Record(msgspec.Struct, kw_only=True):
     env: dict[str, str]
     use_ssl: bool
     ports: Ports
-    #: Told to stop and not told to start since.
+    #: Was told to stop, and not to start since.
     stopped: bool = False
-    #: Its first process, as long as anything of it may run; ``boot`` is the machine's, for numbers begin anew with it.
+    #: Its first process, as long as anything of it may run; ``boot`` names the machine's boot, which numbers belong to.
     pid: int | None = None
     start_ticks: int = 0
     boot: str = ""
@@ -104,7 +104,7 @@ class Record(msgspec.Struct, kw_only=True):
         return Process(self.pid, self.start_ticks)
 
     def set_leader(self, leader: Process | None) -> None:
-        """Notes the first process of a run, or that nothing of it runs."""
+        """Records the first process of a run, or that nothing of it runs."""
         self.pid = leader.pid if leader else None
         self.start_ticks = leader.start_ticks if leader else 0
         self.boot = boot_id() if leader else ""
@@ -165,7 +165,7 @@ class Directory:
             raise
 
     def save(self, record: Record) -> None:
-        """Writes an instance's record anew: whoever reads sees the old one or the new one. Raises OSError."""
+        """Replaces an instance's record in one step: a reader sees the old one or the new one. Raises OSError."""
         path = self.path(record.worker_id) / RECORD_NAME
         temporary = path.with_name(f".{RECORD_NAME}")
         try:

@@ -1,4 +1,4 @@
-"""What can be set of the process fleet: the keys of ``[fleet.processes]``, checked when the fleet is opened."""
+"""The settings of the process fleet: the keys of ``[fleet.processes]``, checked when the fleet is opened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
-#: Addresses that a process can listen on and nobody can call.
+#: Addresses that a process can listen on, but that cannot be called.
 _WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 - they are refused
 
 
@@ -72,7 +72,7 @@ def read_settings(settings: Mapping[str, object]) -> ProcessSettings:
         ) from error
     if read.host in _WILDCARDS:
         raise FleetError(
-            f"The process fleet's host is {read.host!r}, which nobody can call: name one address of this machine."
+            f"The process fleet's host is {read.host!r}, which cannot be called: name one address of this machine."
         )
     python = shutil.which(Path(read.python).expanduser())
     if python is None:
@@ -80,7 +80,7 @@ def read_settings(settings: Mapping[str, object]) -> ProcessSettings:
     try:
         here = Path.cwd()
     except OSError:
-        raise FleetError("The directory that this was started in is gone: start it in one that is there.") from None
+        raise FleetError("The directory that this was started in is gone: start it in one that exists.") from None
     return msgspec.structs.replace(
         read,
         state_dir=str(Path(read.state_dir).expanduser().resolve()),

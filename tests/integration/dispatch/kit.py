@@ -17,7 +17,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.core.reservation import Stage
 from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupConfig
 from nullworker.engine.server import Server
+from tests.kit.waiting import until
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -39,15 +39,6 @@ ENDPOINT = "gpu"
 HANG_S = 90.0
 IDLE_S = 2.0
 PYTHON = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-async def until(holds: Callable[[], Any], what: str | Callable[[], str], hang_s: float = HANG_S) -> None:
-    """Waits for a condition; a hang limit, no measure of speed."""
-    give_up_at = time.monotonic() + hang_s
-    while not holds():
-        told = what if isinstance(what, str) else what()
-        assert time.monotonic() < give_up_at, f"it did not come about in {hang_s:g} s that {told}"
-        await asyncio.sleep(0.02)
 
 
 def mixed(count: int) -> list[tuple[str, float]]:
@@ -296,7 +287,7 @@ class DispatchProcess:
         """Waits for its own end; returns the exit code."""
         process = self.process
         assert process is not None
-        await until(lambda: process.poll() is not None, lambda: f"the dispatcher ends: {self.tail()}", hang_s)
+        await until(lambda: process.poll() is not None, lambda: f"the dispatcher ends: {self.tail()}", hang_s=hang_s)
         self.process = None
         return process.wait()
 

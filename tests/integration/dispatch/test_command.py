@@ -16,7 +16,8 @@ import pytest
 from nullworker.cli import main as cli
 from nullworker.dispatch.store import DispatchStore, Row
 from nullworker.queues import sqlite_jobs
-from tests.integration.dispatch.kit import ENDPOINT, dispatching, farm, python, until
+from tests.integration.dispatch.kit import ENDPOINT, dispatching, farm, python
+from tests.kit.waiting import until
 from tests.ports import free_port
 
 if TYPE_CHECKING:

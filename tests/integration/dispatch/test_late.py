@@ -13,8 +13,9 @@ from nullworker.dispatch.binding import BindingSettings
 from nullworker.dispatch.dispatcher import Dispatcher
 from nullworker.queues import registry, sqlite_jobs
 from nullworker.testing.queues import check_queue
-from tests.integration.dispatch.kit import ENDPOINT, check_peak, check_runs, farm, python, until
+from tests.integration.dispatch.kit import ENDPOINT, check_peak, check_runs, farm, python
 from tests.integration.queues.test_sqlite import SqliteDriver
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING
 import aio_pika
 import pytest
 
-from tests.integration.dispatch.kit import (
-    check_peak,
-    check_runs,
-    dispatching,
-    farm,
-    mixed,
-    python,
-    until,
-)
+from tests.integration.dispatch.kit import check_peak, check_runs, dispatching, farm, mixed, python
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,9 @@ import redis
 import rq
 
 from tests.integration.dispatch import notes
-from tests.integration.dispatch.kit import check_peak, check_runs, dispatching, farm, mixed, python, until
+from tests.integration.dispatch.kit import check_peak, check_runs, dispatching, farm, mixed, python
 from tests.integration.queues.redis_server import redis_server
+from tests.kit.waiting import until
 from tests.ports import free_port
 
 if TYPE_CHECKING:

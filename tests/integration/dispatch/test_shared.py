@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nullworker.queues import sqlite_jobs
-from tests.integration.dispatch.kit import (
-    ENDPOINT,
-    DispatchProcess,
-    check_peak,
-    check_runs,
-    farm,
-    peak,
-    python,
-    until,
-)
+from tests.integration.dispatch.kit import ENDPOINT, DispatchProcess, check_peak, check_runs, farm, peak, python
 from tests.integration.dispatch.test_sqlite import enqueue
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

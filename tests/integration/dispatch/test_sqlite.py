@@ -12,16 +12,8 @@ from pathlib import Path
 import pytest
 
 from nullworker.queues import sqlite_jobs
-from tests.integration.dispatch.kit import (
-    Farm,
-    check_peak,
-    check_runs,
-    dispatching,
-    farm,
-    peak,
-    python,
-    until,
-)
+from tests.integration.dispatch.kit import Farm, check_peak, check_runs, dispatching, farm, peak, python
+from tests.kit.waiting import until
 
 
 def enqueue(file: Path, count: int, seconds: float, prefix: str = "job") -> list[str]:

@@ -72,5 +72,5 @@ async def test_anothers_certificate_is_left_alone_and_who_waits_is_told(tmp_path
     async with running(config(tmp_path, quick(min_load=100.0), use_ssl=True)) as engine:
         group = next(iter(engine.server.driver.engine.state.workergroups.values()))
         await until(lambda: group.failures > 0, "the workergroup has failed")
-        assert "not of this engine" in group.last_error
+        assert "this engine did not sign" in group.last_error
     assert (CERTIFICATE.read_bytes(), KEY.read_bytes()) == others

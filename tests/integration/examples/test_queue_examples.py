@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.dispatch.kit import ROOT, check_peak, dispatching, farm, until
+from tests.integration.dispatch.kit import ROOT, check_peak, dispatching, farm
 from tests.integration.queues.brokers import node_library
 from tests.integration.queues.redis_server import RedisDatabase, redis_server
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

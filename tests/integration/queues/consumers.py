@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -17,9 +16,10 @@ from typing import IO, TYPE_CHECKING
 import redis
 
 from tests.integration.queues.brokers import stop
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -42,18 +42,6 @@ class Held:
     def tail(self) -> str:
         self.log.seek(0)
         return self.log.read().decode(errors="replace")[-3000:]
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    """Waits until a condition holds.
-
-    Raises:
-        AssertionError: it did not within the hang limit.
-    """
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {LIMIT_S:g} s for {what}"
-        await asyncio.sleep(0.01)
 
 
 class Consumers:

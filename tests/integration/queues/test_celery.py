@@ -15,8 +15,9 @@ from nullworker.queues.base import QueueError
 from nullworker.queues.celery import UNACKED_LOOKED_AT_MAX
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
-from tests.integration.queues.consumers import Consumers, Held, until
+from tests.integration.queues.consumers import Consumers, Held
 from tests.integration.queues.work_celery import LATE_VARIABLE, URL_VARIABLE, make_app
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -117,7 +117,7 @@ async def codes(queue: Queue) -> dict[str, str]:
     return {warning.code: warning.message for warning in (await queue.info()).warnings}
 
 
-async def until(queue: Queue, code: str) -> str:
+async def warning_of(queue: Queue, code: str) -> str:
     """The warning ``code``, once RabbitMQ's list of consumers, five seconds old, has made for it."""
     while (warning := (await codes(queue)).get(code)) is None:  # noqa: ASYNC110 - there is nothing to wait for
         await asyncio.sleep(0.1)
@@ -143,8 +143,8 @@ async def test_prefetch_and_early_acknowledgement_are_told_and_in_flight_becomes
         await channel.set_qos(prefetch_count=2)
         await (await channel.declare_queue(name, passive=True)).consume(take)
         consumer = await (await channel.declare_queue(name + "-early", passive=True)).consume(take, no_ack=True)
-        assert "up to 2 messages at a time" in await asyncio.wait_for(until(queue, "prefetch"), HANG_LIMIT_S)
-        await asyncio.wait_for(until(early, "early-ack"), HANG_LIMIT_S)
+        assert "up to 2 messages at a time" in await asyncio.wait_for(warning_of(queue, "prefetch"), HANG_LIMIT_S)
+        await asyncio.wait_for(warning_of(early, "early-ack"), HANG_LIMIT_S)
         depth, early_depth = await queue.depth(), await early.depth()
         assert (depth.waiting, depth.in_flight, depth.exact) == (1, 2, True)
         assert (early_depth.waiting, early_depth.in_flight) == (0, None)
@@ -178,7 +178,7 @@ async def test_settings_that_hurt_are_told(rabbitmq: RabbitmqServer, name: str) 
         assert not await codes(queue)
         assert (await queue.info()).lease_s == 7200
     async with await open_queue(rabbitmq.management(f"{name}-expires")) as queue:
-        await asyncio.wait_for(until(queue, "vanishes"), HANG_LIMIT_S)
+        await asyncio.wait_for(warning_of(queue, "vanishes"), HANG_LIMIT_S)
 
 
 async def test_a_quorum_queue_is_five_seconds_late_and_says_so(rabbitmq: RabbitmqServer, name: str) -> None:

@@ -65,5 +65,5 @@ def test_two_packages_with_the_same_name_are_refused(install: Callable[..., None
     """Which of them runs a fleet that costs money is not left to chance."""
     install("twin", "one:Fleet", "first")
     install("twin", "two:Fleet", "second")
-    with pytest.raises(FleetError, match=r"Several packages bring a fleet 'twin' \(one:Fleet, two:Fleet\)"):
+    with pytest.raises(FleetError, match=r"Several packages provide a fleet 'twin' \(one:Fleet, two:Fleet\)"):
         registry.fleet_class("twin")

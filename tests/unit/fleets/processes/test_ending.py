@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from nullworker.fleets.processes.proc import Belongings, Process
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+#: Of this test process alone: other tests on the machine look for instances at the same time.
+PLACE = f"/place-{os.getpid()}"
 IDLE = "import signal; signal.pause()"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {IDLE}"
 
@@ -37,7 +40,7 @@ def spawn() -> Iterator[Callable[[int, str], subprocess.Popen[bytes]]]:
     def start(number: int, script: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-S", "-c", script],
-            env={proc.INSTANCE_VARIABLE: f"/place/{number}"},
+            env={proc.INSTANCE_VARIABLE: f"{PLACE}/{number}"},
             start_new_session=True,
             stdout=subprocess.PIPE,
         )
@@ -56,7 +59,7 @@ def spawn() -> Iterator[Callable[[int, str], subprocess.Popen[bytes]]]:
 def belongings(number: int, process: subprocess.Popen[bytes]) -> Belongings:
     line = proc.stat(process.pid)
     assert line is not None
-    return Belongings(f"/place/{number}", line.process)
+    return Belongings(f"{PLACE}/{number}", line.process)
 
 
 async def test_many_endings_share_each_look(
@@ -93,7 +96,7 @@ async def test_the_next_ending_begins_where_the_last_ones_left_off(
 
 
 async def test_an_instance_of_which_nothing_runs_has_ended(executor: ThreadPoolExecutor) -> None:
-    await Endings(executor, 30.0).end(Belongings("/place/nobody", None), name="Worker 1")
+    await Endings(executor, 30.0).end(Belongings(f"{PLACE}/none", None), name="Worker 1")
 
 
 async def test_what_does_not_end_in_time_is_killed(
@@ -109,7 +112,7 @@ async def test_what_cannot_be_ended_is_named_with_the_reason(
     spawn: Callable[[int, str], subprocess.Popen[bytes]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It may be another user's. Whether the deed was done is left open, for the rest of the instance has ended."""
+    """It may be another user's. Whether the verb was carried out is open: the rest of the instance has ended."""
 
     def refuse(_process: Process, _number: signal.Signals) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -133,6 +136,6 @@ async def test_a_table_that_cannot_be_read_is_an_error_in_bounded_time(
 
     monkeypatch.setattr(proc, "find", fail)
     monkeypatch.setattr(ending, "KILL_PATIENCE_S", 0.05)
-    with pytest.raises(FleetError, match=r"could not be looked for \(Too many open files\)") as raised:
-        await Endings(executor, 0.05).end(Belongings("/place/1", None), name="Worker 1")
+    with pytest.raises(FleetError, match=r"could not be listed \(Too many open files\)") as raised:
+        await Endings(executor, 0.05).end(Belongings(f"{PLACE}/1", None), name="Worker 1")
     assert not raised.value.definite

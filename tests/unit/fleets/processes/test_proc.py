@@ -1,4 +1,4 @@
-"""What the kernel says of processes, asked about real ones."""
+"""What the kernel's table says of real processes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+#: Of this test process alone: other tests on the machine look for instances at the same time.
+PLACE = f"/place-{os.getpid()}"
 IDLE = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
 
 
@@ -125,10 +127,10 @@ def test_a_process_without_any_environment_is_not_waited_for_for_ever(monkeypatc
 def test_marked_processes_are_found_by_where_their_instances_are(
     spawn: Callable[..., subprocess.Popen[bytes]],
 ) -> None:
-    ours, theirs = spawn("/place/mark/1"), spawn("/place/mark-two/1")
-    found = proc.marked_processes("/place/mark")
+    ours, theirs = spawn(f"{PLACE}/mark/1"), spawn(f"{PLACE}/mark-two/1")
+    found = proc.marked_processes(f"{PLACE}/mark")
     assert {directory: [line.process for line in lines] for directory, lines in found.items()} == {
-        "/place/mark/1": [named(ours)]
+        f"{PLACE}/mark/1": [named(ours)]
     }
     assert proc.is_alive(named(theirs))
 
@@ -136,28 +138,30 @@ def test_marked_processes_are_found_by_where_their_instances_are(
 def test_a_session_is_found_by_its_leader_and_the_rest_by_its_environment(
     spawn: Callable[..., subprocess.Popen[bytes]],
 ) -> None:
-    leader, left = spawn("/place/1"), spawn("/place/1")
-    wanted = [Belongings("/place/1", named(leader)), Belongings("/place/2", None)]
-    assert proc.find(wanted, thorough=False) == {"/place/1": {named(leader)}, "/place/2": set()}
-    assert proc.find(wanted, thorough=True) == {"/place/1": {named(leader), named(left)}, "/place/2": set()}
+    leader, left = spawn(f"{PLACE}/1"), spawn(f"{PLACE}/1")
+    wanted = [Belongings(f"{PLACE}/1", named(leader)), Belongings(f"{PLACE}/2", None)]
+    assert proc.find(wanted, thorough=False) == {f"{PLACE}/1": {named(leader)}, f"{PLACE}/2": set()}
+    assert proc.find(wanted, thorough=True) == {f"{PLACE}/1": {named(leader), named(left)}, f"{PLACE}/2": set()}
 
 
 def test_a_session_whose_number_now_means_another_is_not_found(
     spawn: Callable[..., subprocess.Popen[bytes]],
 ) -> None:
     """Two instances may have had leaders of the same number, one after the other."""
-    process = spawn("/place/2")
+    process = spawn(f"{PLACE}/2")
     before = Process(process.pid, named(process).start_ticks - 1)
-    wanted = [Belongings("/place/1", before), Belongings("/place/2", named(process))]
+    wanted = [Belongings(f"{PLACE}/1", before), Belongings(f"{PLACE}/2", named(process))]
     for thorough in (False, True):
-        assert proc.find(wanted, thorough=thorough) == {"/place/1": set(), "/place/2": {named(process)}}
+        assert proc.find(wanted, thorough=thorough) == {f"{PLACE}/1": set(), f"{PLACE}/2": {named(process)}}
 
 
-@pytest.mark.parametrize(("directory", "is_found"), [("/place/1", True), ("/elsewhere", False)])
-def test_a_session_without_its_leader_needs_a_witness(
+@pytest.mark.parametrize(
+    ("directory", "is_found"), [(f"{PLACE}/1", True), ("/elsewhere", False)], ids=["marked", "not marked"]
+)
+def test_a_session_without_its_leader_needs_a_marked_member(
     spawn: Callable[..., subprocess.Popen[bytes]], directory: str, is_found: bool
 ) -> None:
-    """With the leader gone from the table, one member that bears the instance's name vouches for the session."""
+    """With the leader gone from the table, one member with the instance's name shows whose session it is."""
     script = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL).pid, flush=True)"
     leader = subprocess.Popen(
         [sys.executable, "-S", "-c", script, *IDLE],
@@ -171,8 +175,8 @@ def test_a_session_without_its_leader_needs_a_witness(
     leader.stdout.close()
     leader.wait()
     try:
-        found = proc.find([Belongings("/place/1", who)], thorough=False)
-        assert {process.pid for process in found["/place/1"]} == ({orphan} if is_found else set())
+        found = proc.find([Belongings(f"{PLACE}/1", who)], thorough=False)
+        assert {process.pid for process in found[f"{PLACE}/1"]} == ({orphan} if is_found else set())
     finally:
         os.kill(orphan, signal.SIGKILL)
 
