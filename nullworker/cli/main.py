@@ -147,11 +147,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(run(build(), argv))
 
 
-def run(group: click.Group, argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code. Prints one sentence on stderr for what the user can mend."""
+def run(group: click.Command, argv: Sequence[str] | None = None, *, prog: str = "nullworker") -> int:
+    """Runs one command; returns the exit code. Prints one sentence on stderr for what the user can mend.
+
+    Args:
+        group: the commands, or one of them by itself.
+        argv: the arguments; None: those of the process.
+        prog: what help and complaints call it.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = group.main(arguments, prog_name="nullworker", standalone_mode=False)
+        code = group.main(arguments, prog_name=prog, standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()

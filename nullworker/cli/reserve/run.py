@@ -1,7 +1,4 @@
-"""The demo client: N reservations, started some seconds apart, each held for a while, all of them closed.
-
-Runs as ``python -m workers.null.client`` on nothing but aiohttp and click, and as ``nullworker reserve``.
-"""
+"""Makes the reservations of one run of ``nullworker reserve``, and says what happens to each."""
 
 from __future__ import annotations
 
@@ -15,42 +12,30 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from nullworker.client import NullClient, reserve
 from nullworker.client.errors import ClientError, ReservationLostError
-from nullworker.client.flags import Options, build_parser
 from nullworker.client.instances import VAST_INSTANCES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from nullworker.client.client import NullClient
-    from nullworker.client.reservation import Reservation
+    from nullworker.cli.reserve import Options
+    from nullworker.client import Reservation
 
 EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
-CHECK_S = 1.0  # a demo shows at once what happens
-
-
-def main(argv: Sequence[str] | None = None, prog: str = "python -m workers.null.client") -> int:
-    """Runs the command; returns its exit code. Wrong flags exit with 2, as argparse has it."""
-    options = Options(**vars(build_parser(prog).parse_args(argv)))
-    try:
-        return run(options)
-    except ClientError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command prints
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+CHECK_S = 1.0  # shows at once what happens
 
 
 def run(options: Options) -> int:
-    """Runs the demo; returns 0, 1 when a reservation failed (why has been said), or 130 when it was interrupted.
+    """Makes the reservations; returns 0, 1 when one failed (why has been said), or 130 when it was interrupted.
 
     Raises:
         ClientError: nothing could be asked for at all.
     """
-    return asyncio.run(Demo(options).run())
+    return asyncio.run(Reservations(options).run())
 
 
-class Demo:
+class Reservations:
     """The reservations of one run.
 
     After a failure nothing more is asked for, but what is held is held to its end.
@@ -66,8 +51,6 @@ class Demo:
 
     async def run(self) -> int:
         """As `run` of this module."""
-        from nullworker.client.client import NullClient  # noqa: PLC0415 - half a second that --help does not need
-
         with self._interruptible():
             async with NullClient(self._options.instance) as client:
                 for number in range(1, self._options.count + 1):
@@ -91,8 +74,6 @@ class Demo:
             self._held.discard(number)
 
     async def _hold(self, client: NullClient, number: int) -> None:
-        from nullworker.client.client import reserve  # noqa: PLC0415 - as above
-
         asked = held = time.monotonic()
         reservation: Reservation | None = None
         try:
@@ -106,9 +87,9 @@ class Demo:
             ) as reservation:
                 held = time.monotonic()
                 self._held.add(number)
-                facts = {"worker": reservation.url, "session": reservation.session_id}
+                details = {"worker": reservation.url, "session": reservation.session_id}
                 text = f"held after {held - asked:.3f} s: {reservation.url}, session {reservation.session_id}"
-                self._tell(number, "held", text, waited_s=round(held - asked, 4), **facts)
+                self._tell(number, "held", text, waited_s=round(held - asked, 4), **details)
                 with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
                     await asyncio.wait_for(reservation.wait_closed(), self._options.hold)
         finally:
@@ -124,30 +105,30 @@ class Demo:
         because = reservation.closed_because or "left to run out, as its worker did not confirm the release"
         event = "released" if because == "released" else "ended"
         text = f"released after {held_s:.1f} s" if event == "released" else f"over after {held_s:.1f} s: {because}"
-        facts = {"worker": reservation.url, "session": reservation.session_id, "reason": because}
-        self._tell(number, event, text, held_s=round(held_s, 4), **facts)
+        details = {"worker": reservation.url, "session": reservation.session_id, "reason": because}
+        self._tell(number, event, text, held_s=round(held_s, 4), **details)
 
     def _fail(self, number: int, error: ClientError) -> None:
-        """Says so at once, and sees to it that nobody else is asked for a worker."""
+        """Says so at once, and stops the reservations that are not held yet."""
         sentence = str(error)
         if self._options.json:
             self._tell(number, "failed", sentence, reason=sentence)
         if sentence not in self._failures:
-            print(f"error: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - a command prints
+            print(f"error: {sentence}", file=sys.stderr, flush=True)
         self._failures.append(sentence)
         for other, task in self._tasks.items():
             if other not in self._held and other != number:
                 task.cancel()
 
-    def _tell(self, number: int, event: str, text: str, **facts: object) -> None:
+    def _tell(self, number: int, event: str, text: str, **details: object) -> None:
         elapsed_s = time.monotonic() - self._started
         now = datetime.now().astimezone()
         if self._options.json:
             line = {"event": event, "reservation": number, "time": now.isoformat(), "elapsed_s": round(elapsed_s, 4)}
-            text = json.dumps(line | facts)
+            text = json.dumps(line | details)
         else:
             text = f"{now:%H:%M:%S}  {elapsed_s:8.3f} s  {number}/{self._options.count}  {text}"
-        print(text, flush=True)  # noqa: T201 - a command prints
+        print(text, flush=True)
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -165,7 +146,7 @@ class Demo:
         self._interrupts += 1
         if self._interrupts > 1:
             os._exit(EXIT_INTERRUPTED)
-        print(  # noqa: T201 - a command prints
+        print(
             f"giving back {len(self._held)} (once more: exit at once, and leave them to run out)",
             file=sys.stderr,
             flush=True,
