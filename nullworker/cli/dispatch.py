@@ -251,7 +251,7 @@ def _advice(binding: BindingSettings, info: QueueInfo, store_file: Path) -> list
 
 
 def _silence_libraries() -> None:
-    for name in ("vastai", "Client", "aio_pika", "aiormq"):  # their errors are reported in a sentence of ours
+    for name in ("aio_pika", "aiormq"):  # their errors are reported in a sentence of ours
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

@@ -174,7 +174,7 @@ def run(group: click.Command, argv: Sequence[str] | None = None, *, prog: str = 
             raise
         return _fail(missing, missing.exit_code)
     except BrokenPipeError:
-        # Whoever read the output has seen enough. Else Python would complain while it exits.
+        # The reader of the output has closed it. Else Python would complain while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     return code if isinstance(code, int) else EXIT_DONE

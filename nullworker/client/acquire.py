@@ -1,9 +1,9 @@
 """From asking to holding. The engine may be restarted, the caller may be cancelled, and nothing may be left behind.
 
 An *attempt* asks the engine until it names a worker, and that worker for a session; if the worker does not take it, the
-engine again. It runs in a task of its own, because a session that is being created must be waited for, even when nobody
-wants it any more, in order to be ended. An *acquisition* is as many attempts as the caller has patience for: an attempt
-ends with the first failure of the engine.
+engine again. It runs in a task of its own, because a session that is being created must be waited for, even when its
+caller has been cancelled, in order to be ended. An *acquisition* is as many attempts as the caller has patience for: an
+attempt ends with the first failure of the engine.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Ask:
 
 
 class _AbandonedError(Exception):
-    """The worker did not take a session that nobody wants any more."""
+    """The worker did not take the session, and its caller has been cancelled."""
 
 
 class Attempt:
@@ -216,7 +216,7 @@ class Acquisition:
             deadline_s: how long to go on; None: see `Patience`.
             on_waiting: as for `Attempt`; what it raises is logged.
             on_creating: as for `Attempt`; what it raises ends the acquisition, before the worker is asked.
-            abandon: given an attempt whose outcome nobody waits for any more; must see to it that nothing stays.
+            abandon: given an attempt whose outcome is not waited for any more; must see to it that nothing stays.
             rng: for pauses.
         """
         self._engine = engine
@@ -283,7 +283,7 @@ class Acquisition:
         try:
             await asyncio.wait({attempt.task}, timeout=self._left_s())
         except BaseException:
-            self._abandon(attempt)  # also if it has just gone well: nobody will ever learn of it
+            self._abandon(attempt)  # also if it has just gone well: the caller will not get the session
             raise
         self._request_idx = attempt.request_idx
         if attempt.answered:

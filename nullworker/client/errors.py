@@ -10,9 +10,9 @@ ClientError
 ├── CertificateUnavailableError  the engine's root certificate cannot be loaded
 ├── NoWorkerInTimeError      the caller's deadline passed first
 ├── WorkerRefusedError       the worker that the engine named does not take the reservation
-├── WorkerUnreachableError   it may still be held: nobody can tell
+├── WorkerUnreachableError   it could not be asked, and may hold the reservation still
 ├── ReservationLostError     it is not held any more
-├── ReleaseUnconfirmedError  it was to be given back, and nobody confirmed
+├── ReleaseUnconfirmedError  it was to be given back, and its worker did not confirm that
 └── RecordInvalidError       not what ``Reservation.to_record`` gave
 """
 
@@ -158,7 +158,7 @@ def _choice(known: Sequence[str] | None) -> str:
 
 
 def shortened(text: str, length_max: int = SHOWN_MAX) -> str:
-    """``text`` on one line of printable characters, cut to ``length_max``: it may come from anyone."""
+    """``text`` on one line of printable characters, cut to ``length_max``: it may come from any server."""
     beginning = text[: length_max * 4]  # the rest would be cut off anyway
     line = "".join(character if character.isprintable() else " " for character in beginning)
     line = " ".join(line.split())

@@ -28,7 +28,7 @@ STILL_WAITING_S = 20.0
 NOT_NOW = frozenset({429, 503})
 #: The worker cannot tell: the grant that came with the question has expired.
 CANNOT_TELL = frozenset({401, 403})
-#: In place of a session's id, which nobody was told.
+#: In place of a session's id, which is not known.
 UNCONFIRMED = "(unconfirmed)"
 
 

@@ -106,7 +106,7 @@ class Reservation:
 
     @property
     def closed_because(self) -> str:
-        """Why it is over: "released" by its holder, or a clause that says who ended it; empty while it is held."""
+        """Why it is over: "released" by its holder, or a clause that says what ended it; empty while it is held."""
         return "" if self._ended is None else self._ended.because
 
     @property

@@ -1,7 +1,7 @@
 """Every call that a worker is sent: make a session, is it held, hold it longer, end it.
 
 Every answer has a meaning here, and every call a limit. The API key is not sent: a worker knows its holder by
-``auth_data``, and runs on a machine that may be somebody else's.
+``auth_data``, and its machine is rented, where it is one of Vast's.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class StubWorker(Server):
 
 
 class StubEngine(Server):
-    """Gives its free workers to whoever asks first, and holds the call of whoever finds none."""
+    """Gives its free workers to the first that ask, and holds the calls for which there is none."""
 
     def __init__(self, certificate: bytes, *, api_key: str = API_KEY, hold_s: float = 8.0) -> None:
         super().__init__()

@@ -82,7 +82,7 @@ async def test_what_is_no_record_is_not_adopted(engine_url: str, api_key: str) -
 async def test_an_unknown_endpoint_is_named_with_those_that_there_are(
     engine_url: str, api_key: str, endpoint_name: str
 ) -> None:
-    """Nobody has to look up how the endpoint was spelt."""
+    """How the endpoint is spelt need not be looked up."""
     async with NullClient(engine_url, api_key) as client:
         with pytest.raises(EndpointUnknownError, match=f"'nul-tset'.*{endpoint_name}"):
             await client.open("nul-tset", deadline_s=HANG_S)

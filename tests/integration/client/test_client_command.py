@@ -1,4 +1,4 @@
-"""The demo client as people run it, in both its forms: a process, its flags, its signals, its exit code."""
+"""``nullworker reserve`` as people run it, in both its forms: a process, its flags, its signals, its exit code."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ async def test_an_engine_that_is_not_there_is_one_sentence_and_exit_code_1(
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("flags", [(), ("--endpoint", "x", "--count", "0")])
 async def test_wrong_flags_exit_with_2(command: Command, form: str, flags: tuple[str, ...]) -> None:
-    """Nothing is asked of anyone, and the flag is named; each wrong value has its case among the unit tests."""
+    """Nothing is asked, and the flag is named; each wrong value has its case among the unit tests."""
     code, output, complaints = await command.run(*flags, key=API_KEY, form=form)
     assert code == 2
     assert not output
@@ -232,7 +232,7 @@ class TestStub:
         assert "Traceback" not in complaints
 
     async def test_ctrl_c_while_waiting_leaves_no_waiter(self, stub_engine: StubEngine, command: Command) -> None:
-        """There is nothing to give back, and nobody is waited for."""
+        """There is nothing to give back, and nothing is waited for."""
         await command.start("--endpoint", "null-test", "--instance", stub_engine.url, key=API_KEY)
         await stub_engine.wait_until(lambda: stub_engine.waiting == 1)
         command.signal(signal.SIGINT)

@@ -126,7 +126,7 @@ class TestOpening:
         await (await client.open(ENDPOINT, deadline_s=HANG_S)).release()
 
     async def test_a_reservation_over_tls_is_held_and_released(self, authority: Authority, tmp_path: Path) -> None:
-        """The engine's own authority vouches for the workers, for the SDK's calls and for ours."""
+        """The engine's own authority vouches for the workers."""
         engine, worker = StubEngine(authority.certificate), StubWorker(authority.server_context(tmp_path))
         await engine.start()
         await worker.start()
@@ -140,10 +140,30 @@ class TestOpening:
             await worker.stop()
             await engine.stop()
 
+    async def test_a_worker_with_a_foreign_certificate_is_asked_nothing(
+        self, authority: Authority, tmp_path: Path
+    ) -> None:
+        """Else it would learn what proves that a session is ours; it counts as one that does not take it."""
+        foreign = Authority.make()
+        engine, worker = StubEngine(authority.certificate), StubWorker(foreign.server_context(tmp_path))
+        await engine.start()
+        await worker.start()
+        try:
+            engine.add(worker)
+            reasons: list[str] = []
+            async with NullClient(engine.url, engine.api_key) as client:
+                with pytest.raises(NoWorkerInTimeError, match="did not take it"):
+                    await client.open(ENDPOINT, deadline_s=1.0, on_waiting=reasons.append)
+            assert len(engine.asks) > 1
+            assert worker.asked == []
+        finally:
+            await worker.stop()
+            await engine.stop()
+
     async def test_a_hundred_openings_connect_and_look_up_once(
         self, client: NullClient, stub_engine: StubEngine
     ) -> None:
-        """What the SDK does lazily, and twice for two callers, is done once."""
+        """However many callers are the first."""
         tasks = [asyncio.ensure_future(client.open(ENDPOINT)) for _ in range(100)]
         await stub_engine.wait_until(lambda: stub_engine.waiting == 100)
         assert stub_engine.list_calls == 1
@@ -202,7 +222,7 @@ class TestEngine:
     async def test_an_engine_that_is_not_there_is_an_error_at_once_without_a_deadline(
         self, stub_engine: StubEngine
     ) -> None:
-        """Nobody waits on a wrong address."""
+        """A wrong address is not waited for."""
         await stub_engine.stop()
         async with NullClient(stub_engine.url, stub_engine.api_key) as client:
             with pytest.raises(EngineUnreachableError, match=r"does not answer .*start it"):
@@ -221,7 +241,7 @@ class TestEngine:
     async def test_a_passing_failure_is_tried_again(
         self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker], status: int
     ) -> None:
-        """The SDK raises on any status; the caller does not see those that pass."""
+        """The caller does not see failures that pass."""
         stub_engine.route_statuses.extend([status, status])
         stub_engine.add(stub_workers[0])
         await (await client.open(ENDPOINT, deadline_s=HANG_S)).release()
@@ -328,7 +348,7 @@ class TestCancellation:
     async def test_a_create_that_is_refused_after_the_caller_left_is_not_tried_again(
         self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
     ) -> None:
-        """Nobody wants a worker any more, so that none is asked for."""
+        """No worker is wanted any more, so that none is asked for."""
         first, second = stub_workers[:2]
         first.answering.clear()
         stub_engine.add(first)
@@ -434,7 +454,7 @@ class TestHolding:
     async def test_released_twice_at_once_is_released_once(
         self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
     ) -> None:
-        """release() may be called by anyone at any time."""
+        """release() may be called at any time, and twice."""
         stub_engine.add(stub_workers[0])
         reservation = await client.open(ENDPOINT)
         await asyncio.gather(reservation.release(), reservation.release())
@@ -486,10 +506,10 @@ class TestHolding:
         assert not stub_engine.asks
 
 
-async def test_what_the_sdk_logs_stays_out_of_the_users_output(
+async def test_a_failure_is_raised_and_nothing_is_printed(
     stub_engine: StubEngine, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Errors are raised in one sentence; the SDK's own lines would come on top."""
+    """Errors are raised in one sentence; what a library logs would come on top."""
     stub_engine.route_statuses.append(400)
     async with NullClient(stub_engine.url, stub_engine.api_key) as client:
         with pytest.raises(EngineRefusedError):

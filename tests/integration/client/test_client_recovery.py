@@ -49,8 +49,8 @@ async def test_a_session_that_opened_is_taken_up_and_ended(worker: kit.WorkerPro
     url, records = worker.env["REPORT_ADDR"], list[Any]()
     async with NullClient(url, KEY) as dead:
         lost = await dead.open(kit.ENDPOINT, deadline_s=HANG_S, on_creating=records.append)
-        async with NullClient(url, KEY) as heir:
-            found = await heir.recover(kept(records[-1]))
+        async with NullClient(url, KEY) as successor:
+            found = await successor.recover(kept(records[-1]))
             assert found.session_id == lost.session_id
             assert await found.is_open()
             await found.release()
@@ -58,7 +58,7 @@ async def test_a_session_that_opened_is_taken_up_and_ended(worker: kit.WorkerPro
 
 
 async def test_a_question_that_never_arrived_is_answered_now(worker: kit.WorkerProcess) -> None:
-    """Whoever died before the worker heard anything leaves his successor with a worker that is held."""
+    """A process that died before the worker was asked leaves its successor with a worker that is held."""
     url, records = worker.env["REPORT_ADDR"], list[Any]()
 
     def die(record: dict[str, Any] | None) -> None:
@@ -70,8 +70,8 @@ async def test_a_question_that_never_arrived_is_answered_now(worker: kit.WorkerP
         await kit.until(lambda: bool(records))
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)
-    async with NullClient(url, KEY) as heir:
-        found = await heir.recover(kept(records[0]))
+    async with NullClient(url, KEY) as successor:
+        found = await successor.recover(kept(records[0]))
         assert (await kit.call("GET", f"{worker.control_url}/reservation")).body["session_id"] == found.session_id
         await found.release()
 
@@ -100,7 +100,7 @@ async def test_an_answer_is_a_verdict_only_if_it_tells(
     outcome: type[Exception],
     timeout_s: float,
 ) -> None:
-    """410: it was held and is over. 401: the engine's word has run out, and who knows. 500: not this time."""
+    """410: it was held and is over. 401: the grant has expired, so it is not known. 500: not this time."""
     stub_engine.add(stub_workers[0])
     records: list[Any] = []
     reservation = await client.open(ENDPOINT, deadline_s=HANG_S, on_creating=records.append)

@@ -36,8 +36,7 @@ DIFFERENCES = {
         "The SDK makes this call past its own function for calls, and so without its User-Agent."
     ),
     ("/session/create", "query", f"api_key={ENDPOINT_KEY}", ""): (
-        "A worker knows its holder by auth_data and reads no key; it may be a machine of somebody else's, and URLs are "
-        "logged."
+        "A worker knows its holder by auth_data and reads no key; its machine is a rented one, and URLs are logged."
     ),
     ("/session/create", "Authorization", f"Bearer {ENDPOINT_KEY}", None): "As the query of the same call.",
     ("/ping", "query", f"api_key={ENDPOINT_KEY}", ""): "As /session/create.",

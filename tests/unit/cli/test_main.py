@@ -159,7 +159,7 @@ def test_the_version_is_the_packages(package: Package, capsys: pytest.CaptureFix
 
 
 def test_help_imports_neither_vastai_nor_aiohttp() -> None:
-    """Half a second that nobody wants to wait for."""
+    """Half a second that would be waited for in vain."""
     code = (
         "import sys; from nullworker.cli import main; code = main.run(main.build(), ['--help']);"
         "sys.exit(code or ' '.join(sorted({'vastai', 'aiohttp', 'msgspec', 'requests'} & set(sys.modules))) or 0)"

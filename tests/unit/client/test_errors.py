@@ -59,7 +59,7 @@ def test_foreign_text_is_cut_and_cleaned() -> None:
 
 
 def test_many_endpoints_are_counted_and_not_all_named() -> None:
-    """A list that nobody would read is not printed."""
+    """A list that is too long to read is not printed."""
     text = str(errors.EndpointUnknownError("http://e", "x", [f"endpoint-{n:03}" for n in range(100)]))
     assert "endpoint-009 and 90 more" in text
     assert "endpoint-010" not in text

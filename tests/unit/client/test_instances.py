@@ -99,7 +99,7 @@ class TestKey:
         assert find_key(LOCAL, None, environ) == "environment"
 
     def test_the_engine_here_leaves_one_in_its_state_directory(self, tmp_path: Path) -> None:
-        """So that nobody has to copy it."""
+        """So that it need not be copied."""
         (tmp_path / "api_key").write_text("file\n")
         assert find_key(LOCAL, None, {"NULLWORKER_STATE": str(tmp_path)}) == "file"
         assert find_key(find_instance("http://localhost:9"), None, {"NULLWORKER_STATE": str(tmp_path)}) == "file"
