@@ -36,7 +36,7 @@ def command(instance: str, api_key: str | None, as_json: bool) -> None:
         wanted, requested, observed = endpoint["wanted"], endpoint["requested"], endpoint["observed"]
         console.print(f"[bold]{escape(endpoint['name'])}[/] (endpoint {endpoint['id']}, {endpoint['state']})")
         console.print(
-            f"  wanted {wanted['active_perf']:g} perf for {_counted(wanted['places'], 'pressed waiter')}, requested "
+            f"  wanted {wanted['active_perf']:g} perf for {_counted(wanted['places'], 'urgent waiter')}, requested "
             f"{_counted(requested['workers'], 'worker')} with {requested['perf']:g}, observed "
             f"{observed['ready']} free and {observed['held']} held; {endpoint['waiting']} waiting"
             + (f" because {escape(endpoint['why'])}" if endpoint["why"] else "")

@@ -1,9 +1,9 @@
 """How many workers an endpoint needs, who is created for it, and who goes.
 
 Definitions (docs/scaling.md has them with examples). For an endpoint: held H is the cost of sessions and grants,
-waiting Q the cost of waiters. A waiter is *pressed* when nothing is active, or when the estimated wait (H+Q)/perf of
+waiting Q the cost of waiters. A waiter is *urgent* when nothing is active, or when the estimated wait (H+Q)/perf of
 the active, or its own age, has reached `target_queue_time`. *Needed* is active capacity of max(`min_load`,
-H + pressed Q) / `target_util`, and a free or coming place for each pressed waiter. *Cold* is total capacity of
+H + urgent Q) / `target_util`, and a free or coming place for each urgent waiter. *Cold* is total capacity of
 max(`min_cold_load`, `cold_mult` x active load), and `cold_workers` workers in all.
 
 Scaling up happens after any event, scaling down only when nothing but time has passed: what was asked or granted a
@@ -37,9 +37,9 @@ _SLACK = 1e-9
 class Need(NamedTuple):
     """What the parameters and the demand want of an endpoint, in perf units and in places."""
 
-    load: float  # max(min_load, H + pressed Q)
+    load: float  # max(min_load, H + urgent Q)
     active_perf: float  # load / target_util
-    places: int  # pressed waiters, each of whom wants a free or coming place
+    places: int  # urgent waiters, each of which wants a free or coming place
     cold_perf: float  # total capacity wanted
     cold_workers: int
 
@@ -56,7 +56,7 @@ def need(endpoint: Endpoint) -> Need:
 
 
 def _urgent(endpoint: Endpoint) -> tuple[int, float]:
-    """How many waiters are pressed, and their cost."""
+    """How many waiters are urgent, and their cost."""
     if not endpoint.line.active_count:
         return 0, 0.0
     if endpoint.ready_perf <= 0:
@@ -136,10 +136,10 @@ def _why_active(endpoint: Endpoint, wanted: Need) -> tuple[Cause, str]:
     if _short(have, wanted.active_perf):
         return Cause.LOAD, (
             f"active perf {have:g} of {wanted.active_perf:g} wanted: load {wanted.load:g} "
-            f"(held {endpoint.held_cost:g}, {wanted.places} pressed waiters) "
+            f"(held {endpoint.held_cost:g}, {wanted.places} urgent waiters) "
             f"at target_util {endpoint.parameters.target_util:g}"
         )
-    return Cause.PLACES, f"{endpoint.slots} free or coming places for {wanted.places} pressed waiters"
+    return Cause.PLACES, f"{endpoint.slots} free or coming places for {wanted.places} urgent waiters"
 
 
 def _why_cold(endpoint: Endpoint, wanted: Need) -> tuple[Cause, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def state(engine: Running) -> str:
     core = engine.server.driver.engine
     rows = [views.endpoints(core), views.workers(core), views.waiters(core, engine.endpoint_id())]
     names = sorted(engine.server.catalog.by_name)
-    return json.dumps([rows, names, sorted(core.state.reservations)])
+    return json.dumps([rows, names, sorted(core.state.reservations)], default=dataclasses.asdict)
 
 
 @pytest.mark.parametrize(

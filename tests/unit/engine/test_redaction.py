@@ -92,7 +92,7 @@ def test_a_key_of_the_users_own_is_masked_once_it_is_named(monkeypatch: pytest.M
         "request 12 is granted worker 7: free since 3.5 s, and the most recently freed of 4",
         "grant expired: no session after 30 s",
         "the token is not worker 7's; is it Ready? 2=2",
-        "needed 200 = (held 100 + pressed 100) / target_util 1.0",
+        "needed 200 = (held 100 + urgent 100) / target_util 1.0",
         "1a2b3c4d5e6f",
         "",
     ],
