@@ -83,7 +83,7 @@ NO_ENDPOINT = "(none)"  # where only a queue is checked
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(**options: Any) -> int:
     """Keep one reservation for each job that waits or is in flight, and end none whose job may be running."""
-    from nullworker.dispatch.settings import SettingsError
+    from nullworker.dispatch.settings import DispatchSettingsError
     from nullworker.dispatch.store import DispatchStoreError
     from nullworker.queues.base import QueueError
 
@@ -93,7 +93,7 @@ def command(**options: Any) -> int:
         if options["check"]:
             return asyncio.run(_check(settings, store_file, options["api_key"], as_json=options["as_json"]))
         return _dispatch(settings, store_file, options)
-    except (SettingsError, QueueError, DispatchStoreError) as error:
+    except (DispatchSettingsError, QueueError, DispatchStoreError) as error:
         raise UserError(str(error)) from None
 
 

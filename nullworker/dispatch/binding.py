@@ -12,7 +12,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from nullworker.dispatch.plan import HOLDING, LIVE, Limits, Phase, Plan, Reading, covers, is_fresh, plan, want
+from nullworker.dispatch.plan import (
+    HOLDING,
+    LIVE,
+    Limits,
+    Phase,
+    Reading,
+    ReservationPlan,
+    covers,
+    is_fresh,
+    plan,
+    want,
+)
 from nullworker.dispatch.reading_history import ReadingHistory
 from nullworker.dispatch.reservation_task import CHECKS_PER_S, ReservationTask, Terms, Tools
 from nullworker.dispatch.store import DispatchStoreError
@@ -114,7 +125,7 @@ class Binding:
         self.reservations: list[ReservationTask] = []
         self.reading: Reading | None = None
         self.info: QueueInfo | None = None
-        self.last: Plan | None = None
+        self.last: ReservationPlan | None = None
         self.queue_trouble = ""  # why the queue cannot be read
         self.trouble = ""  # why nothing can be opened
         self._tools = tools

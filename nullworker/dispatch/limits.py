@@ -29,6 +29,14 @@ class SharedLimits:
     """Says how many reservations each binding may have."""
 
     def __init__(self, bindings: Sequence[Binding], tools: Tools, cap: int | None, budget: Budget) -> None:
+        """Takes what is shared.
+
+        Args:
+            bindings: that share the limits.
+            tools: the clock and the store.
+            cap: reservations of all bindings together; None: no limit.
+            budget: limits on money.
+        """
         self._bindings = bindings
         self._tools = tools
         self._cap = cap

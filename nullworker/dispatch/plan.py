@@ -73,7 +73,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReservationPlan:
     """What to do now, and why."""
 
     want: int
@@ -153,7 +153,7 @@ def plan(
     limits: Limits,
     now_s: float,
     allowed: int | None = None,
-) -> Plan:
+) -> ReservationPlan:
     """What to open or withdraw.
 
     Args:
@@ -166,7 +166,7 @@ def plan(
     live = [r for r in reservations if r.phase in LIVE]
     if reading is None or not is_fresh(reading, limits, now_s):
         age = "none yet" if reading is None else f"{now_s - reading.at_s:.0f} s old"
-        return Plan(len(live), len(live), reason=f"the reading is {age}: nothing is opened or withdrawn")
+        return ReservationPlan(len(live), len(live), reason=f"the reading is {age}: nothing is opened or withdrawn")
     depth = reading.depth
     wanted = want(reading, reservations, limits, now_s)
     capped = wanted if allowed is None else min(wanted, allowed)
@@ -177,6 +177,6 @@ def plan(
     if capped < wanted:
         described += f"; capped from {wanted}"
     if have < capped:
-        return Plan(capped, have, open=capped - have, reason=described)
+        return ReservationPlan(capped, have, open=capped - have, reason=described)
     asked = sum(r.phase is Phase.ASKED for r in live)
-    return Plan(capped, have, withdraw=min(asked, have - capped), reason=described)
+    return ReservationPlan(capped, have, withdraw=min(asked, have - capped), reason=described)

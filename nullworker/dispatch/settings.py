@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 AMOUNT_MAX = 1e6  # in the currency of the prices
 
 
-class SettingsError(Exception):
+class DispatchSettingsError(Exception):
     """A setting is wrong; the message is one sentence that names it."""
 
 
@@ -35,17 +35,17 @@ def check_settings(settings: DispatchSettings, where: str = "") -> DispatchSetti
     """Returns the same settings, if they fit together.
 
     Raises:
-        SettingsError: they do not fit.
+        DispatchSettingsError: they do not fit.
     """
     names = [binding.name for binding in settings.bindings]
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
-        raise SettingsError(f"{where}the queue {twice} is listed twice; list it once for an endpoint.")
+        raise DispatchSettingsError(f"{where}the queue {twice} is listed twice; list it once for an endpoint.")
     for name, amount in (("max_hourly", settings.budget.hourly), ("max_daily", settings.budget.daily)):
         if amount is not None and not 0 <= amount <= AMOUNT_MAX:
-            raise SettingsError(f"{where}{name} is {amount:g}, and must be from 0 to {AMOUNT_MAX:g}.")
+            raise DispatchSettingsError(f"{where}{name} is {amount:g}, and must be from 0 to {AMOUNT_MAX:g}.")
     if settings.budget and not all(binding.price_per_hour for binding in settings.bindings):
-        raise SettingsError(f"{where}a limit on money needs the price of a worker: --price, or price_per_hour.")
+        raise DispatchSettingsError(f"{where}a limit on money needs the price of a worker: --price, or price_per_hour.")
     return settings
 
 
@@ -58,7 +58,7 @@ def check_binding(binding: BindingSettings, where: str = "", spelled: Callable[[
         spelled: how the user wrote a key of the file, as a flag perhaps.
 
     Raises:
-        SettingsError: one is not within its bounds.
+        DispatchSettingsError: one is not within its bounds.
     """
     bounds: tuple[tuple[str, float, float, float], ...] = (
         ("max", binding.most, 0, 100_000),
@@ -72,16 +72,18 @@ def check_binding(binding: BindingSettings, where: str = "", spelled: Callable[[
     )
     for name, value, lowest, highest in bounds:
         if not lowest <= value <= highest:
-            raise SettingsError(f"{where}{spelled(name)} is {value:g}, and must be from {lowest:g} to {highest:g}.")
+            raise DispatchSettingsError(
+                f"{where}{spelled(name)} is {value:g}, and must be from {lowest:g} to {highest:g}."
+            )
     if not binding.endpoint.strip():
-        raise SettingsError(f"{where}{spelled('endpoint')} is empty; name one.")
+        raise DispatchSettingsError(f"{where}{spelled('endpoint')} is empty; name one.")
     try:
         adapter(binding.queue)
         without_password(binding.queue)
     except QueueError as error:
-        raise SettingsError(f"{where}{error}") from None
+        raise DispatchSettingsError(f"{where}{error}") from None
     except ValueError:
-        raise SettingsError(
+        raise DispatchSettingsError(
             f"{where}the queue is not a URL (scheme://user:password@host:port/path?name=value)."
         ) from None
     return binding

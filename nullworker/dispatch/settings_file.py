@@ -8,7 +8,7 @@ import msgspec
 
 from nullworker.dispatch.binding import BindingSettings
 from nullworker.dispatch.budget import Budget
-from nullworker.dispatch.settings import DispatchSettings, SettingsError, check_binding, check_settings
+from nullworker.dispatch.settings import DispatchSettings, DispatchSettingsError, check_binding, check_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,22 +45,24 @@ def load_settings(file: Path) -> DispatchSettings:
     """Reads the file's ``[dispatch]``; its other tables are the engine's.
 
     Raises:
-        SettingsError: it cannot be read, or something in ``[dispatch]`` is unknown or wrong.
+        DispatchSettingsError: it cannot be read, or something in ``[dispatch]`` is unknown or wrong.
     """
     try:
         tree: dict[str, Any] = msgspec.toml.decode(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"The file {file} cannot be read ({(error.strerror or str(error)).lower()}).") from None
+        raise DispatchSettingsError(
+            f"The file {file} cannot be read ({(error.strerror or str(error)).lower()})."
+        ) from None
     except UnicodeDecodeError:
-        raise SettingsError(f"The file {file} is not UTF-8.") from None
+        raise DispatchSettingsError(f"The file {file} is not UTF-8.") from None
     except msgspec.DecodeError as error:
-        raise SettingsError(f"The file {file} is not TOML: {error}.") from None
+        raise DispatchSettingsError(f"The file {file} is not TOML: {error}.") from None
     try:
         table = msgspec.convert(tree.get("dispatch", {}), DispatchTable)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"In {file}, [dispatch]: {error}.") from None
+        raise DispatchSettingsError(f"In {file}, [dispatch]: {error}.") from None
     if not table.queue:
-        raise SettingsError(f"In {file} there is no [[dispatch.queue]]: name an endpoint and a queue there.")
+        raise DispatchSettingsError(f"In {file} there is no [[dispatch.queue]]: name an endpoint and a queue there.")
     bindings = tuple(
         check_binding(
             BindingSettings(
@@ -81,7 +83,7 @@ def load_settings(file: Path) -> DispatchSettings:
         for number, q in enumerate(table.queue, 1)
     )
     if table.cap is not None and table.cap < 0:
-        raise SettingsError(f"In {file}, [dispatch]: cap is {table.cap}, and must not be negative.")
+        raise DispatchSettingsError(f"In {file}, [dispatch]: cap is {table.cap}, and must not be negative.")
     budget = Budget(table.max_hourly, table.max_daily)
     settings = DispatchSettings(bindings, table.instance, table.cap, budget, table.history)
     return check_settings(settings, f"In {file}: ")

@@ -44,6 +44,13 @@ class Management:
     )
 
     def __init__(self, key: tuple[str, ...], vhost: str, authorization: str) -> None:
+        """Use `share`.
+
+        Args:
+            key: by which it is shared; its first part is the base URL.
+            vhost: the virtual host.
+            authorization: the value of the header.
+        """
         self.users = 0
         self.vhost = vhost
         self.shown = f"RabbitMQ's management API at {key[0].partition('://')[2]}"

@@ -116,13 +116,19 @@ class RedisQueue(abc.ABC):
         await self.depth()
 
     async def start_watch(self) -> Watch | None:
-        """What tells of changes; None where only reading again does."""
+        """A watch that announces changes; None where the queue must be polled."""
         return None
 
     async def keyspace_watch(
         self, classes: str, keys: Sequence[str], patterns: Sequence[str] = ()
     ) -> KeyspaceWatch | None:
-        """A watch over keys, if the server tells of changes to keys of these classes."""
+        """A watch over keys, if the server announces changes to keys of these classes.
+
+        Args:
+            classes: letters of ``notify-keyspace-events``.
+            keys: names of keys.
+            patterns: patterns of names.
+        """
         if not await self.broker.notifies(classes):
             return None
         watch = KeyspaceWatch(self.broker, keys, patterns)

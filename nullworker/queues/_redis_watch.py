@@ -25,7 +25,7 @@ BURST_LIMIT_S = 0.02
 
 
 class Watch(Protocol):
-    """Something that tells of changes."""
+    """Announces changes of a queue."""
 
     async def changed(self, timeout_s: float) -> bool: ...
     async def close(self) -> None: ...
@@ -38,9 +38,16 @@ def _expect(message: Any, command: str) -> Any:
 
 
 class KeyspaceWatch:
-    """Told by the server when one of some keys changes (keyspace notifications)."""
+    """Learns from the server when one of some keys changes (keyspace notifications)."""
 
     def __init__(self, broker: RedisBroker, keys: Sequence[str], patterns: Sequence[str] = ()) -> None:
+        """Subscribes to nothing yet: call `start`.
+
+        Args:
+            broker: the server.
+            keys: names of keys.
+            patterns: patterns of names.
+        """
         self._broker = broker
         prefix = f"__keyspace@{broker.database}__:"
         self._channels = [prefix + key for key in keys]
@@ -49,7 +56,7 @@ class KeyspaceWatch:
         self._pubsub: Any = None
 
     async def start(self) -> None:
-        """Subscribes; what changes from now on is told.
+        """Subscribes; changes from now on are announced.
 
         Raises:
             QueueError: the server does not answer, or refuses.

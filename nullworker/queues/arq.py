@@ -38,6 +38,14 @@ class ArqQueue(RedisQueue):
     parameters = frozenset({"queue", "job_timeout", "read_limit"})
 
     def __init__(self, url: QueueUrl, name: str, job_timeout_s: float, read_limit: int) -> None:
+        """Use `open`.
+
+        Args:
+            url: of the queue, taken apart.
+            name: the key of the sorted set.
+            job_timeout_s: the workers' ``job_timeout``.
+            read_limit: the workers' ``queue_read_limit``.
+        """
         super().__init__(url, name)
         self._key = name
         self._job_timeout_s = job_timeout_s

@@ -36,6 +36,13 @@ class BullmqQueue(RedisQueue):
     parameters = frozenset({"queue", "prefix"})
 
     def __init__(self, url: QueueUrl, name: str, prefix: str) -> None:
+        """Use `open`.
+
+        Args:
+            url: of the queue, taken apart.
+            name: of the queue.
+            prefix: of its keys.
+        """
         super().__init__(url, name)
         self._prefix = f"{prefix}:{name}:"
 

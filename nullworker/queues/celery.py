@@ -74,7 +74,7 @@ return {waiting, etas, held, held_etas, redelivered, cursor == '0' and 1 or 0}
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _CeleryReading:
     waiting: int
     etas: list[float]  # of messages that wait, Unix seconds
     held: int  # by workers: unacknowledged
@@ -92,6 +92,13 @@ class CeleryQueue(RedisQueue):
     )
 
     def __init__(self, url: QueueUrl, name: str, *, acks_late: bool) -> None:
+        """Use `open`.
+
+        Args:
+            url: of the queue, taken apart.
+            name: of the queue.
+            acks_late: whether all its tasks acknowledge late.
+        """
         super().__init__(url, name)
         self._acks_late = acks_late
         self._hand_over = HandOver()
@@ -138,12 +145,12 @@ class CeleryQueue(RedisQueue):
             exact=reading.complete and is_certain,
         )
 
-    async def _read(self) -> _Reading:
+    async def _read(self) -> _CeleryReading:
         keys = [self._unacked, *self._lists]
         limits = (WAITING_LOOKED_AT_MAX, UNACKED_LOOKED_AT_MAX)
         answer = await self.broker.ask("EVAL", _READ, len(keys), *keys, *limits, *self._endings)
         waiting, etas, held, held_etas, redelivered, complete = answer
-        return _Reading(waiting, _unix(etas), held, _unix(held_etas), redelivered, bool(complete))
+        return _CeleryReading(waiting, _unix(etas), held, _unix(held_etas), redelivered, bool(complete))
 
     async def warnings(self) -> list[QueueWarning]:
         """Of early acknowledgement, of prefetching, of tasks that outlive the visibility timeout."""

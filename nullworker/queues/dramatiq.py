@@ -75,6 +75,14 @@ class DramatiqQueue(RedisQueue):
     parameters = frozenset({"queue", "namespace", "heartbeat_timeout"})
 
     def __init__(self, url: QueueUrl, name: str, namespace: str, heartbeat_timeout_s: float) -> None:
+        """Use `open`.
+
+        Args:
+            url: of the queue, taken apart.
+            name: of the queue.
+            namespace: of its keys.
+            heartbeat_timeout_s: a worker without a heartbeat for this long is dead.
+        """
         super().__init__(url, name)
         self._namespace = namespace
         self._heartbeat_timeout_s = heartbeat_timeout_s

@@ -38,6 +38,13 @@ class RabbitmqQueue:
     """Reads a queue over the management API. Opened by ``await RabbitmqQueue.open(url)``."""
 
     def __init__(self, url: QueueUrl, api: Management, name: str) -> None:
+        """Use `open`.
+
+        Args:
+            url: of the queue, taken apart.
+            api: of its virtual host.
+            name: of the queue.
+        """
         self._url = url
         self._api = api
         self._name = name

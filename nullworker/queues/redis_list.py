@@ -28,6 +28,13 @@ class RedisListQueue(RedisQueue):
     parameters = frozenset({"key", "processing"})
 
     def __init__(self, url: QueueUrl, key: str, processing: str | None) -> None:
+        """Use `open`.
+
+        Args:
+            url: of the queue, taken apart.
+            key: of the list.
+            processing: the key of the list of elements in flight; None: there is none.
+        """
         super().__init__(url, key)
         self._key = key
         self._processing = processing

@@ -35,6 +35,14 @@ class RedisStreamQueue(RedisQueue):
     parameters = frozenset({"stream", "group", "claim_after"})
 
     def __init__(self, url: QueueUrl, stream: str, group: str, claim_after_s: float | None) -> None:
+        """Use `open`.
+
+        Args:
+            url: of the queue, taken apart.
+            stream: its key.
+            group: of consumers.
+            claim_after_s: after this, consumers claim what others hold; None: not known.
+        """
         super().__init__(url, f"{stream}, group {group}")
         self._stream = stream
         self._group = group

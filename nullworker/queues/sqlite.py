@@ -41,7 +41,7 @@ COLUMNS = frozenset({"status", "available_at", "attempts"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _TableReading:
     """A depth, and when the passing of time alone will make it wrong (Unix seconds)."""
 
     depth: Depth
@@ -59,7 +59,7 @@ class SqliteQueue:
         self._guard = threading.Lock()  # SQLite calls run in threads; a cancelled one may outlive its caller
         self._connection: sqlite3.Connection | None = None
         self._file_id: tuple[int, int] | None = None
-        self._reading: _Reading | None = None
+        self._reading: _TableReading | None = None
         self._seen_version: int | None = None
         self._closed = False
 
@@ -180,9 +180,9 @@ class SqliteQueue:
             next_due_in_s=None if reading.next_due_at is None else max(0.0, reading.next_due_at - now),
         )
 
-    def _read(self, now: float, version: int) -> _Reading:
+    def _read(self, now: float, version: int) -> _TableReading:
         if self._connection is None or not self._has_table(self._connection):
-            return _Reading(Depth(0, 0, now), version, None, None)
+            return _TableReading(Depth(0, 0, now), version, None, None)
         table = _quoted(self._table)
         row = self._connection.execute(
             f"""
@@ -199,7 +199,7 @@ class SqliteQueue:
         ).fetchone()
         waiting, running, delayed, oldest_available_at, next_due_at, redelivered = row
         depth = Depth(waiting, running, now, delayed=delayed, redelivered=redelivered)
-        return _Reading(depth, version, next_due_at, oldest_available_at)
+        return _TableReading(depth, version, next_due_at, oldest_available_at)
 
     def _info(self) -> QueueInfo:
         old = 0

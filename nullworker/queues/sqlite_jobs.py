@@ -81,7 +81,17 @@ def exists(path: str | Path, table: str = DEFAULT_TABLE) -> bool:
 def enqueue(
     path: str | Path, payloads: Iterable[str], *, delay_s: float = 0.0, table: str = DEFAULT_TABLE
 ) -> list[int]:
-    """Adds jobs in one transaction, due in ``delay_s`` seconds; makes file and table if need be. Returns their ids."""
+    """Adds jobs in one transaction; makes the file and the table where they are missing.
+
+    Args:
+        path: the file.
+        payloads: one text for each job.
+        delay_s: seconds from now until the jobs are due.
+        table: the table's name.
+
+    Returns:
+        The ids of the jobs.
+    """
     with _opened(path) as connection:
         _create(connection, table)
         now = _now()
@@ -99,7 +109,12 @@ def enqueue(
 def claim(path: str | Path, worker: str, *, table: str = DEFAULT_TABLE) -> Job | None:
     """Takes the job that has been due longest, for ``worker``; None when nothing is due, or nothing was ever enqueued.
 
-    No two callers ever get the same job, unless `requeue_stale` gave it away in between.
+    No two callers ever get the same job, unless `requeue_stale` put it back in between.
+
+    Args:
+        path: the file.
+        worker: the name of the consumer, for `requeue_stale`.
+        table: the table's name.
     """
     if not exists(path, table):
         return None
@@ -120,21 +135,41 @@ def claim(path: str | Path, worker: str, *, table: str = DEFAULT_TABLE) -> Job |
 
 
 def finish(path: str | Path, job: Job, *, table: str = DEFAULT_TABLE) -> bool:
-    """Marks a job as done. False if it was requeued meanwhile: it may belong to another consumer by now."""
+    """Marks a job as done. False if it was requeued meanwhile: it may belong to another consumer by now.
+
+    Args:
+        path: the file.
+        job: as `claim` returned it.
+        table: the table's name.
+    """
     return _end(path, table, job, "done", None)
 
 
 def fail(
     path: str | Path, job: Job, error: str = "", *, retry_in_s: float | None = None, table: str = DEFAULT_TABLE
 ) -> bool:
-    """Marks a job as failed for good, or puts it back, due in ``retry_in_s`` seconds. False as for `finish`."""
+    """Marks a job as failed for good, or puts it back. False as for `finish`.
+
+    Args:
+        path: the file.
+        job: as `claim` returned it.
+        error: what is kept beside the job.
+        retry_in_s: seconds from now until it is due again; None: never.
+        table: the table's name.
+    """
     if retry_in_s is None:
         return _end(path, table, job, "failed", error)
     return _end(path, table, job, "waiting", error, available_at=_now() + retry_in_s)
 
 
 def renew(path: str | Path, job: Job, *, table: str = DEFAULT_TABLE) -> bool:
-    """Says that the job is still worked on, so that `requeue_stale` lets it be. False as for `finish`."""
+    """Records that the job is still worked on, so that `requeue_stale` leaves it. False as for `finish`.
+
+    Args:
+        path: the file.
+        job: as `claim` returned it.
+        table: the table's name.
+    """
     with _opened(path, must_exist=True) as connection:
         done = connection.execute(
             f"UPDATE {_quoted(table)} SET claimed_at = ? WHERE id = ? AND status = 'running' AND attempts = ?",
@@ -149,6 +184,12 @@ def requeue_stale(
     """Puts running jobs back whose last claim or renewal is older, of one worker or of all. Returns how many.
 
     A consumer that starts again under its old name calls it with ``worker=`` to get back what it held when it died.
+
+    Args:
+        path: the file.
+        older_than_s: seconds since the last claim or renewal.
+        worker: whose jobs; None: those of all workers.
+        table: the table's name.
     """
     if not exists(path, table):
         return 0

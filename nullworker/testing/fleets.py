@@ -65,7 +65,7 @@ class FleetCheckResult:
 class _Opened:
     """A fleet under test, with the exits it announced."""
 
-    kit: _Kit
+    kit: _FleetKit
     mark: str
     fleet: Fleet = field(init=False)
     exits: list[tuple[int, str]] = field(default_factory=list)
@@ -140,7 +140,7 @@ def _check_message(error: FleetError, what: str) -> None:
 
 
 @dataclass(slots=True)
-class _Kit:
+class _FleetKit:
     make_fleet: MakeFleet
     crash: Crash | None
     make_spec: Callable[[int], InstanceSpec]
@@ -208,7 +208,7 @@ async def check_fleet(
         AssertionError: the fleet broke a rule; the message names it.
         FleetError: a verb failed although nothing was wrong.
     """
-    kit = _Kit(make_fleet, crash, make_spec, settings or {}, lag_s, quiet_s, patience_s)
+    kit = _FleetKit(make_fleet, crash, make_spec, settings or {}, lag_s, quiet_s, patience_s)
     passed: list[str] = []
     left_out: list[str] = []
     for name, check in _CHECKS:
@@ -223,7 +223,7 @@ async def check_fleet(
     return FleetCheckResult(tuple(passed), tuple(left_out))
 
 
-async def _backends(kit: _Kit) -> None:
+async def _backends(kit: _FleetKit) -> None:
     async with kit.opened() as it:
         backend = kit.make_spec(1).backend
         try:
@@ -239,7 +239,7 @@ async def _backends(kit: _Kit) -> None:
         await it.lists({}, "after check_backend()")
 
 
-async def _creates(kit: _Kit) -> None:
+async def _creates(kit: _FleetKit) -> None:
     async with kit.opened() as it:
         await it.lists({}, "under a new mark")
         await it.create(1)
@@ -252,7 +252,7 @@ async def _creates(kit: _Kit) -> None:
         await it.announces([], "when nothing has ended by itself")
 
 
-async def _stops_and_starts(kit: _Kit) -> None:
+async def _stops_and_starts(kit: _FleetKit) -> None:
     async with kit.opened() as it:
         await it.create(1)
         for turn in ("the first time", "the second time"):
@@ -265,7 +265,7 @@ async def _stops_and_starts(kit: _Kit) -> None:
         await it.announces([], "after being stopped and started")
 
 
-async def _destroys(kit: _Kit) -> None:
+async def _destroys(kit: _FleetKit) -> None:
     async with kit.opened() as it:
         await it.destroy(5)  # never there
         await it.create(1, 2, 3)
@@ -281,7 +281,7 @@ async def _destroys(kit: _Kit) -> None:
         await it.announces([], "after being told to destroy")
 
 
-async def _unknown(kit: _Kit) -> None:
+async def _unknown(kit: _FleetKit) -> None:
     async with kit.opened() as it:
         await it.create(1)
         for verb in (it.fleet.start, it.fleet.stop):
@@ -293,7 +293,7 @@ async def _unknown(kit: _Kit) -> None:
         await it.lists({}, "after verbs for workers that are not there")
 
 
-async def _marks(kit: _Kit) -> None:
+async def _marks(kit: _FleetKit) -> None:
     async with kit.opened() as ours, kit.opened() as theirs:
         await ours.create(1, 2)
         await theirs.lists({}, "before anything was created under its mark")
@@ -308,7 +308,7 @@ async def _marks(kit: _Kit) -> None:
         await ours.announces([], "after another mark's instances ended")
 
 
-async def _close_and_adopt(kit: _Kit) -> None:
+async def _close_and_adopt(kit: _FleetKit) -> None:
     async with kit.opened() as first:
         await first.create(1, 2, 3)
         await first.stop(2)
@@ -329,7 +329,7 @@ async def _close_and_adopt(kit: _Kit) -> None:
         assert not first.exits, "a closed fleet should announce nothing"
 
 
-async def _close_and_destroy(kit: _Kit) -> None:
+async def _close_and_destroy(kit: _FleetKit) -> None:
     async with kit.opened() as first:
         await first.create(1, 2)
         await first.stop(2)
@@ -339,7 +339,7 @@ async def _close_and_destroy(kit: _Kit) -> None:
             await second.lists({}, "after close(destroy=True)")
 
 
-async def _many_at_once(kit: _Kit) -> None:
+async def _many_at_once(kit: _FleetKit) -> None:
     async with kit.opened() as it:
         ids = range(1, MANY + 1)
         await asyncio.gather(*(it.create(worker_id) for worker_id in ids))
@@ -351,7 +351,7 @@ async def _many_at_once(kit: _Kit) -> None:
         await it.announces([], "when all were told to end")
 
 
-async def _in_order(kit: _Kit) -> None:
+async def _in_order(kit: _FleetKit) -> None:
     async with kit.opened() as it:
         await asyncio.gather(it.create(1), it.stop(1), it.start(1), it.destroy(1))
         await it.lists({}, "after create, stop, start and destroy of one worker asked at once")
@@ -360,7 +360,7 @@ async def _in_order(kit: _Kit) -> None:
         await it.announces([], "after verbs asked at once")
 
 
-async def _cancelled(kit: _Kit) -> None:
+async def _cancelled(kit: _FleetKit) -> None:
     async with kit.opened() as it:
         for verb in (it.create, it.stop, it.start):
             task = asyncio.create_task(verb(1))
@@ -374,7 +374,7 @@ async def _cancelled(kit: _Kit) -> None:
         await it.lists({}, "after calls that were cancelled, and destroy(1)")
 
 
-async def _announces_crashes(kit: _Kit) -> None:
+async def _announces_crashes(kit: _FleetKit) -> None:
     async with kit.opened() as it:
         await it.create(1, 2, 3)
         await it.crash(1)
@@ -396,7 +396,7 @@ async def _announces_crashes(kit: _Kit) -> None:
         await it.announces([1, 1, 2], "at the end")
 
 
-async def _crashes_are_its_own(kit: _Kit) -> None:
+async def _crashes_are_its_own(kit: _FleetKit) -> None:
     async with kit.opened() as ours, kit.opened() as theirs:
         await ours.create(1)
         await theirs.create(1)
@@ -406,7 +406,7 @@ async def _crashes_are_its_own(kit: _Kit) -> None:
         await ours.lists({1: RUNNING}, "after another mark's worker 1 ended by itself")
 
 
-async def _adopted_crashes(kit: _Kit) -> None:
+async def _adopted_crashes(kit: _FleetKit) -> None:
     async with kit.opened() as first:
         await first.create(1, 2)
         await first.close()
@@ -430,7 +430,7 @@ def _ignore(worker_id: int, detail: str) -> None:
     """Ignores the end of an instance."""
 
 
-_CHECKS: tuple[tuple[str, Callable[[_Kit], Awaitable[None]]], ...] = (
+_CHECKS: tuple[tuple[str, Callable[[_FleetKit], Awaitable[None]]], ...] = (
     ("check_backend() takes the backend that is created", _backends),
     ("what is created runs, and is created once", _creates),
     ("what is stopped can be started", _stops_and_starts),
@@ -443,7 +443,7 @@ _CHECKS: tuple[tuple[str, Callable[[_Kit], Awaitable[None]]], ...] = (
     ("verbs for one worker happen in the order of the calls", _in_order),
     ("a cancelled call leaves nothing half-done", _cancelled),
 )
-_CRASH_CHECKS: tuple[tuple[str, Callable[[_Kit], Awaitable[None]]], ...] = (
+_CRASH_CHECKS: tuple[tuple[str, Callable[[_FleetKit], Awaitable[None]]], ...] = (
     ("what ends by itself is announced once, and listed as exited", _announces_crashes),
     ("another mark's endings are not announced", _crashes_are_its_own),
     ("endings of adopted instances are announced, those before are not", _adopted_crashes),

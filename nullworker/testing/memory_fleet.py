@@ -134,7 +134,12 @@ class MemoryWorld:
         self._lies.clear()
 
     def crash(self, mark: str, worker_id: int, detail: str = "exit code 1") -> None:
-        """An instance ends by itself, and the fleets that are open under its mark are told.
+        """Ends an instance as if by itself, and calls ``on_exit`` of the fleets that are open under its mark.
+
+        Args:
+            mark: the fleet's.
+            worker_id: the worker.
+            detail: how it ended.
 
         Raises:
             KeyError: there is no such instance.
@@ -177,6 +182,11 @@ class MemoryWorld:
 
     async def call(self, verb: str, worker_id: int, effect: Callable[[], None]) -> None:
         """Carries out a verb, with the faults that are planted for it.
+
+        Args:
+            verb: create, start, stop, destroy or list.
+            worker_id: the worker; 0 for ``list``.
+            effect: changes the world.
 
         Raises:
             FleetError: a fault says so.

@@ -114,7 +114,7 @@ class CheckResult:
 
 
 @dataclass(slots=True)
-class _Kit:
+class _QueueKit:
     driver: QueueDriver
     open: Callable[[str], Awaitable[Queue]]
     queue: Queue
@@ -181,7 +181,7 @@ async def check_queue(
         QueueError: the adapter could not read the queue when nothing was wrong with it.
     """
     queue = await open_queue(driver.url)
-    kit = _Kit(driver, open_queue, queue, patience_s)
+    kit = _QueueKit(driver, open_queue, queue, patience_s)
     try:
         async with queue as entered:
             assert entered is queue, "`async with queue` should give the queue itself"
@@ -197,7 +197,7 @@ async def check_queue(
     return CheckResult(tuple(kit.passed), tuple(kit.left_out), info, tuple(kit.push_delays_s))
 
 
-async def _run(kit: _Kit, name: str, check: Callable[[_Kit], Awaitable[str | None]]) -> None:
+async def _run(kit: _QueueKit, name: str, check: Callable[[_QueueKit], Awaitable[str | None]]) -> None:
     why_not = await check(kit)
     if why_not is None:
         kit.passed.append(name)
@@ -218,11 +218,11 @@ def _check_depth(depth: Depth) -> None:
         assert value is None or value >= 0, f"Depth.{name} should not be negative: {value!r}"
 
 
-async def _from_zero(kit: _Kit) -> None:
+async def _from_zero(kit: _QueueKit) -> None:
     await kit.settled("before anything was produced")
 
 
-async def _information(kit: _Kit) -> None:
+async def _information(kit: _QueueKit) -> None:
     info = await kit.queue.info()
     assert type(info) is QueueInfo, f"info() should return a QueueInfo, not {type(info).__name__}"
     assert info.kind, "QueueInfo.kind is empty"
@@ -239,20 +239,20 @@ async def _information(kit: _Kit) -> None:
     kit.check_secret(repr(kit.queue), "the queue's repr")
 
 
-async def _waiting(kit: _Kit) -> None:
+async def _waiting(kit: _QueueKit) -> None:
     await kit.driver.produce(3)
     kit.waiting += 3
     await kit.settled("after 3 messages were produced")
 
 
-async def _reading_takes_nothing(kit: _Kit) -> None:
+async def _reading_takes_nothing(kit: _QueueKit) -> None:
     await asyncio.gather(*(kit.queue.depth() for _ in range(10)))
     await kit.queue.info()
     await kit.queue.changed(0.01)
     await kit.settled("after reading it ten times at once")
 
 
-async def _cancelled(kit: _Kit) -> None:
+async def _cancelled(kit: _QueueKit) -> None:
     """A reading that is cancelled half-way must not leave its answer to the next one."""
     reads = (kit.queue.depth, kit.queue.info, lambda: kit.queue.changed(30))
     for read, delay_s in itertools.product(reads, (0.0, 0.001, 0.02)):
@@ -263,7 +263,7 @@ async def _cancelled(kit: _Kit) -> None:
         await kit.settled("after a cancelled reading")
 
 
-async def _in_flight(kit: _Kit) -> None:
+async def _in_flight(kit: _QueueKit) -> None:
     jobs = []
     for number in (1, 2):
         jobs.append(await kit.driver.consume_one_start())
@@ -275,7 +275,7 @@ async def _in_flight(kit: _Kit) -> None:
         await kit.settled("after a consumer finished its message")
 
 
-async def _second_reader(kit: _Kit) -> None:
+async def _second_reader(kit: _QueueKit) -> None:
     other = await kit.open(kit.driver.url)
     try:
         await kit.settled("as a second reader sees it", queue=other)
@@ -284,7 +284,7 @@ async def _second_reader(kit: _Kit) -> None:
     await kit.settled("after a second reader closed")
 
 
-async def _delayed(kit: _Kit) -> str | None:
+async def _delayed(kit: _QueueKit) -> str | None:
     if not kit.driver.tells_delayed:
         return "the broker does not tell what is delayed"
     await kit.driver.produce_delayed(1000)
@@ -295,7 +295,7 @@ async def _delayed(kit: _Kit) -> str | None:
     return None
 
 
-async def _paused(kit: _Kit) -> str | None:
+async def _paused(kit: _QueueKit) -> str | None:
     if not kit.driver.tells_paused:
         return "the library cannot pause a queue"
     await kit.driver.pause()
@@ -307,7 +307,7 @@ async def _paused(kit: _Kit) -> str | None:
     return None
 
 
-async def _changes(kit: _Kit) -> str | None:
+async def _changes(kit: _QueueKit) -> str | None:
     queue = kit.queue
     while await queue.changed(QUIET_S):  # what happened before counts once
         pass
@@ -331,7 +331,7 @@ async def _changes(kit: _Kit) -> str | None:
     return None
 
 
-async def _broken(kit: _Kit) -> str | None:
+async def _broken(kit: _QueueKit) -> str | None:
     if not kit.driver.breaks:
         return "the driver cannot stop the broker"
     await kit.driver.stop_broker()
@@ -361,7 +361,7 @@ async def _broken(kit: _Kit) -> str | None:
     return None
 
 
-async def _emptied(kit: _Kit) -> None:
+async def _emptied(kit: _QueueKit) -> None:
     while kit.waiting:
         job = await kit.driver.consume_one_start()
         kit.waiting, kit.in_flight = kit.waiting - 1, kit.in_flight + 1
@@ -371,7 +371,7 @@ async def _emptied(kit: _Kit) -> None:
     await kit.settled("after everything was consumed")
 
 
-async def _closed(kit: _Kit) -> None:
+async def _closed(kit: _QueueKit) -> None:
     await kit.queue.close()
     await kit.queue.close()
     try:
@@ -382,7 +382,7 @@ async def _closed(kit: _Kit) -> None:
         raise AssertionError("depth() after close() should raise QueueError")
 
 
-async def _bad_urls(kit: _Kit) -> str | None:
+async def _bad_urls(kit: _QueueKit) -> str | None:
     if not kit.driver.bad_urls:
         return "the driver names none"
     for url in kit.driver.bad_urls:
@@ -396,7 +396,7 @@ async def _bad_urls(kit: _Kit) -> str | None:
     return None
 
 
-_CHECKS: tuple[tuple[str, Callable[[_Kit], Awaitable[str | None]]], ...] = (
+_CHECKS: tuple[tuple[str, Callable[[_QueueKit], Awaitable[str | None]]], ...] = (
     ("info() is complete, its warnings are sentences", _information),
     ("what is produced is waiting", _waiting),
     ("reading takes nothing", _reading_takes_nothing),

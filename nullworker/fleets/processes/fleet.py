@@ -26,7 +26,7 @@ from nullworker.fleets.processes.instances import (
     find_instances,
     has_orphans,
     in_words,
-    look_at_all,
+    list_existing,
 )
 from nullworker.fleets.processes.proc import Belongings
 from nullworker.fleets.processes.records import Directory, Record
@@ -134,7 +134,7 @@ class ProcessFleet:
         """
         self._check_open()
         try:
-            return await self._help(look_at_all, self._directory, list(self._instances.values()), self._settings.host)
+            return await self._help(list_existing, self._directory, list(self._instances.values()), self._settings.host)
         except OSError as error:
             raise FleetError(f"The process fleet cannot be listed: {in_words(error)}.") from error
 

@@ -69,13 +69,19 @@ def exists(directory: Directory, instance: ProcessInstance) -> bool:
     return directory.path(instance.worker_id).is_dir() or proc.is_alive(instance.leader)
 
 
-def look_at_all(directory: Directory, instances: Iterable[ProcessInstance], host: str) -> list[Instance]:
-    """Those of the instances that exist, with their states as they are now, in the order of their ids."""
-    seen = [_look_at(directory, instance, host) for instance in instances if exists(directory, instance)]
+def list_existing(directory: Directory, instances: Iterable[ProcessInstance], host: str) -> list[Instance]:
+    """Those of the instances that exist, with their present states, in the order of their ids.
+
+    Args:
+        directory: of the fleet's mark.
+        instances: all that are known.
+        host: the address of the fleet.
+    """
+    seen = [_listed(directory, instance, host) for instance in instances if exists(directory, instance)]
     return sorted(seen, key=lambda instance: instance.worker_id)
 
 
-def _look_at(directory: Directory, instance: ProcessInstance, host: str) -> Instance:
+def _listed(directory: Directory, instance: ProcessInstance, host: str) -> Instance:
     record = instance.record
     address = f"{host}:{record.ports.worker}" if record else ""
     state, detail = _state(directory, instance)

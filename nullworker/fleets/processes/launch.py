@@ -103,7 +103,13 @@ def module_path(roots: Sequence[str], own: str) -> str:
 
 
 def base_environment(settings: ProcessSettings, roots: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
-    """What all workers of a fleet have in their environment, taken from the engine's ``own``."""
+    """What all workers of a fleet have in their environment.
+
+    Args:
+        settings: of the fleet.
+        roots: as `workers_roots` returns them.
+        own: the engine's own environment.
+    """
     names = set(PASSED_VARIABLES) | set(settings.pass_env)
     prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
     environment = {
@@ -122,7 +128,14 @@ def base_environment(settings: ProcessSettings, roots: Sequence[str], own: Mappi
 
 
 def environment(settings: ProcessSettings, base: Mapping[str, str], record: Record, directory: str) -> dict[str, str]:
-    """The whole environment of one worker. A workergroup's own variables change all but its identity."""
+    """The whole environment of one worker. A workergroup's own variables change all but its identity.
+
+    Args:
+        settings: of the fleet.
+        base: as `base_environment` returns it.
+        record: of the worker.
+        directory: of the worker.
+    """
     ports = record.ports
     own = {**record.env, **({"NULL_CONSUMER": record.consumer} if record.consumer else {})}
     # A consumer starts where the engine did, or where the settings say, so that its relative paths are valid.
@@ -151,10 +164,17 @@ def environment(settings: ProcessSettings, base: Mapping[str, str], record: Reco
 def launch(
     directory: Directory, record: Record, arguments: Sequence[str], environment: Mapping[str, str], *, new: bool
 ) -> tuple[Process, int]:
-    """Starts an instance's process and notes it in the record; a ``new`` instance's directory is made first.
+    """Starts an instance's process, and writes it into the record.
+
+    Args:
+        directory: of the fleet's mark.
+        record: of the instance.
+        arguments: the command, as `command` returns it.
+        environment: as `environment` returns it.
+        new: whether the instance's directory is to be made first.
 
     Returns:
-        The process, and a descriptor that becomes readable when it ends. Whoever calls this reaps it.
+        The process, and a descriptor that becomes readable when it ends. The caller reaps it.
 
     Raises:
         OSError: it does not run; a new instance's directory is not there either.

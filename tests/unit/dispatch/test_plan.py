@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nullworker.dispatch.plan import Limits, Phase, Plan, Reading, ReservationState, plan, want
+from nullworker.dispatch.plan import Limits, Phase, Reading, ReservationPlan, ReservationState, plan, want
 from nullworker.queues.base import Depth
 
 NOW = 1_000.0
@@ -65,7 +65,7 @@ def test_what_is_in_flight_beyond_our_reservations_is_no_demand() -> None:
     """Its consumer is dead, or not ours: a new reservation would find nothing to take."""
     assert want(reading(0, 3), [], Limits(16), NOW) == 0
     assert want(reading(2, 3), [held()], Limits(16), NOW) == 3
-    assert plan(reading(0, 5), [held()], Limits(16), NOW) == Plan(1, 1, reason="0 waiting, 5 in flight")
+    assert plan(reading(0, 5), [held()], Limits(16), NOW) == ReservationPlan(1, 1, reason="0 waiting, 5 in flight")
 
 
 def test_one_whose_worker_is_about_to_confirm_may_be_at_work() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from nullworker.dispatch.binding import BindingSettings, without_password
 from nullworker.dispatch.budget import Budget
-from nullworker.dispatch.settings import DispatchSettings, SettingsError, check_binding, check_settings
+from nullworker.dispatch.settings import DispatchSettings, DispatchSettingsError, check_binding, check_settings
 from nullworker.dispatch.settings_file import load_settings
 from nullworker.engine.config import load_config
 
@@ -77,7 +77,7 @@ def test_a_file_may_serve_engine_and_dispatcher(tmp_path: Path) -> None:
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
     file = tmp_path / "nullworker.toml"
     file.write_text(FILE.replace(old, new))
-    with pytest.raises(SettingsError, match=said) as error:
+    with pytest.raises(DispatchSettingsError, match=said) as error:
         load_settings(file)
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value)
@@ -86,9 +86,9 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, old: str, new: str, sa
 def test_a_file_without_a_queue_is_no_use(tmp_path: Path) -> None:
     file = tmp_path / "nullworker.toml"
     file.write_text("[engine]\nport = 0\n")
-    with pytest.raises(SettingsError, match=r"no \[\[dispatch.queue\]\]"):
+    with pytest.raises(DispatchSettingsError, match=r"no \[\[dispatch.queue\]\]"):
         load_settings(file)
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(DispatchSettingsError, match="cannot be read"):
         load_settings(tmp_path / "absent.toml")
 
 
@@ -108,20 +108,20 @@ def test_a_file_without_a_queue_is_no_use(tmp_path: Path) -> None:
     ],
 )
 def test_a_number_out_of_bounds_is_named(name: str, value: float) -> None:
-    with pytest.raises(SettingsError, match=f"{name.replace('most', 'max')} is"):
+    with pytest.raises(DispatchSettingsError, match=f"{name.replace('most', 'max')} is"):
         check_binding(replace(BINDING, **{name: value}))  # type: ignore[arg-type]  # each field has a type of its own
 
 
 @pytest.mark.parametrize("queue", ["", "jobs", "redis-list//x", "http://[::1/x", "amqp://user:pa/ss@host/q"])
 def test_what_is_no_url_of_a_queue_is_refused_without_repeating_it(queue: str) -> None:
-    with pytest.raises(SettingsError) as error:
+    with pytest.raises(DispatchSettingsError) as error:
         check_binding(replace(BINDING, queue=queue))
     assert "ss@host" not in str(error.value)
 
 
 def test_a_limit_on_money_needs_prices() -> None:
     settings = DispatchSettings((BINDING,), budget=Budget(hourly=1.0))
-    with pytest.raises(SettingsError, match="needs the price"):
+    with pytest.raises(DispatchSettingsError, match="needs the price"):
         check_settings(settings)
     assert check_settings(replace(settings, bindings=(replace(BINDING, price_per_hour=0.4),)))
 
