@@ -4,8 +4,11 @@ refused.
 The framework looks every second whether it has something to say. This sends the same two messages the moment there is
 something, one at a time and in order, over one connection that stays open. Both carry ``seq``, a number that only grows
 (from a worker's process to its next, too), so that a message that was overtaken is known for what it is. What changes
-while a message is under way goes out with the next one. The framework's own reports go on: they are the heartbeat, and
-the net below this.
+while a message is under way goes out with the next one.
+
+When nothing changes, a status goes out a little before the framework would send its own. Those have no number, so the
+engine cannot tell an old one from a new one, and takes them for signs of life and no more. They go on only where ours
+do not arrive.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The framework sends a status when none was sent for 10 s, which it looks at every second.
+HEARTBEAT_S = 9.0
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 5.0
 
@@ -52,10 +57,16 @@ class Reports:
         addr: gives the engine's URL.
         numbers_from: the reports' numbers are greater than this, which is greater than those of the worker's processes
             before this one.
+        heartbeat_s: seconds after a report until the next one goes out though nothing has changed.
     """
 
     def __init__(
-        self, http: aiohttp.ClientSession, metrics: Metrics, addr: Callable[[], str], numbers_from: int = 0
+        self,
+        http: aiohttp.ClientSession,
+        metrics: Metrics,
+        addr: Callable[[], str],
+        numbers_from: int = 0,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._http = http
         self._metrics = metrics
@@ -64,6 +75,7 @@ class Reports:
         self._idle = asyncio.Event()
         self._idle.set()
         self._seq = numbers_from
+        self._heartbeat_s = heartbeat_s
 
     def wake(self) -> None:
         """Something has changed."""
@@ -74,7 +86,7 @@ class Reports:
         """Sends what there is to send, until it is cancelled."""
         failures = 0
         while True:
-            await self._news.wait()
+            await self._news_or_heartbeat()
             self._news.clear()
             try:
                 await self._send_all()
@@ -95,6 +107,13 @@ class Reports:
                 failures = 0
                 if not self._news.is_set():
                     self._idle.set()
+
+    async def _news_or_heartbeat(self) -> None:
+        heartbeat = asyncio.get_running_loop().call_later(self._heartbeat_s, self.wake)
+        try:
+            await self._news.wait()
+        finally:
+            heartbeat.cancel()
 
     async def sent(self, timeout_s: float) -> None:
         """Waits until everything so far has been sent, ``timeout_s`` seconds at most."""

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from vastai.serverless.server.lib.data_types import ModelMetrics, RequestMetrics, SystemMetrics
 
-from nullworker.worker.reports import Reports
+from nullworker.worker.reports import HEARTBEAT_S, Reports
 
 
 class Engine:
@@ -56,7 +56,7 @@ def request(request_idx: int, status: str = "Success") -> RequestMetrics:
 
 
 @contextlib.asynccontextmanager
-async def _running() -> AsyncIterator[tuple[Engine, Any, Reports]]:
+async def _running(heartbeat_s: float = HEARTBEAT_S) -> AsyncIterator[tuple[Engine, Any, Reports]]:
     engine, own = Engine(), metrics()
     app = web.Application()
     app.router.add_post("/{path:.*}", engine.take)
@@ -64,7 +64,7 @@ async def _running() -> AsyncIterator[tuple[Engine, Any, Reports]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as http:
-        reports = Reports(http, own, lambda: f"http://127.0.0.1:{runner.addresses[0][1]}")
+        reports = Reports(http, own, lambda: f"http://127.0.0.1:{runner.addresses[0][1]}", heartbeat_s=heartbeat_s)
         task = asyncio.ensure_future(reports.run())
         try:
             yield engine, own, reports
@@ -184,3 +184,12 @@ async def test_all_reports_share_one_connection(running: Running) -> None:
         await reports.sent(30)
     assert len(engine.told) == 20
     assert len(engine.connections) == 1
+
+
+async def test_a_status_with_a_number_goes_out_though_nothing_has_changed() -> None:
+    """The framework's own heartbeats have none; one of ours at a time makes it keep quiet."""
+    async with _running(heartbeat_s=0.01) as (engine, own, _):
+        told = await engine.wait(3)
+        assert [(path, body["seq"]) for path, body in told[:3]] == [("/worker_status/", seq) for seq in (1, 2, 3)]
+        assert own.last_metric_update > 0.0
+        assert not own.update_pending
