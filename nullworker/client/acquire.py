@@ -26,7 +26,7 @@ from nullworker.client.errors import (
 )
 from nullworker.client.models import RouteAnswer, Session
 from nullworker.client.recovery import pending_record
-from nullworker.client.retry import OutOfTimeError, Patience, backoff_s, poll_pause_s, steady_backoff_s, within
+from nullworker.client.retry import OutOfTimeError, Patience, jittered_backoff_s, poll_pause_s, steady_backoff_s, within
 from nullworker.client.worker_client import SessionGone, WorkerSilent, create_session
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Attempt:
                 pause_s = steady_backoff_s(not_taken, self._engine.poll_max_s, self._rng)
             except (SessionGone, WorkerSilent) as error:
                 _log.debug("the worker at %s was not reached: %s", answer.auth_data["url"], error)
-                session, pause_s = None, backoff_s(not_taken, self._rng)
+                session, pause_s = None, jittered_backoff_s(not_taken, self._rng)
             finally:
                 self._creating = False
             if session is not None:
@@ -300,7 +300,7 @@ class Acquisition:
         self._patience.failed(now)
         if self._patience.is_over(now, ever_heard=self._engine.heard):
             raise self._with_silence(error) from error
-        pause_s = backoff_s(self._patience.failures, self._rng)
+        pause_s = jittered_backoff_s(self._patience.failures, self._rng)
         left_s = self._left_s()
         await asyncio.sleep(pause_s if left_s is None else min(pause_s, left_s))
 

@@ -19,7 +19,7 @@ from nullworker.client.keepalive import KeepAlive
 from nullworker.client.models import EndpointInfo, Session, WorkerInfo
 from nullworker.client.recovery import Pending, ask_again
 from nullworker.client.reservation import Reservation, end_session
-from nullworker.client.retry import OutOfTimeError, backoff_s, within
+from nullworker.client.retry import OutOfTimeError, jittered_backoff_s, within
 from nullworker.client.worker_client import SessionGone, WorkerClient, WorkerSilent
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class NullClient:
                 raise ReservationLostError(session.session_id, session.url, str(gone)) from gone
             except (WorkerSilent, OutOfTimeError) as silent:
                 failures += 1
-                pause_s = backoff_s(failures, self._rng)
+                pause_s = jittered_backoff_s(failures, self._rng)
                 if time.monotonic() + pause_s >= give_up_at:
                     raise WorkerUnreachableError(session.url, str(silent) or "time-out") from silent
             await asyncio.sleep(pause_s)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nullworker.client.errors import RecordInvalidError, ReservationLostError, WorkerUnreachableError
 from nullworker.client.models import RECORD_VERSION, Session
-from nullworker.client.retry import backoff_s
+from nullworker.client.retry import jittered_backoff_s
 from nullworker.client.worker_client import WorkerGone, WorkerSilent, create_session
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ async def ask_again(http: aiohttp.ClientSession, pending: Pending, timeout_s: fl
         if status in NOT_NOW and pending.age_s > STILL_WAITING_S:
             raise ReservationLostError(UNCONFIRMED, pending.url, "its worker does not hold it")
         failures += 1
-        pause_s = backoff_s(failures, rng)
+        pause_s = jittered_backoff_s(failures, rng)
         if time.monotonic() + pause_s >= give_up_at:
             raise WorkerUnreachableError(pending.url, "no answer" if status is None else f"HTTP {status}")
         await asyncio.sleep(pause_s)

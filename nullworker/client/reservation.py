@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nullworker.client.errors import ReleaseUnconfirmedError, ReservationLostError, WorkerUnreachableError
 from nullworker.client.keepalive import Ended
-from nullworker.client.retry import backoff_s
+from nullworker.client.retry import jittered_backoff_s
 from nullworker.client.worker_client import SessionGone, WorkerClient, WorkerGone, WorkerSilent
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ async def end_session(worker: WorkerClient, session: Session, rng: random.Random
             return
         except WorkerSilent as silent:
             failures += 1
-            pause_s = backoff_s(failures, rng)
+            pause_s = jittered_backoff_s(failures, rng)
             if loop.time() + pause_s > give_up_at:
                 raise ReleaseUnconfirmedError(
                     session.session_id, session.url, session.lifetime_s, str(silent)

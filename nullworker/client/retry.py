@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nullworker.wire.backoff import backoff_s
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Coroutine
@@ -45,13 +47,13 @@ async def within(work: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
     return task.result()
 
 
-def backoff_s(failures: int, rng: random.Random) -> float:
+def jittered_backoff_s(failures: int, rng: random.Random) -> float:
     """How long to wait after so many ``failures`` (1: the first): doubling, capped, and not the same for two callers.
 
     The lower half is left out: a thousand clients of a restarted engine come neither together nor without a pause.
     """
-    ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 30))
-    return rng.uniform(ceiling / 2, ceiling)
+    ceiling_s = backoff_s(failures, first_s=BACKOFF_FIRST_S, max_s=BACKOFF_MAX_S)
+    return rng.uniform(ceiling_s / 2, ceiling_s)
 
 
 def steady_backoff_s(failures: int, max_s: float, rng: random.Random) -> float:

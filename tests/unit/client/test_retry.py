@@ -14,7 +14,7 @@ from nullworker.client.retry import (
     POLL_MIN_S,
     OutOfTimeError,
     Patience,
-    backoff_s,
+    jittered_backoff_s,
     poll_pause_s,
     steady_backoff_s,
     within,
@@ -97,7 +97,7 @@ def test_pauses_double_up_to_a_cap_and_are_never_short() -> None:
     """Between half of the ceiling and the ceiling."""
     rng = random.Random(1)
     for failures, ceiling in [(1, BACKOFF_FIRST_S), (2, 0.5), (3, 1.0), (4, 2.0), (5, 4.0), (6, 5.0), (10_000, 5.0)]:
-        pauses = [backoff_s(failures, rng) for _ in range(200)]
+        pauses = [jittered_backoff_s(failures, rng) for _ in range(200)]
         assert ceiling / 2 <= min(pauses) < max(pauses) <= ceiling <= BACKOFF_MAX_S
         assert len(set(pauses)) > 100
 
