@@ -5,7 +5,7 @@
 - `service`: all parts put together, started and ended; ``__main__`` is the command;
 - `settings`: the environment and the command line; `loading`: the folder and its modules;
 - `app`: the Flask application made of ``flask_dict``; `fair_lock`: one handler at a time;
-- `auth_middleware`: in front of it, checks who calls (`signature`) and unwraps the client's message (`envelope`);
+- `auth_middleware`: in front of it, checks that the engine sent the client, and unwraps its message (`envelope`);
 - `request_context`: what belongs to one request; `in_flight`: the requests in progress, and their statistics;
 - `readiness`: whether the engine may send clients;
 - `hooks`, `logtail`, `legacy_log_watch`: ``metrics.py`` and ``logwatch.py`` beside the backend;

@@ -1,6 +1,6 @@
 """``python -m nullworker.classic BACKEND``: serves a folder that has a ``backend.py``.
 
-Ends with 0 when told to end (130 by Ctrl-C), 1 when the backend or the port is no good, 2 when the settings are.
+Exit codes: 0 after SIGTERM, 130 after Ctrl-C, 1 if the backend or the port cannot be used, 2 for wrong settings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     given = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("waitress").setLevel(logging.ERROR)  # its queue's depth is what the engine is told anyway
+    logging.getLogger("waitress").setLevel(
+        logging.ERROR
+    )  # it warns of its queue's depth, which is reported to the engine anyway
     try:
         settings = from_environment(
             os.environ,
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (wsgi_server.PortError, tls.TlsError) as error:
         return _give_up(str(error), 1)
     except loading.BackendError as error:
-        return _say(str(error), 1)  # the engine was told by the service, which was up
+        return _say(str(error), 1)  # the service has reported it to the engine
     return 130 if ended_by == signal.SIGINT else 0
 
 

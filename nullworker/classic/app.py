@@ -1,6 +1,6 @@
 """The Flask application that ``flask_dict`` describes: each handler is called as ``handler(backend, request)``.
 
-What goes wrong in one request is that request's answer, in JSON with one sentence that names it; the server goes on.
+An error in one request is that request's answer, in JSON with one sentence; the server goes on.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CLIENT_CLOSED = 499  # nobody reads it; the framework's own number for a client that hung up
+CLIENT_CLOSED = 499  # as the framework; the client has hung up and does not see it
 
 
 class BackendSlot:
-    """Where the backend object stands once it is made; before that, requests are told to come back."""
+    """Holds the backend object once it is made; before that, requests are answered with 503."""
 
     def __init__(self, handler_lock: FairLock) -> None:
         self.handler_lock = handler_lock
@@ -62,7 +62,13 @@ class ClassicRequest(flask.Request):
 
 
 def build(loaded: LoadedBackend, slot: BackendSlot, body_bytes_max: int) -> flask.Flask:
-    """The application; it expects `auth_middleware` before it."""
+    """Makes the application; it expects `auth_middleware` before it.
+
+    Args:
+        loaded: the backend's folder, imported.
+        slot: where the backend object will be.
+        body_bytes_max: the largest body that is accepted.
+    """
     app = flask.Flask(loaded.name, root_path=str(loaded.folder), static_folder=None)
     app.request_class = ClassicRequest
     app.config["MAX_CONTENT_LENGTH"] = body_bytes_max
@@ -95,7 +101,7 @@ def _view(app: flask.Flask, label: str, handler: Handler, slot: BackendSlot) -> 
         context.at_end(lambda: measured.end(ok=context.is_ok))
         response = _call(app, label, handler, slot.backend)
         if not response.is_streamed:
-            # The handler is through. Who reads the answer slowly keeps nobody waiting.
+            # The handler has returned. A client that reads slowly must not delay the next request.
             context.http_status = response.status_code
             measured.end(ok=context.is_ok)
             release()

@@ -39,7 +39,7 @@ def refusal(status: int, message: str) -> Response:
 
 
 class RefusedError(Exception):
-    """The request is not let in; ``status`` is the HTTP answer's."""
+    """The request is not accepted; ``status`` is the HTTP answer's."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -47,7 +47,17 @@ class RefusedError(Exception):
 
 
 class AuthMiddleware:
-    """A WSGI application around another. ``open_paths`` check for themselves who calls."""
+    """A WSGI application around another.
+
+    Args:
+        app: the application.
+        handlers: the backend's endpoints.
+        settings: say which requests are accepted unsigned.
+        stats: counts the signed requests.
+        trust: checks signatures and grants; None without an engine.
+        unix_time: the wall clock.
+        open_paths: paths that check their callers themselves.
+    """
 
     def __init__(
         self,
@@ -106,7 +116,7 @@ class AuthMiddleware:
         try:
             self._unwrap(environ, envelope)
         except envelopes.EnvelopeError:
-            # It is authentic: the engine waits to hear that it came to an end.
+            # It is authentic: the engine must be told that it has ended.
             self._stats.end(self._stats.enter(envelope.request_idx, envelope.cost), "Error")
             raise
         return self._stats.enter(envelope.request_idx, envelope.cost)
@@ -122,7 +132,7 @@ class AuthMiddleware:
         limit = self._settings.body_bytes_max
         body: bytes = environ["wsgi.input"].read(min(int(environ.get("CONTENT_LENGTH") or limit + 1), limit + 1))
         if len(body) > limit:
-            raise RefusedError(413, f"the body is over {limit} bytes, which is the most that is taken")
+            raise RefusedError(413, f"the body is over {limit} bytes, which is the most that is accepted")
         _set_body(environ, body)
         return body
 
@@ -142,7 +152,7 @@ class AuthMiddleware:
         path = get_path_info(environ)
         method = envelopes.method_for(path.lstrip("/"), self._handlers)
         query = envelopes.without_key(environ.get("QUERY_STRING", ""))
-        environ.pop("HTTP_AUTHORIZATION", None)  # the client's API key, which is no handler's business
+        environ.pop("HTTP_AUTHORIZATION", None)  # the client's API key, which no handler needs
         if method == "GET":
             query = envelopes.as_query(envelope.payload)
             _set_body(environ, b"")
@@ -156,7 +166,7 @@ class AuthMiddleware:
 
 
 class _Body:
-    """The answer's body; the context ends with it. One that is closed before its end was reached went to nobody."""
+    """The answer's body; the context ends with it. If it is closed before its end, the client has gone."""
 
     def __init__(self, chunks: Iterable[bytes], context: RequestContext) -> None:
         self._chunks = chunks

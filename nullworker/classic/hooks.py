@@ -44,7 +44,9 @@ class _UserObject:
         except Exception:
             if name not in self._complained:
                 self._complained.add(name)
-                log.exception("%s.%s raised, and is not heard; the same of it is not told again", self._what, name)
+                log.exception(
+                    "%s.%s raised; its result is ignored, and further errors of it are not logged", self._what, name
+                )
             return None
 
     def attribute(self, name: str) -> object:
@@ -54,7 +56,7 @@ class _UserObject:
 class Metrics:
     """The backend's own measurements.
 
-    ``is_driven``: told of each request by us. A backend that made its own ``metrics`` tells it itself.
+    ``is_driven``: each request is reported to it here. A backend that made its own ``metrics`` does that itself.
     """
 
     def __init__(self, user_object: object | None, *, is_driven: bool) -> None:
@@ -74,7 +76,7 @@ class Metrics:
         self._user_object.call("fill_data", data)
         return {name: value for name in FIGURES if (value := number(data.get(name))) is not None}
 
-    def tell(self, facts: Mapping[str, object]) -> None:
+    def report(self, facts: Mapping[str, object]) -> None:
         """Passes on what is known of the model, by the classic method that is for it."""
         if self._user_object is None:
             return
@@ -91,7 +93,7 @@ class Metrics:
 
 
 class MeasuredRequest:
-    """One request, as the user's metrics are told of it; ended once."""
+    """One request, as it is reported to the user's metrics; ended once."""
 
     def __init__(self, user_object: _UserObject | None, request: dict[str, Any]) -> None:
         self._user_object = user_object
@@ -109,7 +111,13 @@ class MeasuredRequest:
 
 
 class LogWatch:
-    """Reads the model's log, line by line, and says what a line means."""
+    """Interprets the model's log, line by line.
+
+    Args:
+        user_object: the LogWatch of ``logwatch.py``.
+        readiness: is given what a line means.
+        metrics: are given it, too.
+    """
 
     def __init__(self, user_object: object, readiness: Readiness, metrics: Metrics) -> None:
         self._user_object = _UserObject(user_object, "LogWatch")
@@ -126,6 +134,12 @@ class LogWatch:
 
 
 def learn(facts: Mapping[str, object], readiness: Readiness, metrics: Metrics) -> None:
-    """Both the worker's readiness and the backend's metrics hear of it."""
+    """Passes facts on to the worker's readiness and to the backend's metrics.
+
+    Args:
+        facts: what a log line or a POST has said, in Vast's words.
+        readiness: takes what concerns it.
+        metrics: get all of it.
+    """
     readiness.learn(facts)
-    metrics.tell(facts)
+    metrics.report(facts)

@@ -38,7 +38,21 @@ PATHS: dict[str, dict[str, object]] = {
 
 
 def add(app: flask.Flask, handlers: Handlers, slot: BackendSlot, readiness: Readiness, token: str) -> frozenset[str]:
-    """Adds the paths to ``app`` and returns them. Raises `BackendError` where the backend has such an endpoint."""
+    """Adds the paths to an application.
+
+    Args:
+        app: the application.
+        handlers: the backend's own endpoints.
+        slot: has the backend's metrics.
+        readiness: takes what is reported of the model.
+        token: the worker's, which the callers must show.
+
+    Returns:
+        The paths.
+
+    Raises:
+        BackendError: the backend has an endpoint of such a name.
+    """
     for method, named in handlers.items():
         for path in PATHS:
             if path.strip("/") in named:

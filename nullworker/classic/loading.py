@@ -1,4 +1,4 @@
-"""Finds a backend's folder, imports what is in it, and says in one sentence what is wrong there.
+"""Finds a backend's folder and imports what is in it; what is wrong there is one sentence.
 
 The folder's parent comes first on the import path and the folder itself last, so that ``from helloworld.x import y``
 (the classic way), ``import utils`` of a fork's own root, and a plain ``import x`` of a neighbour all work, and a folder
@@ -27,7 +27,7 @@ Handlers = Mapping[str, Mapping[str, Handler]]
 
 
 class BackendError(Exception):
-    """The backend can not be used; the message is one sentence that names what is wrong with which file."""
+    """The backend cannot be used; the message is one sentence that names what is wrong with which file."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,21 @@ def load(name: str, roots: tuple[Path, ...]) -> LoadedBackend:
 
 
 def make(cls: type, what: str, folder: Path, given: Mapping[str, object]) -> Any:
-    """Calls ``cls``, which ``what`` names, with those of ``given`` that it takes by name. Raises `BackendError`."""
+    """Calls a class of the user's with those arguments that it takes by name.
+
+    Args:
+        cls: the class.
+        what: its name in messages.
+        folder: the backend's, for messages.
+        given: the arguments that it may take.
+
+    Raises:
+        BackendError: it could not be made.
+    """
     try:
         parameters = inspect.signature(cls).parameters.values()
     except (TypeError, ValueError):
-        parameters = ()  # type: ignore[assignment]  # a class written in C, which does not tell
+        parameters = ()  # type: ignore[assignment]  # a class written in C, whose parameters are not known
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
     by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     try:
@@ -171,4 +181,4 @@ def _check(endpoint: object, handler: object, where: str, path: Path) -> None:
             f"{path} has a handler for {endpoint!r} in {where} that does not take (backend, request)"
         ) from None
     except ValueError:
-        return  # written in C: it does not tell what it takes
+        return  # written in C: its parameters are not known

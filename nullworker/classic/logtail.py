@@ -1,4 +1,4 @@
-"""Follows a log that another program writes: from its first line, through its absence, truncation and rotation."""
+"""Follows a log that another program writes, from its first line; it may be absent, truncated or rotated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ LINE_CHARS_MAX = 64 * 1024
 
 
 def follow(path: Path, on_line: Callable[[str], None], stop: threading.Event) -> None:
-    """Calls ``on_line`` with each line of ``path`` (with its end) until ``stop`` is set; bad bytes are replaced."""
+    """Calls a function with each line of a log, its line end included, until it is stopped.
+
+    Args:
+        path: the log, which need not exist yet; bytes that are not UTF-8 are replaced.
+        on_line: the function.
+        stop: set to stop.
+    """
     tail = _Tail(path, on_line)
     try:
         while not stop.is_set():

@@ -18,7 +18,13 @@ KEY = "key"  # the engine's public key
 
 
 class Readiness:
-    """Ready once all of ``needs`` are `met`. ``now`` is a monotonic clock in seconds; it starts to count at once."""
+    """Ready once all needs are `met`. The load time is counted from when this is made.
+
+    Args:
+        needs: what has to be there.
+        now: a monotonic clock, in seconds.
+        perf: the perf that is reported unless the backend reports another.
+    """
 
     def __init__(self, needs: Iterable[str], now: Callable[[], float], perf: float) -> None:
         self._now = now

@@ -1,8 +1,8 @@
-"""Tells the engine, in a thread of its own: first asks for its key, then reports the status and what is done.
+"""Reports to the engine, in a thread of its own: first fetches its key, then sends the status and finished requests.
 
-A status goes out when it differs from the last one, looked at each second, and every ten seconds anyway; what is done,
-each second while there is any. An engine that takes prompt reports is told of an end at once. The first address that
-takes a message is enough; a message that none takes is sent again.
+A status is sent when it differs from the last one, checked each second, and every ten seconds anyway; finished requests
+each second while there are any. An engine that accepts prompt reports gets them at once. A message goes to the first
+address that accepts it; one that none accepts is sent again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,15 @@ _NO_DELETES_SUFFIX = "/api/v0"
 
 
 class Reporter:
-    """Speaks to the engine until it is closed. ``on_key`` is called once, when the engine's key is there."""
+    """Reports until it is closed.
+
+    Args:
+        link: where the engine is.
+        status: makes the messages.
+        trust: is given the engine's key.
+        on_key: called once, when the key is there.
+        now: a monotonic clock, in seconds.
+    """
 
     def __init__(
         self,
@@ -51,7 +59,7 @@ class Reporter:
         self._status = status
         self._trust = trust
         self._on_key = on_key
-        self._now = now  # monotonic
+        self._now = now
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -62,16 +70,16 @@ class Reporter:
         self._refusals: dict[str, str] = {}
 
     def start(self) -> None:
-        """Begins to speak."""
+        """Starts to report."""
         self._thread.start()
 
     def nudge(self) -> None:
-        """Something ended; an engine that wants to know at once is told at once."""
+        """A request has ended; an engine that accepts prompt reports gets it at once."""
         if self._trust.takes_prompt_reports:
             self._wake.set()
 
     def close(self, timeout_s: float) -> None:
-        """Says what is left to say, waiting ``timeout_s`` at most, and ends."""
+        """Sends what is left to send, waiting ``timeout_s`` at most, and ends."""
         self._stop.set()
         self._wake.set()
         if self._thread.ident is not None:
@@ -103,7 +111,7 @@ class Reporter:
                 answer.raise_for_status()
                 self._trust.learn(answer.content, answer.headers.get(headers.FEATURES))
             except (requests.RequestException, ValueError) as error:
-                self._complain(address + paths.PUBKEY, f"the engine's key could not be had there: {error}")
+                self._complain(address + paths.PUBKEY, f"the engine's key could not be fetched: {error}")
                 continue
             self._refusals.pop(address + paths.PUBKEY, None)
             self._on_key()
@@ -137,7 +145,7 @@ class Reporter:
         return False
 
     def _complain(self, url: str, problem: str) -> None:
-        """Each trouble with an address is told once, until that address takes something again."""
+        """Logs each problem with an address once, until that address accepts something again."""
         if self._refusals.get(url) != problem:
             self._refusals[url] = problem
             log.warning("%s: %s", url, problem)

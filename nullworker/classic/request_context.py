@@ -14,7 +14,13 @@ KEY = "nullworker.request_context"
 
 
 class RequestContext:
-    """Made by the middleware, used by the application, closed when the answer has been sent or its client has gone."""
+    """Made by the middleware, used by the application, closed when the answer has been sent or its client has gone.
+
+    Args:
+        stats: count the request.
+        request: its entry in the statistics, None for a direct request.
+        is_gone: whether the client has hung up.
+    """
 
     def __init__(self, stats: RequestStats, request: InFlightRequest | None, is_gone: Callable[[], bool]) -> None:
         self._stats = stats
@@ -24,7 +30,7 @@ class RequestContext:
         self.is_gone = is_gone
         #: The HTTP status of the answer; 0 while there is none.
         self.http_status = 0
-        #: How the engine is told that it ended, where the HTTP status does not say it.
+        #: The outcome that is reported to the engine, where the HTTP status does not determine it.
         self.verdict: Status | None = None
 
     def started(self) -> None:
@@ -38,7 +44,7 @@ class RequestContext:
 
     @property
     def is_ok(self) -> bool:
-        """Whether it went well, as far as the answer says."""
+        """Whether the answer is a success."""
         return self.verdict in (None, "Success") and 0 < self.http_status < 400
 
     def close(self) -> None:

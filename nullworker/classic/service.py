@@ -1,7 +1,7 @@
-"""A classic backend as a service: everything put together, started, and ended when the process is told to.
+"""A classic backend as a service: all parts put together, started, and ended by a signal.
 
-The server and the reports start before the Backend object is made, which may load a model for minutes: the engine hears
-that the worker is loading, and a request is told to come back.
+The server and the reports start before the Backend object is made, which may load a model for minutes: meanwhile the
+engine is told that the worker is loading, and requests are answered with 503.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LAST_WORDS_S = 3.0  # for the last report, when the process ends
+LAST_REPORT_S = 3.0  # for the last report, when the process ends
 
 
-class _ToldToEnd(BaseException):
+class _EndedBySignal(BaseException):
     """A signal came while the backend was being made, which may take minutes and catch every Exception."""
 
 
@@ -74,7 +74,10 @@ class Service:
     def run(self) -> int:
         """Serves until a signal, whose number it returns.
 
-        Raises PortError, TlsError, or BackendError, of which last the engine has been told.
+        Raises:
+            PortError: the port cannot be listened on.
+            TlsError: the certificate cannot be used.
+            BackendError: the backend cannot be made; this has been reported to the engine.
         """
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
@@ -90,23 +93,23 @@ class Service:
             self._is_making = False
             self._announce()
             self._ended.wait()
-            log.info("told to end: what is being answered has %g s, and none if told again", self._settings.grace_s)
+            log.info("ending: requests in progress have %g s; a second signal ends them now", self._settings.grace_s)
         except loading.BackendError as error:
             self._readiness.fail(str(error))
             raise
-        except _ToldToEnd:
-            log.info("told to end while the backend was being made")
+        except _EndedBySignal:
+            log.info("ending: a signal came while the backend was being made")
         finally:
             self._close(web)
         return self._signal
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._ended.is_set():
-            self._hurry.set()  # told again: what is being answered is not waited for
+            self._hurry.set()  # a second signal: requests in progress are not waited for
         self._signal = number
         self._ended.set()
         if self._is_making:
-            raise _ToldToEnd
+            raise _EndedBySignal
 
     def _on_end(self) -> None:
         if self._reporter is not None:
@@ -160,7 +163,7 @@ class Service:
         os.environ["AUTH_PORT"] = str(local_port)  # where a classic log watch finds the server beside it
         os.environ["MODEL_LOG"] = str(self._settings.model_log)  # where one that starts its own model lets it write
         os.environ["BACKEND"] = loaded.name
-        told = {
+        common = {
             "master_token": self._token,
             "control_server_url": f"http://127.0.0.1:{local_port}",
         }
@@ -169,7 +172,7 @@ class Service:
             loaded.backend_class,
             f"Backend of {loaded.folder / 'backend.py'}",
             folder=loaded.folder,
-            given={"container_id": own_id, "send_data": False, **told},
+            given={"container_id": own_id, "send_data": False, **common},
         )
         perf = number(getattr(backend, "max_perf", None))
         if perf and self._settings.perf is None:
@@ -181,7 +184,7 @@ class Service:
                 loaded.metrics_class,
                 f"Metrics of {loaded.folder / 'metrics.py'}",
                 folder=loaded.folder,
-                given={"backend": backend, "id": own_id, "send_server_data": False, **told},
+                given={"backend": backend, "id": own_id, "send_server_data": False, **common},
             )
         metrics = Metrics(made, is_driven=own_metrics is None)
         self._slot.enter(backend, metrics)
@@ -190,7 +193,7 @@ class Service:
                 loaded.log_watch_class,
                 f"LogWatch of {loaded.folder / 'logwatch.py'}",
                 folder=loaded.folder,
-                given={"backend": backend, "id": own_id, **told},
+                given={"backend": backend, "id": own_id, **common},
             )
             self._watch(LogWatch(user_object, self._readiness, metrics), getattr(user_object, "log_file", None))
         self._readiness.met(BACKEND)
@@ -207,7 +210,7 @@ class Service:
         where = f"{'https' if settings.tls else 'http'}://{settings.host}:{settings.port}"
         log.info("%s serves %s at %s", self._loaded.name, self._loaded.endpoints, where)
         if link is None:
-            log.info("REPORT_ADDR is not set: no engine is told, this is just a server")
+            log.info("REPORT_ADDR is not set: this is a server without an engine")
         else:
             log.info(
                 "reports to %s as worker %d at %s",
@@ -216,12 +219,14 @@ class Service:
                 link.identity.url,
             )
         if settings.unsecured and not settings.is_loopback:
-            log.warning("UNSECURED is set: whoever reaches %s may call every endpoint", where)
+            log.warning("UNSECURED is set: every client that reaches %s may call every endpoint", where)
         elif link is None and not settings.is_loopback:
-            log.warning("there is no engine to sign requests: whoever reaches %s may call every endpoint", where)
+            log.warning(
+                "there is no engine to sign requests: every client that reaches %s may call every endpoint", where
+            )
 
     def _close(self, web: WsgiServer) -> None:
-        """Lets out what is being answered, tells the engine, and leaves nothing behind."""
+        """Finishes the requests in progress, sends the last report, and ends all threads."""
         self._is_making = False
         self._ended.set()
         self._handler_lock.close()
@@ -233,4 +238,4 @@ class Service:
         if self._front is not None:
             self._front.close()
         if self._reporter is not None:
-            self._reporter.close(LAST_WORDS_S)
+            self._reporter.close(LAST_REPORT_S)

@@ -1,7 +1,7 @@
-"""What the environment and the command line say, checked before anything starts.
+"""The settings of the environment and the command line, checked before anything starts.
 
 The names of the environment are those that a Vast instance sets (``CONTAINER_ID``, ``REPORT_ADDR`` …). With
-``REPORT_ADDR`` there is an engine to report to, and all of them are needed; without it the backend is just a server.
+``REPORT_ADDR`` there is an engine to report to, and all of them are needed; without it the backend is a plain server.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that the service is told."""
+    """All settings of the service."""
 
     backend: str
     roots: tuple[Path, ...]  # folders that are searched for the backend's, in order

@@ -40,10 +40,16 @@ class Ended:
 
 
 class Status:
-    """Knows what was said last. Used by the reporter's thread alone.
+    """Makes the messages, and remembers the last one. Used by the reporter's thread alone.
 
-    ``figures`` gives what the backend's own metrics say. ``first_seq`` numbers the messages to an engine of ours: with
-    the Unix time in it, a new process under the same id goes on where the one before it was.
+    Args:
+        identity: the worker.
+        stats: the request statistics.
+        readiness: whether the worker is ready.
+        trust: knows whether the engine accepts numbered messages.
+        figures: gives the figures of the backend's own metrics, which win.
+        first_seq: the first message's number. If it is made from the Unix time, a new process of the same worker
+            continues after the numbers of the previous one.
     """
 
     def __init__(

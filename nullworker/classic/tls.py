@@ -1,7 +1,7 @@
 """TLS before the WSGI server, which has none: decrypts what comes in and passes it on to a port on loopback.
 
-What comes in by that port is never a direct request of this machine, whoever sent it: its address is forgotten, and so
-it must be signed.
+A request that arrives through that port is never taken for a direct one of this machine: its address is removed, so it
+must be signed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 class TlsError(Exception):
-    """The certificate or its key can not be used; the message is one sentence."""
+    """The certificate or its key cannot be used; the message is one sentence."""
 
 
 def context(files: TlsFiles) -> ssl.SSLContext:
@@ -47,7 +47,7 @@ def context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def forget_address(app: WSGIApplication, port: int) -> WSGIApplication:
-    """``app``, to which whoever comes by ``port`` comes from nowhere."""
+    """``app``, for which a request that arrives at ``port`` has no address."""
 
     def forgetful(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["SERVER_PORT"] == str(port):
@@ -59,7 +59,13 @@ def forget_address(app: WSGIApplication, port: int) -> WSGIApplication:
 
 
 class TlsFront:
-    """Accepts on ``outer``, in a thread of its own, and passes on to the port ``inner`` on 127.0.0.1."""
+    """Accepts connections, in a thread of its own, and passes them on without TLS.
+
+    Args:
+        outer: the socket that listens for clients.
+        inner: the port on 127.0.0.1 to which connections are passed on.
+        tls: the server's certificate and settings.
+    """
 
     def __init__(self, outer: socket.socket, inner: int, tls: ssl.SSLContext) -> None:
         self._outer = outer
@@ -101,7 +107,7 @@ class TlsFront:
             self._loop.close()
 
     async def _finish(self) -> None:
-        """Lets out what is on its way (the server behind has closed its side by now), then cuts off the rest."""
+        """Waits for what is still being sent (the server behind has closed its side by now), then cuts off the rest."""
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=LAST_BYTES_S)

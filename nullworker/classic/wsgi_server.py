@@ -1,4 +1,4 @@
-"""The WSGI server (waitress): threads, bounds, and an end that lets answers out before it goes."""
+"""The WSGI server (waitress), with bounds, and with an end that finishes the requests in progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLL_S = 0.02
 
 
 class PortError(Exception):
-    """The port can not be had; the message is one sentence."""
+    """The port cannot be used; the message is one sentence."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -41,13 +41,23 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         raise PortError(
-            f"port {port} on {host} can not be had ({error.strerror}): choose another with --port or WORKER_PORT"
+            f"port {port} on {host} cannot be listened on ({error.strerror}): choose another with --port or WORKER_PORT"
         ) from error
     return sock
 
 
 class WsgiServer:
-    """Serves ``app`` on sockets that listen already, in threads of its own."""
+    """Serves an application, in threads of its own.
+
+    Waitress reads each request completely before it takes a thread, and reports a client that hung up. Cheroot, which
+    would bring TLS, does neither: slow clients would occupy all threads, and a cancelled request would run.
+
+    Args:
+        app: the application.
+        sockets: what it listens on.
+        threads: how many requests are handled at once.
+        body_bytes_max: the largest body that is accepted.
+    """
 
     def __init__(
         self, app: WSGIApplication, sockets: Sequence[socket.socket], threads: int, body_bytes_max: int

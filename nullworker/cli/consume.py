@@ -1,4 +1,4 @@
-"""``nullworker consume``: runs a command beside a worker, while that is held."""
+"""``nullworker consume``: runs a command beside a worker, for each reservation of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ worker as broken. docs/consumer.md says more."""
 )  # fmt: skip
 @click.option(
     "--keep-alive", is_flag=True,
-    help="Keep the worker held while the command runs, even if whoever asked for it is gone for good.",
+    help="Keep the worker held while the command runs, even if the client that reserved it does not come back.",
 )  # fmt: skip
 @click.option(
     "--grace", "grace_s", type=click.FloatRange(0.0, 3600.0), default=8.0, show_default=True,

@@ -1,0 +1,14 @@
+"""What client, engine, worker and command line have in common: the calls between them.
+
+In reading order:
+
+- `paths`: the path of every call;
+- `types`: the messages as msgspec Structs, with bounds; `decoding`: from bytes to them, or one sentence;
+- `errors`: refusals, as status, code and sentence; `headers`: what an engine can do beyond Vast's wire;
+- `signature`, `grant`: how a worker knows that the engine has sent a client;
+- `backoff`: the pause before another attempt;
+- `worker_side`: what every worker does alike.
+
+`types` and `decoding` need msgspec, `grant` needs PyJWT, `worker_side.engine_trust` needs pycryptodome; the others need
+the standard library alone.
+"""

@@ -1,6 +1,6 @@
 """What an engine refuses, and the one shape in which it says so: ``{"success": false, "error", "msg"}``.
 
-``error`` is a machine word, ``msg`` a sentence for people; the ``vastai`` command line prints ``msg``. Nothing here
+``error`` is a code for programs, ``msg`` a sentence for people, which the ``vastai`` command line prints. Nothing here
 needs more than the standard library, so that workers and clients can use it as well.
 """
 
@@ -11,7 +11,7 @@ class WireError(Exception):
     """A request that is refused: ``field`` names what was wrong in it ("" for the whole), the message says what."""
 
     status = 400  # of the HTTP answer
-    error = "invalid_args"  # the machine word
+    error = "invalid_args"  # the code for programs
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""A grant: a short-lived signed word of the engine that one request may open a session on one worker.
+"""A grant: the engine's signed and short-lived permission for one request to open a session on one worker.
 
-A JSON Web Token, HS256, keyed with the worker's own token (its MASTER_TOKEN), which engine and worker share and nobody
-else knows. It travels as ``grant`` in the answer to ``/route/``, which clients pass on to the worker as it is.
+A JSON Web Token, HS256, keyed with the worker's token (its MASTER_TOKEN), which only engine and worker know. It travels
+as ``grant`` in the answer to ``/route/``, which clients pass on to the worker as it is.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _CLAIMS = ("sub", "url", "request_idx", "exp", "jti", "aud")
 
 
 class GrantError(Exception):
-    """A grant that is not good for what it was shown for; the message is one sentence that says why."""
+    """A grant that is not valid for its use; the message is one sentence that says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a good grant says."""
+    """The contents of a valid grant."""
 
     worker_id: int
     url: str

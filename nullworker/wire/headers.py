@@ -1,4 +1,4 @@
-"""The header by which an engine tells a worker what it takes beyond Vast's own wire.
+"""The header in which an engine lists its features beyond Vast's own wire.
 
 An engine of ours sends ``X-Nullworker: prompt-reports, grants`` with its answer to ``/pubkey/``. Vast's own does not,
 and a worker that sees no such header behaves as Vast's framework does.
@@ -17,7 +17,7 @@ GRANTS = "grants"
 
 
 def features(value: str | None) -> frozenset[str]:
-    """The words of a FEATURES header; none when ``value`` is None. Words that nobody here knows do no harm."""
+    """The features in a FEATURES header; none when ``value`` is None. Unknown ones are kept, and do nothing."""
     if value is None:
         return frozenset()
     return frozenset(word for word in (part.strip().lower() for part in value.split(",")) if word)

@@ -1,4 +1,4 @@
-"""What client, engine and worker say to each other, as msgspec Structs: field names are Vast's, bounds are ours.
+"""The messages between client, engine and worker, as msgspec Structs: field names are Vast's, bounds are ours.
 
 Unknown fields pass, for each side may be newer than the other. ``None`` stands where Vast's own client sends null for
 "not given". Seconds are ``_time`` and ``_at`` here because Vast named them so; ``_at`` is the sender's Unix time.
@@ -103,18 +103,18 @@ class Credentials(Message, frozen=True):
 
 
 class RouteRequest(Message, frozen=True):
-    """A waiter asks. ``request_idx`` is 0 the first time, then the one that the first answer gave."""
+    """A client asks for a worker. ``request_idx`` is 0 the first time, then the one that the first answer gave."""
 
     endpoint: Name
     api_key: Key | None = None
     cost: Load = 0.0
     request_idx: Id = 0
-    #: Seconds of silence after which the waiter has gone.
+    #: Seconds without a call after which the client counts as gone.
     replay_timeout: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
 
 
 class RouteReady(Message, frozen=True):
-    """The worker at ``url`` is promised to the waiter. The whole answer goes to the worker as its ``auth_data``."""
+    """The worker at ``url`` is granted to the client. The whole answer goes to the worker as its ``auth_data``."""
 
     request_idx: int
     endpoint: str
@@ -362,7 +362,7 @@ class Logs(Message, frozen=True):
 
 
 class Invitation(Message, frozen=True):
-    """What a worker that somebody else starts needs to join an endpoint: its variables of these names in capitals."""
+    """What a worker that is started separately needs to join an endpoint: environment variables, in small letters."""
 
     container_id: int
     report_addr: str

@@ -3,8 +3,8 @@
 The framework would post to whatever it is given and follow redirects. Here the worker posts itself: to addresses that
 were checked, at the moment of connecting, without redirects, and with 10 s for all of it. Link-local addresses and
 those of cloud metadata are never called; addresses of private networks (this machine's too) where the operator says so.
-One kind of URL on this machine is called always: that at which a local dispatcher hears that a reservation has ended,
-for nothing else answers to its path.
+One kind of URL on this machine is called always: that at which a local dispatcher is notified that a reservation has
+ended, because nothing else answers to its path.
 """
 
 from __future__ import annotations

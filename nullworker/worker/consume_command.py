@@ -1,6 +1,6 @@
-"""What ``nullworker consume -- COMMAND`` runs: the command beside a worker, while that is held and no longer.
+"""What ``nullworker consume -- COMMAND`` runs: the command beside a worker, for each reservation of it.
 
-For instances on which the worker is started by somebody else (Vast's own start script, say). It talks to the worker's
+For instances on which the worker is started separately (by Vast's own start script, say). It talks to the worker's
 control port alone, and does what the worker does with a NULL_CONSUMER: it starts the command when a reservation opens,
 ends the command when the reservation is over, releases when the command has ended, and reports the worker as broken
 when it crashed.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from nullworker.worker import supervisor_main
-from nullworker.worker.consumer_process import consumer_environment, how_ended, why_ill
+from nullworker.worker.consumer_process import consumer_environment, how_ended, why_broken
 from nullworker.worker.control_client import ControlGone, ControlPort, ControlSilent
 from nullworker.worker.idleness import tree_of, until_idle
 from nullworker.worker.supervisor import SupervisorPool
@@ -59,51 +59,51 @@ class ConsumeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run of the command came to its end: with this exit code, and whether it was told to."""
+    """How a run of the command ended: its exit code, and whether it was stopped."""
 
     code: int
-    was_told: bool
+    was_stopped: bool
     last_line: str = ""  # of what it wrote to standard error
 
     @property
     def is_crash(self) -> bool:
         """Whether the worker is broken by it."""
-        return self.code != 0 and not self.was_told
+        return self.code != 0 and not self.was_stopped
 
 
 async def consume(settings: ConsumeSettings) -> int:
     """Runs the command for one reservation after another; returns the exit code when a signal comes or it crashes."""
-    orders = _Orders()
+    signals = _Signals()
     async with aiohttp.ClientSession() as http:
-        work = asyncio.ensure_future(_work(settings, ControlPort(http, settings.control_url), orders))
-        waiting: set[asyncio.Future[Any]] = {work, orders.code}
+        work = asyncio.ensure_future(_work(settings, ControlPort(http, settings.control_url), signals))
+        waiting: set[asyncio.Future[Any]] = {work, signals.code}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             return work.result()
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
-        return orders.code.result()
+        return signals.code.result()
 
 
-class _Orders:
-    """The signals that tell us to end. ``code`` is the exit code, once the first has come; the second hurries."""
+class _Signals:
+    """The signals that end this program. ``code`` is the exit code, once one has come; a second kills the command."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.code: asyncio.Future[int] = loop.create_future()
         self.running: Run | None = None
-        loop.add_signal_handler(signal.SIGTERM, self._told, 143)
-        loop.add_signal_handler(signal.SIGINT, self._told, 130)
+        loop.add_signal_handler(signal.SIGTERM, self._received, 143)
+        loop.add_signal_handler(signal.SIGINT, self._received, 130)
 
-    def _told(self, code: int) -> None:
+    def _received(self, code: int) -> None:
         if not self.code.done():
             self.code.set_result(code)
         elif self.running is not None:
             self.running.hurry()
 
 
-async def _work(settings: ConsumeSettings, port: ControlPort, orders: _Orders) -> int:
+async def _work(settings: ConsumeSettings, port: ControlPort, signals: _Signals) -> int:
     supervisors = SupervisorPool(counts_output=settings.release_when_idle_s is not None)
     served: str | None = None
     try:
@@ -111,11 +111,11 @@ async def _work(settings: ConsumeSettings, port: ControlPort, orders: _Orders) -
             supervisors.prepare()
             held = await _until_held(port, served)
             served = held.session_id
-            run = orders.running = Run(settings, port, held, supervisors)
+            run = signals.running = Run(settings, port, held, supervisors)
             ended = await run.to_its_end()
-            orders.running = None
+            signals.running = None
             if ended.is_crash:
-                log.error("%s", why_ill(ended.code, ended.last_line))
+                log.error("%s", why_broken(ended.code, ended.last_line))
                 return 1
     finally:
         await supervisors.close()
@@ -143,7 +143,14 @@ async def _until_held(port: ControlPort, served: str | None) -> Held:
 
 
 class Run:
-    """The command during one reservation."""
+    """The command during one reservation.
+
+    Args:
+        settings: have the command.
+        port: the worker's control port.
+        held: the reservation.
+        supervisors: give the process that runs the command.
+    """
 
     def __init__(self, settings: ConsumeSettings, port: ControlPort, held: Held, supervisors: SupervisorPool) -> None:
         self._settings = settings
@@ -151,7 +158,7 @@ class Run:
         self._held = held
         self._supervisors = supervisors
         self._supervisor: Supervisor | None = None
-        self._over_at_s = time.monotonic() + held.left_s + COLLECTED_S  # unless it hears otherwise
+        self._over_at_s = time.monotonic() + held.left_s + COLLECTED_S  # until the worker reports another time
 
     def hurry(self) -> None:
         """Kills the command, instead of waiting for it to end."""
@@ -159,26 +166,26 @@ class Run:
             self._supervisor.hurry()
 
     async def to_its_end(self) -> Ended:
-        """Starts the command, and sees to it that it ends with the reservation and the reservation with it."""
+        """Starts the command; the command ends with the reservation, and the reservation with the command."""
         env = consumer_environment(self._held.session_id, self._held.request_idx, self._held.payload, self._port.url)
         try:
             supervisor = self._supervisor = await self._supervisors.take()
             supervisor.start(self._settings.command, self._settings.grace_s, env)
             log.info("held (session %s): started under process %d", self._held.session_id, supervisor.pid)
-            was_told = await self._watch(supervisor)
-        except asyncio.CancelledError:  # we are told to end ourselves
-            await self._let_go(Ended(0, was_told=True))
+            was_stopped = await self._watch(supervisor)
+        except asyncio.CancelledError:  # this program is ending
+            await self._let_go(Ended(0, was_stopped=True))
             raise
         except OSError as error:
-            ended = Ended(supervisor_main.NOT_STARTED, was_told=False, last_line=str(error.strerror or error))
+            ended = Ended(supervisor_main.NOT_STARTED, was_stopped=False, last_line=str(error.strerror or error))
         else:
-            ended = Ended(supervisor.ended.result(), was_told, supervisor.last_line())
+            ended = Ended(supervisor.ended.result(), was_stopped, supervisor.last_line())
         await self._let_go(ended)
         log.info("the command ended with %s", how_ended(ended.code))
         return ended
 
     async def _watch(self, supervisor: Supervisor) -> bool:
-        """Returns when the command has ended; whether it had been told to."""
+        """Returns when the command has ended; whether it was stopped."""
         ended = supervisor.ended
         over = asyncio.ensure_future(self._until_over())
         beats = asyncio.ensure_future(self._keep_alive()) if self._settings.keep_alive else None
@@ -186,9 +193,9 @@ class Run:
             async with _IdleWatch(self, supervisor, self._settings.release_when_idle_s) as idle:
                 waiting: set[asyncio.Future[Any]] = {ended, over}
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():  # by itself, if it has not been told, by us or by what it has read at the control port
+            if ended.done():  # by itself, unless it was stopped, by us or by what it has read at the control port
                 return idle.asked or over.done() or (ended.result() != 0 and await self._is_over())
-            log.info("the reservation is over: the command is told to end")
+            log.info("the reservation is over: the command is stopped")
             return True
         finally:
             if not ended.done():
@@ -201,16 +208,16 @@ class Run:
                 await output.finish(LAST_OUTPUT_S)
 
     async def _let_go(self, ended: Ended) -> None:
-        """The command has ended, so that nobody needs the worker; if it crashed, nobody should have it."""
+        """The command has ended: releases the worker, after reporting it as broken if the command crashed."""
         if ended.is_crash:
-            await self._insist(lambda: self._port.fail(why_ill(ended.code, ended.last_line)))
+            await self._insist(lambda: self._port.fail(why_broken(ended.code, ended.last_line)))
         if not await self._insist(lambda: self._port.release(self._held.session_id)):
             await self._insist(lambda: self._port.fail("Its consumer has ended, and it cannot be released."))
 
     @staticmethod
     async def _insist(call: Callable[[], Awaitable[None]]) -> bool:
-        """Makes a call to the worker, again if there is no answer; False: there was none. A worker that has ended has
-        nothing left to be told.
+        """Makes a call to the worker, again if there is no answer; whether it was answered. A worker that has ended
+        needs no call.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -218,7 +225,7 @@ class Run:
             except ControlGone:
                 break
             except ControlSilent as error:
-                log.warning("the worker did not confirm what it was told (%s)", error)
+                log.warning("the worker did not confirm a call (%s)", error)
                 if attempt == ATTEMPTS:
                     return False
                 await asyncio.sleep(PAUSE_S * attempt)
@@ -227,7 +234,7 @@ class Run:
         return True
 
     async def _is_over(self) -> bool:
-        """Whether the worker is not held by this session any more, as far as it can be told."""
+        """Whether the worker is no longer held by this session; False if that is not known."""
         try:
             held = await self._port.held()
         except ControlGone:
@@ -239,7 +246,7 @@ class Run:
     # ---------------------------------------------------------------------------------------------- while it is running
 
     async def _keep_alive(self) -> None:
-        """Heartbeats, so that the worker stays held though its holder may be away."""
+        """Sends heartbeats, so that the worker stays held even if the client is away."""
         pause_s = BEAT_MIN_S
         while True:
             with contextlib.suppress(ControlGone, ControlSilent):
@@ -283,7 +290,7 @@ class Run:
         return tree_of(supervisor.pid, self._held.session_id)
 
     async def signs(self, supervisor: Supervisor) -> object:
-        """What the command has shown of itself, its output and its last heartbeat; None: it cannot be told."""
+        """Signs of work: the command's output and its last heartbeat; None: they cannot be read."""
         try:
             held = await self._port.held()
         except (ControlGone, ControlSilent):
@@ -292,9 +299,9 @@ class Run:
 
 
 class _IdleWatch:
-    """Asks a command that is idle to end: once, for many take a second SIGTERM as an order to drop what they are at.
+    """Asks a command that is idle to end: once, because many programs take a second SIGTERM as an order to abort.
 
-    It is given all the time it wants: it may have begun a job just now.
+    There is no time limit, because the command may have begun a job just now.
     """
 
     def __init__(self, run: Run, supervisor: Supervisor, idle_s: float | None) -> None:

@@ -1,8 +1,8 @@
 """The consumer: the user's program, started when a reservation opens and ended when it closes.
 
-It runs under a `supervisor` process, which ends it and its children if this process is killed. Its end ends the
-reservation; ending with a non-zero code, without having been told to, makes the worker ill. At most one runs: a holder
-that comes early waits for the one before to be gone.
+It runs under a `supervisor` process, which ends it and its children if this process is killed. When it ends, the
+reservation ends; if it ends by itself with a non-zero code, the worker is reported as broken. At most one runs: a new
+reservation waits until the previous consumer has ended.
 """
 
 from __future__ import annotations
@@ -34,14 +34,17 @@ _PAYLOAD_BYTES_MAX = 100_000  # Linux takes 128 KiB for one variable
 class Consumer:
     """Runs the command of the settings for one session after another.
 
-    ``release`` ends the reservation of a session; it is called when the command has ended by itself.
+    Args:
+        settings: have the command.
+        health: set to broken when the command fails.
+        release: ends the reservation of a session; called when the command has ended by itself.
     """
 
     def __init__(self, settings: Settings, health: Health, release: Callable[[HeldSession], Awaitable[object]]) -> None:
         self._settings = settings
         self._health = health
         self._release = release
-        # The worker may move; the consumer starts where it was told, or where the worker did.
+        # The worker may change its directory; the consumer starts in the configured one, or where the worker started.
         self._directory = settings.consumer_dir or os.getcwd()  # noqa: PTH109 - as text
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -50,7 +53,7 @@ class Consumer:
         self._supervisor: Supervisor | None = None
 
     def prepare(self) -> None:
-        """Has what the command will need started before a reservation opens."""
+        """Starts a spare supervisor before a reservation opens."""
         if self._settings.consumer and not self._closing and (self._task is None or self._task.done()):
             self._supervisors.prepare()
 
@@ -61,11 +64,11 @@ class Consumer:
             self._task = asyncio.get_running_loop().create_task(self._run(session, self._stop))
 
     def session_closed(self, _session: HeldSession) -> None:
-        """Has the command ended."""
+        """Stops the command."""
         self._stop.set()
 
     async def vacant(self) -> bool:
-        """Waits for the command to have ended, as long as a new holder can be kept waiting; says whether it has."""
+        """Whether the command has ended; waits for that as long as a new reservation may wait."""
         if self._task is not None and not self._task.done():
             await asyncio.wait({self._task}, timeout=self._settings.create_wait_s)
         return self._task is None or self._task.done()
@@ -99,13 +102,13 @@ class Consumer:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if stop.is_set():
-            log.info("consumer told to end, and ended with %s", how_ended(await supervisor.end()))
+            log.info("consumer stopped, and ended with %s", how_ended(await supervisor.end()))
             supervisor.close()
         else:
             code, line = supervisor.ended.result(), supervisor.last_line()
             log.info("consumer of request %s ended with %s", session.request_idx, how_ended(code))
             if code != 0:
-                self._health.fail(why_ill(code, line))
+                self._health.fail(why_broken(code, line))
             await self._let_go(session)
         if not self._closing:
             self._supervisors.prepare()
@@ -122,7 +125,14 @@ class Consumer:
 
 
 def consumer_environment(session_id: str, request_idx: int, payload: object, control_url: str) -> dict[str, str]:
-    """What a consumer has in its environment: all of ours but the worker's credential, and what it is held for."""
+    """The environment of a consumer: the worker's own, without its credential, and the reservation.
+
+    Args:
+        session_id: the session that holds the worker.
+        request_idx: the request that opened it.
+        payload: what the reservation was made with.
+        control_url: where the worker's control port is.
+    """
     env = without_credential(os.environ)
     env["NULL_SESSION_ID"] = session_id
     env["NULL_REQUEST_IDX"] = str(request_idx)
@@ -135,8 +145,8 @@ def consumer_environment(session_id: str, request_idx: int, payload: object, con
     return env
 
 
-def why_ill(code: int, last_line: str) -> str:
-    """Why a worker is ill whose consumer ended with this code: one sentence, with the last line that it wrote."""
+def why_broken(code: int, last_line: str) -> str:
+    """Why a worker is broken whose consumer ended with this code: one sentence, with the last line that it wrote."""
     said = f": {last_line}" if last_line else "."
     return f"The consumer ended with {how_ended(code)} while its reservation was open{said}"
 

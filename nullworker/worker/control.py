@@ -1,6 +1,6 @@
-"""The control port: what a consumer asks of its worker, without credentials, from this machine alone.
+"""The control port: what a consumer asks of its worker, without credentials, and from this machine alone.
 
-It answers only to the loopback names in ``Host`` and to nothing that a browser's page has sent, so that neither another
+It answers only requests with a loopback name in ``Host`` and none that a web page has sent, so that neither another
 machine nor a web site can release a reservation.
 """
 
@@ -34,7 +34,15 @@ _BODY_BYTES_MAX = 64 * 1024
 
 
 class Control:
-    """The handlers; ``app`` is served by `start`."""
+    """The handlers; ``app`` is served by `start`.
+
+    Args:
+        sessions: what holds the worker.
+        releaser: ends sessions.
+        health: what /fail sets and /health shows.
+        port: the port on the loopback interface.
+        own_health: whether /health is served.
+    """
 
     def __init__(
         self, sessions: SessionTable, releaser: Releaser, health: Health, port: int, *, own_health: bool
@@ -127,12 +135,12 @@ class Control:
         session.extend()
         if (
             request.query.get("by") != "runner"
-        ):  # whoever runs the consumer keeps it alive, too; that is no sign of work
+        ):  # `nullworker consume` sends these as well, and they are no sign of work
             self._heard = session.session_id, time.time()  # noqa: TID251 - as all times of /reservation
         return web.json_response({"extended": True, "until": session.expiration})
 
     async def _fail(self, request: web.Request) -> web.Response:
-        """Whoever runs the consumer says that it is broken."""
+        """Reports the worker as broken."""
         try:
             reason = messages.read_object(await request.read()).get("reason")
         except web.HTTPRequestEntityTooLarge:

@@ -23,8 +23,8 @@ class ControlSilent(Exception):  # noqa: N818 - an outcome: nothing is known
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A session that holds the worker. ``left_s``: how long it lasts without another word; ``heard_at``: when the
-    consumer itself has sent a heartbeat, by the worker's clock; None: never.
+    """A session that holds the worker. ``left_s``: how long it lasts unless it is extended; ``heard_at``: when the
+    consumer itself last sent a heartbeat, by the worker's clock; None: never.
     """
 
     session_id: str
@@ -54,7 +54,7 @@ class ControlPort:
             raise ControlSilent(f"its answer is not understood ({error})") from error
 
     async def heartbeat(self) -> None:
-        """Lets what is held last for a lifetime from now. Is no sign of work: that is the consumer's to give."""
+        """Extends the session by its lifetime. This is no sign of work, as the consumer's own heartbeat is."""
         await self._call("POST", "/heartbeat", {"by": "runner"})
 
     async def release(self, session_id: str) -> None:

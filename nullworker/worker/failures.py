@@ -1,4 +1,4 @@
-"""The one sentence with which a worker that cannot start ends."""
+"""The error of a worker that cannot start: one sentence."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ class StartError(Exception):
 
 
 def say(message: str) -> None:
-    """Tells whoever started the worker."""
+    """Prints the sentence to standard error."""
     sys.stderr.write(f"null worker: {message}\n")
     sys.stderr.flush()

@@ -94,7 +94,7 @@ class Framework:
             # There is no model server. Only an absolute BACKEND_HEALTH_URL is ever asked through this.
             model_server_url="http://127.0.0.1",
             model_server_port=self._settings.control_port,
-            # Our own /health is not polled: the worker tells of its own ill health itself, and sooner.
+            # Our own /health is not polled: the worker reports its own failure itself, and sooner.
             model_healthcheck_url=self._settings.backend_health_url,
             handlers=[ping],
             max_sessions=1,
@@ -133,13 +133,13 @@ class Framework:
         try:
             await asyncio.wait_for(self._lifecycle.listening.wait(), _LISTENING_TIMEOUT_S)
         except asyncio.TimeoutError:
-            # It logs the error and reports it for ever; whoever started us is better told.
+            # The framework would log and report it without an end; exiting with a sentence is clearer.
             raise StartError("The framework's server did not start; its reason is in the log above.") from None
         # Set in the next step, unless a consumer's own /health takes its time; the framework has no event for it.
         while not self.metrics.system_metrics.model_is_loaded:  # noqa: ASYNC110 - as said
             await asyncio.sleep(0.02 if self._settings.backend_health_url else 0)
         log.info("ready at %s", self.url)
-        self.tell()
+        self.notify()
 
     async def _close(self) -> None:
         await self.metrics.aclose()
@@ -148,13 +148,13 @@ class Framework:
 
     # ------------------------------------------------------------------------------------------------------ counting
 
-    def tell(self) -> None:
-        """Something has changed that an engine wants to know."""
+    def notify(self) -> None:
+        """Reports that something has changed."""
         for listener in self.on_news:
             listener()
 
     def count_refusal(self, auth_data: dict[str, Any]) -> None:
-        """Has the engine told that a request which came with ``auth_data`` was refused, as the framework does."""
+        """Counts the refused request that came with ``auth_data``, as the framework does, and has it reported."""
         from vastai.serverless.server.lib.data_types import RequestMetrics  # noqa: PLC0415 - as vastai above
 
         model = self.metrics.model_metrics
@@ -171,13 +171,13 @@ class Framework:
             )
         )
         self.metrics.update_pending = True
-        self.tell()
+        self.notify()
 
     def fail(self, reason: str) -> None:
         """Has ``reason`` reported as the worker's error."""
         self._report_error(reason)
         self.metrics.update_pending = True
-        self.tell()
+        self.notify()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Whether the worker is well: what its own /health answers, and what its reports to the engine say."""
+"""Whether the worker works or is broken: shown by its /health, and in its reports to the engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class Health:
-    """Well until something fails; then ill for good, for the engine replaces a worker that reported an error.
+    """Not broken until something fails; then broken for good, as the engine replaces a worker that reported an error.
 
     ``on_failure`` is called with the reason, once.
     """
@@ -22,7 +22,7 @@ class Health:
         self.on_failure: list[Callable[[str], None]] = []
 
     def fail(self, reason: str) -> None:
-        """Makes the worker ill. ``reason`` is one sentence; the first one stays."""
+        """Marks the worker as broken. ``reason`` is one sentence; the first one stays."""
         if self.error:
             return
         self.error = reason

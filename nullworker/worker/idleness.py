@@ -1,4 +1,4 @@
-"""Whether a command has nothing to do, as far as that can be seen from outside. Linux alone shows it.
+"""Whether a command is idle, as far as that can be seen from outside; on Linux alone.
 
 It is idle when for so long: it has printed nothing, no process of its tree has started or ended, all of them together
 have used next to no processor time, no heartbeat has come from it, and no GPU of the machine is in use. Anything that
@@ -32,7 +32,7 @@ _GPU_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The processes of a command at one moment: who they are (number and start), and what they have used so far."""
+    """The processes of a command at one moment: their identity (number and start), and what they have used so far."""
 
     processes: frozenset[tuple[int, int]]
     cpu_s: float
@@ -57,7 +57,7 @@ class Idleness:
 
         Args:
             tree: its processes; None: they cannot be seen.
-            signs: all else that shows work by being another than before; None: it cannot be told.
+            signs: other signs of work, compared with those of the look before; None: they cannot be read.
             now_s: the time, in seconds of a monotonic clock.
         """
         first = self._tree  # as it was when it last did something
@@ -119,14 +119,14 @@ class Output:
         self.count = 0
         self._read, self.write_end = os.pipe()
         self._to = to
-        # A daemon: whoever has left with the pipe in his hand must not keep us from ending.
+        # A daemon thread: a process that still holds the pipe must not keep this program from ending.
         self._thread = threading.Thread(target=self._pass_on, daemon=True)
         self._thread.start()
 
     def _pass_on(self) -> None:
         while chunk := os.read(self._read, 65_536):
             self.count += len(chunk)
-            with contextlib.suppress(OSError):  # nobody reads any more
+            with contextlib.suppress(OSError):  # the reader has gone
                 view = memoryview(chunk)
                 while view:
                     view = view[os.write(self._to, view) :]
@@ -142,7 +142,7 @@ class Output:
 
 
 async def gpu_in_use() -> bool:
-    """Whether a GPU of this machine computes now; True, too, where its driver's tool is there and does not tell."""
+    """Whether a GPU of this machine is computing; True if the driver's tool is installed and fails."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return False
@@ -156,17 +156,23 @@ async def gpu_in_use() -> bool:
     except OSError:
         return True
     try:
-        told, _ = await asyncio.wait_for(process.communicate(), _GPU_TIMEOUT_S)
+        output, _ = await asyncio.wait_for(process.communicate(), _GPU_TIMEOUT_S)
     except asyncio.TimeoutError:
         process.kill()
         await process.wait()
         return True
-    shares = told.decode(errors="replace").split()
+    shares = output.decode(errors="replace").split()
     return process.returncode != 0 or any(share != "0" for share in shares)
 
 
 async def until_idle(idle_s: float, look: Callable[[], Tree | None], signs: Callable[[], Awaitable[object]]) -> None:
-    """Returns when a command has had nothing to do for ``idle_s`` seconds. ``signs`` as for `Idleness.add`."""
+    """Returns when a command has been idle.
+
+    Args:
+        idle_s: for so many seconds.
+        look: gives its processes.
+        signs: gives the other signs of work, as for `Idleness.add`.
+    """
     idleness = Idleness(idle_s, time.monotonic())
     while True:
         await asyncio.sleep(look_s(idle_s))

@@ -1,6 +1,6 @@
 """What `python -m workers.null.worker` runs: the worker's parts, put together, started and ended.
 
-What cannot work is said in one sentence, to whoever started the worker and to the engine, with exit code 1. SIGTERM
+A worker that cannot start prints one sentence, reports it to the engine, and exits with code 1. SIGTERM
 ends with 0 and Ctrl-C with 130, after the consumer has ended and with nothing left running.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_KEY_TIMEOUT_S = 60.0  # an engine may be restarting; one that is away for longer is told of as such
+_KEY_TIMEOUT_S = 60.0  # an engine may be restarting; one that is away for longer is an error
 _KEY_TIMEOUT_UNSECURED_S = 2.0
 _PREPARE_S = 1.0  # what the first consumer will need is started when the start is over
 _SETTLE_ROUNDS = 10
@@ -67,19 +67,19 @@ def _failed(message: str) -> int:
 
 async def _main(read: Settings) -> int:
     """Runs the worker until a signal comes. Raises StartError when it cannot start."""
-    orders = _Orders()
-    work = asyncio.ensure_future(_work(read, orders))
-    waiting: set[asyncio.Future[Any]] = {work, orders.code}
+    signals = _Signals()
+    work = asyncio.ensure_future(_work(read, signals))
+    waiting: set[asyncio.Future[Any]] = {work, signals.code}
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if not work.done():
-        log.info("told to end")
+        log.info("ending: a signal has come")
         work.cancel()
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await work  # returns only by raising
     finally:
         await _settle()
-    return orders.code.result()
+    return signals.code.result()
 
 
 async def _settle() -> None:
@@ -94,17 +94,17 @@ async def _settle() -> None:
         await asyncio.gather(*left, return_exceptions=True)
 
 
-class _Orders:
-    """The signals that tell the worker to end. ``code`` is the exit code, once the first has come."""
+class _Signals:
+    """The signals that end the worker. ``code`` is the exit code, once the first has come."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.code: asyncio.Future[int] = loop.create_future()
         self.hurry: Callable[[], None] = _nothing  # called by the second
-        loop.add_signal_handler(signal.SIGTERM, self._told, 0)
-        loop.add_signal_handler(signal.SIGINT, self._told, 130)
+        loop.add_signal_handler(signal.SIGTERM, self._received, 0)
+        loop.add_signal_handler(signal.SIGINT, self._received, 130)
 
-    def _told(self, code: int) -> None:
+    def _received(self, code: int) -> None:
         if self.code.done():
             self.hurry()
         else:
@@ -115,7 +115,7 @@ def _nothing() -> None:
     """There is nothing to hurry yet."""
 
 
-async def _work(read: Settings, orders: _Orders) -> None:
+async def _work(read: Settings, signals: _Signals) -> None:
     """All of the worker's parts. Runs until cancelled, or raises StartError."""
     _check_ports(read)
     _check_certificate(read)
@@ -124,7 +124,7 @@ async def _work(read: Settings, orders: _Orders) -> None:
 
     connector = aiohttp.TCPConnector(keepalive_timeout=70.0)  # under the 75 s of most servers
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5.0)) as http:
-        await _serve(read, framework, http, orders)
+        await _serve(read, framework, http, signals)
 
 
 def _load_framework() -> type[Framework]:
@@ -145,7 +145,7 @@ def _load_framework() -> type[Framework]:
     return Framework
 
 
-async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSession, orders: _Orders) -> None:
+async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSession, signals: _Signals) -> None:
     from nullworker.wire.worker_side.engine_trust import EngineTrust  # noqa: PLC0415 - as in _work
     from nullworker.wire.worker_side.messages import Identity  # noqa: PLC0415
     from nullworker.worker.callbacks import Callbacks  # noqa: PLC0415
@@ -165,7 +165,7 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
     callbacks = Callbacks(private=read.callback_private)
     releaser = Releaser(http, sessions, read.own_http_url)
     consumer = Consumer(read, health, releaser.release)
-    orders.hurry = consumer.hurry
+    signals.hurry = consumer.hurry
     checks = RequestChecks(
         framework,
         engine_auth=engine_auth,
@@ -175,8 +175,8 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
     )
     checks.install()
     health.on_failure.append(framework.fail)
-    sessions.on_open += [consumer.session_opened, lambda _session: framework.tell()]
-    sessions.on_close += [callbacks.session_closed, consumer.session_closed, lambda _session: framework.tell()]
+    sessions.on_open += [consumer.session_opened, lambda _session: framework.notify()]
+    sessions.on_close += [callbacks.session_closed, consumer.session_closed, lambda _session: framework.notify()]
     control = Control(sessions, releaser, health, read.control_port, own_health=not read.backend_health_url)
     try:
         runner = await control.start()
@@ -220,7 +220,7 @@ async def _load_key(engine_auth: EngineAuth, read: Settings) -> None:
 
 
 def _check_ports(read: Settings) -> None:
-    """The framework would say that a port is taken to the engine alone, again and again for ever."""
+    """Checks that the ports are free: the framework would report a taken one to the engine alone, without an end."""
     for name, port in (("WORKER_PORT", read.worker_port), ("WORKER_HTTP_PORT", read.http_port)):
         try:
             infos = socket.getaddrinfo(read.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

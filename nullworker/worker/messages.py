@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 BODY_BYTES_MAX = 64 * 1024
 _DEPTH_MAX = 32
 _INTEGER_MAX = 2**53 - 1  # beyond it, a JSON number is no longer exact in every language
-_STANDARD_LIFETIME_S = 60.0  # the framework's, for those who name none
+_STANDARD_LIFETIME_S = 60.0  # the framework's, if none is given
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 

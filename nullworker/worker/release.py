@@ -24,7 +24,13 @@ class ReleaseError(Exception):
 
 
 class Releaser:
-    """Posts to this very process's plain-HTTP port (``url``), with the ``auth_data`` that the session is held with."""
+    """Posts to this process's own plain-HTTP port.
+
+    Args:
+        http: makes the calls.
+        sessions: what holds the worker; each session's ``auth_data`` authenticates the call.
+        url: this process's plain-HTTP port.
+    """
 
     def __init__(self, http: aiohttp.ClientSession, sessions: SessionTable, url: str) -> None:
         self._http = http

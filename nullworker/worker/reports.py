@@ -49,7 +49,7 @@ class Metrics(Protocol):
 
 
 class Reports:
-    """Sends reports when told to.
+    """Sends reports when `wake` is called.
 
     Args:
         http: keeps the connection to the engine.
@@ -136,7 +136,7 @@ class Reports:
         self._metrics.system_metrics.commit_disk_usage()
         self._metrics.last_metric_update = time.time()  # noqa: TID251 - the framework's clock
         if not self._news.is_set():
-            # Said already: the framework need not repeat it at its next tick, and what it counts since begins anew.
+            # Sent already: the framework need not repeat it at its next tick, and its counts start again at 0.
             self._metrics.update_pending = False
             model.reset()
 

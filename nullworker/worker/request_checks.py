@@ -1,4 +1,4 @@
-"""The checks at the door: what is asked of the worker from outside, before the framework sees it.
+"""Checks requests from outside before the framework handles them.
 
 In this order, and before any state is touched: size, JSON and types, signature (and grant, where the engine gives
 them), then whether a session can open. The framework's own handlers do the rest.
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _BODY_TIMEOUT_S = 10.0
 _LOG_EVERY_S = 10.0
 HELD = "This worker is held by another reservation."
-ENDING = "The consumer of the reservation before has not ended yet."
+ENDING = "The consumer of the previous reservation has not ended yet."
 
 
 class RefusedError(Exception):
@@ -48,7 +48,15 @@ class RefusedError(Exception):
 
 
 class RequestChecks:
-    """Wraps the framework's handlers. ``vacant`` waits until the worker can take a new holder, and says if it can."""
+    """Wraps the framework's handlers.
+
+    Args:
+        framework: the worker whose handlers are wrapped.
+        engine_auth: checks what the engine has signed.
+        callbacks: checks the URLs that are to be called when a session ends.
+        health: a broken worker opens no session.
+        vacant: waits until the worker can be held again, and returns whether it can.
+    """
 
     def __init__(
         self,
@@ -96,7 +104,7 @@ class RequestChecks:
         except RefusedError:
             self._framework.count_refusal(wanted.auth.data)
             raise
-        # Another request may have come in through the same door meanwhile; from here on nothing waits.
+        # Another request may have opened the session meanwhile; from here on nothing waits.
         again = self._same_session(wanted.auth, grant)
         if again is not None:
             return again
@@ -106,7 +114,7 @@ class RequestChecks:
         if answer.status == 201 and session is not None:
             self._remember(grant, session)
         elif answer.status == 429:
-            self._framework.tell()  # the framework has counted the refusal
+            self._framework.notify()  # the framework has counted the refusal
             raise RefusedError(429, HELD)
         return answer
 
@@ -136,10 +144,10 @@ class RequestChecks:
             self._grants.opened(grant, session.session_id, _now_s())
 
     async def _wait_for_room(self) -> None:
-        """Waits for the holder before to be gone altogether.
+        """Waits until the previous reservation and its consumer have ended.
 
         Raises:
-            RefusedError: it is not, or nobody is to come in at all.
+            RefusedError: it has not ended, or the worker opens no sessions.
         """
         self._check_open()
         # While there is a holder the framework refuses, and counts it.
@@ -184,11 +192,11 @@ class RequestChecks:
         token = self._framework.token
         # A header's bytes, whatever they are: aiohttp makes surrogates of what is no UTF-8.
         if not token or not hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode()):
-            return _error(401, "Only who has the worker's token may update it.")
+            return _error(401, "The worker's token is needed to update it, and this request has none or another.")
         return await update(request)
 
     def _log_refusal(self, request: web.Request, error: NotAuthenticError) -> None:
-        """Once in a while: whoever knocks all day does not fill the disk."""
+        """Logs at most once every `_LOG_EVERY_S`, so that repeated bad requests do not fill the disk."""
         now_s = time.monotonic()
         if now_s - self._refusal_logged_at >= _LOG_EVERY_S:
             self._refusal_logged_at = now_s
@@ -216,7 +224,7 @@ async def _body(request: web.Request) -> bytes:
     if (request.content_length or 0) > messages.BODY_BYTES_MAX:
         raise RefusedError(413, f"The body is larger than {messages.BODY_BYTES_MAX} bytes.")
     try:
-        # A client that sends half a body and then nothing would otherwise be waited for for ever.
+        # Otherwise a client that sends half a body would be waited for without an end.
         return await asyncio.wait_for(request.read(), _BODY_TIMEOUT_S)
     except web.HTTPRequestEntityTooLarge:
         raise RefusedError(413, f"The body is larger than {messages.BODY_BYTES_MAX} bytes.") from None

@@ -37,7 +37,13 @@ class HeldSession(Session):  # type: ignore[misc]  # vastai has no type informat
 
     @classmethod
     def of(cls, session: Any, *, max_lifetime_s: float, max_age_s: float) -> HeldSession:
-        """Copies a session that the framework has just made."""
+        """Copies a session that the framework has just made.
+
+        Args:
+            session: the framework's.
+            max_lifetime_s: the longest lifetime, whatever the client asked for.
+            max_age_s: the greatest age, however often it is extended.
+        """
         held = cls(**{field.name: getattr(session, field.name) for field in dataclasses.fields(session)})
         held._opened_at = time.monotonic()
         held.lifetime = min(max(1.0, float(held.lifetime)), max_lifetime_s, max_age_s)

@@ -1,4 +1,4 @@
-"""What the Null PyWorker is told by its environment, read and checked before anything heavy is imported."""
+"""The Null PyWorker's settings: environment variables, read and checked before anything large is imported."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _consumer_dir(env: Environment) -> str:
 
 def _check_ports(settings: Settings) -> None:
     ports = {"WORKER_PORT": settings.worker_port, "NULL_CONTROL_PORT": settings.control_port}
-    # Said in full, for nobody sets WORKER_HTTP_PORT and the sentence must be understood all the same.
+    # Named in full: WORKER_HTTP_PORT is hardly ever set, and the message must be understood without knowing it.
     ports["WORKER_HTTP_PORT (WORKER_PORT + 1 unless set)"] = settings.http_port
     if settings.http_port > PORT_MAX:
         raise SettingsError("WORKER_PORT is 65535, and the port after it, which is needed too, does not exist.")

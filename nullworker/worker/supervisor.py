@@ -26,7 +26,13 @@ _SPARE_ENDS_S = 5.0
 
 
 class Supervisor:
-    """A supervisor, which waits for its command or runs it."""
+    """A supervisor process, which waits for its command or runs it; made by `spawn`.
+
+    Args:
+        process: the supervisor.
+        stderr_tail: the pipe to which it writes the end of the command's standard error.
+        outputs: the command's output, where that is counted.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, stderr_tail: StderrTail, outputs: list[Output]) -> None:
         self.outputs = outputs  # of the command, where they are counted
@@ -70,13 +76,20 @@ class Supervisor:
         return self._process.pid
 
     def start(self, command: Sequence[str], grace_s: float, env: Mapping[str, str], directory: str = "") -> None:
-        """Has the supervisor start the command, in ``directory`` or where we are."""
+        """Has the supervisor start the command.
+
+        Args:
+            command: the program and its arguments.
+            grace_s: seconds between SIGTERM and SIGKILL.
+            env: its environment.
+            directory: where it starts; "" is the current directory.
+        """
         self._env, self._grace_s = env, grace_s
         order = {"command": list(command), "grace_s": grace_s, "env": dict(env), "directory": directory or None}
         self._tell(json.dumps(order).encode() + b"\n")
 
     def ask(self) -> None:
-        """Asks the command to end, and gives it all the time that it wants."""
+        """Asks the command to end, without a time limit."""
         self._tell(supervisor_main.ASK)
 
     def hurry(self) -> None:
@@ -84,7 +97,7 @@ class Supervisor:
         self._tell(supervisor_main.KILL)
 
     async def end(self) -> int:
-        """Ends the command, kindly first; returns its exit code."""
+        """Ends the command, with SIGTERM first; returns its exit code."""
         self._tell(supervisor_main.TERMINATE)
         await asyncio.wait({self.ended}, timeout=self._grace_s + _KILL_MARGIN_S)
         if not self.ended.done():
@@ -97,7 +110,7 @@ class Supervisor:
         return self._stderr_tail.line(self._env)
 
     def close(self) -> None:
-        """Lets go of what was for the last line, where that is not wanted. Twice is no error."""
+        """Closes the pipe for the last line, if that is not wanted. A second call does nothing."""
         self._stderr_tail.close()
 
     async def dismiss(self) -> None:
@@ -123,7 +136,7 @@ class SupervisorPool:
         self._spare: asyncio.Task[Supervisor] | None = None
 
     def prepare(self) -> None:
-        """Sees to it that there will be one."""
+        """Starts a spare one, if there is none."""
         if self._spare is None:
             self._spare = asyncio.ensure_future(Supervisor.spawn(counts_output=self._counts_output))
 
@@ -137,7 +150,7 @@ class SupervisorPool:
         if spare is not None:
             with contextlib.suppress(OSError):
                 supervisor = await spare
-                if not supervisor.ended.done():  # somebody may have killed it
+                if not supervisor.ended.done():  # it may have been killed
                     return supervisor
                 supervisor.close()
         return await Supervisor.spawn(counts_output=self._counts_output)

@@ -44,18 +44,18 @@ ASK = b"a"
 KILL = b"k"
 NOT_STARTED = 127
 _PR_SET_PDEATHSIG = 1
-STDERR_TAIL_BYTES = 2000  # less than a pipe holds, so that nobody need read it before the supervisor has ended
+STDERR_TAIL_BYTES = 2000  # less than a pipe holds, so that it can be read after the supervisor has ended
 _POLL_S = 0.02  # only while the group is ending
 
 
 def main(stderr_tail: int) -> int:
     """Waits for the command and runs it; returns the exit code."""
-    os.setpgid(0, 0)  # so that what is sent to the worker's group does not take the supervisor along
+    os.setpgid(0, 0)  # so that what is sent to the worker's group does not end the supervisor
     # Handlers, and not SIG_IGN, which the command would inherit.
     signal.signal(signal.SIGTERM, _nothing)
     signal.signal(signal.SIGINT, _nothing)
     child_ended = _wake_up_fd()
-    order, told = _order()
+    order, commands = _order()
     if not order:
         return 0
     stderr, write_end = os.pipe()
@@ -75,31 +75,31 @@ def main(stderr_tail: int) -> int:
         child = None
     os.close(write_end)
     try:
-        return _watch(child, order["grace_s"], child_ended, errors, told) if child else NOT_STARTED
+        return _watch(child, order["grace_s"], child_ended, errors, commands) if child else NOT_STARTED
     finally:
         with contextlib.suppress(OSError):  # the worker has gone
             os.write(stderr_tail, errors.last())
 
 
 def _order() -> tuple[Any, bytes]:
-    """What is to be run, or None, and what we are told besides."""
+    """What is to be run, or None, and the bytes that have come after it."""
     read = b""
     while b"\n" not in read:
         chunk = os.read(0, 65_536)
         if not chunk:
             return None, b""
         read += chunk
-    line, _, told = read.partition(b"\n")
-    return json.loads(line), told
+    line, _, commands = read.partition(b"\n")
+    return json.loads(line), commands
 
 
-def _watch(child: subprocess.Popen[bytes], grace_s: float, child_ended: int, errors: _Errors, told: bytes) -> int:
-    """Returns when nothing is left of the child's group, which it ends when told to, or when the child has ended."""
+def _watch(child: subprocess.Popen[bytes], grace_s: float, child_ended: int, errors: _Errors, commands: bytes) -> int:
+    """Returns when nothing is left of the child's group, which it ends on command, or when the child has ended."""
     inputs = [0, child_ended]
     kill_at: float | None = None
-    group_told = False
+    group_signalled = False
     while True:
-        pause_s = 0 if told else None if kill_at is None else _POLL_S
+        pause_s = 0 if commands else None if kill_at is None else _POLL_S
         readable, _, _ = select.select([*inputs, *errors.inputs], [], [], pause_s)
         is_over = False
         if child_ended in readable:
@@ -108,26 +108,26 @@ def _watch(child: subprocess.Popen[bytes], grace_s: float, child_ended: int, err
             errors.pass_on()
         if 0 in readable:
             more = os.read(0, 4096)
-            told += more
+            commands += more
             if not more:
                 inputs.remove(0)
                 is_over = True
         code = child.poll()
-        if told == ASK and code is None:
+        if commands == ASK and code is None:
             os.kill(child.pid, signal.SIGTERM)
-            told = b""
-        if kill_at is None and (told or is_over or code is not None):
+            commands = b""
+        if kill_at is None and (commands or is_over or code is not None):
             if code is None:
                 os.kill(child.pid, signal.SIGTERM)
             kill_at = time.monotonic() + grace_s
         if code is not None:
-            # Once alone: many take a second SIGTERM as an order to drop what they are at.
-            if not _signal_group(child.pid, 0 if group_told else signal.SIGTERM):
+            # Once alone: many programs take a second SIGTERM as an order to abort.
+            if not _signal_group(child.pid, 0 if group_signalled else signal.SIGTERM):
                 return code if code >= 0 else 128 - code
-            group_told = True
-        if kill_at is not None and (time.monotonic() >= kill_at or KILL in told):
+            group_signalled = True
+        if kill_at is not None and (time.monotonic() >= kill_at or KILL in commands):
             _signal_group(child.pid, signal.SIGKILL)
-        told = b""
+        commands = b""
 
 
 class _Errors:
@@ -143,20 +143,20 @@ class _Errors:
         if not chunk:
             self.inputs = []
         self._last = (self._last + chunk)[-STDERR_TAIL_BYTES:]
-        with contextlib.suppress(OSError):  # nobody reads any more
+        with contextlib.suppress(OSError):  # the reader has gone
             while chunk:
                 chunk = chunk[os.write(2, chunk) :]
 
     def last(self) -> bytes:
         """The last of it, when the command has ended."""
-        for _ in range(2):  # all that a pipe holds; who has left the group may write for ever
+        for _ in range(2):  # all that a pipe holds; a process that has left the group may go on writing
             if self.inputs and select.select(self.inputs, [], [], 0)[0]:
                 self.pass_on()
         return self._last
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Sends a signal to all of a process group; says whether there was anyone to send it to."""
+    """Sends a signal to all of a process group; returns whether there was any process left."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):  # the latter, on some systems, when all that is left are zombies
@@ -180,7 +180,7 @@ def _own_group() -> None:
 
 
 def _nothing(*_signal: object) -> None:
-    """Being called is all."""
+    """Does nothing: a signal that has a handler interrupts the wait."""
 
 
 if __name__ == "__main__":

@@ -321,7 +321,7 @@ class TestReadiness:
         engine.key_is_there = False
         worker = engine.start_worker()
         await until(lambda: engine.last, "it reports")
-        await asyncio.to_thread(worker.wait_for, "the engine's key could not be had there")
+        await asyncio.to_thread(worker.wait_for, "the engine's key could not be fetched")
         assert engine.last["loadtime"] == 0
         engine.key_is_there = True
         await until(lambda: engine.last["loadtime"] > 0, "it is ready")

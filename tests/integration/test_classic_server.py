@@ -195,7 +195,7 @@ class TestEnding:
                 client.sendall(b"GET /work HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 server.wait_for("handling\n")
                 server.process.send_signal(signal.SIGINT)
-                server.wait_for("told to end")
+                server.wait_for("a second signal ends them now")
                 server.process.send_signal(signal.SIGINT)
                 assert server.wait() == 130
             assert "are cut off" in server.said

@@ -53,7 +53,7 @@ def test_a_port_that_is_taken_is_named() -> None:
         port = taken.getsockname()[1]
         with ClassicProcess("helloworld", "--port", str(port)) as server:
             assert server.wait() == 1
-            assert f"port {port} on 127.0.0.1 can not be had" in server.said
+            assert f"port {port} on 127.0.0.1 cannot be listened on" in server.said
             assert "Traceback" not in server.said
 
 

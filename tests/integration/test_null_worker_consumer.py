@@ -239,7 +239,7 @@ async def test_a_holder_that_would_wait_too_long_is_refused_and_the_engine_told(
         await engine.wait_for(lambda _: engine.finished(second["request_idx"]) == [("Rejected", True)])
         # Told a second time, the worker does not wait for the grace to be over.
         worker.process.terminate()
-        await kit.until(lambda: "told to end" in worker.log)
+        await kit.until(lambda: "a signal has come" in worker.log)
         worker.process.terminate()
         assert await worker.exit_code() == 0
         await gone(pid)

@@ -159,6 +159,7 @@ async def test_nothing_that_is_refused_changes_anything(engine: kit.StubEngine, 
     assert await held_by(worker) is None
     opened = await kit.create(worker, good)  # what was refused did not use up the good one
     assert opened.status == 201
+    await engine.wait_for(lambda report: report.prompt)  # that of the session, which may come after the answer
     assert {report.path for report in engine.reports} == {"/worker_status/"}
 
 

@@ -46,7 +46,13 @@ class Environment:
         return self.raw(name)
 
     def whole_number(self, name: str, at_least: int, at_most: int) -> int:
-        """A whole number, which must be set."""
+        """A whole number, which must be set.
+
+        Args:
+            name: the variable.
+            at_least: the least value that is accepted.
+            at_most: the greatest value that is accepted.
+        """
         text = self.required(name)
         # Digits alone, without blanks: the framework reads some of these itself, one as a part of another's name.
         if not (text.isascii() and text.isdigit() and len(text) <= 20 and at_least <= int(text) <= at_most):
@@ -127,5 +133,11 @@ def is_http_url(text: str) -> bool:
 
 
 def http_url(host: str, port: int | str, *, use_ssl: bool = False) -> str:
-    """The URL of a server; an IPv6 address gets its brackets."""
+    """The URL of a server.
+
+    Args:
+        host: its name or address; an IPv6 address gets its brackets.
+        port: its port.
+        use_ssl: whether it is https.
+    """
     return f"{'https' if use_ssl else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

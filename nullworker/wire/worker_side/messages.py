@@ -11,7 +11,7 @@ ERROR_CHARACTERS_MAX = 2_000  # a sentence for the engine's records, not a log
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """As whom a worker reports."""
+    """The worker that reports."""
 
     worker_id: int
     token: str = field(repr=False)
@@ -25,7 +25,7 @@ class StatusFigures:
 
     loadtime_s: float  # 0 until the worker is ready
     perf: float
-    error: str  # "" while the worker is well
+    error: str  # "" while the worker is not broken
     request_idxs: list[int]  # in progress
     working: int  # how many are in progress
     received: int  # requests ever received

@@ -72,17 +72,17 @@ def test_the_engine_gets_the_figures_that_are_figures() -> None:
     assert Metrics(Diary(), is_driven=True).figures() == {"max_perf": 250.0, "cur_perf": 3.5}
 
 
-def test_without_metrics_there_is_nothing_to_tell_and_nothing_to_say() -> None:
+def test_without_metrics_nothing_is_called_and_there_are_no_figures() -> None:
     metrics = Metrics(None, is_driven=True)
     metrics.begin({}).end(ok=True)
-    metrics.tell({"loaded": True})
+    metrics.report({"loaded": True})
     assert metrics.figures() == {}
 
 
 def test_an_object_without_any_of_the_methods_is_as_good() -> None:
     metrics = Metrics(object(), is_driven=True)
     metrics.begin({}).end(ok=True)
-    metrics.tell({"loaded": True})
+    metrics.report({"loaded": True})
     assert metrics.figures() == {}
 
 
@@ -96,9 +96,9 @@ def test_an_object_without_any_of_the_methods_is_as_good() -> None:
         ({"tokens_per_second": 3.0}, "stats"),
     ],
 )
-def test_each_fact_is_told_by_the_method_that_is_for_it(facts: dict[str, object], kind: str) -> None:
+def test_each_fact_is_passed_to_the_method_that_is_for_it(facts: dict[str, object], kind: str) -> None:
     diary = Diary()
-    Metrics(diary, is_driven=True).tell(facts)
+    Metrics(diary, is_driven=True).report(facts)
     assert diary.told == [(kind, facts)]
 
 
@@ -112,7 +112,7 @@ def test_what_metrics_raise_fails_nothing_and_is_logged_once(caplog: pytest.LogC
         metrics.begin({}).end(ok=True)
         metrics.begin({}).end(ok=True)
     assert [record.getMessage() for record in caplog.records] == [
-        "Metrics.start_req raised, and is not heard; the same of it is not told again"
+        "Metrics.start_req raised; its result is ignored, and further errors of it are not logged"
     ]
 
 
