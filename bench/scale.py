@@ -22,13 +22,15 @@ from nullworker.core.parameters import TESTED_PARAMETERS, WorkergroupSpec
 from nullworker.simulation.checkers.evidence import Evidence
 from nullworker.simulation.checkers.p01_exclusive import Exclusive
 from nullworker.simulation.checkers.p02_no_kill import NoKill
-from nullworker.simulation.clients import Job, Stage
+from nullworker.simulation.clients import ClientStage, Job
 from nullworker.simulation.faults import Faults
-from nullworker.simulation.process import Traits
-from nullworker.simulation.world import FLEET, Plan, World
+from nullworker.simulation.plan import FLEET, Plan
+from nullworker.simulation.process import WorkerKind
+from nullworker.simulation.world import World
 
 if TYPE_CHECKING:
-    from nullworker.simulation.watch import Checker
+    from nullworker.simulation.observer import Checker
+    from nullworker.simulation.truth import Truth
 
 FEW, MANY, MOST = 1_000, 10_000, 100_000
 RESERVATIONS = 10  # for each worker
@@ -64,21 +66,21 @@ class Life:
     def __init__(self, workers: int) -> None:
         plan = _plan(workers)
         self.world = World(plan, workers, _checkers)
-        self.world.box.check_every = sys.maxsize  # the core's own invariants take each table as a whole
-        self.ends_at = plan.trouble_s + HOLD_S[1] + 30.0
+        self.world.driver.check_every = sys.maxsize  # the core's own invariants take each table as a whole
+        self.ends_at = plan.faults_end_s + HOLD_S[1] + 30.0
         self.cpu_s = self.wall_s = 0.0
         self.world.begin()
 
     def go_on(self, until: float) -> None:
         """Lives on until a time of the world."""
         began, cpu_began = time.perf_counter(), time.process_time()
-        self.world.agenda.run_until(until)
+        self.world.context.queue.run_until(until)
         self.cpu_s += time.process_time() - cpu_began
         self.wall_s += time.perf_counter() - began
 
     def cost(self) -> Cost:
-        done = sum(client.stage is Stage.DONE for client in self.world.clients)
-        return Cost(done, self.world.agenda.done, self.world.box.events, self.cpu_s)
+        done = sum(client.stage is ClientStage.DONE for client in self.world.clients)
+        return Cost(done, self.world.context.queue.done, self.world.driver.events, self.cpu_s)
 
 
 def _plan(workers: int) -> Plan:
@@ -92,18 +94,18 @@ def _plan(workers: int) -> Plan:
     return Plan(
         endpoints={1: replace(TESTED_PARAMETERS, min_load=100.0 * workers, max_workers=workers)},
         groups=[WorkergroupSpec(1, 1, FLEET, occupancy=1, boot_timeout_s=120.0)],
-        traits={1: Traits()},
+        kinds={1: WorkerKind()},
         jobs=jobs,
         faults=Faults(),
         boot_s=BOOT_S,
         restart_s=BOOT_S,
-        trouble_s=at,
+        faults_end_s=at,
     )
 
 
-def _checkers(world: World) -> list[Checker]:
-    evidence = Evidence(world)
-    return [evidence, Exclusive(world, evidence), NoKill(world, evidence)]
+def _checkers(truth: Truth) -> list[Checker]:
+    evidence = Evidence(truth)
+    return [evidence, Exclusive(truth, evidence), NoKill(truth, evidence)]
 
 
 def _few() -> Cost:

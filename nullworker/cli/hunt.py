@@ -29,18 +29,18 @@ RECORD = Path(__file__).resolve().parents[2] / "docs" / "soak.json"
 
 def hunt(options: dict[str, Any]) -> int:
     """Runs one seed or some; the exit code is 1 when a promise was broken."""
-    from nullworker.simulation.run import Less, run
+    from nullworker.simulation.run import Reduction, run
     from nullworker.simulation.scenarios import SCENARIOS
     from nullworker.simulation.shrink import shrink
 
     scenario = options["scenario"]
     if scenario and scenario not in SCENARIOS:
         raise UserError(f"There is no scenario {scenario}; there are {', '.join(SCENARIOS)}.")
-    less = Less(_known(options["without"]), _numbers(options["without_clients"]), options["until_s"])
+    reduction = Reduction(_known(options["without"]), _numbers(options["without_clients"]), options["until_s"])
     first = 1 if options["seed"] is None else options["seed"]
     failures = 0
     for seed in range(first, first + (options["seeds"] or 1)):
-        result = run(seed, scenario, less, journal=True, check_every=1)
+        result = run(seed, scenario, reduction, journal=True, check_every=1)
         if result.failure is not None:
             failures += 1
             if options["shrinks"]:

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.core.commands import Grant, Refuse
 from nullworker.simulation.network import Link
 
 if TYPE_CHECKING:
-    from nullworker.simulation.world import World
+    from collections.abc import Callable
+
+    from nullworker.simulation.context import Context
+    from nullworker.simulation.process import Process
 
 CALL_TIMEOUT_S = 10.0
 REPLAY_TIMEOUT_S = 60.0
@@ -20,7 +23,7 @@ RETRY_S = 1.0
 ENDS_TRIED_MAX = 3
 
 
-class Stage(enum.Enum):
+class ClientStage(enum.Enum):
     """Where a client is with its one reservation."""
 
     ASKING = "asking"
@@ -45,6 +48,16 @@ class Job:
     lifetime_s: float = 60.0
 
 
+class ClientLinks(NamedTuple):
+    """How a client reaches the engine and workers, and who is told of what becomes of it."""
+
+    route: Callable[[Client, int, int, float, float], None]  # call, endpoint, request_idx, cost, replay timeout
+    hang_up: Callable[[Client], None]
+    process: Callable[[int], Process | None]  # a worker's, by its id
+    held: Callable[[Client], None]
+    over: Callable[[Client], None]
+
+
 class Client:
     """One client with one job. It is itself the call that the engine holds open: it has one at a time."""
 
@@ -52,27 +65,27 @@ class Client:
         "_ends",
         "_polls",
         "_turn",
-        "contact_at",
+        "context",
         "held_at",
         "job",
+        "links",
         "number",
         "open_as",
         "request_idx",
         "stage",
         "worker_id",
-        "world",
     )
 
-    def __init__(self, world: World, number: int, job: Job) -> None:
-        self.world = world
+    def __init__(self, context: Context, links: ClientLinks, number: int, job: Job) -> None:
+        self.context = context
+        self.links = links
         self.number = number
         self.job = job
-        self.stage = Stage.ASKING
+        self.stage = ClientStage.ASKING
         self.request_idx = 0
         self.open_as = 0
         self.worker_id = 0
         self.held_at: float | None = None
-        self.contact_at = world.now  # when a call of it last reached the engine, or was answered
         self._polls = 0
         self._turn = 0  # what belongs to an earlier turn comes too late
         self._ends = 0
@@ -81,44 +94,43 @@ class Client:
 
     def ask(self) -> None:
         """Calls /route/."""
-        if self.stage is not Stage.ASKING:
+        if self.stage is not ClientStage.ASKING:
             return
         self._turn += 1
-        self.world.network.send(Link.CLIENT_ENGINE, self._arrive, self._turn)
-        self.world.agenda.after(CALL_TIMEOUT_S, self._timed_out, self._turn)
+        self.context.network.send(Link.CLIENT_ENGINE, self._arrive, self._turn)
+        self.context.queue.after(CALL_TIMEOUT_S, self._timed_out, self._turn)
 
     def _arrive(self, turn: int) -> None:
-        if self._turn == turn or self.world.faults.half_open:
+        if self._turn == turn or self.context.faults.half_open:
             job = self.job
-            self.contact_at = self.world.now
-            self.world.box.route(self, job.endpoint_id, self.request_idx, job.cost, REPLAY_TIMEOUT_S)
+            self.links.route(self, job.endpoint_id, self.request_idx, job.cost, REPLAY_TIMEOUT_S)
 
     def _timed_out(self, turn: int) -> None:
-        if turn == self._turn and self.stage is Stage.ASKING:
+        if turn == self._turn and self.stage is ClientStage.ASKING:
             self._turn += 1
             self._hang_up()
             self._call_failed()
 
     def broken(self) -> None:
         """The connection broke."""
-        if self.stage is Stage.ASKING:
+        if self.stage is ClientStage.ASKING:
             self._turn += 1
             self._call_failed()
 
     def _call_failed(self) -> None:
         if self.job.stock:
-            self._over(Stage.FAILED)
+            self._over(ClientStage.FAILED)
         else:
-            self.world.agenda.after(RETRY_S, self.ask)
+            self.context.queue.after(RETRY_S, self.ask)
 
     def _hang_up(self) -> None:
-        faults = self.world.faults
-        if not (faults.half_open and self.world.random.random() < faults.half_open):
-            self.world.network.send(Link.CLIENT_ENGINE, self.world.box.hang_up, self)
+        faults = self.context.faults
+        if not (faults.half_open and self.context.random.random() < faults.half_open):
+            self.context.network.send(Link.CLIENT_ENGINE, self.links.hang_up, self)
 
     def answered(self, answer: Grant | Refuse | int) -> None:
         """The engine's answer arrives."""
-        if self.stage is not Stage.ASKING:
+        if self.stage is not ClientStage.ASKING:
             return
         if isinstance(answer, int):
             if self.request_idx and answer != self.request_idx:
@@ -127,7 +139,7 @@ class Client:
             self.request_idx = answer
             self._wait()
         elif isinstance(answer, Refuse):
-            self._over(Stage.REFUSED)
+            self._over(ClientStage.REFUSED)
         elif self.request_idx in (0, answer.request_idx):
             self._turn += 1
             self.request_idx = answer.request_idx
@@ -137,37 +149,37 @@ class Client:
         if not self.job.stock:
             self.ask()
             return
-        random = self.world.random
+        random = self.context.random
         self._polls += 1
         pause_s = 1.0 if self._polls == 1 else random.uniform(0.1, min(2.0**self._polls + random.random(), 5.0))
-        self.world.agenda.after(pause_s, self.ask)
+        self.context.queue.after(pause_s, self.ask)
 
     # ------------------------------------------------------------------------------------------------- at the worker
 
     def _go(self, grant: Grant) -> None:
-        world = self.world
-        self.stage = Stage.GOING
-        expires_at = world.now + grant.expires_in_s
+        context = self.context
+        self.stage = ClientStage.GOING
+        expires_at = context.now + grant.expires_in_s
         delay_s = 0.0
-        if world.faults.use_late and world.random.random() < 0.5 * world.faults.use_late:
-            delay_s = world.random.uniform(0.8, 1.3) * grant.expires_in_s
-        world.agenda.after(delay_s, self._create, grant.worker_id, expires_at, self._turn)
-        world.agenda.after(delay_s + CALL_TIMEOUT_S, self._no_answer, self._turn)
+        if context.faults.use_late and context.random.random() < 0.5 * context.faults.use_late:
+            delay_s = context.random.uniform(0.8, 1.3) * grant.expires_in_s
+        context.queue.after(delay_s, self._create, grant.worker_id, expires_at, self._turn)
+        context.queue.after(delay_s + CALL_TIMEOUT_S, self._no_answer, self._turn)
 
     def _create(self, worker_id: int, expires_at: float, turn: int) -> None:
-        if turn == self._turn and self.stage is Stage.GOING:
-            self.world.network.send(Link.CLIENT_WORKER, self._at_worker, worker_id, expires_at, turn)
+        if turn == self._turn and self.stage is ClientStage.GOING:
+            self.context.network.send(Link.CLIENT_WORKER, self._at_worker, worker_id, expires_at, turn)
 
     def _at_worker(self, worker_id: int, expires_at: float, turn: int) -> None:
-        process = self.world.process(worker_id)
+        process = self.links.process(worker_id)
         if process is None or not process.alive:
-            self.world.network.send(Link.CLIENT_WORKER, self._answered_by_worker, worker_id, 0, turn)
+            self.context.network.send(Link.CLIENT_WORKER, self._answered_by_worker, worker_id, 0, turn)
             return
         if not process.answers:
             return
         status = process.create(self, self.request_idx, self.job.cost, self.job.lifetime_s, expires_at)
-        gone = self.stage is not Stage.GOING or turn != self._turn
-        network = self.world.network
+        gone = self.stage is not ClientStage.GOING or turn != self._turn
+        network = self.context.network
         told = (
             not gone
             and not network.answer_is_lost(Link.CLIENT_WORKER)
@@ -177,7 +189,7 @@ class Client:
             process.left_alone(self.request_idx)  # until it comes again
 
     def _answered_by_worker(self, worker_id: int, status: int, turn: int) -> None:
-        if turn != self._turn or self.stage is not Stage.GOING:
+        if turn != self._turn or self.stage is not ClientStage.GOING:
             if status == 201:
                 self._leave_alone(worker_id)
             return
@@ -185,90 +197,95 @@ class Client:
         if status == 201:
             self._hold(worker_id)
         else:
-            self.stage = Stage.ASKING
+            self.stage = ClientStage.ASKING
             self.ask()  # the SDK does not sleep here
 
     def _no_answer(self, turn: int) -> None:
-        if turn == self._turn and self.stage is Stage.GOING:
+        if turn == self._turn and self.stage is ClientStage.GOING:
             self._turn += 1
-            self.stage = Stage.ASKING
+            self.stage = ClientStage.ASKING
             self.ask()
 
     def _leave_alone(self, worker_id: int) -> None:
-        process = self.world.process(worker_id)
+        process = self.links.process(worker_id)
         if process is not None:
             process.left_alone(self.request_idx)
 
     def _hold(self, worker_id: int) -> None:
-        process = self.world.process(worker_id)
+        process = self.links.process(worker_id)
         session = process.sessions.get(self.request_idx) if process is not None else None
         if session is None:
-            self._over(Stage.LOST)
+            self._over(ClientStage.LOST)
             return
         session.client, session.expires_at = self, float("inf")
-        self.stage, self.worker_id, self.held_at = Stage.HOLDING, worker_id, self.world.now
-        self.world.held(self)
-        self.world.agenda.after(self.job.hold_s, self._end)
+        self.stage, self.worker_id, self.held_at = ClientStage.HOLDING, worker_id, self.context.now
+        self.links.held(self)
+        self.context.queue.after(self.job.hold_s, self._end)
 
     def session_closed(self, why: str) -> None:
         """Its session ended otherwise than by its own word."""
-        if self.stage is Stage.HOLDING and why != "ended":
-            self._over(Stage.LOST)
+        if self.stage is ClientStage.HOLDING and why != "ended":
+            self._over(ClientStage.LOST)
 
     # -------------------------------------------------------------------------------------------------------- ending
 
     def _end(self) -> None:
-        if self.stage is not Stage.HOLDING:
+        if self.stage is not ClientStage.HOLDING:
             return
         self._ends += 1
-        world = self.world
-        world.network.send(Link.CLIENT_WORKER, self._end_at_worker, self._ends)
-        world.agenda.after(CALL_TIMEOUT_S, self._end_again, self._ends)
-        if world.faults.close_twice and world.random.random() < world.faults.close_twice:
-            world.network.send(Link.CLIENT_WORKER, self._end_at_worker, self._ends)
+        context = self.context
+        context.network.send(Link.CLIENT_WORKER, self._end_at_worker, self._ends)
+        context.queue.after(CALL_TIMEOUT_S, self._end_again, self._ends)
+        if context.faults.close_twice and context.random.random() < context.faults.close_twice:
+            context.network.send(Link.CLIENT_WORKER, self._end_at_worker, self._ends)
 
     def _end_at_worker(self, attempt: int) -> None:
-        process = self.world.process(self.worker_id)
+        process = self.links.process(self.worker_id)
         if process is None or not process.answers:
             return
         process.end(self.request_idx)
-        if not self.world.network.answer_is_lost(Link.CLIENT_WORKER):
-            self.world.network.send(Link.CLIENT_WORKER, self._ended, attempt)
+        if not self.context.network.answer_is_lost(Link.CLIENT_WORKER):
+            self.context.network.send(Link.CLIENT_WORKER, self._ended, attempt)
 
     def _ended(self, _attempt: int) -> None:
-        if self.stage is Stage.HOLDING:
-            self._over(Stage.DONE)
+        if self.stage is ClientStage.HOLDING:
+            self._over(ClientStage.DONE)
 
     def _end_again(self, attempt: int) -> None:
-        if self.stage is Stage.HOLDING and attempt == self._ends:
+        if self.stage is ClientStage.HOLDING and attempt == self._ends:
             if attempt < ENDS_TRIED_MAX:
                 self._end()
             else:
                 self._leave_alone(self.worker_id)
-                self._over(Stage.DONE)
+                self._over(ClientStage.DONE)
 
     def vanish(self) -> None:
         """Gone without a word."""
-        if self.stage in (Stage.ASKING, Stage.GOING, Stage.HOLDING):
+        if self.stage in (ClientStage.ASKING, ClientStage.GOING, ClientStage.HOLDING):
             self._turn += 1
-            if self.stage is Stage.HOLDING:
+            if self.stage is ClientStage.HOLDING:
                 self._leave_alone(self.worker_id)
-            elif self.stage is Stage.ASKING:
+            elif self.stage is ClientStage.ASKING:
                 self._hang_up()  # the system it ran on closes its connections, if it still can
-            self._over(Stage.LEFT)
+            self._over(ClientStage.LEFT)
 
     def give_up(self) -> None:
         """Cancelled by its caller while it waits."""
-        if self.stage is Stage.ASKING:
+        if self.stage is ClientStage.ASKING:
             self._turn += 1
             self._hang_up()
-            self._over(Stage.LEFT)
+            self._over(ClientStage.LEFT)
 
-    def _over(self, stage: Stage) -> None:
+    def _over(self, stage: ClientStage) -> None:
         self.stage = stage
-        self.world.client_over(self)
+        self.links.over(self)
+
+    @property
+    def endpoint_id(self) -> int:
+        """The endpoint that it asks for."""
+        return self.job.endpoint_id
 
     @property
     def wants(self) -> bool:
         """Whether it waits for, goes to or holds a reservation."""
-        return self.stage in (Stage.ASKING, Stage.GOING, Stage.HOLDING)
+        return self.stage in (ClientStage.ASKING, ClientStage.GOING, ClientStage.HOLDING)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from nullworker.simulation.agenda import Agenda
+    from nullworker.simulation.event_queue import EventQueue
     from nullworker.simulation.faults import Faults
 
 
@@ -30,8 +30,8 @@ LATENCY_S = 0.002
 class Network:
     """All links. ``faults`` is the world's, and may change at any time."""
 
-    def __init__(self, agenda: Agenda, random: Random, faults: Faults) -> None:
-        self._agenda = agenda
+    def __init__(self, queue: EventQueue, random: Random, faults: Faults) -> None:
+        self._queue = queue
         self._random = random
         self.faults = faults
         #: Until when a link is cut.
@@ -41,13 +41,13 @@ class Network:
         """Begins to cut the links whose fault is on."""
         for link in Link:
             if getattr(self.faults, link.value):
-                self._agenda.after(self._random.uniform(5, 90), self._cut, link)
+                self._queue.after(self._random.uniform(5, 90), self._cut, link)
 
     def _cut(self, link: Link) -> None:
         strength = getattr(self.faults, link.value)
         if strength:
-            self.cut_until[link] = self._agenda.now + self._random.uniform(0.5, 1 + 60 * strength)
-            self._agenda.after(self._random.uniform(30, 120), self._cut, link)
+            self.cut_until[link] = self._queue.now + self._random.uniform(0.5, 1 + 60 * strength)
+            self._queue.after(self._random.uniform(30, 120), self._cut, link)
 
     def heal(self) -> None:
         """All links work from now on."""
@@ -56,10 +56,10 @@ class Network:
     def send(self, link: Link, receive: Callable[..., object], *arguments: Any) -> bool:
         """Sends a message, which calls ``receive`` when it arrives; whether it will (its sender cannot know)."""
         faults = self.faults
-        now = self._agenda.now
+        now = self._queue.now
         if self.cut_until[link] > now or (faults.loss and self._random.random() < 0.3 * faults.loss):
             return False
-        self._agenda.after(self.latency_s(), receive, *arguments)
+        self._queue.after(self.latency_s(), receive, *arguments)
         return True
 
     def latency_s(self) -> float:
@@ -72,7 +72,7 @@ class Network:
     def answer_is_lost(self, link: Link) -> bool:
         """Whether the answer to a request that was carried out gets lost on its way back."""
         faults = self.faults
-        if self.cut_until[link] > self._agenda.now:
+        if self.cut_until[link] > self._queue.now:
             return True
         lost = 0.2 * faults.answers_lost + 0.3 * faults.loss
         return bool(lost) and self._random.random() < lost

@@ -29,7 +29,7 @@ class RivalRun:
         self._start_up_s = start_up_s
         self._cap = cap
         self._rng = rng
-        self._agenda: list[tuple[float, int, str, int, int]] = []  # (when, order, what, worker, its turn)
+        self._events: list[tuple[float, int, str, int, int]] = []  # (when, order, what, worker, its turn)
         self._count = 0
         self._queue: deque[int] = deque()
         self._since: dict[int, float] = {}  # each worker's last change
@@ -49,7 +49,7 @@ class RivalRun:
         give_up_s = jobs[-1].arrival_s + sum(j.duration_s for j in jobs[-1:]) + PATIENCE_S
         while True:
             arrival_s = jobs[arrived].arrival_s if arrived < len(jobs) else float("inf")
-            event_s = self._agenda[0][0] if self._agenda else float("inf")
+            event_s = self._events[0][0] if self._events else float("inf")
             if arrival_s == event_s == float("inf") and not self._queue:
                 break
             now_s = min(arrival_s, event_s, next_look_s)
@@ -64,7 +64,7 @@ class RivalRun:
                 self._happen(now_s)
             else:
                 self._look(now_s)
-                quiet = not self._queue and not self._agenda and not self._phase
+                quiet = not self._queue and not self._events and not self._phase
                 next_look_s = now_s + rule.interval_s
                 if quiet and arrival_s != float("inf") and rule.interval_s < arrival_s - now_s:
                     # Nothing can change before the next arrival; look again where the rhythm falls then.
@@ -110,10 +110,10 @@ class RivalRun:
 
     def _push(self, at_s: float, what: str, worker: int) -> None:
         self._count += 1
-        heapq.heappush(self._agenda, (at_s, self._count, what, worker, self._turn[worker]))
+        heapq.heappush(self._events, (at_s, self._count, what, worker, self._turn[worker]))
 
     def _happen(self, now_s: float) -> None:
-        _, _, what, worker, turn = heapq.heappop(self._agenda)
+        _, _, what, worker, turn = heapq.heappop(self._events)
         if self._turn.get(worker) != turn:
             return
         if what == "idle":

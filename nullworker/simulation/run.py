@@ -8,13 +8,16 @@ from time import process_time
 from typing import TYPE_CHECKING
 
 from nullworker.core.invariants import InvariantBroken
-from nullworker.simulation.agenda import Stalled
+from nullworker.simulation.checkers import all_checkers
+from nullworker.simulation.event_queue import Stalled
+from nullworker.simulation.observer import PromiseBroken
 from nullworker.simulation.scenarios import SCENARIOS, scenario_of
-from nullworker.simulation.watch import PromiseBroken
-from nullworker.simulation.world import Plan, World
+from nullworker.simulation.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from nullworker.simulation.plan import Plan
 
 #: How many of the last events a failure shows.
 HISTORY_LINES = 60
@@ -34,7 +37,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Less:
+class Reduction:
     """What is left out of a seed's world, to find a short history: faults, clients (by their number), time."""
 
     faults: frozenset[str] = frozenset()
@@ -44,12 +47,12 @@ class Less:
     def apply(self, plan: Plan) -> Plan:
         """The plan with less in it."""
         jobs = [job for number, job in enumerate(plan.jobs, 1) if number not in self.clients]
-        trouble_s = plan.trouble_s if self.until_s is None else min(plan.trouble_s, self.until_s)
+        faults_end_s = plan.faults_end_s if self.until_s is None else min(plan.faults_end_s, self.until_s)
         return replace(
             plan,
             faults=plan.faults.without(self.faults),
-            jobs=[job for job in jobs if job.arrives_at < trouble_s],
-            trouble_s=trouble_s,
+            jobs=[job for job in jobs if job.arrives_at < faults_end_s],
+            faults_end_s=faults_end_s,
         )
 
     def flags(self) -> str:
@@ -86,12 +89,12 @@ class Result:
     steps: int  # things that happened in the world
     clients: int
     faults: tuple[str, ...]
-    less: Less
+    reduction: Reduction
     journal: tuple[str, ...] = field(default=(), repr=False)
 
 
 def run(
-    seed: int, scenario: str = "", less: Less | None = None, *, journal: bool = False, check_every: int = 16
+    seed: int, scenario: str = "", reduction: Reduction | None = None, *, journal: bool = False, check_every: int = 16
 ) -> Result:
     """Runs a seed of a scenario ("": the one whose turn it is); ``journal`` keeps every event and command.
 
@@ -99,15 +102,15 @@ def run(
         KeyError: there is no such scenario.
     """
     chosen = SCENARIOS[scenario] if scenario else scenario_of(seed)
-    less = less or Less()
-    plan = less.apply(chosen.plan(seed))
-    world = World(plan, seed)
-    world.box.check_every = check_every
+    reduction = reduction or Reduction()
+    plan = reduction.apply(chosen.plan(seed))
+    world = World(plan, seed, all_checkers)
+    world.driver.check_every = check_every
     if journal:
-        world.box.journal_lines = []
+        world.driver.journal_lines = []
     began = process_time()
     failure: Failure | None = None
-    repeat = f"nullworker simulate --seed {seed} --scenario {chosen.name}{less.flags()}"
+    repeat = f"nullworker simulate --seed {seed} --scenario {chosen.name}{reduction.flags()}"
     try:
         world.run()
     except PromiseBroken as error:
@@ -120,7 +123,7 @@ def run(
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = f"{type(error).__name__} at {world.now:.3f} s: {error} ({where.name}, line {where.lineno})"
         failure = Failure("error", message, repeat)
-    lines = tuple(world.box.journal_lines or ())
+    lines = tuple(world.driver.journal_lines or ())
     if failure is not None:
         failure = replace(failure, history=lines[-HISTORY_LINES:])
     return Result(
@@ -129,10 +132,10 @@ def run(
         failure,
         world.now,
         process_time() - began,
-        world.box.events,
-        world.agenda.done,
+        world.driver.events,
+        world.context.queue.done,
         len(world.clients),
         tuple(plan.faults.names()),
-        less,
+        reduction,
         journal=lines,
     )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from nullworker.core.parameters import TESTED_PARAMETERS, Parameters, WorkergroupSpec
 from nullworker.simulation import faults
 from nullworker.simulation.clients import Job
-from nullworker.simulation.process import Traits
-from nullworker.simulation.world import FLEET, Plan
+from nullworker.simulation.plan import FLEET, Plan
+from nullworker.simulation.process import WorkerKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,20 +50,20 @@ class Scenario:
         random = Random(f"{seed} {self.name}")
         endpoints = {n: self.parameters(random) for n in range(1, self.endpoints + 1)}
         chosen = faults.draw(Random(f"{seed} {self.name} faults"), self.faults, share=self.share)
-        groups, traits = self._groups(random, list(endpoints))
+        groups, kinds = self._groups(random, list(endpoints))
         boot_s = random.choice([(0.5, 2.0), (2.0, 10.0), (5.0, 60.0)])
         return Plan(
             endpoints=endpoints,
             groups=groups,
-            traits=traits,
+            kinds=kinds,
             jobs=self._jobs(Random(f"{seed} {self.name} jobs"), list(endpoints), chosen),
             faults=chosen,
             boot_s=boot_s,
             restart_s=(boot_s[0] / 3, boot_s[1] / 3),
         )
 
-    def _groups(self, random: Random, endpoints: list[int]) -> tuple[list[WorkergroupSpec], dict[int, Traits]]:
-        groups, traits = [], {}
+    def _groups(self, random: Random, endpoints: list[int]) -> tuple[list[WorkergroupSpec], dict[int, WorkerKind]]:
+        groups, kinds = [], {}
         for endpoint_id in endpoints:
             for number in range(2 if self.uneven else 1):
                 group_id = 10 * endpoint_id + number
@@ -80,8 +80,8 @@ class Scenario:
                     )
                 )
                 null = not self.stock_workers
-                traits[group_id] = Traits(prompt=null, repeats=null, checks_grants=null, perf=perf)
-        return groups, traits
+                kinds[group_id] = WorkerKind(prompt=null, repeats=null, checks_grants=null, perf=perf)
+        return groups, kinds
 
     def _jobs(self, random: Random, endpoints: list[int], chosen: Faults) -> list[Job]:
         """Clients over the first part of the time, alone or in bursts; most hold for seconds, some for minutes."""

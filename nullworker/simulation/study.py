@@ -71,7 +71,7 @@ class Study:
         self._engine = Engine()
         # No report is ever lost here, so nobody need be listened for: workers report when something happens.
         self._engine.state.listening.since = float("inf")
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._workers: dict[int, _Worker] = {}
         self._held: dict[int, int] = {}  # worker -> request_idx
@@ -105,11 +105,11 @@ class Study:
 
     def _until(self, until_s: float, *, only_while_busy: bool = False) -> None:
         while True:
-            if only_while_busy and not self._agenda and not self._running and not self._waiting:
+            if only_while_busy and not self._queue and not self._running and not self._waiting:
                 due = self._engine.wake_at()
                 if due is None or due > self.now_s + 4 * (self._setting.parameters.idle_s + 60.0):
                     return
-            at_s = self._agenda[0][0] if self._agenda else float("inf")
+            at_s = self._queue[0][0] if self._queue else float("inf")
             wake = self._engine.wake_at()
             if wake is not None and wake < at_s:
                 if wake > until_s:
@@ -119,7 +119,7 @@ class Study:
                 continue
             if at_s > until_s or at_s == float("inf"):
                 break
-            _, _, deed = heapq.heappop(self._agenda)
+            _, _, deed = heapq.heappop(self._queue)
             self.now_s = at_s
             deed()
         if not only_while_busy:
@@ -127,7 +127,7 @@ class Study:
 
     def _after(self, seconds: float, deed: Callable[[], None]) -> None:
         self._count += 1
-        heapq.heappush(self._agenda, (self.now_s + seconds, self._count, deed))
+        heapq.heappush(self._queue, (self.now_s + seconds, self._count, deed))
 
     # ------------------------------------------------------------------------------------------------------ the engine
 

@@ -101,7 +101,7 @@ def record(mutation: Mutation) -> str:
         failed = run(caught["seed"])
         if STALLS not in failed.failure.message:  # each try would take as long as a loop without end is let go on
             failed = importlib.import_module("nullworker.simulation.shrink").shrink(failed)
-        shown = run(failed.seed, failed.scenario, failed.less, journal=True, check_every=1)
+        shown = run(failed.seed, failed.scenario, failed.reduction, journal=True, check_every=1)
         lines = [without_commands(line) for line in shown.journal]
         buggy = list(moments(lines))
     found = decisive(list(moments(lines)), buggy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nullworker.simulation.run import Less, run
+from nullworker.simulation.run import Reduction, run
 from nullworker.simulation.scenarios import SCENARIOS
 from nullworker.simulation.shrink import shrink
 
@@ -33,6 +33,6 @@ def test_each_scenario_is_the_same_for_the_same_seed(scenario: str) -> None:
 
 
 def test_what_is_left_out_is_named_by_the_line_that_repeats_a_run() -> None:
-    less = Less(frozenset({"loss"}), frozenset({3}), 60.0)
-    assert less.flags() == " --without loss --without-clients 3 --until 60"
-    assert run(1, less=less).failure is None
+    left_out = Reduction(frozenset({"loss"}), frozenset({3}), 60.0)
+    assert left_out.flags() == " --without loss --without-clients 3 --until 60"
+    assert run(1, reduction=left_out).failure is None

@@ -10,8 +10,8 @@ import pytest
 
 from nullworker.cli import simulate
 from nullworker.cli.errors import UserError
-from nullworker.simulation.agenda import AT_ONE_INSTANT_MAX, Agenda, Stalled
-from nullworker.simulation.run import Less
+from nullworker.simulation.event_queue import AT_ONE_INSTANT_MAX, EventQueue, Stalled
+from nullworker.simulation.run import Reduction
 from nullworker.simulation.run import run as run_healthy
 from nullworker.simulation.shrink import shrink as shrink_healthy
 from tests.simulation.mutants import planted
@@ -70,7 +70,7 @@ def test_a_run_that_broke_nothing_stays_as_it_is() -> None:
 
 
 def test_the_line_names_clients_by_ranges_and_the_command_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
-    less = Less(clients=frozenset({1, 2, 3, 5, 9, 10}))
+    less = Reduction(clients=frozenset({1, 2, 3, 5, 9, 10}))
     assert less.flags() == " --without-clients 1-3,5,9-10"
     code, told = command(f"nullworker simulate --seed 3{less.flags()}", capsys)
     assert code == 0
@@ -86,12 +86,12 @@ def test_what_is_not_there_is_one_sentence(wrong: str, capsys: pytest.CaptureFix
 
 
 def test_a_world_whose_time_stands_still_is_ended() -> None:
-    agenda = Agenda()
+    queue = EventQueue()
 
     def again() -> None:
-        agenda.after(0.0, again)
+        queue.after(0.0, again)
 
-    agenda.at(5.0, again)
+    queue.at(5.0, again)
     with pytest.raises(Stalled, match="at one instant"):
-        agenda.run_until(10.0)
-    assert agenda.done <= AT_ONE_INSTANT_MAX + 2
+        queue.run_until(10.0)
+    assert queue.done <= AT_ONE_INSTANT_MAX + 2

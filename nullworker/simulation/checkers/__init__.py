@@ -25,29 +25,29 @@ from nullworker.simulation.checkers.p14_baseline import Baseline
 from nullworker.simulation.checkers.p15_authentic import Authentic
 
 if TYPE_CHECKING:
-    from nullworker.simulation.watch import Checker
-    from nullworker.simulation.world import World
+    from nullworker.simulation.observer import Checker
+    from nullworker.simulation.truth import Truth
 
 
-def all_checkers(world: World) -> list[Checker]:
+def all_checkers(truth: Truth) -> list[Checker]:
     """One of each, in the order in which they are told."""
-    evidence = Evidence(world)
+    evidence = Evidence(truth)
     return [
         evidence,
-        Exclusive(world, evidence),
-        NoKill(world, evidence),
-        NGetN(world),
-        NoWaste(world),
-        ToZero(world),
-        Cap(world, evidence),
-        Order(world, evidence),
-        Gone(world),
-        NoLeak(world, evidence),
-        Reports(world),
-        Restart(world, evidence),
-        Bounded(world),
-        Pauses(world),
-        Reasons(world),
-        Baseline(world),
-        Authentic(world),
+        Exclusive(truth, evidence),
+        NoKill(truth, evidence),
+        NGetN(truth),
+        NoWaste(truth),
+        ToZero(truth),
+        Cap(truth, evidence),
+        Order(truth, evidence),
+        Gone(truth),
+        NoLeak(truth, evidence),
+        Reports(truth),
+        Restart(truth, evidence),
+        Bounded(truth),
+        Pauses(truth),
+        Reasons(truth),
+        Baseline(truth),
+        Authentic(truth),
     ]

@@ -1,4 +1,4 @@
-"""What the engine was told, and what it promised, noted from outside: nothing else may excuse what it does."""
+"""What the engine was known, and what it promised, noted from outside: nothing else may excuse what it does."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import events, limits
 from nullworker.core.commands import Create, Destroy, Grant, Note, Start, Stop
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.simulation.process import Process
-    from nullworker.simulation.world import World
+    from nullworker.simulation.truth import Truth
 
 
 RAN_OUT = "it ran out"
-#: Of one worker's promises so many are kept; of more, those that are closed are forgotten.
-PROMISES_KEPT = 4
+#: Of one worker's grants so many are kept; of more, those that are closed are forgotten.
+GRANTS_KEPT = 4
 
 
 @dataclass(slots=True, eq=False)
-class Promise:
+class GrantRecord:
     """A worker promised to a request."""
 
     request_idx: int
@@ -35,7 +35,7 @@ class Promise:
 
 
 @dataclass(slots=True, eq=False)
-class Told:
+class KnownWorker:
     """What the engine was told of one worker."""
 
     endpoint_id: int
@@ -55,48 +55,47 @@ class Told:
     ready: bool = False
     leaving: str = ""  # what was decided: stop, destroy
     refused: int = 0
-    promises: dict[int, Promise] = field(default_factory=dict)
+    grants: dict[int, GrantRecord] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)  # since they were last granted to it
 
 
 class Evidence(Checker):
     """Notes only; raises nothing."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self.workers: dict[int, Told] = {}
-        self.promises: dict[int, Promise] = {}  # the last one of each request
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
+        self.workers: dict[int, KnownWorker] = {}
+        self.grants: dict[int, GrantRecord] = {}  # the last one of each request
         self.forced: set[int] = set()  # endpoints that were deleted by force
         self.known_ids: set[int] = set()  # created by us, or listed under our mark
 
     # ------------------------------------------------------------------------------------------------------ questions
 
-    def open_promises(self, worker_id: int) -> list[Promise]:
+    def open_grants(self, worker_id: int) -> list[GrantRecord]:
         """What binds the worker now, as far as the engine could know."""
-        told = self.workers.get(worker_id)
-        if told is None:
+        known = self.workers.get(worker_id)
+        if known is None:
             return []
-        return [promise for promise in told.promises.values() if self.binds(promise)]
+        return [grant for grant in known.grants.values() if self.binds(grant)]
 
-    def binds(self, promise: Promise) -> bool:
-        """Whether nothing that the engine was told, and no lapse of time, has freed it from the promise."""
-        if promise.closed:
+    def binds(self, grant: GrantRecord) -> bool:
+        """Whether nothing that the engine was told, and no lapse of time, has freed it from the grant."""
+        if grant.closed:
             return False
-        box = self.world.box
-        runs_out = promise.answered_at + limits.GRANT_TTL_S + limits.GRANT_REPORT_S
-        if not promise.confirmed and box.clock >= max(runs_out, box.away_until + limits.GRANT_REPORT_S):
-            promise.closed = RAN_OUT
-        return not promise.closed
+        runs_out = grant.answered_at + limits.GRANT_TTL_S + limits.GRANT_REPORT_S
+        if not grant.confirmed and self.truth.clock >= max(runs_out, self.truth.away_until + limits.GRANT_REPORT_S):
+            grant.closed = RAN_OUT
+        return not grant.closed
 
     def silence_s(self, worker_id: int) -> float:
         """For how long the engine has heard nothing of the worker while it could have, by its clock."""
-        told = self.workers[worker_id]
-        return self.world.box.clock - max(told.heard_at, told.created_at)
+        known = self.workers[worker_id]
+        return self.truth.clock - max(known.heard_at, known.created_at)
 
     def believed_dead(self, worker_id: int) -> bool:
         """Whether the engine was told that the worker ended, or may conclude it from its silence."""
-        told = self.workers.get(worker_id)
-        return told is None or told.ended or self.silence_s(worker_id) >= limits.SILENCE_FAILS_HELD_S
+        known = self.workers.get(worker_id)
+        return known is None or known.ended or self.silence_s(worker_id) >= limits.SILENCE_FAILS_HELD_S
 
     def failed(self, worker_id: int) -> bool:
         """The same, or it told of an error of its own. What it holds may be well all the same."""
@@ -105,56 +104,56 @@ class Evidence(Checker):
     # ----------------------------------------------------------------------------------------------------------- told
 
     def engine_started(self) -> None:
-        for told in self.workers.values():
-            told.exited = False  # who was told may be gone, and need not have written it down
+        for known in self.workers.values():
+            known.exited = False  # the engine that was told may be gone, and need not have written it down
 
     def engine_pauses(self) -> None:
-        for told in self.workers.values():
-            for promise in told.promises.values():
-                self.binds(promise)  # one that has run out by now is not open again when the engine goes on
+        for known in self.workers.values():
+            for grant in known.grants.values():
+                self.binds(grant)  # one that has run out by now is not open again when the engine goes on
 
     def told(self, message: events.WorkerReported | events.RequestsFinished, process: Process, snapshot: int) -> None:
-        told = self.workers.get(message.worker_id)
-        if told is None:
+        known = self.workers.get(message.worker_id)
+        if known is None:
             return
         if isinstance(message, events.RequestsFinished):
             for request in message.requests:
-                self._close(told, request.request_idx, f"its worker said {request.status}")
-                told.listed -= {request.request_idx}
-                told.finished.add(request.request_idx)
-                told.refused += request.status == "Rejected"
+                self._close(known, request.request_idx, f"its worker said {request.status}")
+                known.listed -= {request.request_idx}
+                known.finished.add(request.request_idx)
+                known.refused += request.status == "Rejected"
             return
-        if told.process is not None and (process.boot, snapshot) <= (told.process.boot, told.snapshot):
+        if known.process is not None and (process.boot, snapshot) <= (known.process.boot, known.snapshot):
             return
         # A process makes a report when the one before has arrived.
-        made_after = told.came_at if told.process is process else -math.inf
-        told.process, told.snapshot, told.came_at = process, snapshot, self.world.now
-        told.heard_at = self.world.box.clock
-        told.absent = told.exited = False
-        told.ended_lists = 0
-        told.error = told.error or bool(message.error)
-        told.ready = message.ready
-        told.listed = frozenset(idx for idx in message.request_idxs if idx not in told.finished)
-        for request_idx, promise in told.promises.items():
-            if request_idx in told.listed:
-                promise.confirmed = True
-            elif promise.confirmed:
-                self._close(told, request_idx, "its worker listed it no longer")
-            elif process.traits.checks_grants and made_after > promise.usable_until:
-                self._close(told, request_idx, "its worker did not list it when it could be used no longer")
-            elif len(told.listed) >= process.traits.sessions_max:
-                self._close(told, request_idx, "its worker holds another")
+        made_after = known.came_at if known.process is process else -math.inf
+        known.process, known.snapshot, known.came_at = process, snapshot, self.truth.now
+        known.heard_at = self.truth.clock
+        known.absent = known.exited = False
+        known.ended_lists = 0
+        known.error = known.error or bool(message.error)
+        known.ready = message.ready
+        known.listed = frozenset(idx for idx in message.request_idxs if idx not in known.finished)
+        for request_idx, grant in known.grants.items():
+            if request_idx in known.listed:
+                grant.confirmed = True
+            elif grant.confirmed:
+                self._close(known, request_idx, "its worker listed it no longer")
+            elif process.kind.checks_grants and made_after > grant.usable_until:
+                self._close(known, request_idx, "its worker did not list it when it could be used no longer")
+            elif len(known.listed) >= process.kind.sessions_max:
+                self._close(known, request_idx, "its worker holds another")
 
     @staticmethod
-    def _close(told: Told, request_idx: int, why: str) -> None:
-        promise = told.promises.get(request_idx)
-        if promise is not None and not promise.closed:
-            promise.closed = why
+    def _close(known: KnownWorker, request_idx: int, why: str) -> None:
+        grant = known.grants.get(request_idx)
+        if grant is not None and not grant.closed:
+            grant.closed = why
 
-    def _ended(self, told: Told, why: str) -> None:
-        told.ended = True
-        for request_idx in told.promises:
-            self._close(told, request_idx, why)
+    def _ended(self, known: KnownWorker, why: str) -> None:
+        known.ended = True
+        for request_idx in known.grants:
+            self._close(known, request_idx, why)
 
     def told_of_exit(self, worker_id: int) -> None:
         if worker_id in self.workers:
@@ -164,30 +163,30 @@ class Evidence(Checker):
     def told_of_list(self, asked_at: float, shown: tuple[tuple[int, str], ...]) -> None:
         states = dict(shown)
         self.known_ids.update(states)
-        for worker_id, told in self.workers.items():
+        for worker_id, known in self.workers.items():
             state = states.get(worker_id)
-            if state is None and asked_at > told.created_at + limits.LIST_LAG_S:
-                told.absent = True
+            if state is None and asked_at > known.created_at + limits.LIST_LAG_S:
+                known.absent = True
             if state in (None, "exited", "stopped") and self.silence_s(worker_id) > 0:
-                told.ended_lists += 1
-                if told.ended_lists >= 2 or state is None:
-                    self._maybe_ended(worker_id, told)
+                known.ended_lists += 1
+                if known.ended_lists >= 2 or state is None:
+                    self._maybe_ended(worker_id, known)
 
-    def _maybe_ended(self, worker_id: int, told: Told) -> None:
-        if self.silence_s(worker_id) >= limits.UNRESPONSIVE_AFTER_S or told.ended_lists >= 2:
-            self._ended(told, "its fleet's list shows it no more")
+    def _maybe_ended(self, worker_id: int, known: KnownWorker) -> None:
+        if self.silence_s(worker_id) >= limits.UNRESPONSIVE_AFTER_S or known.ended_lists >= 2:
+            self._ended(known, "its fleet's list shows it no more")
 
     # -------------------------------------------------------------------------------------------------------- decided
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
         if isinstance(event, (events.InstanceGone, events.InstanceFailed)):
-            told = self.workers.get(event.worker_id)
-            if told is not None:
+            known = self.workers.get(event.worker_id)
+            if known is not None:
                 if isinstance(event, events.InstanceGone) or (event.verb == "create" and event.definite):
-                    told.absent = True
-                    self._ended(told, "it is gone")
+                    known.absent = True
+                    self._ended(known, "it is gone")
                 elif event.verb == "start":
-                    self._ended(told, "it could not be started")
+                    self._ended(known, "it could not be started")
         elif isinstance(event, events.EndpointDeleted) and event.force:
             self.forced.add(event.endpoint_id)
         for command in decided:
@@ -196,47 +195,47 @@ class Evidence(Checker):
             elif isinstance(command, Create):
                 endpoint_id = engine.state.workergroups[command.workergroup_id].spec.endpoint_id
                 if command.worker_id not in self.workers:
-                    self.workers[command.worker_id] = Told(endpoint_id, self.world.box.clock)
+                    self.workers[command.worker_id] = KnownWorker(endpoint_id, self.truth.clock)
                 self.known_ids.add(command.worker_id)
             elif isinstance(command, (Stop, Destroy)):
-                told = self.workers.get(command.worker_id)
-                if told is not None:
-                    told.leaving = type(command).__name__.lower()
+                known = self.workers.get(command.worker_id)
+                if known is not None:
+                    known.leaving = type(command).__name__.lower()
             elif isinstance(command, Start):
-                told = self.workers[command.worker_id]
-                told.leaving, told.ended, told.exited, told.error = "", False, False, False
-                told.created_at, told.process = self.world.box.clock, None
+                known = self.workers[command.worker_id]
+                known.leaving, known.ended, known.exited, known.error = "", False, False, False
+                known.created_at, known.process = self.truth.clock, None
             elif isinstance(command, Note) and command.kind == "grant_expired":
                 self._expired(command.request_idx)
             elif isinstance(command, Note) and command.kind in ("worker_failed", "session_lost"):
-                told = self.workers.get(command.worker_id)
-                if told is not None and self.failed(command.worker_id):
-                    for request_idx in told.promises:
-                        self._close(told, request_idx, "its worker failed")
+                known = self.workers.get(command.worker_id)
+                if known is not None and self.failed(command.worker_id):
+                    for request_idx in known.grants:
+                        self._close(known, request_idx, "its worker failed")
 
     def _expired(self, request_idx: int) -> None:
         """The engine says that a grant ran out; if it did, it binds no longer."""
-        promise = self.promises.get(request_idx)
-        if promise is not None and not promise.confirmed:
+        grant = self.grants.get(request_idx)
+        if grant is not None and not grant.confirmed:
             lapse_s = limits.GRANT_TTL_S + limits.GRANT_REPORT_S
-            if self.world.box.clock >= promise.answered_at + lapse_s - 0.001 and not promise.closed:
-                promise.closed = RAN_OUT
+            if self.truth.clock >= grant.answered_at + lapse_s - 0.001 and not grant.closed:
+                grant.closed = RAN_OUT
 
     def _granted(self, grant: Grant) -> None:
-        told = self.workers.setdefault(grant.worker_id, Told(0, self.world.box.clock))
-        before = told.promises.get(grant.request_idx)
-        promise = Promise(
+        known = self.workers.setdefault(grant.worker_id, KnownWorker(0, self.truth.clock))
+        before = known.grants.get(grant.request_idx)
+        record = GrantRecord(
             grant.request_idx,
             grant.worker_id,
-            self.world.box.clock,
-            self.world.now + grant.expires_in_s,
+            self.truth.clock,
+            self.truth.now + grant.expires_in_s,
             confirmed=before is not None and before.confirmed and not before.closed,
         )
-        promise.confirmed = promise.confirmed or grant.request_idx in told.listed
-        told.promises[grant.request_idx] = promise
-        told.finished.discard(grant.request_idx)
-        self.promises[grant.request_idx] = promise
-        if len(told.promises) > PROMISES_KEPT:
-            for request_idx, old in list(told.promises.items()):
+        record.confirmed = record.confirmed or grant.request_idx in known.listed
+        known.grants[grant.request_idx] = record
+        known.finished.discard(grant.request_idx)
+        self.grants[grant.request_idx] = record
+        if len(known.grants) > GRANTS_KEPT:
+            for request_idx, old in list(known.grants.items()):
                 if old.closed:
-                    del told.promises[request_idx]
+                    del known.grants[request_idx]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core.commands import Destroy, Stop
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core import events
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.simulation.checkers.evidence import Evidence
-    from nullworker.simulation.world import World
+    from nullworker.simulation.truth import Truth
 
 
 class NoKill(Checker):
@@ -20,8 +20,8 @@ class NoKill(Checker):
 
     promise = "P2"
 
-    def __init__(self, world: World, evidence: Evidence) -> None:
-        super().__init__(world)
+    def __init__(self, truth: Truth, evidence: Evidence) -> None:
+        super().__init__(truth)
         self.evidence = evidence
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
@@ -31,10 +31,10 @@ class NoKill(Checker):
 
     def _check(self, command: Stop | Destroy) -> None:
         worker_id = command.worker_id
-        told = self.evidence.workers.get(worker_id)
-        if told is None or told.endpoint_id in self.evidence.forced or self.evidence.believed_dead(worker_id):
+        known = self.evidence.workers.get(worker_id)
+        if known is None or known.endpoint_id in self.evidence.forced or self.evidence.believed_dead(worker_id):
             return
-        process = self.world.process(worker_id)
+        process = self.truth.process(worker_id)
         if process is None or not process.alive:
             return
         sessions = [idx for idx, session in process.sessions.items() if not session.by_old_grant]
@@ -42,7 +42,7 @@ class NoKill(Checker):
         self.require(not sessions, f"{verb} of worker {worker_id}, which holds {sessions}: {command.reason}")
         granted = [
             promise.request_idx
-            for promise in self.evidence.open_promises(worker_id)
-            if promise.usable_until > self.world.now and not promise.confirmed
+            for promise in self.evidence.open_grants(worker_id)
+            if promise.usable_until > self.truth.now and not promise.confirmed
         ]
         self.require(not granted, f"{verb} of worker {worker_id}, which is granted to {granted}: {command.reason}")

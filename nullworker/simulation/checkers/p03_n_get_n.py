@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core import explain
-from nullworker.simulation.clients import Stage
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.clients import ClientStage
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.simulation.clients import Client
@@ -21,21 +21,21 @@ class NGetN(Checker):
     promise = "P3"
 
     def held(self, client: Client) -> None:
-        plan = self.world.plan
-        if not self.world.calm or plan.endpoints[client.job.endpoint_id].max_workers < len(plan.jobs):
+        plan = self.truth.plan
+        if not self.truth.calm or plan.endpoints[client.job.endpoint_id].max_workers < len(plan.jobs):
             return
         patience_s = plan.endpoints[client.job.endpoint_id].target_queue_time + plan.boot_s[1] + SLACK_S
-        waited_s = self.world.now - client.job.arrives_at
+        waited_s = self.truth.now - client.job.arrives_at
         self.require(
             waited_s <= patience_s,
             f"client {client.number} waited {waited_s:.1f} s, and a worker's start-up is at most {plan.boot_s[1]:g} s",
         )
 
     def at_rest(self) -> None:
-        for client in self.world.clients:
-            if client.wants and self.world.has_room(client.job.endpoint_id):
-                engine = self.world.box.engine
+        for client in self.truth.clients:
+            if client.wants and self.truth.has_room(client.job.endpoint_id):
+                engine = self.truth.engine
                 why = explain.why_waiting(engine, client.request_idx) if engine is not None else "the engine is down"
                 raise self.broken(f"client {client.number} (request {client.request_idx}) waits for ever: {why}")
-            if self.world.calm:
-                self.require(client.stage is Stage.DONE, f"client {client.number} is {client.stage.value}")
+            if self.truth.calm:
+                self.require(client.stage is ClientStage.DONE, f"client {client.number} is {client.stage.value}")

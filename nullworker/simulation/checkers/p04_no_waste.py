@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core.commands import Create, Destroy, Start, Stop
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core import events
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
-    from nullworker.simulation.world import World
+    from nullworker.simulation.truth import Truth
 
 
 class NoWaste(Checker):
@@ -19,13 +19,13 @@ class NoWaste(Checker):
 
     promise = "P4"
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self._on: dict[int, set[int]] = {endpoint_id: set() for endpoint_id in world.plan.endpoints}
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
+        self._on: dict[int, set[int]] = {endpoint_id: set() for endpoint_id in truth.plan.endpoints}
         self._endpoint_of: dict[int, int] = {}
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
-        if not self.world.calm:
+        if not self.truth.calm:
             return
         for command in decided:
             if isinstance(command, Create):
@@ -40,15 +40,15 @@ class NoWaste(Checker):
     def _more(self, endpoint_id: int, worker_id: int, reason: str) -> None:
         on = self._on[endpoint_id]
         on.add(worker_id)
-        parameters = self.world.plan.endpoints[endpoint_id]
+        parameters = self.truth.plan.endpoints[endpoint_id]
         exact = parameters.target_util == 1.0 and not parameters.min_load and not parameters.cold_workers
-        if not exact or parameters.min_cold_load or parameters.cold_mult > 1 or self.world.uneven:
+        if not exact or parameters.min_cold_load or parameters.cold_mult > 1 or self.truth.uneven:
             return
-        wanting = sum(client.wants and client.job.endpoint_id == endpoint_id for client in self.world.clients)
+        wanting = sum(client.wants and client.job.endpoint_id == endpoint_id for client in self.truth.clients)
         # A session that has just ended is known to the engine with the worker's next report.
         ending = sum(
             1
-            for instance in self.world.fleet.instances.values()
+            for instance in self.truth.instances.values()
             if instance.worker_id in on and instance.process is not None and instance.process.untold_ends
         )
         self.require(

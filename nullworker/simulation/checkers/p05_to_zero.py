@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from nullworker.core import events
 from nullworker.core.commands import Create, Destroy, Grant, Start, Stop
 from nullworker.core.parameters import EndpointState
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.core.parameters import Parameters
     from nullworker.simulation.process import Process, Session
-    from nullworker.simulation.world import World
+    from nullworker.simulation.truth import Truth
 
 SLACK_S = 3.0  # a stock worker's tick, and the way of its report
 
@@ -25,8 +25,8 @@ class ToZero(Checker):
 
     promise = "P5"
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
         self._free_since: dict[int, float] = {}
         self._states: dict[int, EndpointState] = {}  # as the engine was told
 
@@ -36,24 +36,24 @@ class ToZero(Checker):
         self._free_since.pop(process.worker_id, None)
 
     def session_closed(self, process: Process, session: Session, why: str) -> None:  # noqa: ARG002 - a hook
-        if self.world.calm:
-            self._free_since[process.worker_id] = self.world.now
-            plan = self.world.plan
+        if self.truth.calm:
+            self._free_since[process.worker_id] = self.truth.now
+            plan = self.truth.plan
             idle_s = max(parameters.idle_s for parameters in plan.endpoints.values())
-            self.world.agenda.after(idle_s + 1.0 + SLACK_S, self._went, process, self.world.now)
+            self.truth.later(idle_s + 1.0 + SLACK_S, self._went, process, self.truth.now)
 
     def _went(self, process: Process, since: float) -> None:
-        if self._free_since.get(process.worker_id) != since or process is not self.world.process(process.worker_id):
+        if self._free_since.get(process.worker_id) != since or process is not self.truth.process(process.worker_id):
             return
-        instance = self.world.fleet.instances[process.worker_id]
-        parameters = self.world.plan.endpoints[instance.endpoint_id]
+        instance = self.truth.instances[process.worker_id]
+        parameters = self.truth.plan.endpoints[instance.endpoint_id]
         zero = not parameters.min_load and not parameters.keeps_last and parameters.target_util == 1.0
-        if not zero or self.world.uneven or self.world.waits_on(instance.endpoint_id):
+        if not zero or self.truth.uneven or self.truth.waits_on(instance.endpoint_id):
             return
-        engine = self.world.box.engine
+        engine = self.truth.engine
         if engine is not None and process.alive:
             state = engine.state.workers[process.worker_id].state.value
-            idle_s = self.world.now - since
+            idle_s = self.truth.now - since
             self.require(
                 state in ("stopping", "destroying"), f"worker {process.worker_id} is {state}, free for {idle_s:.1f} s"
             )
@@ -66,7 +66,7 @@ class ToZero(Checker):
         if len(set(self._states.values())) > 1 or EndpointState.ACTIVE not in self._states.values():
             for command in decided:
                 self._heed_the_state(engine, command)
-        if self.world.resting:
+        if self.truth.resting:
             for command in decided:
                 self.require(
                     not isinstance(command, (Create, Start, Stop, Destroy)),
@@ -88,15 +88,15 @@ class ToZero(Checker):
         self.require(state is EndpointState.ACTIVE, f"a {type(command).__name__} while {state.value}: {command.reason}")
 
     def at_rest(self) -> None:
-        for endpoint_id, (_, parameters) in self.world.box.endpoints.items():
-            if endpoint_id not in self.world.box.deleting and self.world.has_room(endpoint_id):
+        for endpoint_id, (_, parameters) in self.truth.endpoints.items():
+            if endpoint_id not in self.truth.deleting and self.truth.has_room(endpoint_id):
                 self._check(endpoint_id, parameters)
 
     def _check(self, endpoint_id: int, parameters: Parameters) -> None:
-        perf = self.world.perf_of(endpoint_id)
+        perf = self.truth.perf_of(endpoint_id)
         if not perf:
             return
-        mine = [i for i in self.world.fleet.instances.values() if i.endpoint_id == endpoint_id]
+        mine = [i for i in self.truth.instances.values() if i.endpoint_id == endpoint_id]
         active = sum(i.state == "running" for i in mine)
         least = math.ceil(round(parameters.min_load / parameters.target_util / perf, 9))
         cold_perf = max(parameters.min_cold_load, parameters.cold_mult * parameters.min_load)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import events
 from nullworker.core.commands import Create
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.simulation.checkers.evidence import Evidence
-    from nullworker.simulation.world import World
+    from nullworker.simulation.truth import Truth
 
 
 class Cap(Checker):
@@ -20,8 +20,8 @@ class Cap(Checker):
 
     promise = "P6"
 
-    def __init__(self, world: World, evidence: Evidence) -> None:
-        super().__init__(world)
+    def __init__(self, truth: Truth, evidence: Evidence) -> None:
+        super().__init__(truth)
         self.evidence = evidence
         self._most: dict[int, int] = {}  # what the engine was told
 
@@ -31,10 +31,10 @@ class Cap(Checker):
         creates = [command for command in decided if isinstance(command, Create)]
         if not creates:
             return
-        fleet, workers = self.world.fleet, self.evidence.workers
+        truth, workers = self.truth, self.evidence.workers
         asked_now = {command.worker_id for command in creates}
         for endpoint_id in {workers[command.worker_id].endpoint_id for command in creates}:
-            there = asked_now | set(fleet.coming) | set(fleet.instances)
+            there = asked_now | set(truth.coming) | set(truth.instances)
             counted = [
                 worker_id
                 for worker_id in there

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import limits
 from nullworker.core.commands import Grant, Refuse
-from nullworker.simulation.box import TIMER_SLACK_S
 from nullworker.simulation.checkers.evidence import RAN_OUT
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.driver import TIMER_SLACK_S
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core import events
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
-    from nullworker.simulation.box import Call
     from nullworker.simulation.checkers.evidence import Evidence
-    from nullworker.simulation.world import World
+    from nullworker.simulation.hooks import Call
+    from nullworker.simulation.truth import Truth
 
 
 class Order(Checker):
@@ -27,8 +27,8 @@ class Order(Checker):
 
     promise = "P7"
 
-    def __init__(self, world: World, evidence: Evidence) -> None:
-        super().__init__(world)
+    def __init__(self, truth: Truth, evidence: Evidence) -> None:
+        super().__init__(truth)
         self.evidence = evidence
         self._endpoint: dict[int, int] = {}
         self._granted: set[tuple[int, int]] = set()
@@ -52,19 +52,19 @@ class Order(Checker):
             # One that asks by itself may be answered with what was kept for it between two polls.
             if again or grant.request_idx == asking or "session" in grant.reason:
                 continue
-            for request_idx in self.world.box.calls:
+            for request_idx in self.truth.calls:
                 if (
                     request_idx < grant.request_idx
                     and request_idx not in now_granted
                     and self._endpoint[request_idx] == grant.endpoint_id
                     and self._has_nothing(request_idx)
                 ):
-                    before = self.evidence.promises.get(request_idx)
+                    before = self.evidence.grants.get(request_idx)
                     why = f" (worker {before.worker_id}: {before.closed})" if before is not None else ""
                     raise self.broken(f"request {grant.request_idx} is served before {request_idx}, which waits{why}")
 
     def _nobody_is_dropped(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
-        calls, known = self.world.box.calls, engine.state.reservations
+        calls, known = self.truth.calls, engine.state.reservations
         for request_idx in engine.state.changed_reservations:
             if request_idx in calls and request_idx not in known:
                 answers = (c for c in decided if isinstance(c, (Grant, Refuse)))
@@ -74,10 +74,10 @@ class Order(Checker):
                 )
 
     def _has_nothing(self, request_idx: int) -> bool:
-        promise = self.evidence.promises.get(request_idx)
+        promise = self.evidence.grants.get(request_idx)
         # What may excuse a second grant (a list that does not show the worker) need not have convinced the engine.
         if promise is None:
             return True
         # It is woken for what is due a little late, and another event may come first.
         noticed_at = promise.answered_at + limits.GRANT_TTL_S + limits.GRANT_REPORT_S + TIMER_SLACK_S
-        return not self.evidence.binds(promise) and promise.closed == RAN_OUT and self.world.box.clock >= noticed_at
+        return not self.evidence.binds(promise) and promise.closed == RAN_OUT and self.truth.clock >= noticed_at

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import events, limits
 from nullworker.core.reservation import Stage
-from nullworker.simulation.box import HOLD_S
 from nullworker.simulation.clients import REPLAY_TIMEOUT_S
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.driver import HOLD_S
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
@@ -36,15 +36,15 @@ class Gone(Checker):
         # One that never heard an answer does not know its number, and the engine remembers it all the same.
         request_idx = client.request_idx or client.open_as
         if request_idx and client.held_at is None:
-            self.world.agenda.after(REPLAY_TIMEOUT_S + SLACK_S, self._forgotten, request_idx, self.world.box.generation)
+            self.truth.later(REPLAY_TIMEOUT_S + SLACK_S, self._forgotten, request_idx, self.truth.generation)
 
     def _forgotten(self, request_idx: int, generation: int) -> None:
-        box = self.world.box
-        if box.engine is None or box.generation != generation or box.paused_until > self.world.now - SLACK_S:
+        truth = self.truth
+        if truth.engine is None or truth.generation != generation or truth.paused_until > truth.now - SLACK_S:
             return
-        reservation = box.engine.state.reservations.get(request_idx)
-        if reservation is not None and reservation.stage is Stage.WAITING and not self.world.faults.half_open:
-            silent_s = box.engine.state.now - reservation.seen_at
+        reservation = truth.engine.state.reservations.get(request_idx)
+        if reservation is not None and reservation.stage is Stage.WAITING and not self.truth.half_open:
+            silent_s = truth.engine.state.now - reservation.seen_at
             self.require(
                 silent_s < REPLAY_TIMEOUT_S + 1,
                 f"request {request_idx} waits on, {silent_s:.0f} s after its client was last heard of",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from nullworker.core import events, limits
 from nullworker.core.commands import Destroy
 from nullworker.core.reservation import Stage
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.simulation.checkers.evidence import Evidence
-    from nullworker.simulation.world import World
+    from nullworker.simulation.truth import Truth
 
 #: A grant is answered twice at most, kept between two polls, and lasts so long each time.
 GRANT_MAX_S = 2 * (limits.GRANT_TTL_S + limits.GRANT_REPORT_S) + limits.POLL_GRACE_S + 10.0
@@ -27,8 +27,8 @@ class NoLeak(Checker):
 
     promise = "P9"
 
-    def __init__(self, world: World, evidence: Evidence) -> None:
-        super().__init__(world)
+    def __init__(self, truth: Truth, evidence: Evidence) -> None:
+        super().__init__(truth)
         self.evidence = evidence
         self._strangers: dict[int, float] = {}  # instances that the engine does not know -> when it first heard so
 
@@ -40,7 +40,7 @@ class NoLeak(Checker):
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
         self._grace(engine, event, decided)
-        if self.world.box.events % _EVERY or self.world.clock_was_changed:
+        if self.truth.events % _EVERY or self.truth.clock_was_changed:
             return
         now = engine.state.now
         for reservation in engine.state.reservations.values():
@@ -71,13 +71,13 @@ class NoLeak(Checker):
                 )
 
     def at_rest(self) -> None:
-        engine = self.world.box.engine
+        engine = self.truth.engine
         self.require(engine is not None, "the engine is down")
         if engine is None:
             return
         known = {worker.worker_id for worker in engine.state.workers.values() if worker.owned}
-        there = set(self.world.fleet.instances)
+        there = set(self.truth.instances)
         self.require(there <= known, f"instances {sorted(there - known)} run, and nobody knows them")
         self.require(known <= there, f"workers {sorted(known - there)} are known, and are not there")
-        held = [p.worker_id for p in self.world.processes() if p.sessions]
+        held = [p.worker_id for p in self.truth.processes() if p.sessions]
         self.require(not held, f"workers {held} hold sessions of clients that are gone")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from nullworker.core import events
 from nullworker.core.commands import Note
 from nullworker.core.reservation import Stage
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.simulation.process import Process
-    from nullworker.simulation.world import World
+    from nullworker.simulation.truth import Truth
 
 
 class Reports(Checker):
@@ -21,8 +21,8 @@ class Reports(Checker):
 
     promise = "P10"
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
         self._newest: dict[int, tuple[int, int]] = {}  # worker -> (process, snapshot), of this engine
         self._said: dict[int, tuple[int, ...]] = {}  # and what it listed
         self._boots: dict[int, int] = {}  # id of a process -> its number
@@ -46,7 +46,7 @@ class Reports(Checker):
             self._said[message.worker_id] = message.request_idxs
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
-        if self.world.clock_was_changed:
+        if self.truth.clock_was_changed:
             return  # what is remembered, is remembered for a time
         if self._stale and isinstance(event, events.WorkerReported):
             stale, self._stale = self._stale, ""
@@ -55,11 +55,11 @@ class Reports(Checker):
             self.require(not back or "worker_counts_anew" in kinds, f"{stale}: {', '.join(sorted(back))}")
 
     def at_rest(self) -> None:
-        engine = self.world.box.engine
+        engine = self.truth.engine
         if engine is None:
             return
         really = {
-            (process.worker_id, request_idx) for process in self.world.processes() for request_idx in process.sessions
+            (process.worker_id, request_idx) for process in self.truth.processes() for request_idx in process.sessions
         }
         believed = {
             (r.worker_id, r.request_idx) for r in engine.state.reservations.values() if r.stage is Stage.SESSION

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import limits
 from nullworker.core.commands import Create, Destroy, Grant, Stop
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core import events
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nullworker.core.engine import Engine
     from nullworker.simulation.checkers.evidence import Evidence
     from nullworker.simulation.process import Process
-    from nullworker.simulation.world import World
+    from nullworker.simulation.truth import Truth
 
 
 class Restart(Checker):
@@ -25,8 +25,8 @@ class Restart(Checker):
 
     promise = "P11"
 
-    def __init__(self, world: World, evidence: Evidence) -> None:
-        super().__init__(world)
+    def __init__(self, truth: Truth, evidence: Evidence) -> None:
+        super().__init__(truth)
         self.evidence = evidence
         self._leaving: set[int] = set()
         self._heard: set[int] = set()  # by this engine
@@ -36,9 +36,10 @@ class Restart(Checker):
 
     def engine_started(self) -> None:
         self._heard.clear()
-        store = self.world.box.store
         self._leaving = {
-            worker.worker_id for worker in store.workers.values() if worker.state in ("stopping", "destroying")
+            worker.worker_id
+            for worker in self.truth.stored_workers.values()
+            if worker.state in ("stopping", "destroying")
         }
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
@@ -48,8 +49,8 @@ class Restart(Checker):
                     command.worker_id in self._heard,
                     f"worker {command.worker_id} is granted, and this engine has not heard of it yet",
                 )
-        box = self.world.box
-        if box.generation < 2 or self.world.now >= box.started_at + limits.REPORT_PERIOD_S:
+        truth = self.truth
+        if truth.generation < 2 or truth.now >= truth.started_at + limits.REPORT_PERIOD_S:
             return
         for command in decided:
             if isinstance(command, (Stop, Destroy)):
@@ -59,12 +60,12 @@ class Restart(Checker):
 
     def _no_end(self, engine: Engine, event: events.Event, command: Stop | Destroy) -> None:
         worker_id = command.worker_id
-        told = self.evidence.workers.get(worker_id)
+        known = self.evidence.workers.get(worker_id)
         operators = type(event).__name__ in ("EndpointDeleted", "WorkergroupDeleted", "WorkersUpdated", "EndpointPut")
         excused = (
             operators
             or worker_id in self._leaving
-            or told is None
+            or known is None
             or self.evidence.failed(worker_id)
             or worker_id not in engine.state.workers
             or engine.state.workers[worker_id].retire
@@ -76,26 +77,25 @@ class Restart(Checker):
 
     def _enough(self, worker_id: int) -> bool:
         """Whether the workers that run or are on their way are enough for all who want one, with exact parameters."""
-        world = self.world
-        if worker_id in world.box.store.workers or worker_id in world.fleet.ever or world.uneven:
+        truth = self.truth
+        if worker_id in truth.stored_workers or worker_id in truth.instances_ever or truth.uneven:
             return False
         endpoint_id = self.evidence.workers[worker_id].endpoint_id
-        parameters = world.box.endpoints[endpoint_id][1]
+        parameters = truth.endpoints[endpoint_id][1]
         exact = parameters.target_util == 1.0 and not parameters.min_load and not parameters.cold_workers
         if not exact or parameters.min_cold_load or parameters.cold_mult > 1:
             return False
-        store = world.box.store
         good = [
             row.worker_id
-            for row in store.workers.values()
+            for row in truth.stored_workers.values()
             if row.state in ("asked", "creating", "loading", "starting", "ready", "held")
             and self.evidence.workers[row.worker_id].endpoint_id == endpoint_id
             and not self.evidence.failed(row.worker_id)
-            and row.worker_id in world.fleet.instances
+            and row.worker_id in truth.instances
         ]
-        known = {r.request_idx for r in store.noted_reservations().values() if r.endpoint_id == endpoint_id}
-        asking = {idx for idx in world.box.calls if world.endpoint_of_call(idx) == endpoint_id}
-        asking |= {idx for process in world.processes() for idx in process.sessions}
-        engine = world.box.engine
+        known = {r.request_idx for r in truth.noted_reservations().values() if r.endpoint_id == endpoint_id}
+        asking = {idx for idx, call in truth.calls.items() if call.endpoint_id == endpoint_id}
+        asking |= {idx for process in truth.processes() for idx in process.sessions}
+        engine = truth.engine
         there = len(engine.state.endpoints[endpoint_id].workers) if engine is not None else 0
         return len(good) >= len(known | asking) and there - 1 >= len(good)

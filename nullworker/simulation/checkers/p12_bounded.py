@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import events, limits
 from nullworker.core.commands import Create, Destroy, Note, Stop
-from nullworker.simulation.box import TIMER_SLACK_S
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.driver import TIMER_SLACK_S
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
-    from nullworker.simulation.box import Call
+    from nullworker.simulation.hooks import Call
     from nullworker.simulation.process import Process, Session
-    from nullworker.simulation.world import World
+    from nullworker.simulation.truth import Truth
 
 #: A workergroup of which nothing becomes ready is tried so often in `FAILING_WINDOW_S`: three waves of all that are
 #: wanted, and then one at a time with growing pauses.
@@ -32,8 +32,8 @@ class Bounded(Checker):
 
     promise = "P12"
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
         self._creates: dict[int, deque[float]] = {}
         self._free_since: dict[int, float] = {}
         self._last_order: dict[tuple[str, int], float] = {}
@@ -53,13 +53,13 @@ class Bounded(Checker):
 
     def session_closed(self, process: Process, session: Session, why: str) -> None:  # noqa: ARG002 - a hook
         if not session.by_old_grant:
-            self._free_since[process.worker_id] = self.world.box.clock
+            self._free_since[process.worker_id] = self.truth.clock
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
         if isinstance(
             event, (events.EndpointPut, events.EndpointDeleted, events.WorkergroupPut, events.WorkersUpdated)
         ):
-            self._put_at = self.world.box.clock
+            self._put_at = self.truth.clock
             self._creates.clear()
         for command in decided:
             if isinstance(command, Create):
@@ -79,12 +79,12 @@ class Bounded(Checker):
 
     def _created(self, engine: Engine, command: Create) -> None:
         recent = self._creates.setdefault(command.workergroup_id, deque())
-        now = self.world.box.clock
+        now = self.truth.clock
         recent.append(now)
         while recent and recent[0] < now - FAILING_WINDOW_S:
             recent.popleft()
         endpoint_id = engine.state.workergroups[command.workergroup_id].spec.endpoint_id
-        most = 3 * self.world.box.endpoints[endpoint_id][1].max_workers + FAILING_TRIES
+        most = 3 * self.truth.endpoints[endpoint_id][1].max_workers + FAILING_TRIES
         self.require(
             len(recent) <= most,
             f"workergroup {command.workergroup_id} had {len(recent)} creations in {FAILING_WINDOW_S:g} s, and no "
@@ -93,10 +93,10 @@ class Bounded(Checker):
 
     def _ended(self, engine: Engine, command: Stop | Destroy) -> None:
         key = (type(command).__name__, command.worker_id)
-        now = self.world.box.clock
+        now = self.truth.clock
         before = self._last_order.get(key)
         worker = engine.state.workers.get(command.worker_id)
-        if before is not None and worker is not None and not self.world.clock_was_changed:
+        if before is not None and worker is not None and not self.truth.clock_was_changed:
             self.require(
                 now - before >= SAME_ORDER_S,
                 f"{key[0]} of worker {command.worker_id} is ordered again after {now - before:.2f} s",
@@ -105,9 +105,9 @@ class Bounded(Checker):
         since = self._free_since.get(command.worker_id)
         if worker is None or since is None or not command.reason.startswith("free for") or worker.cold_spare:
             return
-        idle_s = self.world.box.endpoints[worker.workergroup.spec.endpoint_id][1].idle_s
+        idle_s = self.truth.endpoints[worker.workergroup.spec.endpoint_id][1].idle_s
         self.require(
-            now - since >= idle_s - SLACK_S or self._put_at > since or self.world.clock_was_changed,
+            now - since >= idle_s - SLACK_S or self._put_at > since or self.truth.clock_was_changed,
             f"worker {command.worker_id} goes after {now - since:.2f} s, and inactivity_timeout is {idle_s:g} s",
         )
 
@@ -120,8 +120,8 @@ class Pauses(Checker):
 
     promise = "P12"
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
         self._ordered: dict[int, tuple[int, float]] = {}  # worker -> its workergroup, when it was ordered
         self._failures: dict[int, int] = {}
         self._failed_at: dict[int, float] = {}
@@ -132,9 +132,9 @@ class Pauses(Checker):
             table.clear()
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
-        if self.world.clock_was_changed:
+        if self.truth.clock_was_changed:
             return
-        now = self.world.box.clock
+        now = self.truth.clock
         if isinstance(event, events.InstanceFailed) and event.verb == "create" and event.definite:
             self._failed(event.worker_id, now)
         elif isinstance(event, (events.EndpointPut, events.WorkergroupPut)):

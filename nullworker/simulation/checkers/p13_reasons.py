@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import events
 from nullworker.core.commands import Create, Destroy, Note
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
-    from nullworker.simulation.world import World
+    from nullworker.simulation.truth import Truth
 
 
 class Reasons(Checker):
@@ -19,8 +19,8 @@ class Reasons(Checker):
 
     promise = "P13"
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
         self._explained: set[int] = set()
         self._ending: set[int] = set()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.observer import Checker
 
 
 class Baseline(Checker):
@@ -11,7 +11,7 @@ class Baseline(Checker):
     promise = "P14"
 
     def at_rest(self) -> None:
-        engine = self.world.box.engine
+        engine = self.truth.engine
         if engine is None:
             return
         state = engine.state

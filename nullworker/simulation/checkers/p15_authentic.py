@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core.commands import Refuse
-from nullworker.simulation.watch import Checker
+from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
     from nullworker.core import events
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
-    from nullworker.simulation.world import World
+    from nullworker.simulation.truth import Truth
 
 
 class Authentic(Checker):
@@ -19,8 +19,8 @@ class Authentic(Checker):
 
     promise = "P15"
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
         self._forged = False
 
     def about_to_forge(self) -> None:

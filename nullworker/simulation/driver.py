@@ -4,13 +4,13 @@ the fleet for its list, and is killed between any two effects, paused, and start
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from nullworker.core import events, invariants, journal
 from nullworker.core.commands import Create, Destroy, Grant, Note, Refuse, Start, Stop
 from nullworker.core.engine import Engine
 from nullworker.core.timers import Timer, Timers
-from nullworker.simulation.agenda import AT_ONE_INSTANT_MAX, Stalled
+from nullworker.simulation.event_queue import AT_ONE_INSTANT_MAX, Stalled
 from nullworker.simulation.network import Link
 from nullworker.simulation.store import Store
 
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
     from nullworker.core.commands import Command
     from nullworker.core.parameters import Parameters, WorkergroupSpec
+    from nullworker.simulation.context import Context
+    from nullworker.simulation.fleet import Fleet
+    from nullworker.simulation.hooks import Call, Hooks
+    from nullworker.simulation.plan import Plan
     from nullworker.simulation.process import Process
-    from nullworker.simulation.world import World
 
 HOLD_S = 8.0
 LIST_PERIOD_S = 30.0
@@ -49,23 +52,15 @@ class Reminders(Timers):
         return super().pop_due(now)
 
 
-class Call(Protocol):
-    """A client's /route/ call. ``open_as`` is the request_idx under which the engine holds it open."""
-
-    open_as: int
-
-    def answered(self, answer: Grant | Refuse | int) -> None:
-        """The call was answered: a grant, a refusal, or (a request_idx) that it waits."""
-
-    def broken(self) -> None:
-        """The connection broke without an answer."""
-
-
-class Box:
+class SimulatedDriver:
     """The driver of one core after another. ``engine`` is None while it is down."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, context: Context, plan: Plan, fleet: Fleet, hooks: Hooks, killed: Callable[[], None]) -> None:
+        self.context = context
+        self.plan = plan
+        self.fleet = fleet
+        self.hooks = hooks
+        self._killed = killed
         self.engine: Engine | None = None
         self.store = Store(STORE_LAG_S)
         self.generation = 0  # of engines
@@ -93,7 +88,7 @@ class Box:
     @property
     def clock(self) -> float:
         """The engine's monotonic clock now."""
-        return self.world.now + self.clock_skew_s
+        return self.context.now + self.clock_skew_s
 
     def start(self) -> None:
         """Starts an engine on what is written."""
@@ -102,9 +97,9 @@ class Box:
         self.engine = Engine()
         self._reminders = self.engine.state.timers = Reminders()
         self.generation += 1
-        self.started_at = self.world.now
+        self.started_at = self.context.now
         self._wake_at, self._under_way = None, {}
-        self.world.watch.engine_started()
+        self.hooks.engine_started()
         for endpoint_id, (name, parameters) in self.endpoints.items():
             self.handle(events.EndpointPut(endpoint_id, name, parameters))
         for group in self.groups.values():
@@ -119,21 +114,21 @@ class Box:
         """Ends the engine as ``kill -9`` does."""
         if self.engine is None:
             return
-        self.store.killed(self.world.now)
+        self.store.killed(self.context.now)
         self.engine = None
         self._backlog.clear()
         calls, self.calls = self.calls, {}
         for call in calls.values():
-            self.world.network.send(Link.CLIENT_ENGINE, call.broken)
-        self.world.watch.engine_killed()
-        self.world.trouble.engine_is_down()
+            self.context.network.send(Link.CLIENT_ENGINE, call.broken)
+        self.hooks.engine_killed()
+        self._killed()
 
     def pause(self, seconds: float) -> None:
         """The process stands still; what arrives waits for it."""
-        if self.paused_until <= self.world.now:
-            self.world.watch.engine_pauses()
-            self.paused_until = self.world.now + seconds
-            self.world.agenda.at(self.paused_until, self.resume)
+        if self.paused_until <= self.context.now:
+            self.hooks.engine_pauses()
+            self.paused_until = self.context.now + seconds
+            self.context.queue.at(self.paused_until, self.resume)
 
     def resume(self) -> None:
         """The process goes on with what waited for it."""
@@ -145,7 +140,7 @@ class Box:
         self._set_timer()
 
     def _stands_still(self, do: Callable[[], object]) -> bool:
-        if self.paused_until > self.world.now:
+        if self.paused_until > self.context.now:
             if self.engine is not None:
                 self._backlog.append(do)
             return True
@@ -171,8 +166,8 @@ class Box:
             self.journal_lines.append(journal.encode(event, now, decided))
         if self.events % self.check_every == 0:
             invariants.check(engine)
-        self.store.note(engine, self.world.now)
-        self.world.watch.handled(engine, event, decided)
+        self.store.note(engine, self.context.now)
+        self.hooks.handled(engine, event, decided)
         if decided:
             self._carry_out(decided)
         self._set_timer()
@@ -182,11 +177,11 @@ class Box:
         if not effects:
             self._forget_deleted(decided)
             return
-        self.store.write(self.world.now)
+        self.store.write(self.context.now)
         cut = None
-        if self.kill_at is not None and self.kill_at <= self.world.now and self.generation:
+        if self.kill_at is not None and self.kill_at <= self.context.now and self.generation:
             self.kill_at = None
-            cut = self.world.random.randint(0, len(effects))
+            cut = self.context.random.randint(0, len(effects))
         for command in effects[:cut]:
             if isinstance(command, (Grant, Refuse)):
                 call = self.calls.pop(command.request_idx, None)
@@ -214,7 +209,7 @@ class Box:
         due += TIMER_SLACK_S - self.clock_skew_s
         if self._wake_at is None or due < self._wake_at:
             self._wake_at = due
-            self.world.agenda.at(due, self._wake, due, self.generation)
+            self.context.queue.at(due, self._wake, due, self.generation)
 
     def _wake(self, planned: float, generation: int) -> None:
         if planned != self._wake_at or generation != self.generation or self.engine is None:
@@ -236,7 +231,7 @@ class Box:
     def route(self, call: Call, endpoint_id: int, request_idx: int, cost: float, replay_timeout_s: float) -> None:
         """A /route/ call arrives (request_idx 0: the client's first)."""
         if self.engine is None:
-            self.world.network.send(Link.CLIENT_ENGINE, call.broken)
+            self.context.network.send(Link.CLIENT_ENGINE, call.broken)
             return
         if self._stands_still(lambda: self.route(call, endpoint_id, request_idx, cost, replay_timeout_s)):
             return
@@ -249,10 +244,10 @@ class Box:
         self.calls[request_idx] = call
         call.open_as = request_idx
         generation = self.generation
-        self.world.watch.asked(request_idx, endpoint_id, call)
+        self.hooks.asked(request_idx, endpoint_id, call)
         self.handle(events.Asked(endpoint_id, request_idx, cost, replay_timeout_s))
         if self.calls.get(request_idx) is call:
-            self.world.agenda.after(HOLD_S, self._hold_ends, request_idx, call, generation)
+            self.context.queue.after(HOLD_S, self._hold_ends, request_idx, call, generation)
 
     def _hold_ends(self, request_idx: int, call: Call, generation: int) -> None:
         if generation != self.generation or self.calls.get(request_idx) is not call:
@@ -268,12 +263,12 @@ class Box:
         request_idx = call.open_as
         if self.calls.get(request_idx) is call and not self._stands_still(lambda: self.hang_up(call)):
             del self.calls[request_idx]
-            self.world.watch.hung_up(request_idx)
+            self.hooks.hung_up(request_idx)
             self.handle(events.WaiterGone(request_idx))
 
     def _answer(self, call: Call, answer: Grant | Refuse | int) -> None:
-        if not self.world.network.answer_is_lost(Link.CLIENT_ENGINE):
-            self.world.network.send(Link.CLIENT_ENGINE, call.answered, answer)
+        if not self.context.network.answer_is_lost(Link.CLIENT_ENGINE):
+            self.context.network.send(Link.CLIENT_ENGINE, call.answered, answer)
 
     # -------------------------------------------------------------------------------------------- workers and operators
 
@@ -287,7 +282,7 @@ class Box:
             return True
         if message.worker_id not in self.engine.state.workers:
             return True  # its token is not valid (any more); a worker takes any answer
-        self.world.watch.told(message, process, snapshot)
+        self.hooks.told(message, process, snapshot)
         self.handle(message)
         return True
 
@@ -307,7 +302,7 @@ class Box:
     def forged(self, event: events.Event) -> None:
         """A message that nobody was entitled to send gets through to the core all the same: it must change nothing."""
         if self.engine is not None and not self._stands_still(lambda: None):
-            self.world.watch.about_to_forge()
+            self.hooks.about_to_forge()
             self.handle(event)
 
     # --------------------------------------------------------------------------------------------------------- fleets
@@ -317,17 +312,17 @@ class Box:
         if self._under_way.get(worker_id) == verb:
             return  # the same order given again while it is under way is not doubled
         self._under_way[worker_id] = verb
-        self.last_order_at = self.world.now
+        self.last_order_at = self.context.now
         group = self.groups.get(command.workergroup_id) if isinstance(command, Create) else None
         endpoint_id = group.endpoint_id if group is not None else 0
-        traits = self.world.traits_of(group)
+        kind = self.plan.kind_of(group)
         generation = self.generation
 
         def answer(detail: str, definite: bool) -> None:
             self._order_answered(generation, worker_id, verb, detail, definite=definite)
 
-        self.world.watch.ordered(verb, worker_id, endpoint_id)
-        self.world.fleet.order(verb, worker_id, endpoint_id, traits, answer)
+        self.hooks.ordered(verb, worker_id, endpoint_id)
+        self.fleet.order(verb, worker_id, endpoint_id, kind, answer)
 
     def _order_answered(self, generation: int, worker_id: int, verb: str, detail: str, *, definite: bool) -> None:
         if generation != self.generation or self.engine is None:
@@ -344,24 +339,24 @@ class Box:
     def instance_exited(self, worker_id: int, detail: str) -> None:
         """The fleet tells that an instance ended by itself."""
         if not self._stands_still(lambda: self.instance_exited(worker_id, detail)):
-            self.world.watch.told_of_exit(worker_id)
+            self.hooks.told_of_exit(worker_id)
             self.handle(events.InstanceExited(worker_id, detail))
 
     def _list(self, generation: int) -> None:
         if generation != self.generation or self.engine is None:
             return
-        self.world.agenda.after(LIST_PERIOD_S, self._list, generation)
-        shown = self.world.fleet.list()
+        self.context.queue.after(LIST_PERIOD_S, self._list, generation)
+        shown = self.fleet.list()
         if shown is not None:
-            takes_s = self.world.network.latency_s() + self.world.random.uniform(0, 0.5)
-            self.world.agenda.after(takes_s, self._listed, generation, self.clock, shown)
+            takes_s = self.context.network.latency_s() + self.context.random.uniform(0, 0.5)
+            self.context.queue.after(takes_s, self._listed, generation, self.clock, shown)
 
     def _listed(self, generation: int, asked_at: float, shown: tuple[tuple[int, str], ...]) -> None:
         if generation != self.generation or self.engine is None:
             return
         if not self._stands_still(lambda: self._listed(generation, asked_at, shown)):
-            self.world.watch.told_of_list(asked_at, shown)
-            self.handle(events.FleetListed(self.world.fleet.name, asked_at, shown))
+            self.hooks.told_of_list(asked_at, shown)
+            self.handle(events.FleetListed(self.fleet.name, asked_at, shown))
 
 
 _DONE: dict[str, Any] = {

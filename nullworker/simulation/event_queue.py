@@ -25,7 +25,7 @@ class Stalled(AssertionError):  # noqa: N818 - it reads as what it is
     """Time stands still: one thing at an instant leads to another without end."""
 
 
-class Agenda:
+class EventQueue:
     """``now`` is the world's true time in seconds. Things due at one time are done in the order of their setting.
 
     ``usual_s`` are the delays that much is put off by. They change the cost alone, never the order.

@@ -11,22 +11,25 @@ from nullworker.simulation.faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from random import Random
 
     from nullworker.core.parameters import Parameters
-    from nullworker.simulation.fleet import Instance
-    from nullworker.simulation.process import Process
-    from nullworker.simulation.world import World
+    from nullworker.simulation.context import Context
+    from nullworker.simulation.driver import SimulatedDriver
+    from nullworker.simulation.fleet import Fleet, Instance
+    from nullworker.simulation.process import Process, WorkerKind
 
 _STRAY_ID = 5000
 
 
-class Trouble:
+class FaultInjector:
     """Draws misfortunes from its own chance, so that switching one off leaves the others much as they are."""
 
-    def __init__(self, world: World, random: Random) -> None:
-        self.world = world
-        self.random = random
+    def __init__(self, context: Context, driver: SimulatedDriver, fleet: Fleet, stray_kind: WorkerKind) -> None:
+        self.context = context
+        self.driver = driver
+        self.fleet = fleet
+        self.random = context.injected
+        self._stray_kind = stray_kind
         self.over = False
 
     def start(self) -> None:
@@ -44,37 +47,37 @@ class Trouble:
             ("delete", 400.0, self._delete),
             ("forge", 4.0, self._forge),
         ):
-            if getattr(self.world.faults, name):
+            if getattr(self.context.faults, name):
                 self._every(name, mean_s, happen)
-        if self.world.faults.strays:
-            for number in range(1 + int(4 * self.world.faults.strays)):
-                self.world.fleet.make(_STRAY_ID + number, 0, self.world.traits_of(None))
-        if self.world.faults.store_lag:
-            self.world.box.store.lag_s += 2 * self.world.faults.store_lag
+        if self.context.faults.strays:
+            for number in range(1 + int(4 * self.context.faults.strays)):
+                self.fleet.make(_STRAY_ID + number, 0, self._stray_kind)
+        if self.context.faults.store_lag:
+            self.driver.store.lag_s += 2 * self.context.faults.store_lag
 
     def stop(self) -> None:
         """Nothing goes wrong from now on."""
         self.over = True
-        world = self.world
-        world.faults = world.network.faults = Faults()
-        world.network.heal()
-        world.fleet.out_until = world.box.paused_until = 0.0
-        world.box.kill_at = None
-        world.box.resume()
-        for instance in world.fleet.instances.values():
+        driver = self.driver
+        self.context.set_faults(Faults())
+        self.context.network.heal()
+        self.fleet.out_until = driver.paused_until = 0.0
+        driver.kill_at = None
+        driver.resume()
+        for instance in self.fleet.instances.values():
             process = instance.process
             if process is not None:
                 process.mute_until = process.flaps_until = process.hung_until = 0.0
                 process.changed()
-        if world.box.engine is None:
-            world.box.start()
-        for endpoint_id, (name, parameters) in list(world.box.endpoints.items()):
+        if driver.engine is None:
+            driver.start()
+        for endpoint_id, (name, parameters) in list(driver.endpoints.items()):
             if parameters.state is not EndpointState.ACTIVE:
                 active = replace(parameters, state=EndpointState.ACTIVE)
-                world.box.operate(events.EndpointPut(endpoint_id, name, active))
+                driver.operate(events.EndpointPut(endpoint_id, name, active))
 
     def _every(self, name: str, mean_s: float, happen: Callable[[float], None]) -> None:
-        strength = getattr(self.world.faults, name)
+        strength = getattr(self.context.faults, name)
         delay_s = self.random.expovariate(strength / mean_s) if strength else 0.0
 
         def do() -> None:
@@ -82,41 +85,41 @@ class Trouble:
                 happen(strength)
                 self._every(name, mean_s, happen)
 
-        self.world.agenda.after(delay_s, do)
+        self.context.queue.after(delay_s, do)
 
     # -------------------------------------------------------------------------------------------------------- engine
 
     def _kill(self, _strength: float) -> None:
-        self.world.box.kill_at = self.world.now
+        self.driver.kill_at = self.context.now
 
     def engine_is_down(self) -> None:
         """The engine was killed: it is started again some time later."""
-        self.world.agenda.after(self.random.choice([0.1, 1.0, 5.0, 30.0]), self._start_engine)
+        self.context.queue.after(self.random.choice([0.1, 1.0, 5.0, 30.0]), self._start_engine)
 
     def _start_engine(self) -> None:
-        if self.world.box.engine is None:
-            self.world.box.start()
+        if self.driver.engine is None:
+            self.driver.start()
 
     def _pause(self, strength: float) -> None:
-        self.world.box.pause(1 + self.random.uniform(0, 120 * strength))
+        self.driver.pause(1 + self.random.uniform(0, 120 * strength))
 
     def _clock_forward(self, strength: float) -> None:
-        self.world.box.clock_skew_s += self.random.uniform(1, 1 + 3600 * strength)
-        self.world.box.clock_jumped()
+        self.driver.clock_skew_s += self.random.uniform(1, 1 + 3600 * strength)
+        self.driver.clock_jumped()
 
     def _clock_backward(self, strength: float) -> None:
-        self.world.box.clock_skew_s -= self.random.uniform(0.1, 0.1 + 3 * strength)
-        self.world.box.clock_jumped()
+        self.driver.clock_skew_s -= self.random.uniform(0.1, 0.1 + 3 * strength)
+        self.driver.clock_jumped()
 
     # ------------------------------------------------------------------------------------------- workers and fleets
 
     def booted(self, instance: Instance, process: Process, boot_s: float) -> None:
         """A process boots: its fate is drawn."""
-        faults, random = self.world.faults, self.random
+        faults, random = self.context.faults, self.random
         if self.over:
             return
         if faults.crash_young and random.random() < faults.crash_young:
-            self.world.agenda.after(random.uniform(0, 1.5 * boot_s + 10), self._to, instance, process, self._crash)
+            self.context.queue.after(random.uniform(0, 1.5 * boot_s + 10), self._to, instance, process, self._crash)
         for name, mean_s, happen in (
             ("crash", 100.0, self._crash),
             ("hang", 150.0, self._hang),
@@ -129,11 +132,11 @@ class Trouble:
             strength = getattr(faults, name)
             if strength:
                 delay_s = random.expovariate(strength / mean_s)
-                self.world.agenda.after(delay_s, self._to, instance, process, happen)
+                self.context.queue.after(delay_s, self._to, instance, process, happen)
 
     def never_gets_ready(self) -> bool:
         """Whether the process that boots now loads for ever."""
-        strength = self.world.faults.never_ready
+        strength = self.context.faults.never_ready
         return bool(strength) and not self.over and self.random.random() < 0.5 * strength
 
     def _to(self, instance: Instance, process: Process, happen: Callable[[Instance, Process], None]) -> None:
@@ -141,44 +144,44 @@ class Trouble:
             happen(instance, process)
 
     def _crash(self, instance: Instance, _process: Process) -> None:
-        self.world.fleet.crash(instance)
+        self.fleet.crash(instance)
 
     def _hang(self, _instance: Instance, process: Process) -> None:
         seconds = self.random.uniform(1, 120) if self.random.random() < 0.8 else 1e9
-        process.hung_until = self.world.now + seconds
+        process.hung_until = self.context.now + seconds
 
     def _unhealthy(self, _instance: Instance, process: Process) -> None:
         process.break_down("the health check failed")
 
     def _restart(self, instance: Instance, _process: Process) -> None:
-        self.world.fleet.restart_process(instance)
+        self.fleet.restart_process(instance)
 
     def _flap(self, _instance: Instance, process: Process) -> None:
-        process.flaps_until = self.world.now + self.random.uniform(1, 15)
+        process.flaps_until = self.context.now + self.random.uniform(1, 15)
         process.changed()
 
     def _mute(self, _instance: Instance, process: Process) -> None:
-        process.mute_until = self.world.now + self.random.uniform(1, 1 + 60 * self.world.faults.mute)
+        process.mute_until = self.context.now + self.random.uniform(1, 1 + 60 * self.context.faults.mute)
 
     def _preempt(self, instance: Instance, _process: Process) -> None:
-        self.world.fleet.take_away(instance)
+        self.fleet.take_away(instance)
 
     def _preempt_all(self, _strength: float) -> None:
-        for instance in list(self.world.fleet.instances.values()):
-            self.world.fleet.take_away(instance)
+        for instance in list(self.fleet.instances.values()):
+            self.fleet.take_away(instance)
 
     def _outage(self, strength: float) -> None:
-        self.world.fleet.out_until = self.world.now + self.random.uniform(5, 5 + 200 * strength)
+        self.fleet.out_until = self.context.now + self.random.uniform(5, 5 + 200 * strength)
 
     # ----------------------------------------------------------------------------------------------------- operators
 
     def _an_endpoint(self) -> tuple[int, str, Parameters] | None:
-        box = self.world.box
-        there = [endpoint_id for endpoint_id in box.endpoints if endpoint_id not in box.deleting]
+        driver = self.driver
+        there = [endpoint_id for endpoint_id in driver.endpoints if endpoint_id not in driver.deleting]
         if not there:
             return None
         endpoint_id = self.random.choice(there)
-        return (endpoint_id, *box.endpoints[endpoint_id])
+        return (endpoint_id, *driver.endpoints[endpoint_id])
 
     def _change(self, _strength: float) -> None:
         chosen = self._an_endpoint()
@@ -198,7 +201,7 @@ class Trouble:
         ]
         field, value = random.choice(changes)
         changed = replace(parameters, **{field: value})
-        self.world.box.operate(events.EndpointPut(endpoint_id, name, changed))
+        self.driver.operate(events.EndpointPut(endpoint_id, name, changed))
 
     def _suspend(self, _strength: float) -> None:
         chosen = self._an_endpoint()
@@ -206,25 +209,25 @@ class Trouble:
             return
         endpoint_id, name, parameters = chosen
         state = self.random.choice([EndpointState.SUSPENDED, EndpointState.STOPPED, EndpointState.ACTIVE])
-        self.world.box.operate(events.EndpointPut(endpoint_id, name, replace(parameters, state=state)))
-        self.world.agenda.after(self.random.uniform(5, 60), self._activate, endpoint_id)
+        self.driver.operate(events.EndpointPut(endpoint_id, name, replace(parameters, state=state)))
+        self.context.queue.after(self.random.uniform(5, 60), self._activate, endpoint_id)
 
     def _activate(self, endpoint_id: int) -> None:
-        box = self.world.box
-        if endpoint_id in box.endpoints and endpoint_id not in box.deleting:
-            name, parameters = box.endpoints[endpoint_id]
+        driver = self.driver
+        if endpoint_id in driver.endpoints and endpoint_id not in driver.deleting:
+            name, parameters = driver.endpoints[endpoint_id]
             active = replace(parameters, state=EndpointState.ACTIVE)
-            box.operate(events.EndpointPut(endpoint_id, name, active))
+            driver.operate(events.EndpointPut(endpoint_id, name, active))
 
     def _update(self, _strength: float) -> None:
-        if self.world.box.groups:
-            group_id = self.random.choice(list(self.world.box.groups))
-            self.world.box.operate(events.WorkersUpdated(group_id, cancel=self.random.random() < 0.3))
+        if self.driver.groups:
+            group_id = self.random.choice(list(self.driver.groups))
+            self.driver.operate(events.WorkersUpdated(group_id, cancel=self.random.random() < 0.3))
 
     def _delete(self, _strength: float) -> None:
         chosen = self._an_endpoint()
         if chosen is not None:
-            self.world.box.operate(events.EndpointDeleted(chosen[0], force=self.random.random() < 0.4))
+            self.driver.operate(events.EndpointDeleted(chosen[0], force=self.random.random() < 0.4))
 
     # -------------------------------------------------------------------------------------------------------- malice
 
@@ -247,4 +250,4 @@ class Trouble:
             events.EndpointDeleted(nobody, force=True),
             events.Asked(nobody, nobody, 100.0),
         ]
-        self.world.box.forged(random.choice(forgeries))
+        self.driver.forged(random.choice(forgeries))

@@ -1,48 +1,36 @@
-"""Tells every checker what happens in the world. A checker overrides what it wants to know."""
+"""What can be observed in a simulated world: one method for each kind of thing that happens."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nullworker.core import events
-    from nullworker.core.commands import Command
+    from nullworker.core.commands import Command, Grant, Refuse
     from nullworker.core.engine import Engine
-    from nullworker.simulation.box import Call
     from nullworker.simulation.clients import Client
     from nullworker.simulation.fleet import Instance
     from nullworker.simulation.process import Process, Session
-    from nullworker.simulation.world import World
 
 
-class PromiseBroken(AssertionError):  # noqa: N818 - it reads as what it is
-    """A promise was broken in the simulated world; ``promise`` is its number ("P2")."""
+class Call(Protocol):
+    """A client's /route/ call. ``open_as`` is the request_idx under which the engine holds it open."""
 
-    def __init__(self, promise: str, message: str, at: float) -> None:
-        super().__init__(f"{promise} broken at {at:.3f} s: {message}")
-        self.promise = promise
-        self.message = message
-        self.at = at
+    open_as: int
+
+    @property
+    def endpoint_id(self) -> int:
+        """The endpoint that it asks for."""
+
+    def answered(self, answer: Grant | Refuse | int) -> None:
+        """The call was answered: a grant, a refusal, or (a request_idx) that it waits."""
+
+    def broken(self) -> None:
+        """The connection broke without an answer."""
 
 
-class Checker:
-    """Watches one promise. Every method may raise `PromiseBroken`, through `broken`."""
-
-    promise = ""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def broken(self, message: str) -> PromiseBroken:
-        """The error to raise."""
-        return PromiseBroken(self.promise, message, self.world.now)
-
-    def require(self, holds: object, message: str) -> None:
-        """Raises unless it holds."""
-        if not holds:
-            raise self.broken(message)
+class Hooks:
+    """Does nothing; a subclass overrides what it wants to know."""
 
     # what happens to the engine
     def engine_started(self) -> None:
@@ -101,31 +89,5 @@ class Checker:
         """All faults are over, every client is done, and the world had time to settle."""
 
 
-class Watch(Checker):
-    """All checkers as one; each is called for what it overrides."""
-
-    def __init__(self, world: World, checkers: list[Checker]) -> None:
-        super().__init__(world)
-        self.checkers = checkers
-        for name in _HOOKS:
-            setattr(self, name, _together([getattr(c, name) for c in checkers if _overrides(c, name)]))
-
-
-_HOOKS = tuple(
-    name for name in vars(Checker) if not name.startswith("_") and name not in ("promise", "broken", "require")
-)
-
-
-def _overrides(checker: Checker, name: str) -> bool:
-    return getattr(type(checker), name) is not getattr(Checker, name)
-
-
-def _together(calls: list[Callable[..., None]]) -> Callable[..., None]:
-    if len(calls) == 1:
-        return calls[0]
-
-    def together(*arguments: object) -> None:
-        for call in calls:
-            call(*arguments)
-
-    return together
+#: The names of all hooks.
+HOOKS = tuple(name for name in vars(Hooks) if not name.startswith("_"))
