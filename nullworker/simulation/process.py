@@ -1,7 +1,8 @@
 """A simulated worker process. It does what the framework's does: looks every second whether there is something to
-report, reports at least every 10 s, tries three times 2 s apart, collects expired sessions every 5 s, and refuses what
-is one reservation too many. A Null PyWorker besides reports at once, gives the same session for the same request, and
-refuses grants that have run out.
+report, reports at least every 10 s, sends a message three times at most, collects expired sessions every 5 s, and
+refuses what is one reservation too many. A Null PyWorker gives the same session for the same request, refuses grants
+that have run out, and has a second stream of messages: numbered ones, sent the moment there is something to say. The
+framework's own go on beside it, without a number, and may be up to 40 s old when they arrive.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ SWEEP_S = 5.0
 RETRY_S = 2.0
 TIMEOUT_S = 10.0
 ATTEMPTS = 3
+#: Of the Null PyWorker's own stream (nullworker/worker/reports.py).
+PROMPT_TIMEOUT_S = 5.0
+PROMPT_RETRY_FIRST_S = 0.1
+PROMPT_RETRY_MAX_S = 5.0
 #: Each process numbers its reports from beyond those of the one before.
 NUMBERS_APART = 1_000_000
 
@@ -32,7 +37,7 @@ NUMBERS_APART = 1_000_000
 class WorkerKind:
     """What kind of worker it is."""
 
-    prompt: bool = True  # reports at once when a session opens or closes, and numbers its reports
+    prompt: bool = True  # has a second stream of reports: at once when something changes, and numbered
     repeats: bool = True  # the same request again gets the same session
     checks_grants: bool = True  # refuses a grant that has run out
     perf: float = 100.0
@@ -79,14 +84,17 @@ class Process:
     """
 
     __slots__ = (
-        "_changed",
         "_finished",
         "_later_at",
         "_look_at",
+        "_news",
         "_phase",
+        "_prompt_busy",
+        "_prompt_failures",
         "_reported_at",
         "_sending",
         "_sending_finished",
+        "_update_pending",
         "alive",
         "boot",
         "context",
@@ -120,7 +128,10 @@ class Process:
         self.boot = boot
         self.received = self.snapshots = 0
         self._finished: list[Finished] = []
-        self._changed = True
+        self._update_pending = True  # the framework has something to report
+        self._news = False  # the prompt stream has
+        self._prompt_busy = False
+        self._prompt_failures = 0  # in a row
         self._sending = self._sending_finished = False
         self._reported_at = -math.inf
         self._look_at = math.inf
@@ -215,13 +226,75 @@ class Process:
 
     def changed(self) -> None:
         """There is something to report."""
-        self._changed = True
+        self._update_pending = True
         self.look_soon()
 
     def look_soon(self) -> None:
-        """Looks at once (a prompt one), or with the next tick, whether there is something to report."""
+        """The framework looks with its next tick whether there is something to report, a prompt worker at once."""
         now = self.context.now
-        self._plan(now if self.kind.prompt else self._tick_after(now))
+        if self.kind.prompt:
+            self._news = True
+            self._send_promptly()
+        self._plan(self._tick_after(now))
+
+    @property
+    def _silent_until(self) -> float:
+        return max(self.mute_until, self.hung_until)
+
+    def _report(self, *, numbered: bool) -> WorkerReported:
+        self.snapshots += 1
+        ready = self.ready and self.flaps_until <= self.context.now
+        perf = self.kind.perf if self.ready else 0.0
+        load = sum(session.cost for session in self.sessions.values())
+        idxs = tuple(self.sessions)
+        faults, random = self.context.faults, self.context.random
+        if faults.nonsense and random.random() < 0.1 * faults.nonsense:
+            perf = random.choice([math.nan, math.inf, -1.0, 0.0])
+            load = random.choice([math.nan, -math.inf, 1e308, -5.0])
+        return WorkerReported(
+            self.worker_id,
+            self.url,
+            ready,
+            self.error,
+            perf,
+            load,
+            idxs,
+            self.received,
+            self.boot * NUMBERS_APART + self.snapshots if numbered else 0,
+            self.boot + 0.25 if self.ready else 0.0,
+        )
+
+    def _deliver(
+        self,
+        message: WorkerReported | RequestsFinished,
+        snapshot: int,
+        done: Callable[[bool], None],
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """Sends one message once, for at most ``timeout_s``; ``done`` is told whether it was answered."""
+        network, faults, random = self.context.network, self.context.faults, self.context.random
+        if not network.send(Link.WORKER_ENGINE, self._arrive, message, snapshot, timeout_s, done):
+            self.context.queue.after(timeout_s, done, False)
+        elif faults.duplicate and random.random() < 0.5 * faults.duplicate:
+            network.send(Link.WORKER_ENGINE, self.links.says, message, self, snapshot)
+        if snapshot and faults.stale and random.random() < 0.1 * faults.stale:
+            self.context.queue.after(random.uniform(3, 25), self.links.says, message, self, snapshot)
+
+    def _arrive(
+        self,
+        message: WorkerReported | RequestsFinished,
+        snapshot: int,
+        timeout_s: float,
+        done: Callable[[bool], None],
+    ) -> None:
+        if not self.links.says(message, self, snapshot):
+            done(False)
+        elif self.context.network.answer_is_lost(Link.WORKER_ENGINE):
+            self.context.queue.after(timeout_s, done, False)
+        else:
+            done(True)
+
+    # --- the framework's own stream: no numbers, each message sent three times at most
 
     def _tick_after(self, when: float) -> float:
         return math.floor(when - self._phase) + 1.0 + self._phase
@@ -249,91 +322,112 @@ class Process:
         now = self.context.now
         if not self.alive:
             return
-        silent_until = max(self.mute_until, self.hung_until)
-        if silent_until > now:
-            self._plan(self._tick_after(silent_until))
+        if self._silent_until > now:
+            self._plan(self._tick_after(self._silent_until))
             return
         if self._finished and not self._sending_finished:
             self._sending_finished = True
             self._send_finished(tuple(self._finished), 1)
-        if not self._sending and (self._changed or now - self._reported_at >= HEARTBEAT_S):
-            self._sending, self._changed = True, False
-            self.snapshots += 1
-            self._send(self._report(), self.snapshots, 1)
+        if not self._sending and (self._update_pending or now - self._reported_at >= HEARTBEAT_S):
+            self._sending, self._update_pending = True, False
+            report = self._report(numbered=False)
+            self._send(report, self.snapshots, 1)
         self._plan(self._tick_after(now + HEARTBEAT_S - TICK_S))
 
-    def _report(self) -> WorkerReported:
-        ready = self.ready and self.flaps_until <= self.context.now
-        perf = self.kind.perf if self.ready else 0.0
-        load = sum(session.cost for session in self.sessions.values())
-        idxs = tuple(self.sessions)
-        faults, random = self.context.faults, self.context.random
-        if faults.nonsense and random.random() < 0.1 * faults.nonsense:
-            perf = random.choice([math.nan, math.inf, -1.0, 0.0])
-            load = random.choice([math.nan, -math.inf, 1e308, -5.0])
-        return WorkerReported(
-            self.worker_id,
-            self.url,
-            ready,
-            self.error,
-            perf,
-            load,
-            idxs,
-            self.received,
-            self.boot * NUMBERS_APART + self.snapshots if self.kind.prompt else 0,
-            self.boot + 0.25 if self.ready else 0.0,
-        )
-
     def _send(self, report: WorkerReported, snapshot: int, attempt: int) -> None:
-        network, faults, random = self.context.network, self.context.faults, self.context.random
-        sent = network.send(Link.WORKER_ENGINE, self._arrive, report, snapshot, attempt)
-        if not sent:
-            self.context.queue.after(TIMEOUT_S + RETRY_S, self._again, report, snapshot, attempt)
-        elif faults.duplicate and random.random() < 0.5 * faults.duplicate:
-            network.send(Link.WORKER_ENGINE, self.links.says, report, self, snapshot)
-        if faults.stale and random.random() < 0.1 * faults.stale:
-            self.context.queue.after(random.uniform(3, 25), self.links.says, report, self, snapshot)
+        self._deliver(report, snapshot, lambda taken: self._sent(report, snapshot, attempt, taken=taken))
 
-    def _arrive(self, report: WorkerReported, snapshot: int, attempt: int) -> None:
-        if not self.links.says(report, self, snapshot):
-            self.context.queue.after(RETRY_S, self._again, report, snapshot, attempt)
-        elif self.context.network.answer_is_lost(Link.WORKER_ENGINE):
-            self.context.queue.after(TIMEOUT_S + RETRY_S, self._again, report, snapshot, attempt)
-        else:
+    def _sent(self, report: WorkerReported, snapshot: int, attempt: int, *, taken: bool) -> None:
+        if taken:
             self._sending = False
             self._reported_at = self.context.now
-            if self._changed:
-                self.look_soon()
+            if self._update_pending:
+                self._plan(self._tick_after(self.context.now))
+        else:
+            self.context.queue.after(RETRY_S, self._send_again, report, snapshot, attempt)
 
-    def _again(self, report: WorkerReported, snapshot: int, attempt: int) -> None:
+    def _send_again(self, report: WorkerReported, snapshot: int, attempt: int) -> None:
         if not self.alive:
             return
-        if attempt < ATTEMPTS and max(self.mute_until, self.hung_until) <= self.context.now:
+        if attempt < ATTEMPTS and self._silent_until <= self.context.now:
             self._send(report, snapshot, attempt + 1)
         else:
             self._sending = False
-            self.changed()
+            self._update_pending = True
+            self._plan(self._tick_after(self.context.now))
 
     def _send_finished(self, requests: tuple[Finished, ...], attempt: int) -> None:
-        if not self.context.network.send(Link.WORKER_ENGINE, self._finished_arrive, requests, attempt):
-            self.context.queue.after(TIMEOUT_S + RETRY_S, self._finished_again, requests, attempt)
+        message = RequestsFinished(self.worker_id, requests)
+        self._deliver(message, 0, lambda taken: self._finished_sent(requests, attempt, taken=taken))
 
-    def _finished_arrive(self, requests: tuple[Finished, ...], attempt: int) -> None:
-        taken = self.links.says(RequestsFinished(self.worker_id, requests), self, 0)
-        if taken and not self.context.network.answer_is_lost(Link.WORKER_ENGINE):
-            self._finished = [request for request in self._finished if request not in requests]
+    def _finished_sent(self, requests: tuple[Finished, ...], attempt: int, *, taken: bool) -> None:
+        if taken:
+            self._forget_finished(requests)
             self._sending_finished = False
             if self._finished:
-                self.look_soon()
+                self._plan(self._tick_after(self.context.now))
         else:
-            pause_s = TIMEOUT_S + RETRY_S if taken else RETRY_S
-            self.context.queue.after(pause_s, self._finished_again, requests, attempt)
+            self.context.queue.after(RETRY_S, self._finished_again, requests, attempt)
 
     def _finished_again(self, requests: tuple[Finished, ...], attempt: int) -> None:
         if not self.alive:
             return
-        if attempt < ATTEMPTS and max(self.mute_until, self.hung_until) <= self.context.now:
+        if attempt < ATTEMPTS and self._silent_until <= self.context.now:
             self._send_finished(requests, attempt + 1)
         else:
             self._sending_finished = False
-            self.look_soon()
+            self._plan(self._tick_after(self.context.now))
+
+    def _forget_finished(self, requests: tuple[Finished, ...]) -> None:
+        self._finished = [request for request in self._finished if request not in requests]
+
+    # --- the prompt stream of a Null PyWorker: numbered, one message at a time, made anew at each try, without end
+
+    def _send_promptly(self) -> None:
+        if not self.alive or self._prompt_busy or not self._news:
+            return
+        now = self.context.now
+        self._prompt_busy = True
+        if self._silent_until > now:
+            self.context.queue.at(self._silent_until, self._prompt_again)
+            return
+        self._news = False
+        if self._finished:
+            requests = tuple(self._finished)
+            message = RequestsFinished(self.worker_id, requests)
+            self._deliver(message, 0, lambda taken: self._prompt_finished_sent(requests, taken=taken), PROMPT_TIMEOUT_S)
+        else:
+            self._send_status_promptly()
+
+    def _prompt_finished_sent(self, requests: tuple[Finished, ...], *, taken: bool) -> None:
+        if not taken:
+            self._prompt_failed()
+            return
+        self._forget_finished(requests)
+        self._send_status_promptly()
+
+    def _send_status_promptly(self) -> None:
+        if self.alive:
+            report = self._report(numbered=True)
+            self._deliver(report, self.snapshots, self._status_sent, PROMPT_TIMEOUT_S)
+
+    def _status_sent(self, taken: bool) -> None:
+        if not taken:
+            self._prompt_failed()
+            return
+        self._prompt_busy, self._prompt_failures = False, 0
+        self._reported_at = self.context.now
+        if self._news:
+            self._send_promptly()
+        else:
+            self._update_pending = False
+
+    def _prompt_failed(self) -> None:
+        self._news = True
+        failures, self._prompt_failures = self._prompt_failures, min(self._prompt_failures + 1, 10)
+        pause_s = 0.0 if failures == 0 else min(PROMPT_RETRY_FIRST_S * 2.0 ** (failures - 1), PROMPT_RETRY_MAX_S)
+        self.context.queue.after(pause_s, self._prompt_again)
+
+    def _prompt_again(self) -> None:
+        self._prompt_busy = False
+        self._send_promptly()

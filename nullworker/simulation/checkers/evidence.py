@@ -68,6 +68,7 @@ class Evidence(Checker):
         self.grants: dict[int, GrantRecord] = {}  # the last one of each request
         self.forced: set[int] = set()  # endpoints that were deleted by force
         self.known_ids: set[int] = set()  # created by us, or listed under our mark
+        self._numbering: set[int] = set()  # workers of which this engine has had a numbered report
 
     # ------------------------------------------------------------------------------------------------------ questions
 
@@ -103,7 +104,14 @@ class Evidence(Checker):
 
     # ----------------------------------------------------------------------------------------------------------- told
 
+    def _says_something(self, report: events.WorkerReported) -> bool:
+        """Whether a report is more than a sign of life: one without a number, of a worker that numbers, is not."""
+        if report.seq:
+            self._numbering.add(report.worker_id)
+        return bool(report.seq) or report.worker_id not in self._numbering
+
     def engine_started(self) -> None:
+        self._numbering.clear()
         for known in self.workers.values():
             known.exited = False  # the engine that was told may be gone, and need not have written it down
 
@@ -123,10 +131,16 @@ class Evidence(Checker):
                 known.finished.add(request.request_idx)
                 known.refused += request.status == "Rejected"
             return
+        if not self._says_something(message):
+            known.heard_at = self.truth.clock
+            known.absent = known.exited = False
+            known.ended_lists = 0
+            return
         if known.process is not None and (process.boot, snapshot) <= (known.process.boot, known.snapshot):
             return
-        # A process makes a report when the one before has arrived.
-        made_after = known.came_at if known.process is process else -math.inf
+        # A process makes a report when the one before it in the same stream has arrived.
+        streams = 2 if process.kind.prompt and not message.seq else 1
+        made_after = known.came_at if known.process is process and streams == 1 else -math.inf
         known.process, known.snapshot, known.came_at = process, snapshot, self.truth.now
         known.heard_at = self.truth.clock
         known.absent = known.exited = False

@@ -23,8 +23,9 @@ class Reports(Checker):
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
-        self._newest: dict[int, tuple[int, int]] = {}  # worker -> (process, snapshot), of this engine
-        self._said: dict[int, tuple[int, ...]] = {}  # and what it listed
+        #: (worker, whether numbered) -> (process, snapshot), of this engine
+        self._newest: dict[tuple[int, bool], tuple[int, int]] = {}
+        self._said: dict[tuple[int, bool], tuple[int, ...]] = {}  # and what it listed
         self._boots: dict[int, int] = {}  # id of a process -> its number
         self._stale = ""
 
@@ -36,14 +37,17 @@ class Reports(Checker):
         if not isinstance(message, events.WorkerReported):
             return
         told = (process.boot, snapshot)
-        newest = self._newest.get(message.worker_id, (0, 0))
-        if told[0] == newest[0] and told < newest:
-            if message.request_idxs == self._said[message.worker_id]:
+        stream = (message.worker_id, bool(message.seq))
+        newest = self._newest.get(stream, (0, 0))
+        if not message.seq and (message.worker_id, True) in self._newest:
+            self._stale = f"a report without a number of worker {message.worker_id}, which numbers its reports"
+        elif told[0] == newest[0] and told < newest:
+            if message.request_idxs == self._said[stream]:
                 return  # it says what the newest said, and moves nothing backwards
             self._stale = f"report {told} of worker {message.worker_id} after {newest}"
         elif told > newest:
-            self._newest[message.worker_id] = told
-            self._said[message.worker_id] = message.request_idxs
+            self._newest[stream] = told
+            self._said[stream] = message.request_idxs
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
         if self.truth.clock_was_changed:
