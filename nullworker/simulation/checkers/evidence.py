@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import events, limits
 from nullworker.core.commands import Create, Destroy, Grant, Note, Start, Stop
+from nullworker.core.parameters import EndpointState
 from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 RAN_OUT = "it ran out"
+_OPERATORS = (events.EndpointPut, events.EndpointDeleted, events.WorkergroupDeleted, events.WorkersUpdated)
 #: Of one worker's grants so many are kept; of more, those that are closed are forgotten.
 GRANTS_KEPT = 4
 
@@ -39,7 +41,8 @@ class KnownWorker:
     """What the engine was told of one worker."""
 
     endpoint_id: int
-    created_at: float
+    workergroup_id: int
+    created_at: float  # or started again
     heard_at: float = -math.inf  # by the engine's clock: the last report delivered
     process: Process | None = None  # the newest that reported
     snapshot: int = 0  # its newest report
@@ -49,10 +52,12 @@ class KnownWorker:
     ended: bool = False  # an exit was announced, or two lists showed it as ended or not at all
     exited: bool = False  # its exit was announced, and nothing was heard of it since
     ended_lists: int = 0
+    listed_as_exited: bool = False  # by the last list
     absent: bool = (
         False  # its creation failed for certain, its end was confirmed, or a list later than the lag missed it
     )
     ready: bool = False
+    became_ready: bool = False  # since it was created or started
     leaving: str = ""  # what was decided: stop, destroy
     refused: int = 0
     grants: dict[int, GrantRecord] = field(default_factory=dict)
@@ -69,6 +74,12 @@ class Evidence(Checker):
         self.forced: set[int] = set()  # endpoints that were deleted by force
         self.known_ids: set[int] = set()  # created by us, or listed under our mark
         self._numbering: set[int] = set()  # workers of which this engine has had a numbered report
+        self._retiring: set[int] = set()  # workers that an operator wants gone when they are free
+        self._states: dict[int, EndpointState] = {}  # of endpoints, as the engine was told
+        self._most: dict[int, int] = {}  # and their max_workers
+        self._given: set[tuple[int, int]] = set()  # (request, worker) that were granted, or kept for a request
+        self._given_now: set[tuple[int, int]] = set()  # by the event in hand
+        self._leaving_now: set[int] = set()  # workers whose first order to go is of the event in hand
 
     # ------------------------------------------------------------------------------------------------------ questions
 
@@ -101,6 +112,52 @@ class Evidence(Checker):
     def failed(self, worker_id: int) -> bool:
         """The same, or it told of an error of its own. What it holds may be well all the same."""
         return self.believed_dead(worker_id) or self.workers[worker_id].error
+
+    def was_given(self, request_idx: int, worker_id: int) -> bool:
+        """Whether the request was granted the worker, or the worker kept for it, before the event in hand."""
+        return (request_idx, worker_id) in self._given
+
+    def lists(self, worker_id: int, request_idx: int) -> bool:
+        """Whether the worker's newest report listed the request's session."""
+        known = self.workers.get(worker_id)
+        return known is not None and request_idx in known.listed
+
+    def was_ordered(self, worker_id: int) -> bool:
+        """Whether the worker's creation was decided before the event in hand: to order it again makes no new one."""
+        return worker_id in self.truth.stored_workers or worker_id in self.truth.instances_ever
+
+    def may_end(self, engine: Engine, event: events.Event, worker_id: int, silence_s: float) -> bool:
+        """Whether what is known in the world is a reason to stop or destroy a worker at once.
+
+        Args:
+            engine: the engine that decided it.
+            event: the event at which it did.
+            worker_id: the worker that is to go.
+            silence_s: for so long it must have been silent, for its silence to be the reason.
+        """
+        known = self.workers.get(worker_id)
+        if known is None or worker_id not in engine.state.workers:
+            return True  # made by another engine, or not known to this one: P9 looks at those
+        endpoint = engine.state.endpoints.get(known.endpoint_id)
+        return (
+            isinstance(event, _OPERATORS)
+            or worker_id in self._retiring
+            or bool(known.leaving and worker_id not in self._leaving_now)
+            or self._has_failed(worker_id, known, silence_s)
+            or self._states.get(known.endpoint_id) is EndpointState.STOPPED
+            or (endpoint is not None and endpoint.existing > self._most.get(known.endpoint_id, 0))
+        )
+
+    def _has_failed(self, worker_id: int, known: KnownWorker, silence_s: float) -> bool:
+        group = self.truth.workergroups.get(known.workergroup_id)
+        boot_timeout_s = group.boot_timeout_s if group is not None else 0.0
+        return (
+            self.failed(worker_id)
+            or known.listed_as_exited
+            or known.refused >= limits.REFUSALS_MAX
+            or self.silence_s(worker_id) >= silence_s
+            or (not known.became_ready and self.truth.clock - known.created_at >= boot_timeout_s)
+        )
 
     # ----------------------------------------------------------------------------------------------------------- told
 
@@ -147,6 +204,7 @@ class Evidence(Checker):
         known.ended_lists = 0
         known.error = known.error or bool(message.error)
         known.ready = message.ready
+        known.became_ready = known.became_ready or message.ready
         known.listed = frozenset(idx for idx in message.request_idxs if idx not in known.finished)
         for request_idx, grant in known.grants.items():
             if request_idx in known.listed:
@@ -179,6 +237,7 @@ class Evidence(Checker):
         self.known_ids.update(states)
         for worker_id, known in self.workers.items():
             state = states.get(worker_id)
+            known.listed_as_exited = state == "exited"
             if state is None and asked_at > known.created_at + limits.LIST_LAG_S:
                 known.absent = True
             if state in (None, "exited", "stopped") and self.silence_s(worker_id) > 0:
@@ -193,6 +252,9 @@ class Evidence(Checker):
     # -------------------------------------------------------------------------------------------------------- decided
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
+        self._given |= self._given_now
+        self._given_now, self._leaving_now = set(), set()
+        self._operated(event)
         if isinstance(event, (events.InstanceGone, events.InstanceFailed)):
             known = self.workers.get(event.worker_id)
             if known is not None:
@@ -201,24 +263,28 @@ class Evidence(Checker):
                     self._ended(known, "it is gone")
                 elif event.verb == "start":
                     self._ended(known, "it could not be started")
-        elif isinstance(event, events.EndpointDeleted) and event.force:
-            self.forced.add(event.endpoint_id)
         for command in decided:
             if isinstance(command, Grant):
                 self._granted(command)
             elif isinstance(command, Create):
-                endpoint_id = engine.state.workergroups[command.workergroup_id].spec.endpoint_id
+                group_id = command.workergroup_id
+                endpoint_id = engine.state.workergroups[group_id].spec.endpoint_id
                 if command.worker_id not in self.workers:
-                    self.workers[command.worker_id] = KnownWorker(endpoint_id, self.truth.clock)
+                    self.workers[command.worker_id] = KnownWorker(endpoint_id, group_id, self.truth.clock)
                 self.known_ids.add(command.worker_id)
             elif isinstance(command, (Stop, Destroy)):
                 known = self.workers.get(command.worker_id)
                 if known is not None:
+                    if not known.leaving:
+                        self._leaving_now.add(command.worker_id)
                     known.leaving = type(command).__name__.lower()
             elif isinstance(command, Start):
                 known = self.workers[command.worker_id]
                 known.leaving, known.ended, known.exited, known.error = "", False, False, False
                 known.created_at, known.process = self.truth.clock, None
+                known.became_ready = known.listed_as_exited = False
+            elif isinstance(command, Note) and command.kind == "grant_kept":
+                self._given_now.add((command.request_idx, command.worker_id))
             elif isinstance(command, Note) and command.kind == "grant_expired":
                 self._expired(command.request_idx)
             elif isinstance(command, Note) and command.kind in ("worker_failed", "session_lost"):
@@ -226,6 +292,22 @@ class Evidence(Checker):
                 if known is not None and self.failed(command.worker_id):
                     for request_idx in known.grants:
                         self._close(known, request_idx, "its worker failed")
+
+    def _operated(self, event: events.Event) -> None:
+        """Takes note of what operators want."""
+        if isinstance(event, events.EndpointPut):
+            self._states[event.endpoint_id] = event.parameters.state
+            self._most[event.endpoint_id] = event.parameters.max_workers
+        elif isinstance(event, events.EndpointDeleted):
+            if event.force:
+                self.forced.add(event.endpoint_id)
+            self._retiring |= {i for i, known in self.workers.items() if known.endpoint_id == event.endpoint_id}
+        elif isinstance(event, (events.WorkergroupDeleted, events.WorkersUpdated)):
+            mine = {i for i, known in self.workers.items() if known.workergroup_id == event.workergroup_id}
+            if isinstance(event, events.WorkersUpdated) and event.cancel:
+                self._retiring -= mine
+            else:
+                self._retiring |= mine
 
     def _expired(self, request_idx: int) -> None:
         """The engine says that a grant ran out; if it did, it binds no longer."""
@@ -236,7 +318,8 @@ class Evidence(Checker):
                 grant.closed = RAN_OUT
 
     def _granted(self, grant: Grant) -> None:
-        known = self.workers.setdefault(grant.worker_id, KnownWorker(0, self.truth.clock))
+        self._given_now.add((grant.request_idx, grant.worker_id))
+        known = self.workers.setdefault(grant.worker_id, KnownWorker(0, 0, self.truth.clock))
         before = known.grants.get(grant.request_idx)
         record = GrantRecord(
             grant.request_idx,

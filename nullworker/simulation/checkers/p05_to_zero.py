@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nullworker.core import events
+from nullworker.core import events, limits
 from nullworker.core.commands import Create, Destroy, Grant, Start, Stop
 from nullworker.core.parameters import EndpointState
 from nullworker.simulation.observer import Checker
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.core.parameters import Parameters
+    from nullworker.simulation.checkers.evidence import Evidence
     from nullworker.simulation.process import Process, Session
     from nullworker.simulation.truth import Truth
 
@@ -25,8 +26,9 @@ class ToZero(Checker):
 
     promise = "P5"
 
-    def __init__(self, truth: Truth) -> None:
+    def __init__(self, truth: Truth, evidence: Evidence) -> None:
         super().__init__(truth)
+        self.evidence = evidence
         self._free_since: dict[int, float] = {}
         self._states: dict[int, EndpointState] = {}  # as the engine was told
 
@@ -65,7 +67,7 @@ class ToZero(Checker):
             self._states[event.endpoint_id] = event.parameters.state
         if len(set(self._states.values())) > 1 or EndpointState.ACTIVE not in self._states.values():
             for command in decided:
-                self._heed_the_state(engine, command)
+                self._heed_the_state(engine, event, command)
         if self.truth.resting:
             for command in decided:
                 self.require(
@@ -73,18 +75,20 @@ class ToZero(Checker):
                     f"after quiet, and with nobody there: {type(command).__name__}: {command.reason}",
                 )
 
-    def _heed_the_state(self, engine: Engine, command: Command) -> None:
-        """A suspended endpoint recruits and releases nobody; a stopped one serves nobody either."""
-        state = EndpointState.ACTIVE
-        if isinstance(command, Grant) and command.reason.startswith("first of"):
+    def _heed_the_state(self, engine: Engine, event: events.Event, command: Command) -> None:
+        """A suspended endpoint neither makes nor releases workers; a stopped one makes no new grants either."""
+        state, evidence = EndpointState.ACTIVE, self.evidence
+        if isinstance(command, Grant):
             stopped = self._states[command.endpoint_id] is EndpointState.STOPPED
-            self.require(not stopped, f"a grant on a stopped endpoint: {command.reason}")
-        elif isinstance(command, Create) and "restarted" not in command.reason:
+            again = evidence.was_given(command.request_idx, command.worker_id)
+            again = again or evidence.lists(command.worker_id, command.request_idx)
+            self.require(again or not stopped, f"a grant on a stopped endpoint: {command.reason}")
+        elif isinstance(command, Create) and not evidence.was_ordered(command.worker_id):
             state = self._states[engine.state.workergroups[command.workergroup_id].spec.endpoint_id]
-        elif isinstance(command, (Stop, Destroy)) and command.reason.startswith("free for"):
-            endpoint_id = engine.state.workers[command.worker_id].workergroup.spec.endpoint_id
-            state = self._states[endpoint_id]
-            state = EndpointState.ACTIVE if state is EndpointState.STOPPED else state
+        elif isinstance(command, (Stop, Destroy)) and not evidence.may_end(
+            engine, event, command.worker_id, limits.SILENCE_FAILS_S
+        ):
+            state = self._states[evidence.workers[command.worker_id].endpoint_id]
         self.require(state is EndpointState.ACTIVE, f"a {type(command).__name__} while {state.value}: {command.reason}")
 
     def at_rest(self) -> None:

@@ -50,7 +50,7 @@ class Order(Checker):
             again = key in self._granted
             self._granted.add(key)
             # One that asks by itself may be answered with what was kept for it between two polls.
-            if again or grant.request_idx == asking or "session" in grant.reason:
+            if again or grant.request_idx == asking or self.evidence.lists(grant.worker_id, grant.request_idx):
                 continue
             for request_idx in self.truth.calls:
                 if (

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.core import limits
+from nullworker.core import events, limits
 from nullworker.core.commands import Create, Destroy, Grant, Stop
 from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
-    from nullworker.core import events
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.simulation.checkers.evidence import Evidence
@@ -28,7 +27,8 @@ class Restart(Checker):
     def __init__(self, truth: Truth, evidence: Evidence) -> None:
         super().__init__(truth)
         self.evidence = evidence
-        self._leaving: set[int] = set()
+        self._leaving: set[int] = set()  # as it was written down
+        self._asked: set[int] = set()
         self._heard: set[int] = set()  # by this engine
 
     def told(self, message: events.WorkerReported | events.RequestsFinished, process: Process, snapshot: int) -> None:  # noqa: ARG002 - a hook
@@ -44,9 +44,9 @@ class Restart(Checker):
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
         for command in decided:
-            if isinstance(command, Grant) and command.reason.startswith("first of"):
+            if isinstance(command, Grant) and command.worker_id not in self._heard:
                 self.require(
-                    command.worker_id in self._heard,
+                    self.evidence.was_given(command.request_idx, command.worker_id),
                     f"worker {command.worker_id} is granted, and this engine has not heard of it yet",
                 )
         truth = self.truth
@@ -60,18 +60,10 @@ class Restart(Checker):
 
     def _no_end(self, engine: Engine, event: events.Event, command: Stop | Destroy) -> None:
         worker_id = command.worker_id
-        known = self.evidence.workers.get(worker_id)
-        operators = type(event).__name__ in ("EndpointDeleted", "WorkergroupDeleted", "WorkersUpdated", "EndpointPut")
         excused = (
-            operators
-            or worker_id in self._leaving
-            or known is None
-            or self.evidence.failed(worker_id)
-            or worker_id not in engine.state.workers
-            or engine.state.workers[worker_id].retire
-            or "failed" in command.reason
-            or "restarted" in command.reason
-            or "not done yet" in command.reason
+            worker_id in self._leaving
+            or (worker_id in self._asked and isinstance(event, events.Restored))  # beyond a max_workers lowered since
+            or self.evidence.may_end(engine, event, worker_id, limits.SILENCE_FAILS_HELD_S)
         )
         self.require(excused, f"worker {worker_id} is ended in the first reporting period: {command.reason}")
 

@@ -13,6 +13,7 @@ from nullworker.simulation.observer import Checker
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
+    from nullworker.simulation.checkers.evidence import Evidence
     from nullworker.simulation.hooks import Call
     from nullworker.simulation.process import Process, Session
     from nullworker.simulation.truth import Truth
@@ -32,8 +33,9 @@ class Bounded(Checker):
 
     promise = "P12"
 
-    def __init__(self, truth: Truth) -> None:
+    def __init__(self, truth: Truth, evidence: Evidence) -> None:
         super().__init__(truth)
+        self.evidence = evidence
         self._creates: dict[int, deque[float]] = {}
         self._free_since: dict[int, float] = {}
         self._last_order: dict[tuple[str, int], float] = {}
@@ -65,7 +67,7 @@ class Bounded(Checker):
             if isinstance(command, Create):
                 self._created(engine, command)
             elif isinstance(command, (Stop, Destroy)):
-                self._ended(engine, command)
+                self._ended(engine, event, command)
             elif isinstance(command, Note) and command.kind == "grant_expired":
                 times = self._ran_out[command.request_idx] = self._ran_out.get(command.request_idx, 0) + 1
                 self.require(
@@ -91,7 +93,7 @@ class Bounded(Checker):
             "worker became ready",
         )
 
-    def _ended(self, engine: Engine, command: Stop | Destroy) -> None:
+    def _ended(self, engine: Engine, event: events.Event, command: Stop | Destroy) -> None:
         key = (type(command).__name__, command.worker_id)
         now = self.truth.clock
         before = self._last_order.get(key)
@@ -103,11 +105,14 @@ class Bounded(Checker):
             )
         self._last_order[key] = now
         since = self._free_since.get(command.worker_id)
-        if worker is None or since is None or not command.reason.startswith("free for") or worker.cold_spare:
+        if worker is None or since is None:
             return
         idle_s = self.truth.endpoints[worker.workergroup.spec.endpoint_id][1].idle_s
         self.require(
-            now - since >= idle_s - SLACK_S or self._put_at > since or self.truth.clock_was_changed,
+            now - since >= idle_s - SLACK_S
+            or self._put_at > since
+            or self.truth.clock_was_changed
+            or self.evidence.may_end(engine, event, command.worker_id, limits.SILENCE_FAILS_S),
             f"worker {command.worker_id} goes after {now - since:.2f} s, and inactivity_timeout is {idle_s:g} s",
         )
 
