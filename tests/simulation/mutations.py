@@ -67,13 +67,22 @@ MUTATIONS: tuple[Mutation, ...] = (
     _bug("unknown sessions are not adopted", "_sessions", "_adopt(state, worker, request_idx, cost)"),
     _bug("a refusal is not heard", "reports:finished", "_rejected(state, worker, held)"),
     _bug("a report of the process before is believed", "ReportOrder._age_by_counts", "report.loadtime_s in self.loadtimes_before", "False"),
-    # Verdicts
+    Mutation("an unnumbered report of a worker that numbers is fresh", (Change("ReportOrder.classify", "if self.seq and not report.seq: return ReportAge.SIGN_OF_LIFE", ""), Change("ReportOrder.classify", "self._age_by_number(report) if self.seq else self._age_by_counts(report)", "self._age_by_number(report) if self.seq and report.seq else self._age_by_counts(report)"))),
+    # Failures
     _bug("an error kills a held worker", "failures:fail", "_drop_all(state, worker, cause, reason, dead=dead)", "dead = True; _drop_all(state, worker, cause, reason, dead=dead)"),
     Mutation("silence is idleness", (Change("_overdue", "not worker.trust.unresponsive", "worker.state is WorkerState.READY"), Change("_overdue", "state.set_unresponsive(worker, unresponsive=True)", ""))),
     _bug("no back-off", "Workergroup.backs_off", "now + pause_s", "now"),
     _bug("orders are not repeated", "_overdue", "_order_again(state, worker)", "worker.order.given_at = state.now"),
     _bug("a dead worker's waiter loses its place", "_drop_all", "state.requeue(reservation)", "state.end(reservation)"),
     _bug("an erring worker stays for ever", "failures:released", 'state.destroy(worker, worker.failure.cause, f"failed, and released now: {worker.failure.reason}")'),
+    # Both are caught by what is so in the world; the sentences that the core gives are not read.
+    Mutation("inactivity_timeout is ignored, and the sentence is another", (Change("_idle_until", "worker.free_since + endpoint.parameters.idle_s", "worker.free_since"), Change("_release", 'f"free for {idle_s:.1f} s (inactivity_timeout {endpoint.parameters.idle_s:g} s)"', 'f"idle for {idle_s:.1f} s"'))),
+    _bug("a restart fails every free worker", "restored", "state.timers.set(state.listening.quiet_until, Timer.SCALE, endpoint.endpoint_id)", """
+from nullworker.core.failures import fail
+state.timers.set(state.listening.quiet_until, Timer.SCALE, endpoint.endpoint_id)
+for worker in [worker for worker in endpoint.workers.values() if worker.state is WorkerState.READY and not worker.held]:
+    fail(state, worker, Cause.FAILED_SILENT, "no report for 30 s", dead=True)
+"""),
     # Fleets and restarts
     _bug("strangers are left alone", "_unknown_instances", "age_s >= limits.LIST_LAG_S", "False"),
     _bug("strangers go without a grace", "_unknown_instances", "age_s >= limits.LIST_LAG_S", "age_s >= 0"),

@@ -96,11 +96,10 @@ def test_a_sweep_marks_the_frontier() -> None:
     jobs = SYNTHETIC["bursty"](Random(1))[:100]
     found = sweep(jobs, Setting(PARAMETERS), {"cold_workers": [0, 4], "target_queue_time": [0.5, 30]})
     assert len(found) == 4
-    on_it = [outcome for _, outcome, best in found if best]
-    assert on_it
-    for _, outcome, best in found:
-        better = [o for o in on_it if o.wait_s(0.95) <= outcome.wait_s(0.95) and o.worker_s <= outcome.worker_s]
-        assert best or better
+    points = [(outcome.wait_s(0.95), outcome.worker_s) for _, outcome, _ in found]
+    beaten = [any(q[0] <= p[0] and q[1] <= p[1] and q != p for q in points) for p in points]
+    assert [best for _, _, best in found] == [not beaten_by_another for beaten_by_another in beaten]
+    assert set(beaten) == {True, False}, "the sets no longer tell a frontier from everything, or from nothing"
 
 
 def test_a_sweep_of_too_many_sets_is_refused() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 import string
+import time
 import traceback
 
 import pytest
@@ -120,11 +122,33 @@ def test_a_very_long_text_is_cut_and_no_secret_with_it() -> None:
         assert "a1a1" not in shown
 
 
-@pytest.mark.parametrize(
-    "hostile", ["\\", '"', "?", "a", "eyJ-", "x_", "?a", "bearer ", "api_key=", '"api_key":"', "A1"]
-)
-def test_a_hostile_text_costs_little(hostile: str) -> None:
-    """The work grows with the length and not with its square: twenty thousand characters are done before the hang limit
-    would notice two hundred of them.
-    """
-    redact(hostile * 20_000)
+HOSTILE = ["\\", '"', "?", "a", "eyJ-", "x_", "?a", "bearer ", "api_key=", '"api_key":"', "A1"]
+#: Eight times the text takes eight times as long where the work grows with the length, and 64 times with its square.
+SHORT, LONG, RATIO_MAX = 2_500, 20_000, 24.0
+
+
+def growth(hostile: str, short: int = SHORT, long: int = LONG) -> float:
+    """How much longer a long text takes than a short one, by the processor time of the fastest of several tries."""
+
+    def cost_s(characters: int) -> float:
+        text = (hostile * characters)[:characters]
+        tries = []
+        for _ in range(7):
+            began = time.process_time()
+            redact(text)
+            tries.append(time.process_time() - began)
+        return min(tries)
+
+    return cost_s(long) / cost_s(short)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_hostile_text_costs_no_more_than_its_length(hostile: str) -> None:
+    assert growth(hostile) < RATIO_MAX
+
+
+@pytest.mark.parametrize("pattern", [r"\w+=", r"(?:a|b)*c"])
+def test_a_pattern_whose_work_grows_with_the_square_is_noticed(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measure of the test above tells a bad pattern: one that looks on to the end of the text from each place."""
+    monkeypatch.setattr(redaction, "_PATTERNS", (*redaction._PATTERNS, re.compile(f"({pattern})")))
+    assert growth("a", SHORT // 10, LONG // 10) > RATIO_MAX
