@@ -134,21 +134,21 @@ async def test_a_process_that_has_the_number_of_an_ended_worker_is_not_mistaken_
     await kill_engine(place, "idle")
     record = place.record(1)
     await kill(place.pid(1))
-    stranger = await asyncio.create_subprocess_exec("sleep", "3600", start_new_session=True)
+    other_process = await asyncio.create_subprocess_exec("sleep", "3600", start_new_session=True)
     try:
-        record["pid"] = stranger.pid
+        record["pid"] = other_process.pid
         (place.directory(1) / "instance.json").write_text(json.dumps(record))
         fleet = await place.open()
         assert await states(fleet) == {1: EXITED}
         await fleet.destroy(1)
-        assert alive(stranger.pid)
+        assert alive(other_process.pid)
     finally:
-        stranger.kill()
-        await stranger.wait()
+        other_process.kill()
+        await other_process.wait()
 
 
 async def test_after_the_machine_restarted_everything_has_ended(place: Place) -> None:
-    """Process numbers begin anew, so that even number and start may be somebody else's."""
+    """Process numbers are used again, so that even number and start may be those of another process."""
     await kill_engine(place, "idle")
     record, pid = place.record(1), place.pid(1)
     (place.directory(1) / "instance.json").write_text(json.dumps({**record, "boot": "another"}))

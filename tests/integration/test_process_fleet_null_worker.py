@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nullworker.fleets.base import InstanceSpec
 
 ID = kit.WORKER_ID
-#: Says which processes it consists of, minds no SIGTERM, and stays.
+#: Writes down which processes it consists of, ignores SIGTERM, and stays.
 CONSUMER = """#!/bin/sh
 trap '' TERM
 sleep 3600 &
@@ -72,7 +72,7 @@ def null(engine: kit.StubEngine) -> InstanceSpec:
 async def test_its_consumer_starts_where_its_engine_did_and_all_ends_with_it(
     place: Place, engine: kit.StubEngine
 ) -> None:
-    """A consumer that minds no SIGTERM, and what that has started, are gone when destroy returns."""
+    """A consumer that ignores SIGTERM, and what that has started, are gone when destroy returns."""
     fleet = await place.open(grace_s=0.5)
     await fleet.create(null(engine))
     pids, where = await hold(place, engine)
@@ -117,7 +117,7 @@ async def test_a_killed_worker_is_announced_and_its_consumer_does_not_outlive_it
 
 
 async def test_a_consumer_that_is_not_there_is_the_workers_own_last_word(place: Place, engine: kit.StubEngine) -> None:
-    """It is in the notice, so that whoever waits for a worker can be told."""
+    """It is in the announcement, so that a waiting client can be told."""
     shutil.rmtree(place.path / "jobs")
     (place.path / "jobs").mkdir()
     fleet = await place.open()

@@ -1,4 +1,4 @@
-"""A broker whose numbers are late: nothing is opened twice for what it still shows, and nobody at work is ended."""
+"""A broker whose numbers are late: nothing is opened twice for jobs it still shows, and no worker at work ends."""
 
 from __future__ import annotations
 

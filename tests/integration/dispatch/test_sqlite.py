@@ -48,7 +48,7 @@ async def test_from_zero_and_back_with_one_reservation_for_each_job(tmp_path: Pa
 
 
 async def test_once_steady_there_are_as_many_reservations_as_jobs(tmp_path: Path) -> None:
-    """More jobs, more reservations; those that are done let theirs go; nobody else's ends."""
+    """More jobs, more reservations; those of jobs that are done end, and no others."""
     file = tmp_path / "jobs.db"
     jobs = enqueue(file, 2, 9, "long")
     async with farm(tmp_path, consumer(file), most=6) as running:
@@ -86,7 +86,7 @@ async def test_ctrl_c_ends_no_job_and_the_next_start_takes_over(tmp_path: Path) 
             await until(lambda: sqlite_jobs.counts(file)["running"] == 2, "two jobs run")
             assert dispatcher.stop() == 130
             assert "2 reservations stay held" in dispatcher.log.read_text()
-            await until(lambda: not running.waiting, "nobody waits any more")
+            await until(lambda: not running.waiting, "no request waits any more")
             dispatcher.start()
             await until(
                 lambda: "2 reservations of an earlier dispatcher" in dispatcher.log.read_text(), "they are adopted"
@@ -120,7 +120,7 @@ async def test_a_killed_worker_costs_its_job_no_more_than_a_second_try(tmp_path:
             await until(lambda: sqlite_jobs.counts(file)["running"] == 1, "the others are done")
             await until(lambda: dispatcher.last["held"] == 0, "all three reservations are over")
             await asyncio.sleep(2)
-            assert len(running.sessions()) == 3  # what is in flight, but nobody's, is no reason for another
+            assert len(running.sessions()) == 3  # a job in flight without a consumer is no reason for another
             assert sqlite_jobs.requeue_stale(file, worker=lost.session) == 1
             assert await dispatcher.wait() == 0, dispatcher.tail()
         runs = running.runs()
@@ -204,7 +204,7 @@ async def test_a_reservation_that_nobody_keeps_alive_ends_with_its_lifetime(tmp_
 
 @pytest.mark.long
 async def test_consumers_that_never_end_are_ended_when_idle_where_that_is_asked_for(tmp_path: Path) -> None:
-    """And not before: a job that is in flight is idle to nobody."""
+    """And not before: while a job is in flight, no worker counts as idle."""
     file = tmp_path / "jobs.db"
     jobs = enqueue(file, 2, 5)
     command = python("sqlite_consumer.py", str(file), "forever")

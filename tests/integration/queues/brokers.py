@@ -45,7 +45,7 @@ class Broker:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens on the loopback port."""
+    """Whether a program listens on the loopback port."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

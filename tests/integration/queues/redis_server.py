@@ -19,7 +19,7 @@ DATABASES = 1000  # each test has one of its own
 
 @dataclass(frozen=True)
 class RedisDatabase:
-    """A database of a Redis server that nobody else uses."""
+    """A database of a Redis server that no other test uses."""
 
     port: int
     number: int

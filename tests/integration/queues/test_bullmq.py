@@ -88,7 +88,7 @@ async def test_jobs_with_a_priority_wait_too(driver: BullmqDriver) -> None:
 
 
 async def test_a_delayed_job_that_is_due_waits_for_a_worker_to_come(driver: BullmqDriver) -> None:
-    """From zero nobody moves it to the list, so it counts as waiting."""
+    """With no worker nothing moves it to the list, so it counts as waiting."""
     await driver.run("add", 1, 600_000)
     async with await open_queue(driver.url) as queue:
         depth = await queue.depth()

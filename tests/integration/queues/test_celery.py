@@ -193,7 +193,7 @@ async def test_keys_of_another_schema_are_refused(driver: CeleryDriver) -> None:
 
 
 async def test_the_first_reading_of_an_empty_queue_is_not_certain(driver: CeleryDriver) -> None:
-    """A worker pops a message and notes that it holds it a moment later: nobody is ended because of that moment."""
+    """A worker pops a message and notes that it holds it a moment later: that moment ends no reservation."""
     async with await open_queue(driver.url) as queue:
         await driver.produce(1)
         assert (await queue.depth()).exact

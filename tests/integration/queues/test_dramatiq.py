@@ -69,7 +69,7 @@ async def test_it_passes_the_conformance_kit(driver: DramatiqDriver) -> None:
 
 
 async def test_a_delayed_message_that_is_due_waits_for_a_worker_to_come(driver: DramatiqDriver) -> None:
-    """From zero nobody moves it to the queue, so it counts as waiting; the next one's due time is known."""
+    """With no worker nothing moves it to the queue, so it counts as waiting; the next one's due time is known."""
     await driver.produce_delayed(-60)
     await driver.produce_delayed(600)
     await driver.produce_delayed(60)
@@ -98,7 +98,7 @@ async def test_messages_of_a_dead_worker_wait_and_are_not_in_flight(driver: Dram
 
 
 async def test_a_worker_that_fetches_ahead_or_holds_what_is_not_due_is_told_of(driver: DramatiqDriver) -> None:
-    """One thread takes two messages by default: the second waits in its memory, and nobody else can have it."""
+    """One thread takes two messages by default: the second waits in its memory, and no other worker can have it."""
     await driver.produce(2)
     await driver.produce_delayed(600)
     await driver.consume_one_start(dramatiq_queue_prefetch="0")

@@ -62,7 +62,7 @@ async def working(directory: Path, *command: str, **environment: str) -> AsyncIt
 
 
 async def test_the_sqs_consumer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message is given to nobody else, though its job outlives the lease; then the reservation ends."""
+    """The message is given to no other consumer, though its job outlives the lease; then the reservation ends."""
     keys = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": REGION}
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
@@ -88,7 +88,7 @@ async def test_the_sqs_consumer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_the_nats_consumer(tmp_path: Path) -> None:
-    """The message is given to nobody else, though its job outlives the lease; then the reservation ends."""
+    """The message is given to no other consumer, though its job outlives the lease; then the reservation ends."""
     with nats_server(tmp_path) as server:
         client = await nats.connect(server.address)
         await client.jetstream().add_stream(name="JOBS", subjects=["jobs.*"])

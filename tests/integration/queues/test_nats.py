@@ -133,7 +133,7 @@ async def add_consumer(client: Client, **settings: Any) -> None:
 
 
 async def test_before_there_is_a_consumer_the_stream_is_what_waits(server: NatsServer, client: Client) -> None:
-    """With a subject in the URL only its messages wait; and nothing is in flight, for nobody was given any."""
+    """With a subject in the URL only its messages wait; and nothing is in flight, for no consumer was given any."""
     async with await open_queue(url(server)) as queue, await open_queue(url(server, "&subject=jobs.render")) as some:
         assert await depth_of(queue) == (0, 0, 0)
         assert "There is no stream JOBS" in (await codes(queue))["missing"]

@@ -163,7 +163,7 @@ async def test_other_policies_let_all_that_is_queued_run(postgres: Postgres, pol
 
 
 async def test_a_job_past_its_time_limit_waits_if_it_will_be_tried_again(postgres: Postgres) -> None:
-    """It is not in flight, for nobody is believed to be at it; without tries left it is nobody's demand."""
+    """It is not in flight, for no worker is taken to run it; without tries left it is no demand either."""
     async with made_driver(postgres) as driver:
         await driver.create(retryLimit=1, expireInSeconds=900, heartbeatSeconds=60)
         await driver.send(2)

@@ -44,7 +44,7 @@ class ListDriver(QueueDriver):
 
 
 class BareListDriver(ListDriver):
-    """Consumers pop, and nobody sees what they work on."""
+    """Consumers pop, and what they work on is not visible."""
 
     tells_in_flight = False
 
@@ -218,7 +218,7 @@ async def test_tls_is_spoken_and_certificates_are_checked(tmp_path: Path, monkey
             assert (await queue.depth()).waiting == 0
         monkeypatch.setattr(_redis_broker, "ANSWER_LIMIT_S", 0.5)
         for url in (
-            f"redis-list+tls://localhost:{port}/0?key=jobs",  # nobody we know signed it
+            f"redis-list+tls://localhost:{port}/0?key=jobs",  # signed by an unknown authority
             f"redis-list+tls://127.0.0.1:{port}/0?key=jobs&tls_ca={tmp_path}/cert.pem",  # it is for another name
             f"redis-list://localhost:{port}/0?key=jobs",  # no TLS
             f"redis-list+tls://localhost:{broker.port}/0?key=jobs",  # TLS to a port that speaks none

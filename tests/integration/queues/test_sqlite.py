@@ -131,7 +131,7 @@ async def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_file_locked_by_a_writer_is_read_when_the_writer_is_done(tmp_path: Path) -> None:
-    """A table without WAL locks readers out while somebody commits; reading waits, and the event loop does not."""
+    """A table without WAL locks readers out during a commit; reading waits, and the event loop does not."""
     path = tmp_path / "work.db"
     sqlite_jobs.enqueue(path, ["a"])
     writer = sqlite3.connect(path, isolation_level=None)
@@ -140,9 +140,9 @@ async def test_a_file_locked_by_a_writer_is_read_when_the_writer_is_done(tmp_pat
         writer.execute("BEGIN EXCLUSIVE")
         writer.execute("UPDATE jobs SET status = 'done'")
         reading = asyncio.create_task(queue.depth())
-        await asyncio.sleep(0.1)  # which the event loop comes back from, though nobody has written anything yet
+        await asyncio.sleep(0.1)  # which the event loop comes back from, though nothing is written yet
         assert not reading.done()
-        assert await queue.changed(5)  # somebody is at it
+        assert await queue.changed(5)  # a write is under way
         writer.execute("COMMIT")
         assert (await reading).waiting == 0
     writer.close()

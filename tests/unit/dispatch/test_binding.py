@@ -189,7 +189,7 @@ class TestRestart:
         again = type(harness)(harness.file)
         heir = again.binding()
         assert heir.adopt() == 3
-        assert heir.holding == 2  # before anybody was asked
+        assert heir.holding == 2  # before any worker was asked
         await again.consider(heir, 1, 2)
         assert sorted(how for how, _ in again.client.looked_for) == ["adopt", "recover"]
         assert heir.count(Phase.HELD) == 2

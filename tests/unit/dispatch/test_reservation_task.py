@@ -68,7 +68,7 @@ def left(harness: DispatchHarness) -> list[Row]:
 class TestOpening:
     async def test_each_phase_is_stored_from_its_first_moment(self, harness: DispatchHarness) -> None:
         task = asked(harness)
-        assert [row.phase for row in left(harness)] == ["asked"]  # before anybody was asked
+        assert [row.phase for row in left(harness)] == ["asked"]  # before any worker was asked
         await settle()
         (asking,) = harness.client.asked
         asking.wait("all are held")

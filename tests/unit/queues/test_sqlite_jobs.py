@@ -1,4 +1,4 @@
-"""The table of jobs: each is claimed once, and ended only by whoever holds it."""
+"""The table of jobs: each is claimed once, and ended only by the consumer that holds it."""
 
 from __future__ import annotations
 

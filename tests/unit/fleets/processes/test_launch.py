@@ -163,7 +163,7 @@ def test_a_port_that_was_chosen_is_given_to_nobody_else_and_its_worker_can_have_
 
 
 def test_chosen_ports_are_free_and_nobody_elses(pools: Pools) -> None:
-    """A port that is held is not chosen, whether somebody listens on it or not."""
+    """A port that is held is not chosen, whether a program listens on it or not."""
     pool = pools("127.0.0.1")
     chosen = [pool.choose() for _ in range(200)]
     numbers = [port for ports in chosen for port in (ports.worker, ports.http, ports.control)]

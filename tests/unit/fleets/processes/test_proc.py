@@ -111,7 +111,7 @@ def test_a_process_of_no_instance_has_none(spawn: Callable[..., subprocess.Popen
     assert proc.instance_of(process.pid) is None
     end(process)
     assert proc.instance_of(process.pid) is None
-    assert proc.instance_of(2) is None  # a kernel thread, or nobody
+    assert proc.instance_of(2) is None  # a kernel thread, or no process
 
 
 def test_a_process_without_any_environment_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
