@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Starts a worker: BACKEND=null ./start_server.sh, or ./start_server.sh null.
 #
-# BACKEND is a folder in workers/: one with a worker.py runs on Vast's worker framework, one with a backend.py as the
-# classic guide has it. What is missing of Python packages is installed first, into ENV_PATH (.venv beside this file
-# unless set). With USE_SSL=true a key is made, and the engine signs a certificate for PUBLIC_IPADDR.
+# BACKEND is a folder in workers/: one with a worker.py runs on Vast's worker framework, one with a backend.py as a
+# backend of the classic guide. Missing Python packages are installed first, into ENV_PATH (.venv beside this file unless
+# set). With USE_SSL=true a key is made, and the engine signs a certificate for PUBLIC_IPADDR.
 #
 # CONTAINER_ID, REPORT_ADDR, PUBLIC_IPADDR and VAST_TCP_PORT_<WORKER_PORT> are set on a Vast instance, as is MASTER_TOKEN.
 # WORKER_PORT is 3000 unless set. PYWORKER_LOG names a file that gets a copy of the output. PYTHON is the interpreter
-# that a new environment is made with. Piped into bash without its repository, the script clones PYWORKER_REPO first.
+# with which a new environment is made. Piped into bash without its repository, the script clones PYWORKER_REPO first.
 #
-# What goes wrong ends with one sentence, an error report to the engine where there is one, and exit code 1.
+# An error prints one sentence, is reported to the engine if there is one, and ends with exit code 1.
 set -Eeuo pipefail
 
 here=""
@@ -26,7 +26,7 @@ fail() {
     exit 1
 }
 
-# The interpreter to begin with: one that is new enough, whether or not it has the packages.
+# Finds an interpreter that is new enough, whether or not it has the packages.
 find_python() {
     local candidate
     for candidate in "${PYTHON:-}" "${ENV_PATH:-$here/.venv}/bin/python" python3 python; do
@@ -35,7 +35,7 @@ find_python() {
             return
         fi
     done
-    python="$(command -v python3 || true)" # an old one can still report
+    python="$(command -v python3 || true)" # an older one can still send the report
     fail "There is no Python 3.10 or later; install one, or set PYTHON to its path."
 }
 
@@ -94,7 +94,7 @@ sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))
 PY
 }
 
-# Uses the interpreter at hand where it has the packages, and an environment of our own where it has not.
+# Keeps the interpreter if it has the packages, and makes an environment if it does not.
 find_packages() {
     local environment="${ENV_PATH:-$here/.venv}"
     if has_packages; then
@@ -113,7 +113,7 @@ find_packages() {
     has_packages || fail "The packages were installed, but $python does not find all of: ${modules[*]}."
 }
 
-# Makes a key and has its certificate signed: by the engine, or by Vast's console where the engine is Vast's.
+# Makes a key and has its certificate signed: by the engine, or by Vast's console if the engine is Vast's.
 make_certificate() {
     local directory name
     command -v openssl >/dev/null || fail "USE_SSL is true, but there is no openssl; install it, or set USE_SSL=false."
@@ -123,7 +123,7 @@ make_certificate() {
     esac
     umask 077
     directory="$(mktemp -d)"
-    # shellcheck disable=SC2064 # the directory of now is meant
+    # shellcheck disable=SC2064 # expanded now
     trap "rm -rf -- '$directory'" EXIT
     openssl req -new -newkey rsa:2048 -nodes -keyout "$directory/key" -out "$directory/request" \
         -subj "/CN=${PUBLIC_IPADDR:0:64}" -addext "subjectAltName=$name" 2>"$directory/problem" \
@@ -170,7 +170,7 @@ PY
 }
 
 if [ -n "${PYWORKER_LOG:-}" ]; then
-    # -i: Ctrl-C ends the worker, and the log has its last words.
+    # -i: on Ctrl-C the worker ends first, so that the log has its last lines.
     exec > >(tee -i -a -- "$PYWORKER_LOG") 2>&1
 fi
 trap 'fail "It failed in line $LINENO: $BASH_COMMAND"' ERR

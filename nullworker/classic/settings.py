@@ -28,7 +28,7 @@ TLS_KEY = Path("/etc/instance.key")
 
 @dataclass(frozen=True, slots=True)
 class EngineLink:
-    """Where this worker reports, and as whom."""
+    """The engine that this worker reports to, and the worker."""
 
     report_addrs: tuple[str, ...]  # without a slash at their ends
     identity: Identity

@@ -110,7 +110,7 @@ class Framework:
     # ------------------------------------------------------------------------------------------------------ running
 
     async def run(self, report_addr: str) -> None:
-        """Serves until cancelled. ``report_addr`` is the engine's URL; its key can be had there now.
+        """Serves until cancelled. ``report_addr`` is the engine's URL; which gives its key now.
 
         Raises:
             StartError: the framework's server did not start.

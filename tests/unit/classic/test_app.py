@@ -133,11 +133,11 @@ MEETING = """
 
     class Backend:
         def __init__(self):
-            self.door = threading.Barrier(2)
+            self.barrier = threading.Barrier(2)
 
     def meet(backend, request):
         try:
-            backend.door.wait(request.args.get("patience", type=float))
+            backend.barrier.wait(request.args.get("patience", type=float))
         except threading.BrokenBarrierError:
             return "alone"
         return "together"

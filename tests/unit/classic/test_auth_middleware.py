@@ -342,7 +342,7 @@ class TestBadInput:
         assert house.ends == [(5, "Rejected")]
 
 
-class TestHearsay:
+class TestLogWatchPaths:
     """What a classic log watch posts."""
 
     def say(self, house: House, path: str, remote: str = "127.0.0.1", **body: Any) -> TestResponse:
@@ -359,16 +359,16 @@ class TestHearsay:
         self.say(house, "/report_error", mtoken="the-token", error_msg="")
         assert house.readiness.error == ""
 
-    def test_before_the_backend_is_made_it_is_heard_too(self, house: House) -> None:
+    def test_before_the_backend_is_made_it_is_accepted_too(self, house: House) -> None:
         house.slot.metrics = None
         assert self.say(house, "/worker_status/", mtoken="the-token", max_perf=7).status_code == 200
         assert house.readiness.perf == 7
 
     @pytest.mark.parametrize("body", [{}, {"mtoken": "guessed"}, {"mtoken": 3}, {"mtoken": "\udcff"}])
-    def test_without_the_token_nothing_is_heard(self, body: dict[str, Any], house: House) -> None:
+    def test_without_the_token_nothing_is_accepted(self, body: dict[str, Any], house: House) -> None:
         assert self.say(house, "/report_loaded", **body).status_code == 401
         assert not house.readiness.is_ready
 
-    def test_from_elsewhere_nothing_is_heard(self, house: House) -> None:
+    def test_from_elsewhere_nothing_is_accepted(self, house: House) -> None:
         assert self.say(house, "/report_loaded", remote="203.0.113.5", mtoken="the-token").status_code == 401
         assert not house.readiness.is_ready

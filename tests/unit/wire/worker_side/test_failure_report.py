@@ -1,12 +1,10 @@
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
 from nullworker.wire.worker_side.failure_report import report
+from tests.kit.stub_engine import StubEngine
 
 ENV = {
     "CONTAINER_ID": "7",
@@ -17,58 +15,34 @@ ENV = {
 }
 
 
-class Engine(HTTPServer):
-    """Writes down what it is told."""
-
-    told: list[tuple[str, dict[str, Any]]]
-    status = 200
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Engine
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.told.append((self.path, json.loads(body)))
-        self.send_response(self.server.status)
-        self.end_headers()
-
-    def log_message(self, *_arguments: object) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    with Engine(("127.0.0.1", 0), _Handler) as server:
-        server.told = []
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+async def engine() -> AsyncIterator[StubEngine]:
+    async with StubEngine(worker_id=7, token="token").running() as engine:
+        yield engine
 
 
-def address(engine: Engine) -> str:
-    return f"http://127.0.0.1:{engine.server_port}"
+async def is_reported(env: dict[str, str], message: str) -> bool:
+    return await asyncio.to_thread(report, env, message)
 
 
-def test_the_short_form_goes_to_the_first_address_that_takes_it(engine: Engine) -> None:
-    env = ENV | {"REPORT_ADDR": f"nonsense,http://127.0.0.1:1, {address(engine)}/ ,{address(engine)}"}
-    assert report(env, "Port 3000 is taken.")
+async def test_the_short_form_goes_to_the_first_address_that_accepts_it(engine: StubEngine) -> None:
+    env = ENV | {"REPORT_ADDR": f"nonsense,http://127.0.0.1:1, {engine.url}/ ,{engine.url}"}
+    assert await is_reported(env, "Port 3000 is taken.")
     body = {"id": 7, "mtoken": "token", "version": "1.1.0", "error_msg": "Port 3000 is taken."}
-    assert engine.told == [("/worker_status/", {**body, "url": "http://10.0.0.9:40123"})]
+    told = [(report.path, report.body) for report in engine.reports]
+    assert told == [("/worker_status/", {**body, "url": "http://10.0.0.9:40123"})]
 
 
-def test_the_url_is_empty_where_it_is_not_known(engine: Engine) -> None:
-    assert report({"CONTAINER_ID": "7", "REPORT_ADDR": address(engine)}, "x")
-    assert engine.told[0][1]["url"] == ""
+async def test_the_url_is_empty_where_it_is_not_known(engine: StubEngine) -> None:
+    env = {"CONTAINER_ID": "7", "MASTER_TOKEN": "token", "REPORT_ADDR": engine.url}
+    assert await is_reported(env, "x")
+    assert engine.reports[0].body["url"] == ""
 
 
-def test_a_refusal_is_not_taken_for_an_answer(engine: Engine) -> None:
-    engine.status = 401
-    assert not report(ENV | {"REPORT_ADDR": address(engine)}, "x")
+async def test_a_refusal_is_not_taken_for_an_answer(engine: StubEngine) -> None:
+    assert not await is_reported(ENV | {"REPORT_ADDR": engine.url, "MASTER_TOKEN": "another"}, "x")
 
 
 @pytest.mark.parametrize("env", [{}, ENV, ENV | {"REPORT_ADDR": "file:///etc/passwd"}, ENV | {"CONTAINER_ID": "x"}])
-def test_where_there_is_nobody_to_tell_nothing_is_told(env: dict[str, str]) -> None:
+def test_without_an_engine_or_a_number_nothing_is_reported(env: dict[str, str]) -> None:
     assert not report(env, "x")
