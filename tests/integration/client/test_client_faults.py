@@ -102,6 +102,38 @@ class TestOpening:
         await (await task).release()
         assert asked_before == [0, 1]
 
+    async def test_a_callers_own_function_that_fails_while_waiting_changes_nothing(
+        self,
+        stub_engine: StubEngine,
+        stub_workers: list[StubWorker],
+        client: NullClient,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """It is logged, and the worker is held all the same."""
+
+        def fail(_: str) -> None:
+            raise ValueError("a bug of the caller's")
+
+        stub_engine.hold_s = 0.05
+        task = asyncio.ensure_future(client.open(ENDPOINT, on_waiting=fail))
+        await until(lambda: len(stub_engine.asks) >= 2)
+        stub_engine.add(stub_workers[0])
+        await (await task).release()
+        assert "on_waiting, a function of the caller's, failed" in caplog.text
+
+    async def test_a_callers_own_function_that_fails_before_a_worker_is_asked_ends_it(
+        self, stub_engine: StubEngine, stub_workers: list[StubWorker], client: NullClient
+    ) -> None:
+        """What could not be written down is not held."""
+
+        def fail(_: object) -> None:
+            raise OSError("the disk is full")
+
+        stub_engine.add(stub_workers[0])
+        with pytest.raises(OSError, match="the disk is full"):
+            await client.open(ENDPOINT, on_creating=fail)
+        assert stub_workers[0].asked == []
+
     async def test_a_worker_that_refuses_for_good_is_an_error_at_once(
         self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
     ) -> None:
