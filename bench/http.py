@@ -184,7 +184,7 @@ def measure_grants() -> dict[str, Any]:
     with loads() as (reports_, reservations, bare):
         turns, alone = [], []
         for _ in range(ROUNDS):
-            reports_.turn()  # nobody is taken for silent
+            reports_.turn()  # no worker is taken for silent
             turns.append((reservations.turn(), bare.turn()))
             alone.append(reservations.turn(connections=1))
     figures = compared(*map(list, zip(*turns, strict=True)))

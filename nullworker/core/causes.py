@@ -35,7 +35,7 @@ class Cause(enum.Enum):
     LOAD = "load"  # the load wants more active perf
     PLACES = "places"  # waiters want more places
     COLD_RESERVE = "cold_reserve"  # cold_workers, cold_mult or min_cold_load
-    JOINED = "joined"  # started by somebody else, with the endpoint's join token
+    JOINED = "joined"  # started outside the engine, with the endpoint's join token
     READY = "ready"
     NEW_PROCESS = "new_process"  # another process speaks for the worker
 

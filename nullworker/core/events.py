@@ -87,7 +87,7 @@ class RequestsFinished:
 
 @dataclass(frozen=True, slots=True)
 class WorkerJoined:
-    """A worker that somebody else started reports for the first time, with its endpoint's join token.
+    """A worker that was started outside the engine reports for the first time, with its endpoint's join token.
 
     It is routed to, and never started, stopped or destroyed by us.
     """
@@ -129,7 +129,7 @@ class InstanceGone:
 
 @dataclass(frozen=True, slots=True)
 class InstanceExited:
-    """The instance ended without having been told to: a crash, a pre-emption, somebody's kill."""
+    """The instance ended without having been told to: a crash, a pre-emption, a kill from outside."""
 
     worker_id: int
     detail: str

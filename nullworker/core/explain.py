@@ -112,7 +112,7 @@ def _free(endpoint: Endpoint, worker: Worker, now: float) -> str:
             kept += f", and inactivity_timeout {endpoint.parameters.inactivity_timeout:g} keeps the last one"
         return f"is up and free for {free_s:.1f} s, and stays because {kept}"
     return (
-        f"is up and free for {free_s:.1f} s; it goes in {max(0.0, at - now):.1f} s if nobody needs it "
+        f"is up and free for {free_s:.1f} s; it goes in {max(0.0, at - now):.1f} s unless it is needed "
         f"(inactivity_timeout {endpoint.parameters.idle_s:g} s)"
     )
 

@@ -10,13 +10,13 @@ REPORT_PERIOD_S = 10.0
 UNRESPONSIVE_AFTER_S = 20.0
 #: Silent for so long, a free or booted worker has failed (design: "no report for 30 s").
 SILENCE_FAILS_S = 30.0
-#: A held worker's silence is no verdict over its job; after this long nobody can be helped by keeping it.
+#: A held worker's silence says nothing of its job; after this long, keeping it is of no use to its holder.
 SILENCE_FAILS_HELD_S = 300.0
 #: A client has so long to use a grant: the SDK gives a worker 10 s to answer, and asks again after that.
 GRANT_TTL_S = 15.0
 #: A grant used at the last moment is reported so much later: a tick of the worker and one repeat of its report.
 GRANT_REPORT_S = 5.0
-#: The SDK gives a worker's answer 10 s: who asks again sooner was refused, or never got our answer.
+#: The SDK gives a worker's answer 10 s: a client that asks again sooner was refused, or never got our answer.
 WORKER_ANSWER_S = 9.0
 #: A refusal reaches us so soon: a tick of the worker, and the way. Then our answer was lost, and is given again.
 VERDICT_S = 2.0
@@ -34,7 +34,7 @@ FINISHED_MEMORY = 1024
 JOINED_IDS_FROM = 1_000_000_000
 #: Refusals in a row by a worker that holds nothing, after which something is wrong with it.
 REFUSALS_MAX = 3
-#: Late reports in a row after which a worker is believed to have begun to count anew (a new process, same id),
+#: Late reports in a row after which a worker is believed to count from 0 again (a new process, same id),
 LATE_REPORTS_MAX = 3
 #: if nothing fresh has come for so long meanwhile: stragglers of a living worker are followed by a fresh report.
 LATE_REPORTS_S = 25.0
@@ -46,7 +46,7 @@ RESEND_S = 40.0
 STRAGGLER_S = 60.0
 #: A fleet has so long to answer an order before it is given again.
 ORDER_TIMEOUT_S = 120.0
-#: A create that nobody confirmed and no list shows is given up after this; if it appears later, it is unknown to us.
+#: A create that was not confirmed and that no list shows is given up after this; if it appears later, it is unknown.
 CREATE_UNKNOWN_S = 600.0
 #: Orders that a fleet failed are repeated after 2, 4, 8 … s, at most this.
 ORDER_RETRY_MAX_S = 60.0

@@ -20,7 +20,7 @@ class Stage(enum.Enum):
     SESSION = "session"  # the worker says that it holds it
     ENDED = "ended"
 
-    __hash__ = object.__hash__  # of its identity: an enum's own is computed anew each time
+    __hash__ = object.__hash__  # of its identity: an enum's own is computed each time
 
 
 class ReservationTransition(enum.Enum):

@@ -247,7 +247,7 @@ def _not_needed(endpoint: Endpoint, worker: Worker, wanted: Need) -> bool:
 
 
 def goes_at(endpoint: Endpoint, worker: Worker) -> float | None:
-    """When this free worker is up for going if nobody needs it before; None: what is wanted now wants it to stay."""
+    """When this free worker may go unless it is needed before; None: what is wanted now keeps it."""
     return _idle_until(endpoint, worker) if _not_needed(endpoint, worker, need(endpoint)) else None
 
 

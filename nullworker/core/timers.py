@@ -19,7 +19,7 @@ class Timer(enum.Enum):
     SCALE_DOWN = "scale_down"  # key: endpoint_id
     SCALE = "scale"  # key: endpoint_id: a workergroup may be tried again, a quiet time ends
 
-    __hash__ = object.__hash__  # of its identity: an enum's own is computed anew each time
+    __hash__ = object.__hash__  # of its identity: an enum's own is computed each time
 
 
 class Timers:

@@ -36,7 +36,7 @@ class WorkerState(enum.Enum):
     ERROR = "error"  # failed while something was held; goes when that is released
     GONE = "gone"
 
-    __hash__ = object.__hash__  # of its identity; an enum's own is that of its name, and computed anew each time
+    __hash__ = object.__hash__  # of its identity; an enum's own is that of its name, and computed each time
 
 
 class WorkerTransition(enum.Enum):

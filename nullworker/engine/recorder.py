@@ -57,7 +57,7 @@ class Recorder:
         self.endpoint_gone: Callable[[int], None] = lambda _: None
         #: Called when a deleted workergroup is gone; set by the server.
         self.workergroup_gone: Callable[[], None] = lambda: None
-        #: Called with each decision; set by whoever shows them as they come.
+        #: Called with each decision; set by a command that shows them as they come.
         self.on_decision: Callable[[Decision], None] = lambda _: None
 
     def decided(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:

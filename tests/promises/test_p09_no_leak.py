@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nullworker.core import commands, events, limits
+from nullworker.core.causes import Cause
 from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.testing.small_world import FLEET, Box, SmallWorld
 
@@ -30,7 +31,7 @@ def test_an_instance_that_nobody_knows_is_destroyed_after_a_grace() -> None:
     assert world.of(commands.Destroy) == []
     live(world, 3 * LIST_PERIOD_S)
     assert world.boxes == {}
-    assert "bears our mark" in world.of(commands.Destroy)[0].reason
+    assert world.of(commands.Destroy)[0].cause is Cause.UNKNOWN_INSTANCE
 
 
 def test_a_number_that_a_stranger_has_is_never_given_to_another() -> None:

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from nullworker.core import commands, events, limits
+from nullworker.core.causes import Cause
 from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.core.reservation import Stage
 from nullworker.testing.small_world import REPORT_S, SmallWorld
@@ -99,7 +100,7 @@ def test_silence_of_a_free_worker_is_not_idleness() -> None:
     world.ask(1)
     world.pass_time(limits.SILENCE_FAILS_S)
     assert world.holders() == {1: 2}
-    assert "no report for" in world.of(commands.Destroy)[0].reason
+    assert world.of(commands.Destroy)[0].cause is Cause.FAILED_SILENT
 
 
 def test_an_end_that_is_told_twice_ends_one_reservation() -> None:

@@ -99,7 +99,7 @@ def _stays(state: EngineState, worker: Worker) -> None:
 
 
 def worker_joined(state: EngineState, event: WorkerJoined) -> None:
-    """A worker that somebody else started is here."""
+    """A worker that was started outside the engine is here."""
     workergroup = state.workergroups.get(event.workergroup_id)
     if workergroup is None or event.worker_id in state.workers or workergroup.deleted:
         return

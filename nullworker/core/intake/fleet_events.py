@@ -32,7 +32,7 @@ def created(state: EngineState, worker_id: int) -> None:
 
 
 def started(state: EngineState, worker_id: int) -> None:
-    """The instance runs again: its process is a new one, and counts anew."""
+    """The instance runs again: its process is a new one, and counts from 0."""
     worker = state.workers.get(worker_id)
     if worker is not None and worker.state is WorkerState.STARTING:
         worker.order.done()
@@ -46,7 +46,7 @@ def stopped(state: EngineState, worker_id: int) -> None:
         return
     worker.order.done()
     worker.new_process()
-    state.set_unresponsive(worker, unresponsive=False)  # nobody expects to hear of it, and the next process is another
+    state.set_unresponsive(worker, unresponsive=False)  # it is not expected to report, and its next process is another
     state.transition(worker, WorkerTransition.STOPPED)
     if worker.retire is not None:
         state.destroy(worker, worker.retire, why_retired(state, worker))
@@ -62,11 +62,11 @@ def gone(state: EngineState, worker_id: int) -> None:
     if worker.state is WorkerState.DESTROYING:
         state.transition(worker, WorkerTransition.GO)
     else:
-        fail(state, worker, Cause.FAILED_GONE, "its instance is gone, and nobody here ordered that", dead=True)
+        fail(state, worker, Cause.FAILED_GONE, "its instance is gone without an order", dead=True)
 
 
 def exited(state: EngineState, worker_id: int, detail: str) -> None:
-    """The instance ended by itself or by somebody else's hand."""
+    """The instance ended without an order."""
     worker = state.workers.get(worker_id)
     if worker is None:
         return
@@ -156,7 +156,7 @@ def _present(state: EngineState, worker: Worker, listed_as: str, asked_at: float
             and not _lives(worker, asked_at)
             and (worker.state is not WorkerState.STARTING or _answered(worker, asked_at))
         ):
-            reason = "its fleet lists it as stopped, and nobody here ordered that"
+            reason = "its fleet lists it as stopped, without an order"
             fail(state, worker, Cause.FAILED_LISTED_STOPPED, reason, dead=True)
     elif worker.state is WorkerState.INACTIVE and worker.state_since < asked_at - limits.LIST_LAG_S:
         # Stopped, said the fleet, and lists it as running: it is paid for. Start and stop it properly.
@@ -193,5 +193,5 @@ def _unknown_instances(state: EngineState, event: FleetListed, present: dict[int
         state.next_worker_id = max(state.next_worker_id, worker_id + 1)  # its number is taken
         age_s = state.now - since
         if age_s >= limits.LIST_LAG_S:
-            reason = f"it bears our mark, and nobody here knows it, for {age_s:.0f} s"
+            reason = f"it bears our mark and has been unknown to the engine for {age_s:.0f} s"
             state.out.append(Destroy(worker_id, event.fleet, Cause.UNKNOWN_INSTANCE, reason, state.event_number))

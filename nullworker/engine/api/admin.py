@@ -181,7 +181,7 @@ class AdminApi:
         return reply([_worker_row(row) for row in views.workers(self._driver.engine, body.id)])
 
     async def invite(self, request: web.BaseRequest) -> web.Response:
-        """What a worker that somebody else starts needs to join an endpoint."""
+        """What a worker that is started outside the engine needs to join an endpoint."""
         self._account_auth.check(request, None)
         entry = self._catalog.by_name.get(request.query.get("endpoint", ""))
         if entry is None:

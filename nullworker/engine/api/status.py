@@ -51,7 +51,7 @@ class StatusApi:
         self._complaints = complaints
 
     async def health(self, _request: web.BaseRequest) -> web.Response:
-        """Says to whoever asks that the engine runs, and whether all is well with it (`status` says what is not)."""
+        """Says without a key that the engine runs, and whether all is well with it (`status` says what is not)."""
         return reply({"ok": True, "well": not self._complaints()})
 
     async def endpoint_logs(self, request: web.BaseRequest) -> web.Response:

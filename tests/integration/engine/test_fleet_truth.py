@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from nullworker.core import limits
+from nullworker.core.causes import Cause
 from nullworker.fleets.base import FleetError, InstanceSpec
 from nullworker.fleets.processes import ProcessFleet
 from tests.integration.engine.kit import Running, config, endpoint_of, quick, running, until
@@ -65,7 +66,7 @@ async def test_a_stranger_is_destroyed_after_a_grace_and_anothers_instance_never
                 await engine.server.driver.list_once(FLEET)
                 await asyncio.sleep(0.05)
             (order,) = record(engine, "destroy")[:1]
-            assert "bears our mark" in order.reason
+            assert order.cause == Cause.UNKNOWN_INSTANCE.value
             assert pids(tmp_path / "theirs")
         finally:
             await theirs.close(destroy=True, grace_s=0.1)

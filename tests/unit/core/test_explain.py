@@ -53,7 +53,7 @@ def test_of_a_free_worker_when_it_goes_or_why_it_stays() -> None:
     world.close(1)
     world.pass_time(4)
     free = "Worker 1 is up and free for 4.0 s"
-    assert worker(world) == f"{free}; it goes in 6.0 s if nobody needs it (inactivity_timeout 10 s)."
+    assert worker(world) == f"{free}; it goes in 6.0 s unless it is needed (inactivity_timeout 10 s)."
     for changed, why in (
         (replace(TESTED_PARAMETERS, min_load=100.0), ", and stays because perf 100 is wanted and 100 is there."),
         (replace(TESTED_PARAMETERS, inactivity_timeout=-1.0), "inactivity_timeout -1 keeps the last one."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nullworker.core import commands, events, limits
+from nullworker.core.causes import Cause
 from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, kinds, of
 
@@ -226,7 +227,7 @@ def test_an_exit_while_it_stops_is_what_was_wanted() -> None:
 def test_an_instance_that_somebody_else_destroyed_is_a_failure() -> None:
     scene = Scene()
     scene.serve(1)
-    assert "nobody here ordered that" in of(scene.send(events.InstanceGone(1)), commands.Note)[0].reason
+    assert of(scene.send(events.InstanceGone(1)), commands.Note)[0].cause is Cause.FAILED_GONE
 
 
 def test_a_joined_worker_is_not_looked_for_in_lists() -> None:

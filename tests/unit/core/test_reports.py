@@ -465,7 +465,7 @@ def test_a_report_from_before_a_refusal_frees_nobody() -> None:
 def test_only_what_one_report_lists_is_held_at_a_time() -> None:
     scene = Scene(min_load=100.0)
     scene.up(1)
-    scene.report(1, 7)  # maybe a late one; nobody here knows of it
+    scene.report(1, 7)  # maybe a late one; the engine does not know of it
     scene.ask(1)
     scene.finishes(1, 1)
     assert scene.worker(1).occupancy_known == 1

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from nullworker.core import commands, limits
+from nullworker.core.causes import Cause
 from nullworker.core.parameters import EndpointState
 from nullworker.core.reservation import Stage
 from nullworker.core.worker import WorkerState
@@ -208,14 +209,14 @@ def test_a_client_that_asks_again_when_its_worker_has_failed_gets_another_one() 
 def test_a_cost_that_is_no_amount_is_refused_and_changes_nothing(cost: float) -> None:
     scene = Scene()
     (refusal,) = of(scene.ask(1, cost), commands.Refuse)
-    assert "must be from 0 to 1e+09" in refusal.reason
+    assert refusal.cause is Cause.COST_OUT_OF_BOUNDS
     assert scene.engine.state.reservations == {}
 
 
 def test_asking_at_an_endpoint_that_is_not_there_is_refused() -> None:
     scene = Scene()
     (refusal,) = of(scene.ask(1, endpoint_id=77), commands.Refuse)
-    assert refusal.reason == "there is no such endpoint"
+    assert refusal.cause is Cause.NO_ENDPOINT
 
 
 @pytest.mark.promise("P15")
@@ -223,7 +224,7 @@ def test_a_request_belongs_to_its_endpoint() -> None:
     scene = Scene()
     scene.ask(1)
     (refusal,) = of(scene.ask(1, endpoint_id=2), commands.Refuse)
-    assert refusal.reason == "the request belongs to another endpoint"
+    assert refusal.cause is Cause.WRONG_ENDPOINT
     assert scene.engine.state.reservations[1].stage is Stage.WAITING
 
 
