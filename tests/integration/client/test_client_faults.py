@@ -86,6 +86,21 @@ class TestOpening:
         assert [ask["request_idx"] for ask in stub_engine.asks] == [0, 1]
         await reservation.release()
 
+    async def test_a_worker_that_is_not_there_is_asked_for_again_with_the_same_request_and_a_pause(
+        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+    ) -> None:
+        """The engine learns that its word was not taken up, and is not asked without end in the meantime."""
+        worker = stub_workers[0]
+        await worker.stop()
+        stub_engine.add(worker)
+        began_s = asyncio.get_running_loop().time()
+        task = asyncio.ensure_future(client.open(ENDPOINT))
+        await until(lambda: len(stub_engine.asks) >= 3)
+        assert asyncio.get_running_loop().time() - began_s >= 0.37, "at least half of 0.25 s, and half of twice that"
+        await worker.start()
+        await (await task).release()
+        assert {ask["request_idx"] for ask in stub_engine.asks} == {0, 1}
+
     async def test_the_caller_knows_from_when_on_a_worker_may_be_held(
         self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
     ) -> None:
