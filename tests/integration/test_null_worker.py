@@ -78,7 +78,7 @@ async def test_an_engine_that_comes_late_is_waited_for(tmp_path: Path) -> None:
 
 
 class Listener:
-    """Somebody's server, which wants to be told when a session ends, and sends whoever calls elsewhere."""
+    """A server that is called when a session ends, and that answers with a redirection."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
