@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,7 +32,8 @@ def test_the_journals_are_there_and_say_what_must_hold() -> None:
 
 def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
     path = REGRESSIONS[0]
-    assert save(load(path), tmp_path).read_bytes() == path.read_bytes()
+    saved = save(load(path), tmp_path).read_bytes()
+    assert gzip.decompress(saved) == gzip.decompress(path.read_bytes())  # gzip's header differs between Pythons
 
 
 @pytest.mark.parametrize(
