@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nullworker.client import NullClient
-from tests.integration.client.stubs import Authority, StubEngine, StubWorker
+from tests.integration.client.stubs import StubEngine, StubWorker
+from tests.kit.authority import Authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -42,13 +43,13 @@ class Engine:
 
 @pytest.fixture(scope="session")
 def authority() -> Authority:
-    return Authority.make()
+    return Authority()
 
 
 @pytest.fixture
 async def stub_engine(authority: Authority) -> AsyncIterator[StubEngine]:
     """An engine without workers."""
-    engine = StubEngine(authority.certificate)
+    engine = StubEngine(authority.pem)
     await engine.start()
     yield engine
     await engine.stop()

@@ -20,20 +20,15 @@ from nullworker.client.errors import (
     WorkerRefusedError,
     WorkerUnreachableError,
 )
-from tests.integration.client.stubs import Authority, StubEngine, StubWorker
+from tests.integration.client.stubs import StubEngine, StubWorker, server_context
+from tests.kit.authority import Authority
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 HANG_S = 60.0
 ENDPOINT = "null-test"
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Waits for what no event announces; the run's own time limit ends a wait in vain."""
-    while not true():  # noqa: ASYNC110 - there is no event to wait for: that is the point
-        await asyncio.sleep(0.01)
 
 
 class TestOpening:
@@ -174,7 +169,7 @@ class TestOpening:
 
     async def test_a_reservation_over_tls_is_held_and_released(self, authority: Authority, tmp_path: Path) -> None:
         """The engine's own authority vouches for the workers."""
-        engine, worker = StubEngine(authority.certificate), StubWorker(authority.server_context(tmp_path))
+        engine, worker = StubEngine(authority.pem), StubWorker(server_context(authority, tmp_path))
         await engine.start()
         await worker.start()
         try:
@@ -191,8 +186,8 @@ class TestOpening:
         self, authority: Authority, tmp_path: Path
     ) -> None:
         """Else it would learn what proves that a session is ours; it counts as one that does not take it."""
-        foreign = Authority.make()
-        engine, worker = StubEngine(authority.certificate), StubWorker(foreign.server_context(tmp_path))
+        foreign = Authority()
+        engine, worker = StubEngine(authority.pem), StubWorker(server_context(foreign, tmp_path))
         await engine.start()
         await worker.start()
         try:

@@ -25,7 +25,7 @@ from tests.integration.client.stubs import Server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.integration.client.stubs import Authority
+    from tests.kit.authority import Authority
 
 ENDPOINT = Endpoint(7, "null-test", "the-endpoints-own-key")
 ROW = {"id": 7, "endpoint_name": "null-test", "api_key": "the-endpoints-own-key"}
@@ -58,7 +58,7 @@ class ScriptedEngine(Server):
 @pytest.fixture
 async def engine(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ScriptedEngine]:
     monkeypatch.setattr(engine_client, "BACKOFF_MAX_S", 0.0)
-    engine = ScriptedEngine(authority.certificate)
+    engine = ScriptedEngine(authority.pem)
     await engine.start()
     yield engine
     await engine.stop()

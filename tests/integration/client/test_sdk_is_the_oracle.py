@@ -23,7 +23,7 @@ from tests.integration.client.stubs import API_KEY, ENDPOINT_KEY, Server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.integration.client.stubs import Authority
+    from tests.kit.authority import Authority
 
 ENDPOINT = "null-test"
 COST, LIFETIME_S, PAYLOAD, ON_CLOSE = 100, 7.5, {"job": "ä-1"}, "http://127.0.0.1:9/closed"
@@ -119,7 +119,7 @@ class Recorder(Server):
 
 @pytest.fixture
 async def recorder(authority: Authority) -> AsyncIterator[Recorder]:
-    recorder = Recorder(authority.certificate)
+    recorder = Recorder(authority.pem)
     await recorder.start()
     yield recorder
     await recorder.stop()
