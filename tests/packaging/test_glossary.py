@@ -36,7 +36,6 @@ SELF_EXPLAINING = {
     # Parts of the simulator that are there once.
     *("compare", "context", "event_queue", "fault_injector", "known_worker", "memory_fleet", "network", "observer"),
     *("process", "reduction", "truth", "worker_kind"),
-    *("agenda", "box", "trouble", "watch"),
 }
 #: Modules that are named for a command, a product or a promise.
 NAMED_FOR_OTHERS = ("cli/", "queues/", "simulation/checkers/p")
