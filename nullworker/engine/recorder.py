@@ -53,6 +53,7 @@ class Recorder:
         self._journal = journal
         self._usage = usage
         self._crash_dump = crash_dump
+        self._granted: list[int] = []  # by the event that is being handled: their rows are committed
         #: Called with an endpoint's id when the last of it is gone; set by the server.
         self.endpoint_gone: Callable[[int], None] = lambda _: None
         #: Called when a deleted workergroup is gone; set by the server.
@@ -65,9 +66,9 @@ class Recorder:
         if self._crash_dump is not None:
             self._crash_dump.add(event, now, commands)
         if self._store is not None:
-            granted = [command.request_idx for command in commands if isinstance(command, Grant)]
-            if granted:
-                rows = (recovery.reservation_record(engine.state, request_idx) for request_idx in granted)
+            self._granted = [command.request_idx for command in commands if isinstance(command, Grant)]
+            if self._granted:
+                rows = (recovery.reservation_record(engine.state, request_idx) for request_idx in self._granted)
                 self._store.write_reservations(row for row in rows if row is not None)
 
     def failed(self, event: Event, now: float, error: Exception) -> str:
@@ -121,8 +122,7 @@ class Recorder:
             elif isinstance(command, Note) and command.kind == "workergroup_deleted":
                 self.workergroup_gone()
 
-    @staticmethod
-    def _write_changes(engine: Engine, store: Store) -> None:
+    def _write_changes(self, engine: Engine, store: Store) -> None:
         state = engine.state
         for worker_id in state.changed_workers:
             worker = recovery.worker_record(state, worker_id)
@@ -131,6 +131,8 @@ class Recorder:
             else:
                 store.put_worker(worker)
         for request_idx in state.changed_reservations:
+            if request_idx in self._granted:
+                continue
             reservation = recovery.reservation_record(state, request_idx)
             if reservation is None:
                 store.delete_reservation(request_idx)

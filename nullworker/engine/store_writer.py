@@ -196,15 +196,7 @@ class StoreWriter:
     def _write(self, batch: Pending) -> bool:
         """Commits one batch; False if nothing of it is written."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            for statement, rows in _statements(batch):
-                self._db.executemany(statement, rows)
-                self._rows_since_checkpoint += len(rows)
-            self._decisions_untrimmed += len(batch.decisions)
-            if self._decisions_untrimmed >= 1_000:
-                self._db.execute(store_file.TRIM_DECISIONS, (DECISIONS_KEPT,))
-                self._decisions_untrimmed = 0
-            self._db.execute("COMMIT")
+            self._commit(batch)
         except Exception as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -219,6 +211,22 @@ class StoreWriter:
         for callback in batch.when_written:
             callback()
         return True
+
+    def _commit(self, batch: Pending) -> None:
+        statements = list(_statements(batch))
+        self._rows_since_checkpoint += len(batch)
+        if len(batch) == 1 and batch.rows:  # a grant, as a rule; a statement by itself is a transaction
+            statement, rows = statements[0]
+            self._db.execute(statement, rows[0])
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        for statement, rows in statements:
+            self._db.executemany(statement, rows)
+        self._decisions_untrimmed += len(batch.decisions)
+        if self._decisions_untrimmed >= 1_000:
+            self._db.execute(store_file.TRIM_DECISIONS, (DECISIONS_KEPT,))
+            self._decisions_untrimmed = 0
+        self._db.execute("COMMIT")
 
     def _disk_refused(self, error: sqlite3.Error) -> bool:
         if not self.error:
