@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nullworker.core import scaling
 from nullworker.core.explain import endpoint_blocker
@@ -16,6 +16,8 @@ from nullworker.core.failures import why_retired
 from nullworker.core.worker import WorkerState
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
     from nullworker.core.endpoint import Endpoint
     from nullworker.core.engine import Engine
     from nullworker.core.state import EngineState
@@ -116,6 +118,38 @@ class WaiterView:
     waiting_s: float
     present: bool
     absent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationView:
+    """A reservation: where it is in its life, and its worker (0: none)."""
+
+    request_idx: int
+    endpoint_id: int
+    stage: str
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts of the whole engine."""
+
+    endpoints: int
+    workers: int
+    waiting: int
+
+
+class WorkerRef(NamedTuple):
+    """Where a worker belongs, and little more: it is read for each report."""
+
+    worker_id: int
+    endpoint_id: int
+    workergroup_id: int
+    fleet: str
+    owned: bool
+    url: str
+    state: WorkerState
+    state_since: float  # in the core's time
 
 
 def as_json(view: EndpointView | WorkerView | WaiterView) -> dict[str, Any]:
@@ -223,3 +257,60 @@ def waiters(engine: Engine, endpoint_id: int) -> list[WaiterView]:
         WaiterView(request_idx, r.cost, now - r.asked_at, r.present, r.absent)
         for request_idx, r in sorted(known.line.waiting.items())
     ]
+
+
+def worker_ref(engine: Engine, worker_id: int) -> WorkerRef | None:
+    """Where a worker belongs; None: there is none."""
+    known = engine.state.workers.get(worker_id)
+    return None if known is None else _ref(known)
+
+
+def worker_refs(engine: Engine) -> Iterator[WorkerRef]:
+    """All workers, as `worker_ref` gives them."""
+    return map(_ref, engine.state.workers.values())
+
+
+def _ref(worker: Worker) -> WorkerRef:
+    spec = worker.workergroup.spec
+    return WorkerRef(
+        worker.worker_id,
+        spec.endpoint_id,
+        spec.workergroup_id,
+        spec.fleet,
+        worker.owned,
+        worker.url,
+        worker.state,
+        worker.state_since,
+    )
+
+
+def worker_ids(engine: Engine) -> Container[int]:
+    """The ids of all workers, as they are at the moment of asking."""
+    return engine.state.workers.keys()
+
+
+def workergroup_ids(engine: Engine) -> Container[int]:
+    """The ids of all workergroups, as they are at the moment of asking."""
+    return engine.state.workergroups.keys()
+
+
+def reservation(engine: Engine, request_idx: int) -> ReservationView | None:
+    """One reservation; None: there is none."""
+    known = engine.state.reservations.get(request_idx)
+    if known is None:
+        return None
+    return ReservationView(request_idx, known.endpoint_id, known.stage.value, known.worker_id)
+
+
+def waiting(engine: Engine, endpoint_id: int) -> int:
+    """How many wait at an endpoint."""
+    known = engine.state.endpoints.get(endpoint_id)
+    return 0 if known is None else len(known.line)
+
+
+def totals(engine: Engine) -> Totals:
+    """Counts of the whole engine."""
+    state = engine.state
+    return Totals(
+        len(state.endpoints), len(state.workers), sum(len(endpoint.line) for endpoint in state.endpoints.values())
+    )

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
+from nullworker.core import views
 from nullworker.core.driver import HOLD_S, LIST_PERIOD_S, Driver
 from nullworker.core.events import FleetListed
 from nullworker.core.journal import described
@@ -226,12 +227,11 @@ class AsyncDriver:
         """Keeps the addresses that a fleet reports, of settled workers only: one that starts may still move."""
         for gone in self._listed.pop(fleet, ()):
             self.addresses.pop(gone, None)
-        workers = self.engine.state.workers
         settled = {
             i.worker_id: i.address
             for i in instances
             if i.address
-            and (worker := workers.get(i.worker_id)) is not None
+            and (worker := views.worker_ref(self.engine, i.worker_id)) is not None
             and worker.state in _SETTLED
             and worker.state_since < asked_at
         }

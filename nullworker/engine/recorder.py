@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from nullworker.core import recovery
+from nullworker.core import recovery, views
 from nullworker.core.commands import Grant, Note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
-    from nullworker.core.events import Event
+    from nullworker.core.events import Event, RestoredReservation, RestoredWorker
     from nullworker.engine.crash_dump import CrashDump
     from nullworker.engine.decisions import Decision, Decisions
     from nullworker.engine.journal_file import JournalFile
@@ -91,10 +91,13 @@ class Recorder:
         """Keeps the decisions, and hands what changed to the store's writer."""
         if self._journal is not None:
             self._journal.write(event, now, commands)
+        workers = list(recovery.changed_workers(engine))
         if self._store is not None:
-            self._write_changes(engine, self._store)
+            self._store_changes(self._store, workers, recovery.changed_reservations(engine))
         if self._usage is not None:
-            self._count(engine, self._usage, now)
+            self._usage.pass_time(now)
+            for worker_id, worker in workers:
+                self._usage.changed(worker_id, worker, now)
         if commands:
             self._keep(commands)
 
@@ -122,34 +125,30 @@ class Recorder:
             elif isinstance(command, Note) and command.kind == "workergroup_deleted":
                 self.workergroup_gone()
 
-    def _write_changes(self, engine: Engine, store: Store) -> None:
-        state = engine.state
-        for worker_id in state.changed_workers:
-            worker = recovery.worker_record(state, worker_id)
+    def _store_changes(
+        self,
+        store: Store,
+        workers: Iterable[tuple[int, RestoredWorker | None]],
+        reservations: Iterable[tuple[int, RestoredReservation | None]],
+    ) -> None:
+        for worker_id, worker in workers:
             if worker is None:
                 store.delete_worker(worker_id)
             else:
                 store.put_worker(worker)
-        for request_idx in state.changed_reservations:
+        for request_idx, reservation in reservations:
             if request_idx in self._granted:
                 continue
-            reservation = recovery.reservation_record(state, request_idx)
             if reservation is None:
                 store.delete_reservation(request_idx)
             else:
                 store.put_reservation(reservation)
 
-    @staticmethod
-    def _count(engine: Engine, usage: Usage, now: float) -> None:
-        usage.pass_time(now)
-        for worker_id in engine.state.changed_workers:
-            usage.changed(worker_id, engine.state.workers.get(worker_id), now)
-
     def forget_owned(self, engine: Engine) -> None:
-        """All that we ran was destroyed at the engine's end: the next start finds nothing to adopt."""
+        """Removes workers that were destroyed at the engine's end: the next start has nothing to adopt."""
         if self._store is not None:
-            for worker in engine.state.workers.values():
+            for worker in views.workers(engine):
                 if worker.owned:
-                    self._store.delete_worker(worker.worker_id)
-                    for request_idx in worker.held:
+                    self._store.delete_worker(worker.id)
+                    for request_idx in worker.request_idxs:
                         self._store.delete_reservation(request_idx)

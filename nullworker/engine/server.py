@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from nullworker.core import views
 from nullworker.core.events import Restored
 from nullworker.engine.api import listening
 from nullworker.engine.api.admin import AdminApi
@@ -156,7 +157,7 @@ class Server:
             functools.partial(self._knows_backend, orders.fleets),
         )
         record.endpoint_gone = self.catalog.endpoint_gone
-        record.workergroup_gone = lambda: self.catalog.workergroups_gone(self.driver.engine.state.workergroups)
+        record.workergroup_gone = lambda: self.catalog.workergroups_gone(views.workergroup_ids(self.driver.engine))
         self.catalog.restore(loaded.endpoints, loaded.workergroups, loaded.next_id)
         if loaded.next_worker_id > 1 or loaded.workers or loaded.reservations:
             restored = Restored(loaded.next_worker_id, tuple(loaded.workers), tuple(loaded.reservations))
@@ -231,12 +232,12 @@ class Server:
         return True
 
     def _fleet_of(self, worker_id: int) -> str | None:
-        worker = self.driver.engine.state.workers.get(worker_id)
-        return None if worker is None else worker.workergroup.spec.fleet
+        worker = views.worker_ref(self.driver.engine, worker_id)
+        return None if worker is None else worker.fleet
 
     def _endpoint_of(self, worker_id: int) -> int:
-        worker = self.driver.engine.state.workers.get(worker_id)
-        return 0 if worker is None else worker.workergroup.spec.endpoint_id
+        worker = views.worker_ref(self.driver.engine, worker_id)
+        return 0 if worker is None else worker.endpoint_id
 
     def _complaints(self) -> list[str]:
         """What is wrong with the engine itself, in sentences; it serves all the same."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nullworker.core.worker import Worker
+    from nullworker.core.events import RestoredWorker
     from nullworker.engine.store import Store
 
 #: The time that workers spend in their present states is added at least this often; a kill loses no more of it.
@@ -24,12 +24,12 @@ class Usage:
         self._present: dict[int, tuple[int, str, float]] = {}  # worker -> (workergroup, state, counted until)
         self._settled_at: float | None = None
 
-    def changed(self, worker_id: int, worker: Worker | None, now: float) -> None:
+    def changed(self, worker_id: int, worker: RestoredWorker | None, now: float) -> None:
         """Called when a worker may have changed its state.
 
         Args:
             worker_id: its number.
-            worker: the worker; None: it is gone.
+            worker: what is stored of it; None: it is gone.
             now: the time of the core.
         """
         before = self._present.get(worker_id)
@@ -38,7 +38,7 @@ class Usage:
                 del self._present[worker_id]
                 self._add(before, now)
             return
-        group_id, state = worker.workergroup.spec.workergroup_id, worker.state.value
+        group_id, state = worker.workergroup_id, worker.state
         if before is None or before[1] != state:
             self._present[worker_id] = (group_id, state, now)
             if before is not None:

@@ -162,8 +162,8 @@ class AdminApi:
         self._account_auth.check(request, body.api_key)
         if body.workergroup_id not in self._catalog.workergroups:
             return reply(WorkersUpdating(success=False, error_msg=f"there is no workergroup {body.workergroup_id}"))
-        workers = self._driver.engine.state.workers.values()
-        mine = [w for w in workers if w.workergroup.spec.workergroup_id == body.workergroup_id and w.owned]
+        workers = views.worker_refs(self._driver.engine)
+        mine = [w for w in workers if w.workergroup_id == body.workergroup_id and w.owned]
         self._catalog.update_workers(body.workergroup_id, cancel=body.cancel_update)
         if body.cancel_update:
             return reply(WorkersUpdating(success=True, cancelled=True))
@@ -187,10 +187,10 @@ class AdminApi:
         if entry is None:
             raise WireError("endpoint", "endpoint is missing or names none; `vastai show endpoints` lists them.")
         token = self._keys.join_token(entry.endpoint_id).reveal()
-        taken = self._driver.engine.state.workers
-        worker_id = _drawn()
+        taken = views.worker_ids(self._driver.engine)
+        worker_id = _random_worker_id()
         while worker_id in taken:
-            worker_id = _drawn()
+            worker_id = _random_worker_id()
         return reply(Invitation(worker_id, self._report_addr, token))
 
     # ----------------------------------------------------------------------------------------------------- certificates
@@ -223,7 +223,7 @@ class AdminApi:
     def _addresses(self, worker_id: int, request: web.BaseRequest) -> list[str]:
         """Where the engine knows the worker: the address that it calls from, and the one that it reported."""
         known = [request.remote] if request.remote else []
-        worker = self._driver.engine.state.workers.get(worker_id)
+        worker = views.worker_ref(self._driver.engine, worker_id)
         if worker is not None and worker.url:
             known.append(urlsplit(worker.url).hostname or "")
         if request.remote in ("127.0.0.1", "::1"):
@@ -247,8 +247,8 @@ class AdminApi:
         return body
 
 
-def _drawn() -> int:
-    """A number for one that joins, out of so many that two invited at once hardly ever get the same."""
+def _random_worker_id() -> int:
+    """A number for a worker that joins, from a range so large that two invited at once hardly ever get the same."""
     return JOINED_IDS_FROM + secrets.randbelow(JOINED_IDS_FROM)
 
 
@@ -256,7 +256,7 @@ def _id(request: web.BaseRequest) -> int:
     return int(request.path.split("/")[-2])  # the pattern of each such path ends with digits and a slash
 
 
-#: Our states in Vast's words.
+#: Vast's names of our states.
 _STATUS = {"asked": "creating", "held": "ready", "draining": "ready"}
 
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from nullworker.core import explain
+from nullworker.core import explain, views
 from nullworker.core.commands import Grant, Refuse
 from nullworker.core.driver import HOLD_S
 from nullworker.core.events import Finished, RequestsFinished, WorkerReported
@@ -29,6 +29,7 @@ from nullworker.wire.types import (
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from nullworker.core.views import WorkerRef
     from nullworker.engine.auth.keys import Keys
     from nullworker.engine.auth.request_numbers import RequestNumbers
     from nullworker.engine.auth.signing import Signer
@@ -75,15 +76,15 @@ class ClientApi:
         if request_idx and not self._numbers.has_given(request_idx):
             raise WireError("request_idx", "request_idx is none that this engine gave; begin with 0.")
         if not request_idx:
-            known = driver.engine.state.endpoints.get(endpoint.endpoint_id)
-            if known is not None and len(known.line.waiting) >= WAITERS_MAX:
+            if views.waiting(driver.engine, endpoint.endpoint_id) >= WAITERS_MAX:
                 raise TooManyError(f"{WAITERS_MAX} wait at endpoint {endpoint.name} already; ask again later.")
             request_idx = self._numbers.new()
         is_active = endpoint.parameters.state is EndpointState.ACTIVE
         hold_s = HOLD_S if is_active else HOLD_INACTIVE_S
         answer = await driver.ask(endpoint.endpoint_id, request_idx, ask.cost, ask.replay_timeout, hold_s)
-        if isinstance(answer, Grant):
-            return reply(self._ready(endpoint, answer))
+        worker = views.worker_ref(driver.engine, answer.worker_id) if isinstance(answer, Grant) else None
+        if isinstance(answer, Grant) and worker is not None:
+            return reply(self._ready(endpoint, answer, worker))
         if isinstance(answer, Refuse):
             raise NotFoundError(f"Request {request_idx} gets no worker: {answer.reason}.")
         reason = explain.why_waiting(driver.engine, request_idx)
@@ -106,12 +107,11 @@ class ClientApi:
             raise NotFoundError(f"There is no endpoint called {ask.endpoint}; `vastai show endpoints` lists them.")
         return entry
 
-    def _ready(self, endpoint: EndpointEntry, granted: Grant) -> RouteReady:
+    def _ready(self, endpoint: EndpointEntry, granted: Grant, worker: WorkerRef) -> RouteReady:
         self._reqnum += 1
-        worker_id = granted.worker_id
         token = grants.issue(
-            self._worker_auth.token_of(self._driver.engine.state.workers[worker_id]),
-            worker_id,
+            self._worker_auth.token_of(worker),
+            worker.worker_id,
             granted.url,
             granted.request_idx,
             granted.expires_in_s,

@@ -66,8 +66,8 @@ class StatusApi:
         body = decode(GetLogs, await read(request))
         self._account_auth.check(request, body.api_key)
         entry = self._catalog.workergroup(body.id)
-        workers = self._driver.engine.state.workers.values()
-        mine = frozenset(w.worker_id for w in workers if w.workergroup.spec.workergroup_id == entry.workergroup_id)
+        workers = views.worker_refs(self._driver.engine)
+        mine = frozenset(w.worker_id for w in workers if w.workergroup_id == entry.workergroup_id)
         about = self._decisions.about(worker_ids=mine) if mine else []
         return reply(_logs(about, body.tail))
 
@@ -139,19 +139,21 @@ class StatusApi:
 
     def _numbered(self, number: int) -> tuple[str, int]:
         """A bare number: a worker if there is or was one, else a request, else an endpoint."""
-        if number in self._driver.engine.state.workers or self._decisions.about(worker_id=number):
+        engine = self._driver.engine
+        if views.worker_ref(engine, number) is not None or self._decisions.about(worker_id=number):
             return "worker", number
-        if number in self._driver.engine.state.reservations or self._decisions.about(request_idx=number):
+        if views.reservation(engine, number) is not None or self._decisions.about(request_idx=number):
             return "request", number
         return "endpoint", number
 
     def _answer(self, kind: str, identity: int) -> str:
         engine, now = self._driver.engine, self._driver.now()
         if kind == "engine":
-            state = engine.state
-            waiting = sum(len(endpoint.line) for endpoint in state.endpoints.values())
-            endpoints, workers = _counted(len(state.endpoints), "endpoint"), _counted(len(state.workers), "worker")
-            return " ".join([f"The engine has {endpoints} with {workers}, and {waiting} wait.", *self._complaints()])
+            totals = views.totals(engine)
+            endpoints, workers = _counted(totals.endpoints, "endpoint"), _counted(totals.workers, "worker")
+            return " ".join(
+                [f"The engine has {endpoints} with {workers}, and {totals.waiting} wait.", *self._complaints()]
+            )
         return _one_stop(_ANSWERS[kind](engine, identity, now))
 
     def _now(self, kind: str, identity: int) -> dict[str, Any]:
@@ -162,13 +164,13 @@ class StatusApi:
         if kind == "worker":
             worker = views.worker(engine, identity)
             return {} if worker is None else views.as_json(worker)
-        reservation = engine.state.reservations.get(identity)
+        reservation = views.reservation(engine, identity)
         if reservation is None:
             return {}
         blocker, why = explain.blocker(engine, identity)
         return {
             "request_idx": identity,
-            "stage": reservation.stage.value,
+            "stage": reservation.stage,
             "worker": reservation.worker_id,
             "why": why,
             "why_code": blocker.value,
@@ -187,7 +189,13 @@ def _counted(count: int, what: str) -> str:
 
 
 def over(kind: str, identity: int, decisions: list[Decision]) -> str:
-    """How it ended with what is no more."""
+    """The last decision about what is gone, as a sentence.
+
+    Args:
+        kind: ``endpoint``, ``worker`` or ``request``.
+        identity: its number.
+        decisions: those about it, oldest first; at least one.
+    """
     last = decisions[-1]
     at = dt.datetime.fromtimestamp(last.at_s, dt.timezone.utc)
     text = f"{kind.capitalize()} {identity} is over: {last.kind} at {at:%Y-%m-%d %H:%M:%S} UTC, {last.reason}."
@@ -202,12 +210,12 @@ def _one_stop(sentence: str) -> str:
 def line(decision: Decision) -> str:
     """One decision as a line of a log."""
     at = dt.datetime.fromtimestamp(decision.at_s, dt.timezone.utc)
-    whom = " ".join(
+    subject = " ".join(
         f"{name} {value}"
         for name, value in (("worker", decision.worker_id), ("request", decision.request_idx))
         if value
     )
-    what = f"{decision.kind} {whom}" if whom else decision.kind
+    what = f"{decision.kind} {subject}" if subject else decision.kind
     return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} {what}: {decision.reason}"
 
 

@@ -6,11 +6,12 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING
 
+from nullworker.core import views
 from nullworker.core.events import WorkerJoined
 from nullworker.wire.errors import ForbiddenError, NotFoundError, UnauthorizedError
 
 if TYPE_CHECKING:
-    from nullworker.core.worker import Worker
+    from nullworker.core.views import WorkerRef
     from nullworker.engine.auth.keys import Keys
     from nullworker.engine.catalog import Catalog
     from nullworker.engine.driver import AsyncDriver
@@ -30,7 +31,7 @@ class WorkerAuth:
         self._join_digests: dict[bytes, int] = {}  # of each endpoint's join token -> its id
         self._digested: set[int] = set()
 
-    def authentic(self, worker_id: int, token: str) -> Worker:
+    def authentic(self, worker_id: int, token: str) -> WorkerRef:
         """The worker that a token proves; one that presents its endpoint's join token joins first.
 
         Raises:
@@ -38,7 +39,7 @@ class WorkerAuth:
             ForbiddenError: it is to join by, and the worker is another endpoint's.
             NotFoundError: the worker is gone, or there is nothing to join.
         """
-        worker = self._driver.engine.state.workers.get(worker_id)
+        worker = views.worker_ref(self._driver.engine, worker_id)
         if worker is not None and self._is_token_of(worker, token):
             return worker
         joining = None if worker is not None and worker.owned else self.joining(token)
@@ -58,20 +59,20 @@ class WorkerAuth:
         endpoint_id = self._join_digests.get(_digest(token), 0)
         return endpoint_id if endpoint_id in self._catalog.endpoints else None
 
-    def _join(self, worker_id: int, endpoint_id: int) -> Worker:
+    def _join(self, worker_id: int, endpoint_id: int) -> WorkerRef:
         groups = (g.workergroup_id for g in self._catalog.workergroups.values() if g.endpoint_id == endpoint_id)
         group_id = next(groups, None)
         if group_id is not None:
             self._driver.handle(WorkerJoined(worker_id, group_id))
-        worker = self._driver.engine.state.workers.get(worker_id)
+        worker = views.worker_ref(self._driver.engine, worker_id)
         if worker is None:
             raise NotFoundError("The endpoint has no workergroup that a worker could join.")
         return worker
 
-    def token_of(self, worker: Worker) -> str:
+    def token_of(self, worker: WorkerRef) -> str:
         """The token that the worker authenticates with; grants for it are signed with it, too."""
         if not worker.owned:
-            return self._keys.join_token(worker.workergroup.spec.endpoint_id).reveal()
+            return self._keys.join_token(worker.endpoint_id).reveal()
         token = self._tokens.get(worker.worker_id)
         if token is None:
             token = self._keys.worker_token(worker.worker_id).reveal()
@@ -80,7 +81,7 @@ class WorkerAuth:
             self._tokens[worker.worker_id] = token
         return token
 
-    def _is_token_of(self, worker: Worker, token: str) -> bool:
+    def _is_token_of(self, worker: WorkerRef, token: str) -> bool:
         return hmac.compare_digest(token.encode(errors="surrogatepass"), self.token_of(worker).encode())
 
 
