@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HANG_S = 60
+from tests.kit.waiting import HANG_S
+
 #: How the command line is started.
 MAIN = ("-m", "nullworker.cli.main")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +14,9 @@ from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupCo
 from nullworker.engine.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-HANG_S = 60.0
 ENDPOINT = "null-test"
 
 
@@ -73,14 +70,6 @@ async def vast_client(url: str, key: str) -> AsyncIterator[Any]:
 async def endpoint_of(engine: Running, name: str = ENDPOINT) -> AsyncIterator[Any]:
     async with vast_client(engine.url, engine.key) as client:
         yield await client.get_endpoint(name)
-
-
-async def until(holds: Callable[[], bool], what: str, hang_s: float = HANG_S) -> None:
-    """Waits for a condition; a hang limit, no measure of speed."""
-    give_up_at = time.monotonic() + hang_s
-    while not holds():
-        assert time.monotonic() < give_up_at, f"it did not come about in {hang_s:g} s that {what}"
-        await asyncio.sleep(0.02)
 
 
 def quick(**changes: Any) -> Parameters:

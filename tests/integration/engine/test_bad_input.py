@@ -17,7 +17,8 @@ from schemathesis.core.result import Ok
 
 from nullworker.core import views
 from nullworker.engine.logs import close, configure
-from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running, until
+from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

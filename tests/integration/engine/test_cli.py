@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, quick, running, until
+from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, quick, running
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 
 from nullworker.engine.api import listening
-from tests.integration.engine.kit import HANG_S, config, quick, running, until
+from tests.integration.engine.kit import config, quick, running
+from tests.kit.waiting import HANG_S, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

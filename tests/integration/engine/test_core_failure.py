@@ -10,8 +10,9 @@ import aiohttp
 import pytest
 
 from nullworker.engine.server import CORE_FAILED_EXIT_CODE
-from tests.integration.engine.engines import HANG_S, Engines, key_of
-from tests.integration.engine.kit import until, vast_client
+from tests.integration.engine.engines import Engines, key_of
+from tests.integration.engine.kit import vast_client
+from tests.kit.waiting import HANG_S, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,7 +18,8 @@ from aiohttp import web
 from nullworker.core import limits
 from nullworker.core.causes import Cause
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig
-from tests.integration.engine.kit import Running, config, quick, running, until
+from tests.integration.engine.kit import Running, config, quick, running
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -13,7 +13,8 @@ from nullworker.core import limits
 from nullworker.core.causes import Cause
 from nullworker.fleets.base import FleetError, InstanceSpec
 from nullworker.fleets.processes import ProcessFleet
-from tests.integration.engine.kit import Running, config, endpoint_of, quick, running, until
+from tests.integration.engine.kit import Running, config, endpoint_of, quick, running
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

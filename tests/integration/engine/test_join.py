@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, quick, running, until
+from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, quick, running
+from tests.kit.waiting import until
 from tests.ports import free_port
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nullworker.core import explain
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig
-from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, quick, running, until
+from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, quick, running
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

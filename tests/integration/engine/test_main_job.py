@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from nullworker.core.reservation import Stage
-from tests.integration.engine.kit import config, endpoint_of, quick, running, until
+from tests.integration.engine.kit import config, endpoint_of, quick, running
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

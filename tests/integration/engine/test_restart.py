@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from tests.integration.engine.engines import HANG_S, Engines, key_of
-from tests.integration.engine.kit import until, vast_client
+from tests.integration.engine.engines import Engines, key_of
+from tests.integration.engine.kit import vast_client
+from tests.kit.waiting import HANG_S, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,7 +18,8 @@ from nullworker.engine.api import client as client_api
 from nullworker.engine.api import http, listening
 from nullworker.engine.auth.request_numbers import MARK_BITS
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig, load_config
-from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running, until
+from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

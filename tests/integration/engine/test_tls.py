@@ -13,8 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.integration.engine.kit import config, endpoint_of, quick, running, until
+from tests.integration.engine.kit import config, endpoint_of, quick, running
 from tests.integration.instance_files import CERTIFICATE, KEY, instance_certificate
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

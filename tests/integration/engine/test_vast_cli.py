@@ -12,7 +12,8 @@ from vastai.data.endpoint import EndpointConfig as VastEndpoint
 from vastai.data.workergroup import WorkergroupConfig as VastWorkergroup
 
 from docs.tools.transcript import PAGE, STEPS, Line, run_steps
-from tests.integration.engine.kit import ENDPOINT, config, quick, running, until, vast_client
+from tests.integration.engine.kit import ENDPOINT, config, quick, running, vast_client
+from tests.kit.waiting import until
 
 VASTAI = str(Path(sys.executable).parent / "vastai")
 
