@@ -78,20 +78,43 @@ class DriverIO(Protocol[CallT_contra]):
         """As `call_at`, ``delay_s`` seconds from now."""
 
     def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """The core handled ``event``, and none of ``commands`` is carried out yet."""
+        """The core handled ``event``, and none of ``commands`` is carried out yet.
+
+        Args:
+            event: what was handled.
+            now: the core's time then.
+            commands: what it led to, in order.
+        """
 
     def answer(self, call: CallT_contra, request_idx: int, answer: Grant | Refuse | None) -> None:
-        """Answers a held call; None: its request still waits."""
+        """Answers a held call; None: its request still waits.
+
+        Args:
+            call: as it was given to `Driver.ask`.
+            request_idx: its request.
+            answer: the grant or refusal; None: the request still waits.
+        """
 
     def order(self, order: Order) -> None:
         """Gives an order to a fleet, which is answered by `Driver.order_ended`."""
 
     def handled(self, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """All of ``commands`` is carried out."""
+        """All of ``commands`` is carried out.
+
+        Args:
+            event: what was handled.
+            now: the core's time then.
+            commands: what it led to, in order.
+        """
 
     def failed(self, event: Event, now: float, error: Exception) -> None:
         """The core (or another part of `Driver.handle`) raised ``error``; the driver has ended. ``error`` is raised on
         after this, unless this raises another in its place.
+
+        Args:
+            event: at which it was raised.
+            now: the core's time then.
+            error: what was raised.
         """
 
 

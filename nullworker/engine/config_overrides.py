@@ -27,6 +27,11 @@ _OTHER_VARIABLES = frozenset({"NULLWORKER_CONFIG"})
 def apply_environment(source: Source, kind: Any, environ: Mapping[str, str]) -> None:
     """Puts the ``NULLWORKER_…`` variables of ``environ`` over the tree; ``kind`` is what the tree is to become.
 
+    Args:
+        source: the configuration.
+        kind: the type that its tree is to become.
+        environ: the environment.
+
     Raises:
         ConfigError: a value makes no sense, a variable names two keys, or it is misspelt.
     """
@@ -47,6 +52,11 @@ def apply_environment(source: Source, kind: Any, environ: Mapping[str, str]) -> 
 
 def apply_flags(source: Source, kind: Any, flags: Sequence[tuple[str, str]]) -> None:
     """Puts ``flags``, pairs of a key's path and its value as text, over the tree.
+
+    Args:
+        source: the configuration.
+        kind: the type that its tree is to become.
+        flags: pairs of a key's path and its value as text.
 
     Raises:
         ConfigError: a path names no key, or a value makes no sense.

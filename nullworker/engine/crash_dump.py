@@ -45,7 +45,13 @@ class CrashDump:
         self._has_all = True
 
     def add(self, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """Keeps an event that was handled, and what it led to."""
+        """Keeps an event that was handled, and what it led to.
+
+        Args:
+            event: what was handled.
+            now: the core's time then.
+            commands: what it led to, in order.
+        """
         self._has_all = self._has_all and len(self._recent) < RECENT_MAX
         self._recent.append((event, now, commands))
 

@@ -102,7 +102,14 @@ class Decisions:
         worker_ids: frozenset[int] = frozenset(),
         request_idx: int = 0,
     ) -> list[Decision]:
-        """All that is kept of one endpoint, worker, set of workers or request, oldest first."""
+        """All that is kept of one endpoint, worker, set of workers or request, oldest first.
+
+        Args:
+            endpoint_id: of this endpoint; 0: of any.
+            worker_id: of this worker; 0: of any.
+            worker_ids: of these workers; empty: of any.
+            request_idx: of this request; 0: of any.
+        """
         return [
             d
             for d in self._kept

@@ -59,7 +59,13 @@ class JournalFile:
         return cls(fd, path)
 
     def write(self, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """Adds an event, handled at ``now``, and the commands that it led to."""
+        """Adds an event, handled at ``now``, and the commands that it led to.
+
+        Args:
+            event: what was handled.
+            now: the core's time then.
+            commands: what it led to, in order.
+        """
         if self.error:
             return
         line = journal.encode(event, now, list(commands)).encode() + b"\n"
@@ -69,7 +75,13 @@ class JournalFile:
             self._flush()
 
     def write_failed(self, event: Event, now: float, error: Exception) -> None:
-        """Adds the event at which the core failed."""
+        """Adds the event at which the core failed.
+
+        Args:
+            event: at which the core failed.
+            now: the core's time then.
+            error: what it raised.
+        """
         if not self.error:
             self._waiting.append(journal.encode_failed(event, now, error).encode() + b"\n")
             self._flush()

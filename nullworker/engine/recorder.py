@@ -62,7 +62,14 @@ class Recorder:
         self.on_decision: Callable[[Decision], None] = lambda _: None
 
     def decided(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """Commits grants before any of them is answered, so that the next start after a kill honours them."""
+        """Commits grants before any of them is answered, so that the next start after a kill honours them.
+
+        Args:
+            engine: the core.
+            event: what was handled.
+            now: the core's time then.
+            commands: what it led to, in order.
+        """
         if self._crash_dump is not None:
             self._crash_dump.add(event, now, commands)
         if self._store is not None:
@@ -73,6 +80,11 @@ class Recorder:
 
     def failed(self, event: Event, now: float, error: Exception) -> str:
         """The core failed at ``event``: writes the journal's last line, and the dump.
+
+        Args:
+            event: at which it failed.
+            now: the core's time then.
+            error: what it raised.
 
         Returns:
             Where the dump is, or why there is none, for a sentence.
@@ -88,7 +100,14 @@ class Recorder:
         return f"`nullworker replay {path}` shows it"
 
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """Keeps the decisions, and hands what changed to the store's writer."""
+        """Keeps the decisions, and hands what changed to the store's writer.
+
+        Args:
+            engine: the core.
+            event: what was handled.
+            now: the core's time then.
+            commands: what it led to, in order.
+        """
         if self._journal is not None:
             self._journal.write(event, now, commands)
         workers = list(recovery.changed_workers(engine))

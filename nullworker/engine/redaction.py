@@ -71,7 +71,13 @@ def _redact(text: str) -> str:
 
 
 def redacted(value: object, name: str = "", depth: int = 0) -> object:
-    """``value``, which the field ``name`` has, as plain data fit for JSON, with everything secret in it masked."""
+    """``value``, which the field ``name`` has, as plain data fit for JSON, with everything secret in it masked.
+
+    Args:
+        value: anything.
+        name: the field that has it; some names are secret.
+        depth: how deep it lies in another value.
+    """
     if value is None or value == "":
         return value
     if isinstance(value, Secret) or name.lower() in SECRET_NAMES:

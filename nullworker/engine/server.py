@@ -367,7 +367,14 @@ def run(
     *,
     leave_workers: bool = False,
 ) -> int:
-    """As `serve`, with an event loop of its own (uvloop's)."""
+    """As `serve`, with an event loop of its own (uvloop's).
+
+    Args:
+        config: as `serve` takes it; so are the others.
+        environ: the environment.
+        on_ready: called once it serves.
+        leave_workers: let the workers run on at the end.
+    """
     import uvloop  # noqa: PLC0415 - an engine alone needs it
 
     listening.raise_limit()

@@ -129,7 +129,13 @@ class Store:
         self._writer.add_decision(decision)
 
     def add_usage(self, workergroup_id: int, state: str, seconds: float) -> None:
-        """Adds the time that workers of a workergroup spent in a state."""
+        """Adds the time that workers of a workergroup spent in a state.
+
+        Args:
+            workergroup_id: whose workers they were.
+            state: which they were in.
+            seconds: for how long.
+        """
         self._writer.add_usage(workergroup_id, state, seconds)
 
     # -------------------------------------------------------------------------------------------------- written at once

@@ -91,7 +91,13 @@ class StoreWriter:
         self._thread.start()
 
     def leave(self, table: str, key: int | str, row: tuple[object, ...] | None) -> None:
-        """Leaves a row to be written; None: to be removed."""
+        """Leaves a row to be written; None: to be removed.
+
+        Args:
+            table: its name.
+            key: the row's primary key.
+            row: its values; None: the row is removed.
+        """
         with self.lock:
             self._pending.rows[table, key] = row
             self._notify()
@@ -103,7 +109,13 @@ class StoreWriter:
             self._notify()
 
     def add_usage(self, workergroup_id: int, state: str, seconds: float) -> None:
-        """Leaves some seconds to be added."""
+        """Leaves some seconds to be added.
+
+        Args:
+            workergroup_id: whose workers they were.
+            state: which they were in.
+            seconds: for how long.
+        """
         with self.lock:
             key = (workergroup_id, state)
             self._pending.usage[key] = self._pending.usage.get(key, 0.0) + seconds

@@ -61,7 +61,16 @@ class AdminApi:
         worker_auth: WorkerAuth,
         report_addr: str,
     ) -> None:
-        """``report_addr`` is where workers reach this engine."""
+        """Takes what its handlers use.
+
+        Args:
+            driver: feeds the core.
+            catalog: endpoints and workergroups.
+            keys: checks and makes keys.
+            authority: signs workers' certificates.
+            worker_auth: identifies workers.
+            report_addr: where workers reach this engine.
+        """
         self._driver = driver
         self._catalog = catalog
         self._keys = keys

@@ -57,6 +57,16 @@ class ClientApi:
         worker_auth: WorkerAuth,
         numbers: RequestNumbers,
     ) -> None:
+        """Takes what its handlers use.
+
+        Args:
+            driver: feeds the core.
+            catalog: endpoints and workergroups.
+            keys: checks and makes keys.
+            signer: signs workers' URLs.
+            worker_auth: identifies workers.
+            numbers: gives numbers to requests.
+        """
         self._driver = driver
         self._catalog = catalog
         self._keys = keys

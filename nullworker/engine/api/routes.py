@@ -117,7 +117,13 @@ ROUTES: tuple[Route, ...] = (
 
 
 def handlers(client: ClientApi, admin: AdminApi, status: StatusApi) -> dict[str, Handler]:
-    """What serves each route, by the name that the route gives."""
+    """What serves each route, by the name that the route gives.
+
+    Args:
+        client: the calls of clients and workers.
+        admin: those that change something.
+        status: those that read.
+    """
     document = openapi(ROUTES, version("nullworker"))
 
     async def show_document(_request: web.BaseRequest) -> web.Response:

@@ -42,7 +42,16 @@ class StatusApi:
         usage: Usage,
         complaints: Callable[[], list[str]],
     ) -> None:
-        """``complaints`` says what is wrong with the engine itself."""
+        """Takes what its handlers use.
+
+        Args:
+            driver: feeds the core.
+            catalog: endpoints and workergroups.
+            decisions: what was decided, and why.
+            keys: checks and makes keys.
+            usage: how long workers were in each state.
+            complaints: what is wrong with the engine itself, in sentences.
+        """
         self._driver = driver
         self._catalog = catalog
         self._decisions = decisions

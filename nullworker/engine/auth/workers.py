@@ -24,6 +24,13 @@ class WorkerAuth:
     """Identifies workers by their tokens."""
 
     def __init__(self, driver: AsyncDriver, catalog: Catalog, keys: Keys) -> None:
+        """Takes what its handlers use.
+
+        Args:
+            driver: feeds the core.
+            catalog: endpoints and workergroups.
+            keys: checks and makes keys.
+        """
         self._driver = driver
         self._catalog = catalog
         self._keys = keys
