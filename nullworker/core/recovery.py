@@ -18,10 +18,7 @@ from nullworker.core.timers import Timer
 from nullworker.core.worker import ACTIVE, BOOTING, WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from nullworker.core.endpoint import Endpoint
-    from nullworker.core.engine import Engine
     from nullworker.core.events import Restored
     from nullworker.core.state import EngineState
     from nullworker.core.worker import Worker
@@ -55,18 +52,6 @@ def reservation_record(state: EngineState, request_idx: int) -> RestoredReservat
         known.replay_timeout_s,
         known.delivery.pending,
     )
-
-
-def changed_workers(engine: Engine) -> Iterator[tuple[int, RestoredWorker | None]]:
-    """The workers that the last event changed, each with its id as `worker_record` gives it."""
-    for worker_id in engine.state.changed_workers:
-        yield worker_id, worker_record(engine.state, worker_id)
-
-
-def changed_reservations(engine: Engine) -> Iterator[tuple[int, RestoredReservation | None]]:
-    """The reservations that the last event changed, each with its request_idx as `reservation_record` gives it."""
-    for request_idx in engine.state.changed_reservations:
-        yield request_idx, reservation_record(engine.state, request_idx)
 
 
 # ------------------------------------------------------------------------------------------------------- taking it over

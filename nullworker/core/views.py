@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nullworker.core import scaling
+from nullworker.core import recovery, scaling
 from nullworker.core.explain import endpoint_blocker
 from nullworker.core.failures import why_retired
 from nullworker.core.worker import WorkerState
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from nullworker.core.endpoint import Endpoint
     from nullworker.core.engine import Engine
+    from nullworker.core.events import RestoredReservation, RestoredWorker
     from nullworker.core.state import EngineState
     from nullworker.core.worker import Worker
     from nullworker.core.workergroup import Workergroup
@@ -314,3 +315,20 @@ def totals(engine: Engine) -> Totals:
     return Totals(
         len(state.endpoints), len(state.workers), sum(len(endpoint.line) for endpoint in state.endpoints.values())
     )
+
+
+def changed_workers(engine: Engine) -> Iterator[tuple[int, RestoredWorker | None]]:
+    """The workers that the last event changed: each id, with what a restart needs of it (None: it is gone)."""
+    for worker_id in engine.state.changed_workers:
+        yield worker_id, recovery.worker_record(engine.state, worker_id)
+
+
+def changed_reservations(engine: Engine) -> Iterator[tuple[int, RestoredReservation | None]]:
+    """The reservations that the last event changed: each request_idx, with what a restart needs of it, as above."""
+    for request_idx in engine.state.changed_reservations:
+        yield request_idx, reservation_record(engine, request_idx)
+
+
+def reservation_record(engine: Engine, request_idx: int) -> RestoredReservation | None:
+    """What a restart needs of a reservation; None: nothing."""
+    return recovery.reservation_record(engine.state, request_idx)

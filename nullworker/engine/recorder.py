@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from nullworker.core import recovery, views
+from nullworker.core import views
 from nullworker.core.commands import Grant, Note
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Recorder:
         if self._store is not None:
             self._granted = [command.request_idx for command in commands if isinstance(command, Grant)]
             if self._granted:
-                rows = (recovery.reservation_record(engine.state, request_idx) for request_idx in self._granted)
+                rows = (views.reservation_record(engine, request_idx) for request_idx in self._granted)
                 self._store.write_reservations(row for row in rows if row is not None)
 
     def failed(self, event: Event, now: float, error: Exception) -> str:
@@ -110,9 +110,9 @@ class Recorder:
         """
         if self._journal is not None:
             self._journal.write(event, now, commands)
-        workers = list(recovery.changed_workers(engine))
+        workers = list(views.changed_workers(engine))
         if self._store is not None:
-            self._store_changes(self._store, workers, recovery.changed_reservations(engine))
+            self._store_changes(self._store, workers, views.changed_reservations(engine))
         if self._usage is not None:
             self._usage.pass_time(now)
             for worker_id, worker in workers:

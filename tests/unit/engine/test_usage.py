@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from nullworker.core import events, recovery
+from nullworker.core import events, views
 from nullworker.core.parameters import TESTED_PARAMETERS, WorkergroupSpec
 from nullworker.engine import usage
 from nullworker.engine.store import Store
@@ -31,7 +31,7 @@ class Counted(HandClock):
     def handle(self, event: events.Event) -> None:
         self.send(event)
         self.usage.pass_time(self.now)
-        for worker_id, worker in recovery.changed_workers(self.engine):
+        for worker_id, worker in views.changed_workers(self.engine):
             self.usage.changed(worker_id, worker, self.now)
 
     def later(self, seconds: float, event: events.Event) -> None:
