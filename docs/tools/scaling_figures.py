@@ -105,7 +105,7 @@ TABLES = {"n-get-n": n_get_n, "extra-worker": extra_worker, "min-load": min_load
 
 
 def filled(page: str) -> str:
-    """The page with every table made anew."""
+    """The page with every table made again."""
     return tables.filled(page, "scaling_figures", TABLES)
 
 

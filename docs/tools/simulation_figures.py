@@ -77,7 +77,7 @@ TABLES = {"faults": faults, "scenarios": scenarios, "bugs": bugs, "soak": soak}
 
 
 def filled(page: str) -> str:
-    """The page with every table made anew."""
+    """The page with every table made again."""
     return tables.filled(page, "simulation_figures", TABLES)
 
 

@@ -1,4 +1,4 @@
-"""Tables of a page that a program makes: they stand between two marks, and are made anew between them."""
+"""Tables of a page that a program makes: they stand between two marks, and are replaced between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def filled(page: str, tool: str, tables: Mapping[str, Callable[[], list[str]]]) -> str:
-    """The page with every table of ``tables`` (its name -> what makes its lines) made anew by ``tool``."""
+    """The page with every table of ``tables`` (its name -> what makes its lines) made again by ``tool``."""
     for name, make in tables.items():
         first = f"<!-- {name}: made by docs/tools/{tool}.py -->\n"
         made = first + "\n".join(make()) + "\n<!-- end -->"

@@ -1,7 +1,7 @@
 """``nullworker``: a group of commands, each in a file (or package) of its own here, loaded when it is asked for.
 
 A command's file has the attribute ``command``, a ``click`` command that returns its exit code (None: 0). What its user
-can mend it raises as `nullworker.cli.errors.UserError`, or as the client's ``ClientError``.
+can correct it raises as `nullworker.cli.errors.UserError`, or as the client's ``ClientError``.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(group: click.Command, argv: Sequence[str] | None = None, *, prog: str = "nullworker") -> int:
-    """Runs one command; returns the exit code. Prints one sentence on stderr for what the user can mend.
+    """Runs one command; returns the exit code. Prints one sentence on stderr for what the user can correct.
 
     Args:
         group: the commands, or one of them by itself.

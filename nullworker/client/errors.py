@@ -6,7 +6,7 @@ ClientError
 ├── KeyRefusedError          the engine does not take the key
 ├── EndpointUnknownError     the engine has no endpoint of that name
 ├── EngineUnreachableError   nothing answers, or not for too long
-├── EngineRefusedError       the engine answers with an error that asking again will not mend
+├── EngineRefusedError       the engine answers with an error that a retry does not change
 ├── CertificateUnavailableError  the engine's root certificate cannot be loaded
 ├── NoWorkerInTimeError      the caller's deadline passed first
 ├── WorkerRefusedError       the worker that the engine named does not take the reservation

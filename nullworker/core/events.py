@@ -239,7 +239,7 @@ class RestoredReservation:
 @dataclass(frozen=True, slots=True)
 class Restored:
     """The first event after a restart (after the EndpointPut and WorkergroupPut of the configuration, on which alone
-    nothing is recruited).
+    no worker is created or started).
 
     Nothing is stopped or destroyed, and no new worker created, until the workers had one reporting period to speak.
     """

@@ -79,7 +79,7 @@ def about_worker(engine: Engine, worker_id: int, now: float) -> str:
         text = f"has been {worker.state.value} for {for_s:.1f} s"
         text += f": {_error(worker)}" if worker.failure is not None else ""
     if worker.trust.unresponsive and worker.state is not WorkerState.ERROR:
-        text += f"; nothing was heard of it for {now - worker.trust.reported_at:.1f} s, so it gets nothing new"
+        text += f"; it has sent no report for {now - worker.trust.reported_at:.1f} s, so it gets nothing new"
     return f"Worker {worker_id} {text}."
 
 
@@ -208,7 +208,7 @@ def _by_state(endpoint: Endpoint) -> str:
     counts = {known.value: n for known, n in endpoint.counts.items() if n and known is not WorkerState.READY}
     unresponsive = endpoint.counts[WorkerState.READY] - len(endpoint.free)
     if unresponsive:
-        counts["free but not heard of lately"] = unresponsive
+        counts["free but unresponsive"] = unresponsive
     if not counts:
         return "there is no worker"
     (first, count), *others = counts.items()

@@ -43,8 +43,8 @@ def _that(holds: bool, message: str) -> None:
         raise InvariantBroken(message)
 
 
-def _near(name: str, kept: float, reckoned: float) -> None:
-    _that(math.isclose(kept, reckoned, rel_tol=1e-6, abs_tol=1e-3), f"{name} is kept as {kept}, and is {reckoned}")
+def _near(name: str, kept: float, computed: float) -> None:
+    _that(math.isclose(kept, computed, rel_tol=1e-6, abs_tol=1e-3), f"{name} is kept as {kept}, and is {computed}")
 
 
 def _pool_sums(endpoint: Endpoint) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: The granularity of trimming: promises speak of "one tick".
+#: The granularity of scaling down: promises speak of "one tick".
 TICK_S = 1.0
 #: A worker reports at least each 10 s (the framework's rule, looked at each second).
 REPORT_PERIOD_S = 10.0
@@ -18,11 +18,12 @@ GRANT_TTL_S = 15.0
 GRANT_REPORT_S = 5.0
 #: The SDK gives a worker's answer 10 s: a client that asks again sooner was refused, or never got our answer.
 WORKER_ANSWER_S = 9.0
-#: A refusal reaches us so soon: a tick of the worker, and the way. Then our answer was lost, and is given again.
-VERDICT_S = 2.0
+#: A worker's refusal is reported within this time: a tick of the worker, and latency. A client that asks again, and
+#: whose refusal was not reported by then, has not got the engine's answer: it is given again.
+REFUSAL_REPORT_S = 2.0
 #: A waiter between two polls asks again within 5 s (the SDK's longest pause); then it counts as absent.
 POLL_GRACE_S = 7.0
-#: After a restart or a suspension nothing is judged by silence or trimmed until all had time to report.
+#: After a restart or a suspension silence means nothing, and nothing is scaled down, until all had time to report.
 QUIET_S = 2 * REPORT_PERIOD_S
 #: `wake_at` overrun by more than this means that the machine or the process was suspended.
 SUSPENDED_AFTER_S = 5.0
@@ -60,7 +61,7 @@ BACKOFF_MAX_S = 300.0
 FAILURES_BEFORE_ONE_AT_A_TIME = 3
 #: A worker that was ready for so long, or finished a request, clears its workergroup's record of failures.
 PROVEN_AFTER_S = 60.0
-#: Free workers looked at in one round of trimming, so that a round is bounded.
+#: Free workers looked at in one round of scaling down, so that a round is bounded.
 SCALE_DOWN_ROUND = 64
 #: What a client may say that it costs, and a worker that it does, at most; sums of such stay finite.
 AMOUNT_MAX = 1e9

@@ -18,7 +18,7 @@ class EndpointState(enum.Enum):
     """What an operator wants of an endpoint."""
 
     ACTIVE = "active"
-    SUSPENDED = "suspended"  # nothing is recruited or released
+    SUSPENDED = "suspended"  # workers are neither added nor removed
     STOPPED = "stopped"  # all workers become inactive
 
 

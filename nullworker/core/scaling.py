@@ -154,7 +154,7 @@ def _why_cold(endpoint: Endpoint, wanted: Need) -> tuple[Cause, str]:
 
 
 def plan_scale_down(state: EngineState, endpoint: Endpoint) -> None:
-    """Sees to it that the endpoint is trimmed when its longest free worker is due (in a tick if overdue)."""
+    """Sets the timer for scaling down: when the worker that is free longest is due (in a tick if overdue)."""
     due = _scale_down_time(endpoint)
     if due is None:
         return
@@ -165,7 +165,7 @@ def plan_scale_down(state: EngineState, endpoint: Endpoint) -> None:
 
 
 def _scale_down_time(endpoint: Endpoint, *, after: float = float("-inf")) -> float | None:
-    """When the next worker comes up for trimming whose time is later than ``after``.
+    """The first time later than ``after`` at which a worker is due to be scaled down.
 
     Looks at the first few, and after them at the last: where so many are due and needed, so are those in between.
     """

@@ -24,7 +24,7 @@ class WorkerState(enum.Enum):
     """Where a worker is in its life."""
 
     ASKED = "asked"  # we told the fleet to create it; no answer yet
-    CREATING = "creating"  # the fleet made it; nothing heard of it yet
+    CREATING = "creating"  # ordered from the fleet; no report yet
     LOADING = "loading"  # it reports, and is not ready yet
     STARTING = "starting"  # an inactive one on its way back
     READY = "ready"  # free

@@ -108,7 +108,7 @@ class PostgresQueue(abc.ABC):
         for name in ("oldest_age_s", "next_due_in_s"):
             if fields.get(name) is not None:
                 fields[name] = max(0.0, float(fields[name]))
-        # Whoever overran a lease may be at work all the same.
+        # A consumer that has overrun its lease may still be at work.
         return Depth(sampled_at_s=now, exact=not fields["redelivered"], **fields)
 
     async def _check_missing(self) -> None:

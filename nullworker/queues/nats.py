@@ -4,9 +4,9 @@
     nats+tls://token@host:4222?stream=JOBS&consumer=workers&domain=hub
 
 Also ``subject=`` (what the consumer will filter, while neither it nor the stream may be there yet) and ``creds=`` (a
-credentials file; needs ``pip install nkeys``). Messages that nobody has been given are waiting, those that were given
-out and not acknowledged are in flight; that includes those which their consumer put off by a delayed negative
-acknowledgement, for JetStream does not tell them apart.
+credentials file; needs ``pip install nkeys``). Undelivered messages are waiting, delivered and unacknowledged
+ones are in flight; that includes those which their consumer put off by a delayed negative acknowledgement, because
+JetStream does not tell them apart.
 """
 
 from __future__ import annotations

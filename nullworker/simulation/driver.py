@@ -275,7 +275,7 @@ class SimulatedDriver:
     def worker_says(
         self, message: events.WorkerReported | events.RequestsFinished, process: Process, snapshot: int
     ) -> bool:
-        """A worker's message arrives; False: nobody took it."""
+        """A worker's message arrives; False: the engine is down."""
         if self.engine is None:
             return False
         if self._stands_still(lambda: self.worker_says(message, process, snapshot)):
@@ -300,7 +300,7 @@ class SimulatedDriver:
             self.handle(event)
 
     def forged(self, event: events.Event) -> None:
-        """A message that nobody was entitled to send gets through to the core all the same: it must change nothing."""
+        """A message that its sender was not entitled to send reaches the core: it must change nothing."""
         if self.engine is not None and not self._stands_still(lambda: None):
             self.hooks.about_to_forge()
             self.handle(event)

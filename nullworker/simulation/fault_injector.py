@@ -1,4 +1,4 @@
-"""What goes wrong of itself: when, to whom, and for how long, by the faults that are on."""
+"""What goes wrong by itself: when, where and for how long, by the faults that are on."""
 
 from __future__ import annotations
 
@@ -232,22 +232,22 @@ class FaultInjector:
     # -------------------------------------------------------------------------------------------------------- malice
 
     def _forge(self, _strength: float) -> None:
-        """What nobody may say: its sender has no such worker, request or endpoint."""
+        """A message about a worker, request or endpoint that does not exist."""
         random = self.random
-        nobody = 10_000_000 + random.randrange(1000)
+        unknown_id = 10_000_000 + random.randrange(1000)
         forgeries: list[events.Event] = [
-            events.WorkerReported(nobody, "http://evil", True, "", 1e9, 0.0, (1, 2), 99, 99),
-            events.RequestsFinished(nobody, (events.Finished(1, "Success", 1.0),)),
-            events.HoldEnded(nobody),
-            events.WaiterGone(nobody),
-            events.InstanceGone(nobody),
-            events.InstanceExited(nobody, "forged"),
-            events.InstanceCreated(nobody),
-            events.InstanceFailed(nobody, "destroy", "forged"),
-            events.WorkerJoined(nobody, nobody),
-            events.WorkersUpdated(nobody),
-            events.WorkergroupDeleted(nobody),
-            events.EndpointDeleted(nobody, force=True),
-            events.Asked(nobody, nobody, 100.0),
+            events.WorkerReported(unknown_id, "http://evil", True, "", 1e9, 0.0, (1, 2), 99, 99),
+            events.RequestsFinished(unknown_id, (events.Finished(1, "Success", 1.0),)),
+            events.HoldEnded(unknown_id),
+            events.WaiterGone(unknown_id),
+            events.InstanceGone(unknown_id),
+            events.InstanceExited(unknown_id, "forged"),
+            events.InstanceCreated(unknown_id),
+            events.InstanceFailed(unknown_id, "destroy", "forged"),
+            events.WorkerJoined(unknown_id, unknown_id),
+            events.WorkersUpdated(unknown_id),
+            events.WorkergroupDeleted(unknown_id),
+            events.EndpointDeleted(unknown_id, force=True),
+            events.Asked(unknown_id, unknown_id, 100.0),
         ]
         self.driver.forged(random.choice(forgeries))

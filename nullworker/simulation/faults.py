@@ -38,11 +38,11 @@ class Faults:
     crash_young: float = 0.0  # it dies while it boots or soon after: 1 = always
     hang: float = 0.0  # neither answers nor reports, for up to 120 s or for ever
     unhealthy: float = 0.0  # reports an error, which never clears; its session runs on
-    restart: float = 0.0  # the process restarts under the same id: it counts anew
+    restart: float = 0.0  # the process restarts under the same id: its counts begin at zero
     never_ready: float = 0.0  # loads for ever: 1 = half of the workers
     flap: float = 0.0  # reports loading again for a while
     mute: float = 0.0  # reports stop while sessions go on: 1 = up to 60 s
-    nonsense: float = 0.0  # reports numbers that are none, requests that nobody made
+    nonsense: float = 0.0  # reports values that are not numbers, and requests that were never made
     stale: float = 0.0  # an old report arrives again much later
     # --- fleets
     slow: float = 0.0  # answers take long: 1 = up to 100 s
@@ -55,10 +55,10 @@ class Faults:
     outage: float = 0.0  # everything fails for minutes
     preempt: float = 0.0  # instances are taken away: 1 = every 100 s of an instance's life
     preempt_all: float = 0.0  # all at once: 1 = every five minutes
-    unannounced: float = 0.0  # an exit that nobody tells: 1 = all
-    strays: float = 0.0  # instances of a former life bear our mark
+    unannounced: float = 0.0  # exits that are not announced: 1 = all
+    strays: float = 0.0  # unknown instances have the engine's mark
     # --- clients
-    vanish: float = 0.0  # gone without a word, at any time: 1 = half of them
+    vanish: float = 0.0  # disappear without hanging up, at any time: 1 = half of them
     give_up: float = 0.0  # leave while they wait: 1 = half of them
     use_late: float = 0.0  # come to the worker when the grant has nearly or quite run out: 1 = half of them
     close_twice: float = 0.0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from nullworker.simulation.context import Context
 
-#: Whoever gives an order gives up waiting for its answer after this.
+#: After this, the engine stops waiting for an order's answer.
 ORDER_TIMEOUT_S = 60.0
 LAG_MAX_S = 50.0
 

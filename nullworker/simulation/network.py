@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Link(enum.Enum):
-    """Who talks to whom."""
+    """The two parties of a connection."""
 
     CLIENT_ENGINE = "cut_clients"
     WORKER_ENGINE = "cut_workers"
     CLIENT_WORKER = "cut_sessions"
     ENGINE_FLEET = "cut_fleet"
 
-    __hash__ = object.__hash__  # of its identity: an enum's own is computed anew each time
+    __hash__ = object.__hash__  # of its identity: an enum's own is computed each time
 
 
 LATENCY_S = 0.002

@@ -204,7 +204,7 @@ class Process:
         return True
 
     def left_alone(self, request_idx: int) -> None:
-        """Nobody keeps the session alive any more: it runs out, and is collected by the next sweep."""
+        """The session gets no more keepalives: it runs out, and is collected by the next sweep."""
         session = self.sessions.get(request_idx)
         if session is not None:
             session.client = None
@@ -381,7 +381,7 @@ class Process:
     def _forget_finished(self, requests: tuple[Finished, ...]) -> None:
         self._finished = [request for request in self._finished if request not in requests]
 
-    # --- the prompt stream of a Null PyWorker: numbered, one message at a time, made anew at each try, without end
+    # --- the prompt stream of a Null PyWorker: numbered, one message at a time, made again at each try, without end
 
     def _send_promptly(self) -> None:
         if not self.alive or self._prompt_busy or not self._news:

@@ -290,7 +290,7 @@ class SmallWorld(HandClock):
         self.send(events.WaiterGone(request_idx))
 
     def vanish(self, request_idx: int) -> None:
-        """A client is gone from one moment to the next, and nobody notices."""
+        """A client disappears, and its connection stays open."""
         self.clients[request_idx].waits = False
 
     def close(self, request_idx: int) -> None:

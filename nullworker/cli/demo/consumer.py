@@ -20,7 +20,7 @@ from nullworker.queues import sqlite_jobs
 def main(command: list[str]) -> int:
     """Does one job; returns the exit code, 0 also when there was none to do."""
     queue = os.environ["DEMO_QUEUE"]
-    job = sqlite_jobs.claim(queue, worker=os.environ.get("NULL_SESSION_ID", "nobody"))
+    job = sqlite_jobs.claim(queue, worker=os.environ.get("NULL_SESSION_ID", "unknown"))
     if job is None:
         return 0
     if command:

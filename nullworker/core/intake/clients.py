@@ -82,7 +82,7 @@ def _ask_again(state: EngineState, reservation: Reservation, worker: Worker) -> 
     elif delivery.count == 0:
         answer(state, reservation, Cause.KEPT_FOR_POLL, "this worker was kept for it between two polls")
     elif delivery.count == 1 and state.now - delivery.answered_at < limits.WORKER_ANSWER_S:
-        delivery.answer_again_at = state.now + limits.VERDICT_S
+        delivery.answer_again_at = state.now + limits.REFUSAL_REPORT_S
         state.timers.set(delivery.answer_again_at, Timer.GRANT, reservation.request_idx)
     elif delivery.count == 1:
         # Its answer was lost, or the worker's: the worker gives the same session for the same request again.

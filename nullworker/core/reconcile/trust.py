@@ -82,7 +82,7 @@ class Trust:
         return True
 
     def silent_since(self, listening: Listening) -> float:
-        """Since when nothing was heard of it, as far as the engine was there to hear."""
+        """The time of its last report, or that from which the engine listens, if that is later."""
         return max(self.reported_at, listening.since)
 
     def silence_due(self, listening: Listening, *, held: bool) -> float:

@@ -228,8 +228,8 @@ def _spawn(arguments: Sequence[str], path: Path, log_path: Path, environment: Ma
 class PortPool:
     """Chooses free ports, and none twice as long as its holder keeps it.
 
-    A chosen port stays bound here, not listened on, until `_BOUND_MAX` later ones are: so the kernel gives it to nobody
-    else before its worker listens on it, which can do so all the same, as servers set SO_REUSEADDR.
+    A chosen port stays bound here, not listened on, until `_BOUND_MAX` later ones are: so the kernel gives it to no
+    other program before its worker listens on it, which can do so all the same, as servers set SO_REUSEADDR.
     """
 
     def __init__(self, host: str) -> None:

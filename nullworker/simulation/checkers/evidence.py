@@ -50,7 +50,7 @@ class KnownWorker:
     listed: frozenset[int] = frozenset()  # what that report listed
     error: bool = False
     ended: bool = False  # an exit was announced, or two lists showed it as ended or not at all
-    exited: bool = False  # its exit was announced, and nothing was heard of it since
+    exited: bool = False  # its exit was announced, and no report came since
     ended_lists: int = 0
     listed_as_exited: bool = False  # by the last list
     absent: bool = (

@@ -1,4 +1,4 @@
-"""P3: whoever asks on an endpoint with room gets a worker within `target_queue_time` and one worker's start-up."""
+"""P3: a client of an endpoint with room gets a worker within `target_queue_time` and one worker's start-up."""
 
 from __future__ import annotations
 

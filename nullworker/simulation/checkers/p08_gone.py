@@ -47,5 +47,5 @@ class Gone(Checker):
             silent_s = truth.engine.state.now - reservation.seen_at
             self.require(
                 silent_s < REPLAY_TIMEOUT_S + 1,
-                f"request {request_idx} waits on, {silent_s:.0f} s after its client was last heard of",
+                f"request {request_idx} waits on, {silent_s:.0f} s after its client's last call",
             )

@@ -30,7 +30,7 @@ class NoLeak(Checker):
     def __init__(self, truth: Truth, evidence: Evidence) -> None:
         super().__init__(truth)
         self.evidence = evidence
-        self._strangers: dict[int, float] = {}  # instances that the engine does not know -> when it first heard so
+        self._unknown: dict[int, float] = {}  # instances that the engine does not know -> when it first heard so
 
     def ordered(self, verb: str, worker_id: int, endpoint_id: int) -> None:  # noqa: ARG002 - a hook
         self.require(
@@ -53,18 +53,18 @@ class NoLeak(Checker):
 
     def _grace(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
         if isinstance(event, events.Restored):
-            self._strangers.clear()  # another engine
+            self._unknown.clear()  # another engine
         if not isinstance(event, events.FleetListed):
             return
         now, known = engine.state.now, engine.state.workers
         for worker_id, _ in event.instances:
             if worker_id in known:
-                self._strangers.pop(worker_id, None)
+                self._unknown.pop(worker_id, None)
             else:
-                self._strangers.setdefault(worker_id, now)
+                self._unknown.setdefault(worker_id, now)
         for command in decided:
             if isinstance(command, Destroy) and command.worker_id not in known:
-                age_s = now - self._strangers.get(command.worker_id, now)
+                age_s = now - self._unknown.get(command.worker_id, now)
                 self.require(
                     age_s >= limits.LIST_LAG_S,
                     f"instance {command.worker_id} is destroyed {age_s:.0f} s after it was found to be unknown",
@@ -77,7 +77,7 @@ class NoLeak(Checker):
             return
         known = {worker.worker_id for worker in engine.state.workers.values() if worker.owned}
         there = set(self.truth.instances)
-        self.require(there <= known, f"instances {sorted(there - known)} run, and nobody knows them")
+        self.require(there <= known, f"instances {sorted(there - known)} run, and the engine does not know them")
         self.require(known <= there, f"workers {sorted(known - there)} are known, and are not there")
         held = [p.worker_id for p in self.truth.processes() if p.sessions]
         self.require(not held, f"workers {held} hold sessions of clients that are gone")

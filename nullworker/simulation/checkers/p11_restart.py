@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Restart(Checker):
     """In the first reporting period after a restart: no new end, and no creation while enough workers are there.
 
-    And nobody is given a worker on the word of the engine before.
+    And no worker is granted before it has reported to this engine, but for grants that the engine before had given.
     """
 
     promise = "P11"
@@ -47,7 +47,7 @@ class Restart(Checker):
             if isinstance(command, Grant) and command.worker_id not in self._heard:
                 self.require(
                     self.evidence.was_given(command.request_idx, command.worker_id),
-                    f"worker {command.worker_id} is granted, and this engine has not heard of it yet",
+                    f"worker {command.worker_id} is granted, and has not reported to this engine yet",
                 )
         truth = self.truth
         if truth.generation < 2 or truth.now >= truth.started_at + limits.REPORT_PERIOD_S:

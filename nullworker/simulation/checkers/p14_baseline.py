@@ -16,7 +16,7 @@ class Baseline(Checker):
             return
         state = engine.state
         self.require(not state.reservations, f"reservations {sorted(state.reservations)} are left")
-        self.require(not state.unknown_instances, f"strangers {sorted(state.unknown_instances)} are left")
+        self.require(not state.unknown_instances, f"unknown instances {sorted(state.unknown_instances)} are left")
         workers = len(state.workers)
         self.require(
             len(state.timers) <= 4 * workers + 2 * len(state.endpoints) + 4,

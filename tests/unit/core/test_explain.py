@@ -74,7 +74,7 @@ def test_of_one_that_joined_one_that_is_inactive_and_one_that_is_silent() -> Non
     assert worker(world, 500) == "Worker 500 is up and free for 5.0 s; it joined by itself, and stays."
     world.boxes[500].mute = True
     world.pass_time(16)
-    assert "nothing was heard of it for 21.0 s, so it gets nothing new" in worker(world, 500)
+    assert "it has sent no report for 21.0 s, so it gets nothing new" in worker(world, 500)
 
 
 def test_of_a_request_from_its_asking_to_its_end() -> None:

@@ -287,13 +287,13 @@ def test_a_client_that_asks_again_at_once_waits_for_the_workers_word_before_it_i
     scene.ask(1)
     scene.up(1)
     assert granted(scene.ask(1)) == []
-    assert granted(scene.pass_time(limits.VERDICT_S)) == [(1, 1)]
+    assert granted(scene.pass_time(limits.REFUSAL_REPORT_S)) == [(1, 1)]
     scene = Scene()
     scene.ask(1)
     scene.up(1)
     scene.ask(2)
     scene.ask(1)
     scene.finishes(1, 1, "Rejected")
-    assert not granted(scene.pass_time(limits.VERDICT_S))
+    assert not granted(scene.pass_time(limits.REFUSAL_REPORT_S))
     scene.created(2)
     assert granted(scene.report(2)) == [(1, 2)]
