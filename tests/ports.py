@@ -8,10 +8,10 @@ _held: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A loopback port that nobody else on this machine is given for as long as this process runs.
+    """A loopback port that no other program on this machine is given for as long as this process runs.
 
     It stays bound here and is never listened on: a server that sets SO_REUSEADDR, as servers do, can have it, and the
-    kernel gives it to nobody who asks for any.
+    kernel gives it to no program that asks for any.
     """
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""The README's first steps, as a stranger takes them: its files in an empty directory, its commands one by one."""
+"""The README's first steps, as a new user takes them: its files in an empty directory, its commands one by one."""
 
 from __future__ import annotations
 

@@ -346,8 +346,8 @@ class TestTrouble:
         assert worker.said.count("/delete_requests/: status 503") == 1, "each trouble is complained of once"
 
     async def test_the_first_address_that_answers_is_enough(self, engine: ScalingEngine) -> None:
-        nobody = free_port()
-        engine.env = {"REPORT_ADDR": f"http://127.0.0.1:{nobody},{engine.url}"}
+        unused_port = free_port()
+        engine.env = {"REPORT_ADDR": f"http://127.0.0.1:{unused_port},{engine.url}"}
         await worker_of(engine)
 
     @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_a_body_over_the_bound_is_refused_whatever_its_kind() -> None:
         assert get(f"{server.url}/value").json() == {"value": 3}
 
 
-def test_half_a_request_holds_up_nobody() -> None:
+def test_half_a_request_holds_up_no_other() -> None:
     with ClassicProcess("helloworld", env={"BACKEND_THREADS": "1"}).wait_until_up() as server:
         with socket.create_connection(("127.0.0.1", server.port)) as slow:
             slow.sendall(b"POST /increment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
@@ -107,7 +107,7 @@ def test_half_a_request_holds_up_nobody() -> None:
 
 
 def test_a_client_that_hangs_up_in_the_line_is_not_served(tmp_path: Path) -> None:
-    """Nobody would read the answer, so its handler does not run."""
+    """Its client would not read the answer, so its handler does not run."""
     root = write_backend(
         tmp_path,
         "slow",
@@ -168,7 +168,7 @@ class TestEnding:
                 second = pool.submit(get, f"{server.url}/work")
                 server.process.send_signal(signal.SIGTERM)
                 assert len(first.result(HANG_S).content) == 1_000_000
-                with contextlib.suppress(requests.ConnectionError):  # it came when nobody listened any more
+                with contextlib.suppress(requests.ConnectionError):  # it came when the server listened no more
                     assert second.result(HANG_S).status_code == 503
             assert server.wait() == 0
             assert server.said.count("handling\n") == 1
@@ -263,7 +263,7 @@ def test_with_ssl_clients_verify_the_certificate_and_nothing_unsigned_comes_in(t
             plain.sendall(b"GET /value HTTP/1.1\r\n\r\n")
             assert b"value" not in plain.recv(1000)
         with socket.create_connection(("127.0.0.1", server.port)):
-            assert server.end() == 0, "a connection on which nothing happens keeps nobody"
+            assert server.end() == 0, "an idle connection does not delay the end"
     env.pop("UNSECURED")
     with ClassicProcess("helloworld", env=env).wait_until_up() as server:
         response = get(f"https://127.0.0.1:{server.port}/value", verify=str(files.root))

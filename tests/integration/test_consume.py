@@ -206,7 +206,7 @@ async def test_a_release_reaches_the_command_and_all_that_it_started(beside: Sta
         assert not any(report.body.get("error_msg") for report in there.engine.reports)
 
 
-async def test_a_command_that_does_not_mind_is_killed_after_its_grace_and_never_runs_twice(beside: Start) -> None:
+async def test_a_command_that_ignores_sigterm_is_killed_after_its_grace_and_never_runs_twice(beside: Start) -> None:
     """The next reservation may open before the one before is quite gone; its command waits for that."""
     async with beside("stubborn", "--grace", "1") as there:
         session_id, auth_data = await there.reserve()
@@ -252,7 +252,7 @@ def command_pids(there: Beside) -> list[int]:
 
 
 async def test_kept_alive_the_worker_stays_held_while_the_command_runs(tmp_path: Path, beside: Start) -> None:
-    """Whoever asked for the worker may be gone: the job is done first. It is idle, and nobody minds."""
+    """The client may be gone: the job is done first, however idle it looks."""
     async with beside("plain", "--keep-alive") as there:
         session_id, auth_data = await there.reserve(lifetime=4)
         await there.started(session_id)

@@ -147,10 +147,12 @@ async def test_a_signal_ends_the_worker_while_it_is_held(
     assert kit.session_pids(worker.process.pid) == []
 
 
-async def test_knocking_at_its_door_does_not_disturb_its_end(engine: kit.StubEngine, worker: kit.WorkerProcess) -> None:
+async def test_connections_that_are_opened_while_it_ends_do_not_disturb_its_end(
+    engine: kit.StubEngine, worker: kit.WorkerProcess
+) -> None:
     address = worker.url.removeprefix("http://").split(":")
 
-    async def knock() -> None:
+    async def connect() -> None:
         while worker.process.returncode is None:
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection(address[0], int(address[1]))
@@ -158,11 +160,11 @@ async def test_knocking_at_its_door_does_not_disturb_its_end(engine: kit.StubEng
                 writer.close()
             await asyncio.sleep(0.002)
 
-    knocking = [asyncio.ensure_future(knock()) for _ in range(8)]
+    connecting = [asyncio.ensure_future(connect()) for _ in range(8)]
     await kit.create(worker, engine.auth_data(worker.url))
     worker.process.terminate()
     assert await worker.exit_code() == 0
-    await asyncio.gather(*knocking)
+    await asyncio.gather(*connecting)
     assert "ERROR" not in worker.log
 
 

@@ -55,7 +55,7 @@ async def test_an_unset_variable_is_named(engine: kit.StubEngine, tmp_path: Path
     assert code == 1
     assert is_one_sentence(output), output
     assert output.startswith(f"null worker: {name}")
-    if name not in ("CONTAINER_ID", "REPORT_ADDR"):  # without which there is nobody to tell, or nobody who tells
+    if name not in ("CONTAINER_ID", "REPORT_ADDR"):  # without them it has no engine to report to, or no id to report
         [report] = engine.reports
         assert report.path == "/worker_status/"
         assert report.body["error_msg"] == output.removeprefix("null worker: ").strip()

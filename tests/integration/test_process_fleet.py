@@ -275,7 +275,7 @@ async def test_a_process_that_sheds_its_environment_when_asked_to_end_is_ended_a
     assert not alive(pid)
 
 
-async def test_a_worker_that_does_not_mind_is_killed_after_the_grace(place: Place) -> None:
+async def test_a_worker_that_ignores_sigterm_is_killed_after_the_grace(place: Place) -> None:
     fleet = await place.open(grace_s=0.3)
     await fleet.create(spec(1, "stubborn"))
     await until((place.directory(1) / "ready").exists)

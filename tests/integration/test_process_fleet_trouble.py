@@ -132,7 +132,7 @@ async def test_a_fleet_without_a_mark_is_refused(place: Place) -> None:
         await place.open("")
 
 
-async def test_an_instance_that_was_removed_by_hand_can_be_made_anew(place: Place) -> None:
+async def test_an_instance_that_was_removed_by_hand_can_be_made_again(place: Place) -> None:
     """One that is stopped, and whose directory goes, is no longer listed."""
     fleet = await place.open()
     await fleet.create(spec(1))

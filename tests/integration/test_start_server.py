@@ -137,7 +137,7 @@ async def test_with_ssl_the_engine_signs_and_the_sdk_verifies(
                 released = await kit.post(worker.control_url + "/release")
                 assert released.body["session_ids"] == [session.session_id]
         async with aiohttp.ClientSession() as http:
-            with pytest.raises(aiohttp.ClientConnectorCertificateError):  # whoever does not know the authority
+            with pytest.raises(aiohttp.ClientConnectorCertificateError):  # a client without the authority's root
                 await http.get(url)
         strict = ssl.create_default_context(cadata=engine.authority.pem.decode())
         reader, writer = await asyncio.open_connection("127.0.0.1", int(env["WORKER_PORT"]), ssl=strict)

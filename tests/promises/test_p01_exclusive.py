@@ -25,7 +25,9 @@ def test_in_any_coming_and_going_a_worker_has_one_holder_and_a_holder_one_worker
         held_by = [idx for box in world.boxes.values() for idx in box.sessions]
         assert len(held_by) == len(set(held_by))
         assert all(len(box.sessions) <= 1 for box in world.boxes.values())
-    assert all(client.refusals == 0 for client in world.clients.values()), "nobody was sent to a worker in vain"
+    assert all(client.refusals == 0 for client in world.clients.values()), (
+        "no client was sent to a worker that refused it"
+    )
 
 
 def test_asked_again_a_request_is_answered_with_the_same_worker() -> None:
@@ -37,7 +39,7 @@ def test_asked_again_a_request_is_answered_with_the_same_worker() -> None:
     assert [grant.worker_id for grant in others] == [first.worker_id]
 
 
-def test_a_grant_that_nobody_used_binds_its_worker_until_it_has_run_out_and_the_worker_said_what_it_holds() -> None:
+def test_an_unused_grant_binds_its_worker_until_it_has_run_out_and_the_worker_said_what_it_holds() -> None:
     world = SmallWorld(TESTED_PARAMETERS)
     world.ask(1)
     world.pass_time(1)

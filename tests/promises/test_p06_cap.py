@@ -63,7 +63,7 @@ def test_in_any_coming_and_going_the_cap_holds(seed: int) -> None:
     assert world.peak <= 5
 
 
-def test_a_lowered_cap_ends_no_holder_and_lets_nobody_new_in() -> None:
+def test_a_lowered_cap_ends_no_holder_and_lets_no_new_one_in() -> None:
     world = SmallWorld(TESTED_PARAMETERS)
     for idx in range(1, 5):
         world.ask(idx)

@@ -33,7 +33,7 @@ def test_workers_go_to_those_who_came_first(max_workers: int, seed: int) -> None
             world.close(random.choice(held))
         world.pass_time(random.uniform(0.5, 15))
     late = [idx for place, idx in enumerate(served(world)) if place - (idx - 1) >= max_workers]
-    assert late == [], "nobody was passed by more others than there are workers"
+    assert late == [], "no request was passed by more others than there are workers"
 
 
 def test_a_waiter_whose_worker_died_before_it_came_there_is_served_before_those_behind_it() -> None:

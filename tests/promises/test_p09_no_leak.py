@@ -24,7 +24,7 @@ def live(world: SmallWorld, seconds: float) -> None:
         world.list_fleet()
 
 
-def test_an_instance_that_nobody_knows_is_destroyed_after_a_grace() -> None:
+def test_an_unknown_instance_is_destroyed_after_a_grace_period() -> None:
     world = SmallWorld(TESTED_PARAMETERS)
     world.boxes[77] = Box(77, running=True)
     live(world, limits.LIST_LAG_S - LIST_PERIOD_S)
@@ -34,7 +34,7 @@ def test_an_instance_that_nobody_knows_is_destroyed_after_a_grace() -> None:
     assert world.of(commands.Destroy)[0].cause is Cause.UNKNOWN_INSTANCE
 
 
-def test_a_number_that_a_stranger_has_is_never_given_to_another() -> None:
+def test_the_id_of_an_unknown_instance_is_never_given_to_another() -> None:
     world = SmallWorld(TESTED_PARAMETERS)
     world.boxes[77] = Box(77, running=True)
     world.list_fleet()
@@ -90,7 +90,7 @@ def test_no_order_ever_goes_to_what_we_did_not_make() -> None:
 
 
 @pytest.mark.parametrize("vanishes_after_s", [0.0, 1.0])
-def test_a_grant_that_nobody_uses_ends_in_bounded_time(vanishes_after_s: float) -> None:
+def test_an_unused_grant_ends_in_bounded_time(vanishes_after_s: float) -> None:
     world = SmallWorld(TESTED_PARAMETERS)
     world.ask(1)
     world.pass_time(vanishes_after_s)

@@ -92,7 +92,7 @@ def test_silence_makes_a_held_worker_ungrantable_and_never_free() -> None:
 
 
 def test_silence_of_a_free_worker_is_not_idleness() -> None:
-    """It goes as a failed one, and not as one that nobody needs; and nobody is sent to it meanwhile."""
+    """It is destroyed as failed, not as surplus, and is not granted meanwhile."""
     world = SmallWorld(replace(TESTED_PARAMETERS, min_load=100.0))
     world.pass_time(5)
     world.boxes[1].mute = True

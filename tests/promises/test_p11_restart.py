@@ -88,7 +88,7 @@ def test_killed_after_any_command(lives_for: int, written_down: bool) -> None:
     want = {idx for idx, client in world.clients.items() if client.waits}
     assert set(world.holders()) == want, "all who want a worker have one"
     assert world.killed == []
-    assert world.peak <= len(world.clients), "nobody's worker was made twice"
+    assert world.peak <= len(world.clients), "no worker was made twice for one client"
     for idx in sorted(world.holders()):
         world.close(idx)
     world.pass_time(120)
@@ -142,7 +142,7 @@ def test_a_grant_that_was_answered_is_honoured() -> None:
     assert world.holders()[2] != grant.worker_id
 
 
-def test_an_engine_that_crashes_again_and_again_loses_nobody() -> None:
+def test_an_engine_that_crashes_again_and_again_loses_no_session() -> None:
     world = SmallWorld(replace(TESTED_PARAMETERS, max_workers=3))
     for idx in range(1, 7):
         world.ask(idx)

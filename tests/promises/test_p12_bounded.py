@@ -14,7 +14,7 @@ from nullworker.testing.small_world import HOLD_S, POLL_S, SmallWorld
 pytestmark = pytest.mark.promise("P12")
 
 
-def test_a_workergroup_that_keeps_failing_is_tried_with_growing_pauses_and_whoever_waits_is_told() -> None:
+def test_a_workergroup_that_keeps_failing_is_tried_with_growing_pauses_and_waiters_are_told() -> None:
     world = SmallWorld(TESTED_PARAMETERS)
     world.creates_fail = True
     for idx in range(1, 9):

@@ -41,7 +41,7 @@ def test_a_journal_replays_identically() -> None:
 
 
 @pytest.mark.parametrize("asleep_s", [30.0, 3_600.0, 86_400.0])
-def test_after_a_suspension_nobody_is_judged_by_the_silence_that_was_ours(asleep_s: float) -> None:
+def test_after_a_suspension_no_worker_fails_for_its_silence_meanwhile(asleep_s: float) -> None:
     world = SmallWorld(replace(TESTED_PARAMETERS, min_load=400.0))
     for idx in (1, 2):
         world.ask(idx)

@@ -1,6 +1,6 @@
 """Plants the bugs of `mutations` in the core and hunts for them: ``python -m tests.simulation.mutants [NAME]...``.
 
-A bug is planted as its module is imported, in a core and a simulator that are loaded anew: no file is changed.
+A bug is planted as its module is imported, in a core and a simulator that are loaded again: no file is changed.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
         (1015667, "network-stock"),
         (1024399, "everything-stock"),
         (1027359, "everything-stock"),
-        # A report made after a grant's end freed the worker of nobody.
+        # A report made after a grant's end freed a worker that was not held.
         (1003328, "restarts"),
         # A client that was told its number a moment ago was not counted.
         (1003608, "restarts"),

@@ -49,7 +49,7 @@ class TestOpening:
         assert reservation.auth_data == stub_workers[0].opened[0].auth_data
         await reservation.release()
 
-    async def test_whoever_waits_is_told_why_once(
+    async def test_a_waiting_caller_is_told_why_once(
         self, stub_engine: StubEngine, stub_workers: list[StubWorker], client: NullClient
     ) -> None:
         """The engine's reason arrives, and is not repeated while it stays the same."""
@@ -154,7 +154,7 @@ class TestOpening:
             await client.open(ENDPOINT, deadline_s=HANG_S)
 
     @pytest.mark.parametrize("status", [401, 409, 410])
-    async def test_a_grant_that_a_worker_does_not_take_is_asked_for_anew_three_times_at_most(
+    async def test_a_grant_that_a_worker_does_not_take_is_asked_for_again_three_times_at_most(
         self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker], status: int
     ) -> None:
         """It may have run out on the way; three in a row have not."""
@@ -309,7 +309,7 @@ class TestEngine:
             await client.open(ENDPOINT, deadline_s=HANG_S)
         assert len(stub_engine.asks) <= 2
 
-    async def test_an_endpoint_that_was_made_anew_is_looked_up_anew(
+    async def test_an_endpoint_that_was_made_again_is_looked_up_again(
         self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
     ) -> None:
         """A remembered key that is refused is replaced by the one in the list."""

@@ -87,7 +87,9 @@ async def test_the_late_queue_is_a_queue(tmp_path: Path) -> None:
     assert result.info.lag_s == 0.1
 
 
-async def test_late_numbers_open_nothing_twice_and_end_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_late_numbers_open_nothing_twice_and_end_no_reservation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two waves of jobs, some shorter and some longer than the numbers are late."""
     lag_s = 1.5
     file = tmp_path / "jobs.db"

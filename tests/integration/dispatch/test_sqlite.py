@@ -188,7 +188,7 @@ async def test_what_is_no_longer_wanted_is_withdrawn_while_it_waits(tmp_path: Pa
             assert dispatcher.last["held"] == 1
 
 
-async def test_a_reservation_that_nobody_keeps_alive_ends_with_its_lifetime(tmp_path: Path) -> None:
+async def test_a_reservation_without_keepalives_ends_with_its_lifetime(tmp_path: Path) -> None:
     """The dispatcher is gone for good, the consumer hangs: the worker frees itself."""
     file = tmp_path / "jobs.db"
     enqueue(file, 1, 600)

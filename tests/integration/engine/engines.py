@@ -42,7 +42,7 @@ class Engines:
         return process
 
     def worker_pids(self) -> list[int]:
-        """All processes that run in this engine's state directory, whoever is their parent."""
+        """All processes that run in this engine's state directory, whatever their parent."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # others end all the time

@@ -129,7 +129,7 @@ async def test_a_store_that_cannot_be_written_is_complained_of_and_served_on(eng
     assert well == {"ok": True, "well": True}
     path = engine.server.state_dir / "engine.db"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")  # nobody else can write now
+        other.execute("BEGIN IMMEDIATE")  # no other connection can write now
         await engine.call("PUT", f"/api/v0/endptjobs/{engine.endpoint_id()}/", {"target_queue_time": 0.6})
         await until(lambda: bool(engine.server.store.error), "the store's writer has given up for now")
         assert (await engine.call("GET", "/healthz"))[1] == {"ok": True, "well": False}

@@ -30,7 +30,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def engine(shared: Running) -> Running:
-    await until(lambda: not shared.server.driver.engine.state.reservations, "nobody has or wants a worker")
+    await until(lambda: not shared.server.driver.engine.state.reservations, "there are no reservations")
     return shared
 
 

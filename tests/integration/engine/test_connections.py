@@ -139,7 +139,7 @@ async def test_half_a_head_after_a_whole_request_is_given_up_too(monkeypatch: py
         await slow.closed()
 
 
-async def test_after_a_suspension_the_time_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_suspension_the_time_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was sent meanwhile is in the socket, and not read yet."""
     monkeypatch.setattr(listening, "FIRST_REQUEST_S", 0.01)
     monkeypatch.setattr(listening, "SUSPENDED_S", -NEVER_S)  # every timer comes as if after a suspension
@@ -152,7 +152,7 @@ async def test_after_a_suspension_the_time_begins_anew(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(listening.HttpServer, "_expect_request", count)
     async with serving() as port, connected(port) as client:
-        await until(lambda: len(begun) >= 3, "its time has begun anew twice")
+        await until(lambda: len(begun) >= 3, "its time has begun again twice")
         await client.send(REQUEST)
         assert await client.answered()
 

@@ -1,4 +1,4 @@
-"""What is truly there and what the engine knows: strangers, ends that fail, workers that are stopped and come back."""
+"""What a fleet has and what the engine knows: unknown instances, destroys that fail, stopped workers that come back."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def record(engine: Running, kind: str) -> list[Decision]:
 
 
 @pytest.mark.promise("P9")
-async def test_a_stranger_is_destroyed_after_a_grace_and_anothers_instance_never(
+async def test_an_unknown_instance_is_destroyed_after_a_grace_period_and_anothers_never(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "LIST_LAG_S", 1.0)

@@ -77,7 +77,7 @@ async def test_it_is_routed_to_and_outlives_idleness_and_the_endpoint(tmp_path: 
     assert not {"start", "stop", "destroy"} & set(orders)
 
 
-async def test_an_endpoints_token_joins_no_other_and_makes_nobody_a_worker_of_ours(tmp_path: Path) -> None:
+async def test_an_endpoints_token_joins_no_other_and_takes_no_worker_of_ours(tmp_path: Path) -> None:
     # With its own worker and the one that joins there is one too many: it must not go before the end.
     parameters = quick(min_load=100.0, inactivity_timeout=3600.0)
     async with running(config(tmp_path, parameters)) as engine:

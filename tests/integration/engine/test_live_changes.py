@@ -1,4 +1,4 @@
-"""An operator changes endpoints that are in use: each word takes effect at once, and nobody loses a worker by it."""
+"""An operator changes endpoints that are in use: each takes effect at once, and no client loses its worker."""
 
 from __future__ import annotations
 

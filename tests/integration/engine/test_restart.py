@@ -1,4 +1,4 @@
-"""An engine is killed in mid-flight and started again: all is as it was, and nobody loses a worker or a place.
+"""An engine is killed in mid-flight and started again: all is as it was; no client loses its worker or its place.
 
 ``make soak-restart`` runs this fifty times in a row; NULLWORKER_SOAK is how often.
 """
@@ -147,7 +147,7 @@ async def test_killed_in_mid_flight_everything_goes_on(engines: Engines, _round:
     assert await asyncio.wait_for(process.wait(), HANG_S) == 0
 
 
-async def test_what_was_being_deleted_goes_on_being_deleted_and_nobody_loses_a_worker(engines: Engines) -> None:
+async def test_what_was_being_deleted_goes_on_being_deleted_and_no_client_loses_a_worker(engines: Engines) -> None:
     """An endpoint, a workergroup and an update of workers, each begun while a worker is held, and then a kill."""
     config = engines.state.parent / "nullworker.toml"
     names = ("endpoint-goes", "group-goes", "updated")

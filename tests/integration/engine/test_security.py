@@ -153,7 +153,7 @@ async def test_a_worker_is_where_its_fleet_has_it(engine: Running) -> None:
 
 
 async def test_refusals_have_one_shape_whatever_was_wrong(engine: Running) -> None:
-    """So nobody learns from them which endpoints and workers there are."""
+    """So callers cannot learn from them which endpoints and workers there are."""
     shapes = set()
     for path, body in (
         ("/route/", {"endpoint": ENDPOINT, "api_key": "wrong-key-0"}),

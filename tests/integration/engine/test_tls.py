@@ -49,7 +49,7 @@ async def test_workers_share_the_machines_certificate_and_the_unmodified_client_
             sessions = await asyncio.gather(*(endpoint.session(cost=100, lifetime=60) for _ in range(2)))
             assert [session.url.split(":")[0] for session in sessions] == ["https", "https"]
             assert all(await asyncio.gather(*(session.is_open() for session in sessions)))
-            with pytest.raises(aiohttp.ClientConnectorCertificateError):  # whoever does not know the authority
+            with pytest.raises(aiohttp.ClientConnectorCertificateError):  # a client without the authority's root
                 async with aiohttp.ClientSession() as http:
                     await http.get(sessions[0].url)
             async with aiohttp.ClientSession() as http:

@@ -205,7 +205,7 @@ async def test_many_queues_of_a_database_share_two_connections(driver: Procrasti
         await asyncio.sleep(0.02)
 
 
-async def test_connections_that_the_server_ends_are_made_anew(driver: ProcrastinateDriver, postgres: Postgres) -> None:
+async def test_connections_that_the_server_ends_are_made_again(driver: ProcrastinateDriver, postgres: Postgres) -> None:
     """Reading goes on as if nothing had happened, and who waits for a change is woken, for one may have been missed."""
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'nullworker'"
     async with await open_queue(driver.url) as queue:

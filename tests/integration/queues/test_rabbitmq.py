@@ -264,7 +264,7 @@ async def test_a_server_that_was_down_is_read_again(rabbitmq: RabbitmqServer, na
             assert (await queue.depth()).waiting == 2
 
 
-async def test_a_connection_that_the_server_closed_is_made_anew(rabbitmq: RabbitmqServer, name: str) -> None:
+async def test_a_connection_that_the_server_closed_is_made_again(rabbitmq: RabbitmqServer, name: str) -> None:
     await publish(rabbitmq, name, 1)
     queue: Any = await open_queue(f"{rabbitmq.amqp()}?queue={name}")
     async with queue:

@@ -84,7 +84,7 @@ async def test_a_change_is_told_when_a_delayed_job_becomes_due(tmp_path: Path) -
         assert (depth.waiting, depth.delayed) == (1, 0)
 
 
-async def test_a_delayed_job_that_becomes_due_is_waiting_though_nobody_wrote(tmp_path: Path) -> None:
+async def test_a_delayed_job_that_becomes_due_is_waiting_without_a_write(tmp_path: Path) -> None:
     path = tmp_path / "work.db"
     sqlite_jobs.enqueue(path, ["soon"], delay_s=0.2)
     async with await open_queue(sqlite_jobs.url(path)) as queue:
@@ -96,7 +96,7 @@ async def test_a_delayed_job_that_becomes_due_is_waiting_though_nobody_wrote(tmp
         assert (depth.waiting, depth.delayed) == (1, 0)
 
 
-async def test_a_file_that_another_takes_the_place_of_is_read_anew(tmp_path: Path) -> None:
+async def test_a_file_that_another_takes_the_place_of_is_read_from_the_start(tmp_path: Path) -> None:
     path, other = tmp_path / "work.db", tmp_path / "other.db"
     for where, payloads in ((path, ["a"]), (other, ["b", "c"])):
         sqlite_jobs.enqueue(where, payloads)
@@ -107,7 +107,7 @@ async def test_a_file_that_another_takes_the_place_of_is_read_anew(tmp_path: Pat
         assert (await queue.depth()).waiting == 2
 
 
-async def test_a_file_that_goes_and_comes_back_is_read_anew(tmp_path: Path) -> None:
+async def test_a_file_that_goes_and_comes_back_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "work.db"
     sqlite_jobs.enqueue(path, ["a", "b"])
     async with await open_queue(sqlite_jobs.url(path)) as queue:

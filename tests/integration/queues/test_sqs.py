@@ -58,7 +58,7 @@ class SqsDriver(QueueDriver):
                 f"sqs:///{name}?endpoint_url={moto.endpoint_url}",
                 f"sqs://{REGION}",
                 f"{url}&queue=x",
-                f"{url}&profile=nobody",
+                f"{url}&profile=no-such-profile",
                 f"sqs://AKIAEXAMPLE:{SECRET}@{REGION}/{name}?endpoint_url={moto.endpoint_url}",
                 f"sqs://{REGION}/{name}?endpoint_url=http://127.0.0.1:1",
                 f"sqs://{REGION}/{name}?endpoint_url=nonsense",

@@ -224,7 +224,7 @@ class TestSigned:
         response.close()
         assert house.ends == [(5, "Error")]
 
-    def test_a_stream_that_nobody_reads_to_its_end_is_cancelled_and_releases_the_lock(self, house: House) -> None:
+    def test_a_stream_that_is_not_read_to_its_end_is_cancelled_and_releases_the_lock(self, house: House) -> None:
         response = house.signed("/stream", {}, buffered=False)
         assert next(response.iter_encoded()) == b"one "
         response.close()

@@ -11,7 +11,7 @@ def is_there() -> bool:
     return False
 
 
-def test_a_turn_is_had_at_once_when_nobody_has_it() -> None:
+def test_a_free_lock_is_had_at_once() -> None:
     handler_lock = FairLock()
     handler_lock.acquire(is_there)()
     handler_lock.acquire(is_there)()
@@ -49,7 +49,7 @@ def test_it_is_granted_in_the_order_of_asking() -> None:
     assert order == [0, 1, 2, 3, 4]
 
 
-def test_a_client_that_hangs_up_loses_its_place_and_nobody_elses() -> None:
+def test_a_client_that_hangs_up_loses_its_own_place_only() -> None:
     handler_lock = FairLock()
     release = handler_lock.acquire(is_there)
     with pytest.raises(ClientGoneError):

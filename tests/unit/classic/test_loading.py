@@ -94,7 +94,7 @@ def test_a_folder_may_be_a_package(write_backend: WriteBackend) -> None:
     assert "add" in load("packed", (root,)).handlers["POST"]
 
 
-def test_a_second_loading_sees_the_files_anew(write_backend: WriteBackend, tmp_path: Path) -> None:
+def test_a_second_loading_reads_the_files_again(write_backend: WriteBackend, tmp_path: Path) -> None:
     load("twice", (write_backend("twice", backend=COUNTER),))
     other = tmp_path / "more" / "twice"
     other.mkdir(parents=True)

@@ -41,7 +41,7 @@ def test_a_line_is_handed_on_when_its_end_is_written(tmp_path: Path) -> None:
     tail.close()
 
 
-def test_a_log_that_is_cut_short_or_replaced_is_read_anew(tmp_path: Path) -> None:
+def test_a_log_that_is_cut_short_or_replaced_is_read_from_the_start(tmp_path: Path) -> None:
     lines: list[str] = []
     path = tmp_path / "infer.log"
     path.write_text("the first one\n")

@@ -67,7 +67,7 @@ def test_an_address_of_ip_version_6_is_bracketed() -> None:
     settings = read({**INSTANCE, "PUBLIC_IPADDR": "::1"})
     assert settings.link is not None
     assert settings.link.identity.url == "http://[::1]:40123"
-    assert settings.host == "127.0.0.1", "clients are on this machine, so nobody else need reach it"
+    assert settings.host == "127.0.0.1", "clients are on this machine, so no other need reach it"
 
 
 @pytest.mark.parametrize("name", ["CONTAINER_ID", "MASTER_TOKEN", "WORKER_PORT", "VAST_TCP_PORT_3000", "PUBLIC_IPADDR"])

@@ -169,7 +169,7 @@ def test_help_imports_neither_vastai_nor_aiohttp() -> None:
     assert "reserve" in result.stdout
 
 
-def test_output_that_nobody_reads_any_more_is_no_fault(package: Package) -> None:
+def test_a_closed_output_is_no_fault(package: Package) -> None:
     """As in ``nullworker logs | head -1``: no traceback, and an exit code that says that not all was printed."""
     code = "import sys; from nullworker.cli import main; sys.exit(main.run(main.build(), ['--help']))"
     reader = subprocess.Popen([sys.executable, "-c", "pass"], stdin=subprocess.PIPE)

@@ -153,7 +153,7 @@ class TestPatience:
         assert patience.silent_s(559.9) == pytest.approx(59.9)
         assert patience.is_over(560.0, ever_heard=True)
 
-    def test_a_word_of_the_engine_starts_it_anew(self) -> None:
+    def test_an_answer_of_the_engine_starts_it_again(self) -> None:
         """Two restarts within an hour are not an hour of silence."""
         patience = Patience(0.0, None, 60.0)
         patience.failed(50.0)

@@ -302,7 +302,7 @@ def test_configuration_alone_recruits_nothing_for_a_restart_may_follow_it() -> N
     assert len(of(scene.pass_time(0), commands.Create)) == 1
 
 
-def test_with_nobody_to_wait_for_a_restarted_engine_creates_at_once() -> None:
+def test_without_workers_to_wait_for_a_restarted_engine_creates_at_once() -> None:
     scene = restarted()
     assert [create.worker_id for create in of(scene.ask(1), commands.Create)] == [10]
 
@@ -343,8 +343,8 @@ def test_a_session_that_no_report_mentions_after_a_restart_has_ended() -> None:
 
 
 @pytest.mark.promise("P11")
-def test_a_restored_session_that_nobody_was_sent_to_since_ends_when_its_worker_says_so() -> None:
-    """A waiter gets its worker at once, and not when a grant that nobody made would have run out."""
+def test_a_restored_session_without_a_new_grant_ends_when_its_worker_says_so() -> None:
+    """A waiter gets its worker at once, and not when a grant that was never made would have run out."""
     settled = RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False)
     scene = restarted((RestoredWorker(1, 1, "held", "http://w1", 100.0),), (settled,), max_workers=1)
     scene.report(1, 7, seq=1)
@@ -375,7 +375,7 @@ def test_a_waiter_of_before_the_restart_keeps_its_place_when_it_asks_again() -> 
 
 @pytest.mark.promise("P11")
 def test_one_who_was_never_told_its_number_is_not_waited_for_after_a_restart() -> None:
-    """It can only ask as a new one; waiting for it would keep a worker, or make one, for nobody."""
+    """It can only ask as a new one; waiting for it would keep a worker, or make one, in vain."""
     scene = Scene(max_workers=0)
     scene.ask(1)
     scene.ask(2)

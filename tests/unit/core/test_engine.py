@@ -96,7 +96,7 @@ def test_every_command_bears_a_reason_and_the_event_that_caused_it() -> None:
         assert 0 < command.event_number <= len(scene.journal_lines)
 
 
-def test_what_an_event_changed_is_said_for_whoever_writes_it_down() -> None:
+def test_what_an_event_changed_is_listed_for_the_recorder() -> None:
     scene = Scene()
     scene.ask(1)
     state = scene.engine.state

@@ -199,7 +199,7 @@ def test_a_stop_that_keeps_failing_becomes_a_destroy() -> None:
     assert scene.state(1) is WorkerState.DESTROYING
 
 
-def test_after_a_suspension_nobody_is_judged_by_the_silence_that_was_ours() -> None:
+def test_after_a_suspension_no_worker_fails_for_its_silence_meanwhile() -> None:
     scene = Scene(min_load=100.0)
     scene.serve(2)
     scene.finishes(2, 2)

@@ -68,7 +68,7 @@ def test_a_start_that_failed_ends_the_worker() -> None:
     assert destroyed(scene.send(events.InstanceFailed(1, "start", "no room"))) == [1]
 
 
-def test_a_worker_that_was_started_again_counts_its_requests_anew() -> None:
+def test_a_worker_that_was_started_again_counts_its_requests_from_zero() -> None:
     scene = Scene(cold_workers=1)
     scene.ask(1)
     scene.up(1)
@@ -239,7 +239,7 @@ def test_a_joined_worker_is_not_looked_for_in_lists() -> None:
     assert scene.state(700) is WorkerState.READY
 
 
-def test_news_of_instances_that_nobody_knows_is_passed_over() -> None:
+def test_events_of_unknown_instances_are_ignored() -> None:
     scene = Scene()
     for event in (
         events.InstanceCreated(9),

@@ -105,7 +105,7 @@ def test_where_an_engine_begins_another_takes_over_and_what_was_torn_before_it_i
         "{}",
         '{"now": 1, "event": ["Nothing", {}], "commands": []}',
         '{"now": 1, "event": ["TimePassed", []], "commands": []}',
-        '{"now": 1, "event": ["Asked", {"nobody": 1}], "commands": []}',
+        '{"now": 1, "event": ["Asked", {"no_such_field": 1}], "commands": []}',
         '{"now": "x", "event": ["TimePassed", {}], "commands": []}',
         (
             '{"now": 1, "commands": [], "event": '

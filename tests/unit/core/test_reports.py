@@ -140,7 +140,7 @@ def test_a_report_of_the_process_before_is_known_by_its_loading_time() -> None:
 
 
 @pytest.mark.promise("P10")
-def test_a_process_that_was_restarted_by_itself_counts_anew_at_once() -> None:
+def test_a_process_that_was_restarted_by_itself_counts_from_zero_at_once() -> None:
     scene = Scene(min_load=100.0)
     scene.up(1)
     scene.report(1, 7, received=9, loadtime_s=0.5)
@@ -318,7 +318,7 @@ def test_a_session_shorter_than_the_time_between_two_reports_is_known_by_its_end
     assert scene.worker(1).proven
 
 
-def test_a_held_worker_whose_process_began_anew_holds_nothing() -> None:
+def test_a_held_worker_whose_process_was_restarted_holds_nothing() -> None:
     scene = Scene()
     scene.serve(1)
     scene.report(1, ready=False)
@@ -395,7 +395,7 @@ def test_only_so_many_finished_requests_are_remembered() -> None:
 
 
 @pytest.mark.promise("P1")
-def test_a_session_that_ends_while_its_client_is_on_its_way_again_is_a_grant_and_serves_nobody_else() -> None:
+def test_a_session_that_ends_while_its_client_is_on_its_way_again_is_a_grant_and_serves_no_other() -> None:
     scene = Scene(max_workers=1)
     scene.serve(1)
     scene.ask(2)
@@ -423,7 +423,7 @@ def test_the_end_of_an_earlier_session_does_not_end_the_later_one_of_the_same_re
 
 
 @pytest.mark.promise("P2")
-def test_an_end_that_comes_after_the_request_was_granted_anew_is_that_of_the_session_before() -> None:
+def test_an_end_that_comes_after_the_request_was_granted_again_is_that_of_the_session_before() -> None:
     scene = Scene()
     scene.serve(1)
     scene.report(1)  # the session is over; its end is not told yet
@@ -450,7 +450,7 @@ def test_what_became_of_earlier_attempts_says_nothing_of_the_session_that_the_th
 
 
 @pytest.mark.promise("P1")
-def test_a_report_from_before_a_refusal_frees_nobody() -> None:
+def test_a_report_from_before_a_refusal_frees_no_worker() -> None:
     """The framework's reports have no number; what it refused it has received, and says so in any later report."""
     scene = Scene(min_load=100.0, max_workers=1)
     scene.up(1)

@@ -86,7 +86,7 @@ def test_asked_for_the_third_time_before_the_worker_confirms_the_call_is_held_un
 
 
 @pytest.mark.promise("P9")
-def test_a_grant_that_nobody_confirms_expires_and_its_worker_is_asked_what_it_holds_before_it_serves_again() -> None:
+def test_an_unconfirmed_grant_expires_and_its_worker_is_asked_what_it_holds_before_it_serves_again() -> None:
     scene = Scene()
     scene.ask(1)
     scene.up(1)
@@ -228,7 +228,7 @@ def test_a_request_belongs_to_its_endpoint() -> None:
     assert scene.engine.state.reservations[1].stage is Stage.WAITING
 
 
-def test_nobody_is_granted_on_a_stopped_endpoint() -> None:
+def test_a_stopped_endpoint_grants_nothing() -> None:
     scene = Scene()
     scene.ask(1)
     scene.put(state=EndpointState.STOPPED)
@@ -236,7 +236,7 @@ def test_nobody_is_granted_on_a_stopped_endpoint() -> None:
     assert of(scene.commands, commands.Grant) == []
 
 
-def test_news_of_requests_that_nobody_knows_is_passed_over() -> None:
+def test_events_of_unknown_requests_are_ignored() -> None:
     scene = Scene()
     assert scene.hold_ends(9) == []
     assert scene.set_absent(9) == []

@@ -85,7 +85,7 @@ def test_exactly_n_workers_for_n_reservations() -> None:
 
 
 @pytest.mark.promise("P5")
-def test_a_worker_that_nobody_holds_goes_after_inactivity_timeout_and_a_tick_and_nothing_comes_after_it() -> None:
+def test_a_free_worker_goes_after_inactivity_timeout_and_a_tick_and_nothing_comes_after_it() -> None:
     scene = Scene(inactivity_timeout=10.0)
     scene.serve(3)
     for idx in (1, 2, 3):

@@ -53,7 +53,7 @@ class TestRounds:
         assert binding.live == 1
         await harness.end(binding)
 
-    async def test_whoever_is_held_stays_when_nothing_waits(self, harness: DispatchHarness) -> None:
+    async def test_held_reservations_stay_when_nothing_waits(self, harness: DispatchHarness) -> None:
         binding = harness.binding()
         reservations = await harness.held(binding, 2)
         for _ in range(100):

@@ -117,13 +117,13 @@ class TestIdle:
         ],
         ids=["waiting", "in flight", "unknown", "inexact"],
     )
-    def test_anything_else_in_between_begins_it_anew(self, between: Reading) -> None:
+    def test_anything_else_in_between_begins_it_again(self, between: Reading) -> None:
         history, reservations = ReadingHistory(), [held(0.0)]
         for each in (*(reading(at) for at in range(1, 6)), between, *(reading(at) for at in range(7, 11))):
             history.add(each, reservations)
             assert history.idle(reservations, LIMITS, each.at_s) == []
 
-    def test_a_time_in_which_it_could_not_be_read_begins_it_anew(self) -> None:
+    def test_a_time_in_which_it_could_not_be_read_begins_it_again(self) -> None:
         history, reservations = ReadingHistory(), [held(0.0)]
         history.add(reading(1), reservations)
         history.interrupt()

@@ -74,7 +74,7 @@ def test_any_value_becomes_json(configured: Path) -> None:
     assert (line["a"], line["c"], line["e"]) == ("nan", {"1": ["inf"]}, {"f": "-inf"})
 
 
-def test_a_sentence_with_wrong_arguments_harms_nobody(
+def test_a_log_message_with_wrong_arguments_raises_nothing(
     configured: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
@@ -184,7 +184,7 @@ def test_configuring_again_replaces_what_was_there(tmp_path: Path) -> None:
     assert second.getvalue().count("\n") == 1
 
 
-def test_a_terminal_that_does_not_keep_up_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_does_not_keep_up_delays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines beyond the bound are dropped, and their number is told."""
     monkeypatch.setattr(logs, "LINES_WAITING_MAX", 10)
     let_go = threading.Event()
@@ -213,7 +213,7 @@ logging.getLogger("x").info("worker 7 is ready", extra={"action": "worker_ready"
 
 
 def test_a_real_terminal_gets_lines_and_a_pipe_gets_json(tmp_path: Path) -> None:
-    """And what is left is written when the process ends, though nobody closed the log."""
+    """And what is left is written when the process ends, though the log was not closed."""
     command = [sys.executable, "-c", ON_A_TERMINAL, str(tmp_path)]
     ours, theirs = pty.openpty()
     subprocess.run(command, check=True, stderr=theirs, timeout=60)

@@ -61,7 +61,7 @@ def test_a_secret_in_a_field_of_a_known_name_is_masked(name: str, key: str) -> N
 
 @given(st.integers(0, 2**53), st.binary(min_size=32, max_size=32))
 def test_our_own_keys_are_masked_wherever_they_stand(number: int, secret: bytes) -> None:
-    """Also in a place that nobody thought of, and in the middle of a traceback."""
+    """Also in an unexpected place, and in the middle of a traceback."""
     own = Keys("a-key-of-the-users", secret)
     for key in (own.worker_token(number), own.endpoint_key(number), own.join_token(number)):
         text = f"worker 7 said {key.reveal()}!"

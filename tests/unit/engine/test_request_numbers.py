@@ -15,14 +15,14 @@ def test_they_grow_and_are_known() -> None:
     assert all(numbers.has_given(number) for number in given)
 
 
-def test_nobody_else_can_make_one_up() -> None:
+def test_no_other_engine_can_make_one_up() -> None:
     numbers = RequestNumbers(KEYS, 1, lambda place: place + 10)
     number = numbers.new()
     others = [number ^ bits for bits in range(1, 5_000)]
     assert not any(map(numbers.has_given, others))
     assert not any(map(numbers.has_given, (0, 1, -1, -number, 2**53 - 1)))
-    stranger = RequestNumbers(Keys("account-key", bytes(31) + b"1"), 1, lambda place: place + 10)
-    assert not numbers.has_given(stranger.new())
+    other = RequestNumbers(Keys("account-key", bytes(31) + b"1"), 1, lambda place: place + 10)
+    assert not numbers.has_given(other.new())
 
 
 def test_a_number_is_not_good_before_it_is_given() -> None:

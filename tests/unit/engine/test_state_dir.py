@@ -107,7 +107,7 @@ def test_a_link_a_fifo_and_an_empty_file_are_refused(tmp_path: Path) -> None:
 
 
 def test_two_processes_that_create_a_file_at_once_read_the_same(tmp_path: Path) -> None:
-    """Real processes race; whoever wins, all read the winner's content."""
+    """Real processes race; all read the winner's content."""
     script = (
         "import os, pathlib, sys; from nullworker.engine.state_dir import read_or_create;"
         "print(read_or_create(pathlib.Path(sys.argv[1]), lambda: str(os.getpid()).encode())[0].decode())"

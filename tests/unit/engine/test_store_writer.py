@@ -65,7 +65,7 @@ def test_the_last_word_on_a_row_counts(writer: StoreWriter, path: Path) -> None:
 
 
 def test_what_belongs_together_is_written_together(writer: StoreWriter, path: Path) -> None:
-    """Whoever reads sees both rows of each pair or neither, however the writer's turns fall."""
+    """A reader sees both rows of each pair or neither, however the writer's turns fall."""
     done = threading.Event()
 
     def leave_pairs() -> None:

@@ -58,7 +58,7 @@ async def test_a_reader_that_comes_while_a_question_is_under_way_gets_the_next_a
     assert broker.asked == [["a"], ["a", "b", "c"]]
 
 
-async def test_a_failure_reaches_all_who_asked_and_nobody_after_them() -> None:
+async def test_a_failure_reaches_all_callers_so_far_and_none_after_them() -> None:
     broker = Broker()
     broker.gate.set()
     batch = Batch(broker.ask)

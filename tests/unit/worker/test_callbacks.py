@@ -68,7 +68,7 @@ async def test_a_name_is_refused_for_any_of_its_addresses(monkeypatch: pytest.Mo
         await Callbacks(private=True).check("http://rebinding.example/")
 
 
-async def test_a_name_that_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_does_not_resolve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_arguments: object, **_more: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 

@@ -81,7 +81,7 @@ async def test_a_reservation_shows_who_holds_the_worker(port: Port) -> None:
     assert body["until"] - body["since"] == pytest.approx(60, abs=5)
 
 
-async def test_whoever_waits_hears_of_the_reservation_when_it_opens(port: Port) -> None:
+async def test_a_waiting_call_is_answered_when_a_reservation_opens(port: Port) -> None:
     waiting = [asyncio.ensure_future(port.call("GET", "/reservation?wait=60")) for _ in range(3)]
     await port.call("GET", "/health")  # a round trip later, the waiters are in
     hold(port.sessions)
@@ -93,7 +93,7 @@ async def test_waiting_ends_when_its_time_is_over(port: Port) -> None:
     assert (status, body["held"]) == (200, False)
 
 
-async def test_whoever_waits_for_the_end_of_a_session_hears_of_it(port: Port) -> None:
+async def test_a_call_that_waits_for_the_end_of_a_session_is_answered_then(port: Port) -> None:
     hold(port.sessions)
     waiting = asyncio.ensure_future(port.call("GET", "/reservation?wait=60&while=s"))
     await port.call("GET", "/health")  # a round trip later, the waiter is in
@@ -117,7 +117,7 @@ async def test_a_release_of_a_session_that_is_over_does_not_end_the_next(port: P
 
 
 async def test_only_a_heartbeat_of_the_consumer_itself_is_shown(port: Port) -> None:
-    """Whoever runs the consumer keeps the worker held as well, which says nothing of work."""
+    """The program that runs the consumer sends heartbeats as well, which say nothing of work."""
     hold(port.sessions)
     await port.call("POST", "/heartbeat?by=runner")
     assert (await port.call("GET", "/reservation"))[1]["heartbeat_at"] is None
@@ -126,7 +126,7 @@ async def test_only_a_heartbeat_of_the_consumer_itself_is_shown(port: Port) -> N
     assert body["heartbeat_at"] == pytest.approx(body["since"], abs=30)
 
 
-async def test_whoever_runs_the_consumer_can_say_that_it_is_broken(port: Port) -> None:
+async def test_the_program_that_runs_the_consumer_can_say_that_it_is_broken(port: Port) -> None:
     status, body = await port.call("POST", "/fail", body='{"reason": "It crashed\\n twice."}')
     assert (status, body) == (200, {"failed": True, "reason": "It crashed twice."})
     assert await port.call("GET", "/health") == (500, {"error": "It crashed twice."})

@@ -47,7 +47,7 @@ def test_nothing_for_long_enough_is_idle() -> None:
     ],
     ids=["output or heartbeat", "started", "another of that number", "ended", "cpu", "not to be seen", "unknown"],
 )
-def test_any_sign_of_work_begins_it_anew(sign: tuple[Tree | None, object]) -> None:
+def test_any_sign_of_work_begins_it_again(sign: tuple[Tree | None, object]) -> None:
     looks = [*quiet(59), (59.0, *sign), *((float(at), *sign) for at in range(60, 119))]
     assert not any(fed(*looks))
 

@@ -153,7 +153,7 @@ def pools() -> Iterator[Pools]:
         yield make
 
 
-def test_a_port_that_was_chosen_is_given_to_nobody_else_and_its_worker_can_have_it(pools: Pools) -> None:
+def test_a_port_that_was_chosen_is_given_to_no_other_program_and_its_worker_can_have_it(pools: Pools) -> None:
     first, second = pools("127.0.0.1"), pools("127.0.0.1")  # as of two engines on one machine
     ports = [first.choose() for _ in range(30)]
     others = [second.choose() for _ in range(300)]
@@ -162,7 +162,7 @@ def test_a_port_that_was_chosen_is_given_to_nobody_else_and_its_worker_can_have_
         assert server.getsockname()[1] == ports[0].worker
 
 
-def test_chosen_ports_are_free_and_nobody_elses(pools: Pools) -> None:
+def test_chosen_ports_are_free_and_no_other_programs(pools: Pools) -> None:
     """A port that is held is not chosen, whether a program listens on it or not."""
     pool = pools("127.0.0.1")
     chosen = [pool.choose() for _ in range(200)]

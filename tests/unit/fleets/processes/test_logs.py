@@ -21,7 +21,7 @@ def test_a_log_within_half_of_what_is_allowed_stays(tmp_path: Path) -> None:
     assert log.stat().st_size == 5000
 
 
-def test_a_log_over_it_keeps_its_end_beside_and_begins_anew(tmp_path: Path) -> None:
+def test_a_log_over_it_keeps_its_end_beside_and_begins_again(tmp_path: Path) -> None:
     """Its writer goes on at the new beginning, and the older end is dropped."""
     log = tmp_path / "worker.log"
     older = tmp_path / "worker.log.1"
