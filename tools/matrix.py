@@ -46,10 +46,12 @@ def tried(version: str) -> str:
         and succeeds(python, log, *pip, "--editable", ".[all]", "--group", "dev")
     ):
         return f"could not be installed: {log}"
-    if not succeeds(python, log, "pytest", "-n", "2", "--quiet", "-p", "no:cacheprovider", *TESTS):
-        return f"tests failed: {log}"
-    if not succeeds(python, log, "nullworker.cli.main", *SIMULATION):
-        return f"the simulation failed: {log}"
+    runs = {
+        "tests": ("pytest", "-n", "2", "--quiet", "-p", "no:cacheprovider", *TESTS),
+        "the simulation": ("nullworker.cli.main", *SIMULATION),
+    }
+    if failed := [name for name, arguments in runs.items() if not succeeds(python, log, *arguments)]:
+        return f"{' and '.join(failed)} failed: {log}"
     passed = [line for line in log.read_text().splitlines() if " passed" in line]
     return f"passed: {passed[-1].strip('= ')}"
 
