@@ -9,6 +9,7 @@ import pytest
 from nullworker.fleets.base import FleetError, Instance, InstanceSpec, InstanceState
 from nullworker.testing.fleets import check_fleet
 from nullworker.testing.memory_fleet import MemoryFleet, MemoryInstance, MemoryWorld
+from tests.kit.virtual_time import run_in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -179,42 +180,36 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("broken", "why"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
-async def test_a_broken_fleet_is_found_out(broken: type[MemoryFleet], why: str) -> None:
+def test_a_broken_fleet_is_found_out(broken: type[MemoryFleet], why: str) -> None:
     """Each is caught by the check that is there for it."""
     with pytest.raises(AssertionError, match=why):
-        await run(broken)
+        run(broken)
 
 
-async def test_a_fleet_that_minds_what_is_not_there_is_found_out() -> None:
+def test_a_fleet_that_minds_what_is_not_there_is_found_out() -> None:
     """A destroy that is repeated is no error."""
     with pytest.raises(FleetError):
-        await run(DestroysOnce)
+        run(DestroysOnce)
 
 
 async def test_without_a_way_to_crash_the_result_says_what_was_left_out() -> None:
     world = MemoryWorld()
-    result = await check_fleet(
-        lambda mark, on_exit: MemoryFleet.open({"world": world}, mark, on_exit), quiet_s=0, patience_s=1
-    )
+    result = await check_fleet(lambda mark, on_exit: MemoryFleet.open({"world": world}, mark, on_exit), quiet_s=0)
     assert len(result.left_out) == 3
     assert len(result.passed) == 11
 
 
-async def test_a_verb_that_never_ends_is_found_out() -> None:
+def test_a_verb_that_never_ends_is_found_out() -> None:
     world = MemoryWorld()
     world.hold("list")
     with pytest.raises(AssertionError, match="took more than"):
-        await check_fleet(
-            lambda mark, on_exit: MemoryFleet.open({"world": world}, mark, on_exit), quiet_s=0, patience_s=0.01
-        )
+        run_in_virtual_time(check_fleet(lambda mark, on_exit: MemoryFleet.open({"world": world}, mark, on_exit)))
 
 
-async def run(broken: type[MemoryFleet]) -> None:
+def run(broken: type[MemoryFleet]) -> None:
     world = MemoryWorld()
 
     async def crash(_fleet: object, mark: str, worker_id: int) -> None:
         world.crash(mark, worker_id)
 
-    await check_fleet(
-        lambda mark, on_exit: broken.open({"world": world}, mark, on_exit), crash=crash, quiet_s=0, patience_s=0.05
-    )
+    run_in_virtual_time(check_fleet(lambda mark, on_exit: broken.open({"world": world}, mark, on_exit), crash=crash))

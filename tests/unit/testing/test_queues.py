@@ -10,20 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nullworker.queues.base import Depth, QueueError, QueueInfo, QueueWarning
-from nullworker.testing import queues
 from nullworker.testing.queues import QueueDriver, check_queue
+from tests.kit.virtual_time import run_in_virtual_time
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In memory, nothing takes long."""
-    monkeypatch.setattr(queues, "QUIET_S", 0.03)
-    monkeypatch.setattr(queues, "PUSH_LIMIT_S", 0.3)
 
 
 class Store:
@@ -131,27 +124,27 @@ class MemoryDriver(QueueDriver):
         self.store.down = False
 
 
-async def run(queue_class: type[MemoryQueue], driver_class: type[MemoryDriver] = MemoryDriver, **rest: Any) -> Any:
+def run(queue_class: type[MemoryQueue], driver_class: type[MemoryDriver] = MemoryDriver, **rest: Any) -> Any:
     store = Store()
 
     async def open_queue(url: str) -> MemoryQueue:
         return queue_class(store) if url == "memory://jobs" else await queue_class.open(url)
 
-    return await check_queue(driver_class(store, **rest), open_queue=open_queue, patience_s=0.05)
+    return run_in_virtual_time(check_queue(driver_class(store, **rest), open_queue=open_queue))
 
 
-async def test_a_queue_that_tells_the_truth_passes_everything() -> None:
-    result = await run(MemoryQueue, bad_urls=["memory://"], secret="never shown")
+def test_a_queue_that_tells_the_truth_passes_everything() -> None:
+    result = run(MemoryQueue, bad_urls=["memory://"], secret="never shown")
     assert result.left_out == ()
     assert len(result.passed) == 14
     assert len(result.push_delays_s) == 2
 
 
-async def test_what_a_broker_cannot_do_is_said_to_be_left_out() -> None:
+def test_what_a_broker_cannot_do_is_said_to_be_left_out() -> None:
     class Less(MemoryDriver):
         tells_paused = breaks = tells_delayed = False
 
-    result = await run(MemoryQueue, Less)
+    result = run(MemoryQueue, Less)
     assert sum("(" in reason for reason in result.left_out) == len(result.left_out) == 4
 
 
@@ -176,9 +169,9 @@ class UnknownDriver(MemoryDriver):
     tells_in_flight = False
 
 
-async def test_a_queue_that_says_that_it_does_not_know_passes() -> None:
-    assert (await run(Unknown, UnknownDriver)).push_delays_s
-    assert not (await run(Polling)).push_delays_s
+def test_a_queue_that_says_that_it_does_not_know_passes() -> None:
+    assert run(Unknown, UnknownDriver).push_delays_s
+    assert not run(Polling).push_delays_s
 
 
 class ZeroForUnknown(MemoryQueue):
@@ -290,6 +283,6 @@ class Credulous(MemoryQueue):
         (Credulous, "open\\('memory://'\\) should raise QueueError"),
     ],
 )
-async def test_the_rule_that_a_queue_breaks_is_named(queue_class: type[MemoryQueue], rule: str) -> None:
+def test_the_rule_that_a_queue_breaks_is_named(queue_class: type[MemoryQueue], rule: str) -> None:
     with pytest.raises(AssertionError, match=rule):
-        await run(queue_class, bad_urls=["memory://"], secret="hunter2")
+        run(queue_class, bad_urls=["memory://"], secret="hunter2")
