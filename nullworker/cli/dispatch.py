@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import signal
@@ -236,9 +237,8 @@ def _advice(binding: BindingSettings, info: QueueInfo, store_file: Path) -> list
     if binding.end_idle_s is not None and info.lag_s > 0:
         advice.append(f"--end-idle has no effect here: the broker's numbers may be {info.lag_s:g} s late.")
     if store_file.exists():
-        store = DispatchStore(store_file)
-        longest_s = store.longest_held_s(binding.name)
-        store.close()
+        with contextlib.closing(DispatchStore(store_file)) as store:
+            longest_s = store.longest_held_s(binding.name)
         if info.lease_s and longest_s > info.lease_s:
             advice.append(
                 f"Reservations were held for up to {longest_s:.0f} s, and the broker redelivers a job after "

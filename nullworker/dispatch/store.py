@@ -71,10 +71,17 @@ class DispatchStore:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_S)
-            self._check_schema()
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")  # survives kill -9; a power cut may cost the last moments
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()  # an error keeps this object alive, and the file with it
+                raise
+
+    def _prepare(self) -> None:
+        self._check_schema()
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")  # survives kill -9; a power cut may cost the last moments
+        self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
 
     def _check_schema(self) -> None:
         """Refuses what another version, or another program, has written.
@@ -87,17 +94,14 @@ class DispatchStore:
         found = _columns(self._db)
         self._db.execute("COMMIT")
         if version not in (0, _VERSION):
-            self._db.close()
             raise DispatchStoreError(
                 f"The dispatcher's database {self._path} is of version {version}, and this nullworker reads version "
                 f"{_VERSION}: run the one that wrote it until nothing is held, then move it away; or give --state."
             )
-        with sqlite3.connect(":memory:") as pattern:
+        with contextlib.closing(sqlite3.connect(":memory:")) as pattern:
             pattern.executescript(_SCHEMA)
             wanted = _columns(pattern) if version else {}
-        pattern.close()
         if found != wanted:
-            self._db.close()
             raise DispatchStoreError(f"{self._path} is the database of another program: move it away, or give --state.")
 
     def claim(self, binding: str) -> None:

@@ -12,6 +12,7 @@ from nullworker.queues import sqlite_jobs
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
+from tests.kit.open_files import open_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,8 +127,9 @@ async def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE jobs (id INTEGER, title TEXT)")
     connection.close()
-    with pytest.raises(QueueError, match=r"has no column attempts, available_at, status"):
+    with pytest.raises(QueueError, match=r"has no column attempts, available_at, status") as error:
         await open_queue(sqlite_jobs.url(path))
+    assert open_files(tmp_path) == [], f"closed, though {error!r} is kept"
 
 
 async def test_a_file_locked_by_a_writer_is_read_when_the_writer_is_done(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nullworker.dispatch.store import DispatchStore, DispatchStoreError, Row
+from tests.kit.open_files import open_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,16 +128,18 @@ def test_a_record_is_not_shown_by_accident() -> None:
 
 def test_a_file_that_is_something_else_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "dispatch.db").write_text("something else, and long enough to have been read" * 10)
-    with pytest.raises(DispatchStoreError, match=r"dispatch\.db cannot be used \(file is not a database\)"):
+    with pytest.raises(DispatchStoreError, match=r"dispatch\.db cannot be used \(file is not a database\)") as error:
         DispatchStore(tmp_path / "dispatch.db")
+    assert open_files(tmp_path) == [], f"closed, though {error!r} is kept"
 
 
 def test_a_file_of_another_version_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "dispatch.db") as db:
         db.execute("PRAGMA user_version = 7")
     db.close()
-    with pytest.raises(DispatchStoreError, match="version 7"):
+    with pytest.raises(DispatchStoreError, match="version 7") as error:
         DispatchStore(tmp_path / "dispatch.db")
+    assert open_files(tmp_path) == [], f"closed, though {error!r} is kept"
 
 
 @pytest.mark.parametrize(
@@ -154,9 +157,10 @@ def test_a_database_of_another_program_is_refused_and_left_as_it_is(tmp_path: Pa
         db.executescript(statement)
     db.close()
     before = file.read_bytes()
-    with pytest.raises(DispatchStoreError, match="is the database of another program"):
+    with pytest.raises(DispatchStoreError, match="is the database of another program") as error:
         DispatchStore(file)
     assert file.read_bytes() == before
+    assert open_files(tmp_path) == [], f"closed, though {error!r} is kept"
 
 
 def test_a_directory_that_cannot_be_made_is_refused_in_a_sentence(tmp_path: Path) -> None:

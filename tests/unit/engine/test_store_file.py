@@ -21,6 +21,7 @@ from nullworker.engine.store_file import (
     pragma,
     worker_of,
 )
+from tests.kit.open_files import open_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,17 +76,19 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE theirs (x)")
         db.commit()
-    with pytest.raises(StoreError, match="is no store of nullworker's"):
+    with pytest.raises(StoreError, match="is no store of nullworker's") as error:
         open_store_file(path)
+    assert open_files(tmp_path) == [], f"closed, though {error!r} is kept"
 
 
 @pytest.mark.parametrize("content", [b"plain text, long enough to be looked at as a database's head" * 10, b"x" * 4096])
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "engine.db"
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"is damaged \(file is not a database\); bring it back from a copy"):
+    with pytest.raises(StoreError, match=r"is damaged \(file is not a database\); bring it back from a copy") as error:
         open_store_file(path)
     assert path.read_bytes() == content
+    assert open_files(tmp_path) == [], f"closed, though {error!r} is kept"
 
 
 def test_a_link_and_a_directory_in_its_place_are_refused(tmp_path: Path) -> None:
