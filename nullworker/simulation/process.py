@@ -332,7 +332,8 @@ class Process:
             self._sending, self._update_pending = True, False
             report = self._report(numbered=False)
             self._send(report, self.snapshots, 1)
-        self._plan(self._tick_after(now + HEARTBEAT_S - TICK_S))
+        beat_at = now - TICK_S if self._sending else self._reported_at
+        self._plan(self._tick_after(max(now, beat_at + HEARTBEAT_S)))
 
     def _send(self, report: WorkerReported, snapshot: int, attempt: int) -> None:
         self._deliver(report, snapshot, lambda taken: self._sent(report, snapshot, attempt, taken=taken))

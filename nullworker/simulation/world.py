@@ -130,6 +130,8 @@ class World:
             return False
         if state.reservations or any(process.sessions for process in self.fleet.processes()):
             return False
+        if any(worker.trust.unresponsive or worker.trust.may_hold_unknown for worker in state.workers.values()):
+            return False
         states = {worker.state.value for worker in state.workers.values()}
         if states - {"ready", "inactive"}:
             return False

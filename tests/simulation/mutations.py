@@ -67,7 +67,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     _bug("unknown sessions are not adopted", "_sessions", "_adopt(state, worker, request_idx, cost)"),
     _bug("a refusal is not heard", "reports:finished", "_rejected(state, worker, held)"),
     _bug("a report of the process before is believed", "ReportOrder._age_by_counts", "report.loadtime_s in self.loadtimes_before", "False"),
-    Mutation("an unnumbered report of a worker that numbers is fresh", (Change("ReportOrder.classify", "if self.seq and not report.seq: return ReportAge.SIGN_OF_LIFE", ""), Change("ReportOrder.classify", "self._age_by_number(report) if self.seq else self._age_by_counts(report)", "self._age_by_number(report) if self.seq and report.seq else self._age_by_counts(report)"))),
+    Mutation("an unnumbered report of a worker that numbers is fresh", (Change("ReportOrder.classify", "self.seq and not report.seq and now < max(self.numbered_at, listening.since) + limits.RESEND_S", "False"),)),
     # Failures
     _bug("an error kills a held worker", "failures:fail", "_drop_all(state, worker, cause, reason, dead=dead)", "dead = True; _drop_all(state, worker, cause, reason, dead=dead)"),
     Mutation("silence is idleness", (Change("_overdue", "not worker.trust.unresponsive", "worker.state is WorkerState.READY"), Change("_overdue", "state.set_unresponsive(worker, unresponsive=True)", ""))),

@@ -32,7 +32,8 @@ def report(state: EngineState, event: WorkerReported) -> None:
     if worker is None or worker.state in _NOT_LISTENED_TO:
         return
     late_reports = worker.report_order.late_reports + 1
-    age = worker.report_order.classify(event, state.now - worker.trust.silent_since(state.listening))
+    silent_s = state.now - worker.trust.silent_since(state.listening)
+    age = worker.report_order.classify(event, state.now, state.listening, silent_s)
     if age is ReportAge.LATE:
         return
     if age is ReportAge.SIGN_OF_LIFE:

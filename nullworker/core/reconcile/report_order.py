@@ -14,6 +14,7 @@ from nullworker.core import limits
 
 if TYPE_CHECKING:
     from nullworker.core.events import WorkerReported
+    from nullworker.core.reconcile.trust import Listening
 
 
 class ReportAge(enum.Enum):
@@ -23,7 +24,7 @@ class ReportAge(enum.Enum):
     NEW_PROCESS = "new_process"  # fresh, and from another process than the one before: its loading time differs
     COUNTS_FROM_ZERO = "counts_from_zero"  # believed to be so, after many in a row that looked late
     LATE = "late"  # older than one before, or the same again: nothing in it is used
-    SIGN_OF_LIFE = "sign_of_life"  # without a number, from a worker that numbers: it lives, and no more is known
+    SIGN_OF_LIFE = "sign_of_life"  # without a number, soon after a numbered one: it lives, and no more is known
 
 
 @dataclass(slots=True, eq=False)
@@ -31,24 +32,27 @@ class ReportOrder:
     """What is known of the order of one worker's reports."""
 
     seq: int = 0  # the highest number that came; 0: it has not numbered any
+    numbered_at: float = 0.0  # when that came, in s of the engine's clock
     received: int = 0  # requests that the process had received, by the newest report
     late_reports: int = 0  # late ones in a row
     #: Of a worker that does not number: its process's loading time in s, and those of the processes before it.
     loadtime_s: float = 0.0
     loadtimes_before: tuple[float, ...] = ()
 
-    def classify(self, report: WorkerReported, silent_s: float) -> ReportAge:
+    def classify(self, report: WorkerReported, now: float, listening: Listening, silent_s: float) -> ReportAge:
         """Says what a report is worth, and takes note of it.
 
         Args:
             report: the report that came.
+            now: when it came.
+            listening: since when the engine was able to hear.
             silent_s: seconds since the newest one before it, as far as the engine was there to hear one.
         """
-        if self.seq and not report.seq:
-            return ReportAge.SIGN_OF_LIFE
+        if self.seq and not report.seq and now < max(self.numbered_at, listening.since) + limits.RESEND_S:
+            return ReportAge.SIGN_OF_LIFE  # later, it was made after the newest numbered one, and corrects it
         if report.seq and report.seq == self.seq:
             return ReportAge.LATE
-        age = self._age_by_number(report) if self.seq else self._age_by_counts(report)
+        age = self._age_by_number(report) if self.seq and report.seq else self._age_by_counts(report)
         if age is ReportAge.LATE:
             self.late_reports += 1
             if self.late_reports < limits.LATE_REPORTS_MAX or silent_s < limits.LATE_REPORTS_S:
@@ -58,13 +62,15 @@ class ReportOrder:
             age = ReportAge.COUNTS_FROM_ZERO
         self.received, self.late_reports = report.received, 0
         if report.seq:
-            self.seq = report.seq
+            self.seq, self.numbered_at = report.seq, now
         elif report.loadtime_s > 0:
             self.loadtime_s = report.loadtime_s
         return age
 
     def _age_by_number(self, report: WorkerReported) -> ReportAge:
-        return ReportAge.LATE if report.seq < self.seq else ReportAge.FRESH
+        # A later report of the same process, one without a number, may have overtaken it.
+        overtaken = 0 < report.loadtime_s == self.loadtime_s and report.received < self.received
+        return ReportAge.LATE if report.seq < self.seq or overtaken else ReportAge.FRESH
 
     def _age_by_counts(self, report: WorkerReported) -> ReportAge:
         if report.loadtime_s in self.loadtimes_before:

@@ -43,7 +43,7 @@ def all_checkers(truth: Truth) -> list[Checker]:
         Order(truth, evidence),
         Gone(truth),
         NoLeak(truth, evidence),
-        Reports(truth),
+        Reports(truth, evidence),
         Restart(truth, evidence),
         Bounded(truth, evidence),
         Pauses(truth),

@@ -73,7 +73,8 @@ class Evidence(Checker):
         self.grants: dict[int, GrantRecord] = {}  # the last one of each request
         self.forced: set[int] = set()  # endpoints that were deleted by force
         self.known_ids: set[int] = set()  # created by us, or listed under our mark
-        self._numbering: set[int] = set()  # workers of which this engine has had a numbered report
+        self._numbered: dict[int, tuple[int, float]] = {}  # a worker's highest number that this engine got, and when
+        self.sign_of_life = False  # the report in hand is no more than that
         self._retiring: set[int] = set()  # workers that an operator wants gone when they are free
         self._states: dict[int, EndpointState] = {}  # of endpoints, as the engine was told
         self._most: dict[int, int] = {}  # and their max_workers
@@ -162,13 +163,21 @@ class Evidence(Checker):
     # ----------------------------------------------------------------------------------------------------------- told
 
     def _says_something(self, report: events.WorkerReported) -> bool:
-        """Whether a report is more than a sign of life: one without a number, of a worker that numbers, is not."""
-        if report.seq:
-            self._numbering.add(report.worker_id)
-        return bool(report.seq) or report.worker_id not in self._numbering
+        """Whether a report is more than a sign of life.
+
+        One without a number, of a worker that numbers, may be as old as the framework sends a message again.
+        """
+        highest, came_at = self._numbered.get(report.worker_id, (0, -math.inf))
+        if report.seq > highest:
+            self._numbered[report.worker_id] = (report.seq, self.truth.clock)
+        if report.seq or came_at == -math.inf:
+            return True
+        engine = self.truth.engine
+        listening_since = engine.state.listening.since if engine is not None else self.truth.clock
+        return self.truth.clock >= max(came_at, listening_since) + limits.RESEND_S
 
     def engine_started(self) -> None:
-        self._numbering.clear()
+        self._numbered.clear()
         for known in self.workers.values():
             known.exited = False  # the engine that was told may be gone, and need not have written it down
 
@@ -188,7 +197,8 @@ class Evidence(Checker):
                 known.finished.add(request.request_idx)
                 known.refused += request.status == "Rejected"
             return
-        if not self._says_something(message):
+        self.sign_of_life = not self._says_something(message)
+        if self.sign_of_life:
             known.heard_at = self.truth.clock
             known.absent = known.exited = False
             known.ended_lists = 0

@@ -12,6 +12,7 @@ from nullworker.simulation.observer import Checker
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
+    from nullworker.simulation.checkers.evidence import Evidence
     from nullworker.simulation.process import Process
     from nullworker.simulation.truth import Truth
 
@@ -21,8 +22,9 @@ class Reports(Checker):
 
     promise = "P10"
 
-    def __init__(self, truth: Truth) -> None:
+    def __init__(self, truth: Truth, evidence: Evidence) -> None:
         super().__init__(truth)
+        self.evidence = evidence
         #: (worker, whether numbered) -> (process, snapshot), of this engine
         self._newest: dict[tuple[int, bool], tuple[int, int]] = {}
         self._said: dict[tuple[int, bool], tuple[int, ...]] = {}  # and what it listed
@@ -39,7 +41,7 @@ class Reports(Checker):
         told = (process.boot, snapshot)
         stream = (message.worker_id, bool(message.seq))
         newest = self._newest.get(stream, (0, 0))
-        if not message.seq and (message.worker_id, True) in self._newest:
+        if self.evidence.sign_of_life:
             self._stale = f"a report without a number of worker {message.worker_id}, which numbers its reports"
         elif told[0] == newest[0] and told < newest:
             if message.request_idxs == self._said[stream]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from nullworker.core import commands, events, limits
 from nullworker.core.causes import Cause
+from nullworker.core.events import WorkerReported
+from nullworker.core.reconcile.report_order import ReportAge, ReportOrder
+from nullworker.core.reconcile.trust import Listening
 from nullworker.core.reservation import Stage
 from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, kinds, of
@@ -527,3 +531,34 @@ def test_heartbeats_alone_keep_a_worker_that_numbers_alive() -> None:
         scene.report(1)
     assert scene.state(1) is WorkerState.READY
     assert not scene.worker(1).trust.unresponsive
+
+
+def test_a_heartbeat_without_a_number_corrects_a_numbered_report_once_it_must_be_newer() -> None:
+    """A late numbered report after a restart lists a session that has ended. Nothing changes on the worker after that,
+    so no further numbered report comes: the framework's heartbeats tell, once they cannot be older than that report.
+    """
+    order, listening = ReportOrder(), Listening()
+
+    def age(now: float, **said: Any) -> ReportAge:
+        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
+
+    assert age(100.0, received=3, seq=7, loadtime_s=2.0) is ReportAge.FRESH
+    assert age(110.0, received=3, loadtime_s=2.0) is ReportAge.SIGN_OF_LIFE
+    assert age(100.0 + limits.RESEND_S, received=3, loadtime_s=2.0) is ReportAge.FRESH
+    listening.absent(200.0)
+    assert (
+        age(210.0, received=3, loadtime_s=2.0) is ReportAge.SIGN_OF_LIFE
+    )  # time in which nothing was heard proves nothing
+
+
+def test_a_numbered_report_that_a_heartbeat_overtook_is_late() -> None:
+    order, listening = ReportOrder(), Listening()
+
+    def age(now: float, **said: Any) -> ReportAge:
+        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
+
+    assert age(0.0, received=0, seq=1) is ReportAge.FRESH
+    assert age(50.0, received=1, loadtime_s=2.0) is ReportAge.FRESH
+    assert age(51.0, received=0, seq=2, loadtime_s=2.0) is ReportAge.LATE
+    assert age(52.0, received=1, seq=3, loadtime_s=2.0) is ReportAge.FRESH
+    assert age(53.0, received=0, seq=4, loadtime_s=0.0) is ReportAge.FRESH  # another process, which counts from 0
