@@ -13,7 +13,7 @@ POINTS_MAX = 20_000
 
 
 class Choice(NamedTuple):
-    """A set of parameters, or somebody's rule, and what came of it."""
+    """A set of parameters, or a rival's rule, and its outcome."""
 
     label: str  # "" for one that is not to be named
     cost: float

@@ -131,7 +131,7 @@ def _soak_until(
     running: set[Future[_Sums]] = set()
     while not interrupted.is_set() and (running or time.monotonic() < until):
         while len(running) < 2 * (os.cpu_count() or 1) and time.monotonic() < until:
-            # What submitting starts is born deaf to Ctrl-C, which reaches all of a terminal: it is for us to end it.
+            # Processes that are started here ignore Ctrl-C, which reaches all of a terminal: this one ends them.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             running.add(pool.submit(_batch, int(record["next_seed"]), BATCH, scenario))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -45,7 +45,7 @@ A trace is a CSV with the columns arrival_s and duration_s, such as nullworker d
 @click.option("--scenario", default="", help="The kind of world; each seed has one of its own otherwise.")
 @click.option("--without", multiple=True, metavar="FAULT", help="Leave this fault out of the seed's world.")
 @click.option("--without-clients", default="", metavar="N,N-N", help="Leave these clients out.")
-@click.option("--until", "until_s", type=float, help="Let trouble end at this time.")
+@click.option("--until", "until_s", type=float, help="Let all faults end at this time.")
 @click.option("--shrink/--no-shrink", "shrinks", default=True, help="Look for the shortest history that fails so.")
 @click.option("--soak", is_flag=True, help="Run seeds on all cores until --minutes are up, and add to the record.")
 @click.option("--minutes", type=click.FloatRange(0.01), default=10.0, show_default=True, help="How long to soak.")

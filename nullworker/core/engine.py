@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nullworker.core import events, failures, limits, recovery, routing, scaling
 from nullworker.core.intake import admin, clients, fleet_events, reports
 from nullworker.core.state import EngineState
-from nullworker.core.timers import Timer
+from nullworker.core.timers import Timer, Timers
 from nullworker.core.worker import WorkerState
 
 if TYPE_CHECKING:
@@ -28,8 +28,16 @@ class Engine:
 
     __slots__ = ("_last_now", "state")
 
-    def __init__(self) -> None:
-        self.state = EngineState()
+    def __init__(self, timers: Timers | None = None, *, judges_silence: bool = True) -> None:
+        """Makes an engine that knows nothing yet.
+
+        Args:
+            timers: keeps its reminders; the simulator's count how many are taken.
+            judges_silence: False where workers report only when something happens: their silence means nothing.
+        """
+        self.state = EngineState(Timers() if timers is None else timers)
+        if not judges_silence:
+            self.state.listening.since = float("inf")
         self._last_now: float | None = None
 
     def handle(self, event: Event, now: float) -> list[Command]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class EngineState:
     """Endpoints, workers, reservations and timers; the event in hand, and the commands that it leads to."""
 
-    def __init__(self) -> None:
+    def __init__(self, timers: Timers) -> None:
         self.now = 0.0
         self.event_number = 0
         self.out: list[Command] = []
@@ -36,7 +36,7 @@ class EngineState:
         self.workergroups: dict[int, Workergroup] = {}
         self.workers: dict[int, Worker] = {}
         self.reservations: dict[int, Reservation] = {}
-        self.timers = Timers()
+        self.timers = timers
         self.next_worker_id = 1
         #: Whether anything but configuration has come yet.
         self.begun = False

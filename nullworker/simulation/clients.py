@@ -48,20 +48,45 @@ class Job:
     lifetime_s: float = 60.0
 
 
+class RouteCall:
+    """One /route/ call of a client; its answer counts only while the client waits for this very call."""
+
+    __slots__ = ("_client", "_turn", "open_as")
+
+    def __init__(self, client: Client, turn: int) -> None:
+        self._client = client
+        self._turn = turn
+        self.open_as = 0
+
+    @property
+    def endpoint_id(self) -> int:
+        """The endpoint that it asks for."""
+        return self._client.job.endpoint_id
+
+    def answered(self, answer: Grant | Refuse | int) -> None:
+        """The engine's answer arrives."""
+        self._client.answered(answer, self._turn)
+
+    def broken(self) -> None:
+        """The connection broke."""
+        self._client.broken(self._turn)
+
+
 class ClientLinks(NamedTuple):
     """How a client reaches the engine and workers, and who is told of what becomes of it."""
 
-    route: Callable[[Client, int, int, float, float], None]  # call, endpoint, request_idx, cost, replay timeout
-    hang_up: Callable[[Client], None]
+    route: Callable[[RouteCall, int, int, float, float], None]  # call, endpoint, request_idx, cost, replay timeout
+    hang_up: Callable[[RouteCall], None]
     process: Callable[[int], Process | None]  # a worker's, by its id
     held: Callable[[Client], None]
     over: Callable[[Client], None]
 
 
 class Client:
-    """One client with one job. It is itself the call that the engine holds open: it has one at a time."""
+    """One client with one job."""
 
     __slots__ = (
+        "_call",
         "_ends",
         "_polls",
         "_turn",
@@ -70,7 +95,6 @@ class Client:
         "job",
         "links",
         "number",
-        "open_as",
         "request_idx",
         "stage",
         "worker_id",
@@ -83,9 +107,9 @@ class Client:
         self.job = job
         self.stage = ClientStage.ASKING
         self.request_idx = 0
-        self.open_as = 0
         self.worker_id = 0
         self.held_at: float | None = None
+        self._call = RouteCall(self, 0)
         self._polls = 0
         self._turn = 0  # what belongs to an earlier turn comes too late
         self._ends = 0
@@ -97,13 +121,14 @@ class Client:
         if self.stage is not ClientStage.ASKING:
             return
         self._turn += 1
-        self.context.network.send(Link.CLIENT_ENGINE, self._arrive, self._turn)
+        self._call = RouteCall(self, self._turn)
+        self.context.network.send(Link.CLIENT_ENGINE, self._arrive, self._call, self._turn)
         self.context.queue.after(CALL_TIMEOUT_S, self._timed_out, self._turn)
 
-    def _arrive(self, turn: int) -> None:
+    def _arrive(self, call: RouteCall, turn: int) -> None:
         if self._turn == turn or self.context.faults.half_open:
             job = self.job
-            self.links.route(self, job.endpoint_id, self.request_idx, job.cost, REPLAY_TIMEOUT_S)
+            self.links.route(call, job.endpoint_id, self.request_idx, job.cost, REPLAY_TIMEOUT_S)
 
     def _timed_out(self, turn: int) -> None:
         if turn == self._turn and self.stage is ClientStage.ASKING:
@@ -111,9 +136,9 @@ class Client:
             self._hang_up()
             self._call_failed()
 
-    def broken(self) -> None:
-        """The connection broke."""
-        if self.stage is ClientStage.ASKING:
+    def broken(self, turn: int) -> None:
+        """The connection of its call broke."""
+        if self.stage is ClientStage.ASKING and turn == self._turn:
             self._turn += 1
             self._call_failed()
 
@@ -126,11 +151,11 @@ class Client:
     def _hang_up(self) -> None:
         faults = self.context.faults
         if not (faults.half_open and self.context.random.random() < faults.half_open):
-            self.context.network.send(Link.CLIENT_ENGINE, self.links.hang_up, self)
+            self.context.network.send(Link.CLIENT_ENGINE, self.links.hang_up, self._call)
 
-    def answered(self, answer: Grant | Refuse | int) -> None:
-        """The engine's answer arrives."""
-        if self.stage is not ClientStage.ASKING:
+    def answered(self, answer: Grant | Refuse | int, turn: int) -> None:
+        """The engine's answer to one of its calls arrives; what it has hung up on reaches it no more."""
+        if self.stage is not ClientStage.ASKING or turn != self._turn:
             return
         if isinstance(answer, int):
             if self.request_idx and answer != self.request_idx:
@@ -281,9 +306,9 @@ class Client:
         self.links.over(self)
 
     @property
-    def endpoint_id(self) -> int:
-        """The endpoint that it asks for."""
-        return self.job.endpoint_id
+    def known_as(self) -> int:
+        """The request_idx that the engine may know it by, whether it has heard of that or not; 0: none."""
+        return self.request_idx or self._call.open_as
 
     @property
     def wants(self) -> bool:

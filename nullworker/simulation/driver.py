@@ -1,13 +1,15 @@
-"""The engine's body in the simulated world: feeds one core, carries out its commands, holds calls open for 8 s, asks
-the fleet for its list, and is killed between any two effects, paused, and started again from what it had written.
+"""The engine's body in the simulated world: the engine's own driver (`nullworker.core.driver`), with a virtual clock
+and a simulated network around it. It asks the fleet for its list, is killed between any two effects, paused, and
+started again from what it had written.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nullworker.core import events, invariants, journal
 from nullworker.core.commands import Create, Destroy, Grant, Note, Refuse, Start, Stop
+from nullworker.core.driver import LIST_PERIOD_S, Driver
 from nullworker.core.engine import Engine
 from nullworker.core.timers import Timer, Timers
 from nullworker.simulation.event_queue import AT_ONE_INSTANT_MAX, Stalled
@@ -15,9 +17,10 @@ from nullworker.simulation.network import Link
 from nullworker.simulation.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from nullworker.core.commands import Command
+    from nullworker.core.driver import Order
     from nullworker.core.parameters import Parameters, WorkergroupSpec
     from nullworker.simulation.context import Context
     from nullworker.simulation.fleet import Fleet
@@ -25,35 +28,33 @@ if TYPE_CHECKING:
     from nullworker.simulation.plan import Plan
     from nullworker.simulation.process import Process
 
-HOLD_S = 8.0
-LIST_PERIOD_S = 30.0
 STORE_LAG_S = 0.05
-TIMER_SLACK_S = 0.0005  # due times are met this much late rather than early
 _EFFECTS = (Grant, Refuse, Create, Start, Stop, Destroy)
 
 
-class Reminders(Timers):
+class CountedTimers(Timers):
     """An engine's reminders, which notice when it takes them without end within one event."""
 
-    __slots__ = ("left",)
+    __slots__ = ("_left",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.left = 0
+        self._left = AT_ONE_INSTANT_MAX
 
-    def event_begins(self) -> None:
-        """The engine takes a new event in: it may take all that are set, and a good many that it sets meanwhile."""
-        self.left = len(self) + AT_ONE_INSTANT_MAX
+    def next_at(self) -> float | None:
+        """An engine looks at this when an event begins: it may take all that are set, and many that it sets then."""
+        self._left = len(self) + AT_ONE_INSTANT_MAX
+        return super().next_at()
 
     def pop_due(self, now: float) -> tuple[Timer, int] | None:
-        self.left -= 1
-        if self.left < 0:
+        self._left -= 1
+        if self._left < 0:
             raise Stalled("the engine reminds itself without end within one event")
         return super().pop_due(now)
 
 
 class SimulatedDriver:
-    """The driver of one core after another. ``engine`` is None while it is down."""
+    """The driver of one core after another, and the IO around it. ``engine`` is None while it is down."""
 
     def __init__(self, context: Context, plan: Plan, fleet: Fleet, hooks: Hooks, killed: Callable[[], None]) -> None:
         self.context = context
@@ -74,31 +75,36 @@ class SimulatedDriver:
         self.endpoints: dict[int, tuple[str, Parameters]] = {}
         self.groups: dict[int, WorkergroupSpec] = {}
         self.deleting: dict[int, bool] = {}  # endpoint id -> by force
-        self.calls: dict[int, Call] = {}
         self.next_request_idx = 1
         self.journal_lines: list[str] | None = None
         self.check_every = 16  # events between two looks at the core's own invariants
-        self._wake_at: float | None = None
+        self._driver: Driver[Call] = Driver(self)
+        self._driver.end()  # none runs yet
         self._backlog: list[Callable[[], object]] = []
-        self._under_way: dict[int, str] = {}
-        self._reminders = Reminders()
+        #: Of the event in hand, the effects that are still carried out before the engine is killed; None: it is not.
+        self._last_effects: set[int] | None = None
+        self._dropped: list[Call] = []  # calls whose answers a kill prevented
 
     # --------------------------------------------------------------------------------------------------- life and death
 
     @property
     def clock(self) -> float:
         """The engine's monotonic clock now."""
-        return self.context.now + self.clock_skew_s
+        return self.context.queue.now + self.clock_skew_s
+
+    @property
+    def calls(self) -> Mapping[int, Call]:
+        """The calls that are held open, by request_idx."""
+        return self._driver.calls
 
     def start(self) -> None:
         """Starts an engine on what is written."""
         if self.journal_lines is not None:
             self.journal_lines.append(journal.begin("simulated"))
-        self.engine = Engine()
-        self._reminders = self.engine.state.timers = Reminders()
+        self.engine = Engine(CountedTimers())
+        self._driver = Driver(self, self.engine)
         self.generation += 1
         self.started_at = self.context.now
-        self._wake_at, self._under_way = None, {}
         self.hooks.engine_started()
         for endpoint_id, (name, parameters) in self.endpoints.items():
             self.handle(events.EndpointPut(endpoint_id, name, parameters))
@@ -117,8 +123,9 @@ class SimulatedDriver:
         self.store.killed(self.context.now)
         self.engine = None
         self._backlog.clear()
-        calls, self.calls = self.calls, {}
-        for call in calls.values():
+        calls = [*self._dropped, *self._driver.end().values()]
+        self._dropped.clear()
+        for call in calls:
             self.context.network.send(Link.CLIENT_ENGINE, call.broken)
         self.hooks.engine_killed()
         self._killed()
@@ -137,7 +144,6 @@ class SimulatedDriver:
         backlog, self._backlog = self._backlog, []
         for do in backlog:
             do()
-        self._set_timer()
 
     def _stands_still(self, do: Callable[[], object]) -> bool:
         if self.paused_until > self.context.now:
@@ -146,21 +152,37 @@ class SimulatedDriver:
             return True
         return False
 
-    # --------------------------------------------------------------------------------------------------------- events
+    def clock_jumped(self) -> None:
+        """The clock is another than before: what was planned by it is planned again."""
+        self.away_until = self.clock
+        self._driver.clock_changed()
 
     def handle(self, event: events.Event) -> None:
         """Lets the core take one event in, and carries out what it commands."""
-        engine = self.engine
-        if engine is None:
-            return
-        now = self.clock
-        self._reminders.event_begins()
-        try:
-            decided = engine.handle(event, now)
-        except Exception:
-            if self.journal_lines is not None:
-                self.journal_lines.append(journal.encode(event, now, []))
-            raise
+        self._driver.handle(event)
+
+    # ------------------------------------------------------------------------------------------- what the driver needs
+
+    def now(self) -> float:
+        """The time of the core."""
+        return self.clock
+
+    def call_at(self, when: float, callback: Callable[..., object], *arguments: object) -> None:
+        """Plans a callback for a time of the engine's clock."""
+        self.context.queue.at(when - self.clock_skew_s, self._call, callback, arguments)
+
+    def call_later(self, delay_s: float, callback: Callable[..., object], *arguments: object) -> None:
+        """Plans a callback for later."""
+        self.context.queue.after(delay_s, self._call, callback, arguments)
+
+    def _call(self, callback: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        if not self._stands_still(lambda: callback(*arguments)):
+            callback(*arguments)
+
+    def decided(self, event: events.Event, now: float, commands: Sequence[Command]) -> None:
+        """Writes down what must survive a kill, and decides whether there is one before the effects are over."""
+        engine = self._driver.engine
+        decided = commands if isinstance(commands, list) else list(commands)
         self.events += 1
         if self.journal_lines is not None:
             self.journal_lines.append(journal.encode(event, now, decided))
@@ -168,63 +190,53 @@ class SimulatedDriver:
             invariants.check(engine)
         self.store.note(engine, self.context.now)
         self.hooks.handled(engine, event, decided)
-        if decided:
-            self._carry_out(decided)
-        self._set_timer()
+        effects = [command for command in commands if isinstance(command, _EFFECTS)] if commands else ()
+        if effects:
+            self.store.write(self.context.now)
+            if self.kill_at is not None and self.kill_at <= self.context.now:
+                self.kill_at = None
+                self._last_effects = {id(effect) for effect in effects[: self.context.random.randint(0, len(effects))]}
 
-    def _carry_out(self, decided: list[Command]) -> None:
-        effects = [command for command in decided if isinstance(command, _EFFECTS)]
-        if not effects:
-            self._forget_deleted(decided)
+    def answer(self, call: Call, request_idx: int, answer: Grant | Refuse | None) -> None:
+        """Answers a held call."""
+        if self._last_effects is not None and id(answer) not in self._last_effects:
+            self._dropped.append(call)
+        elif not self.context.network.answer_is_lost(Link.CLIENT_ENGINE):
+            given = request_idx if answer is None else answer
+            self.context.network.send(Link.CLIENT_ENGINE, call.answered, given)
+
+    def order(self, order: Order) -> None:
+        """Gives an order to the fleet."""
+        if self._last_effects is not None and id(order) not in self._last_effects:
             return
-        self.store.write(self.context.now)
-        cut = None
-        if self.kill_at is not None and self.kill_at <= self.context.now and self.generation:
-            self.kill_at = None
-            cut = self.context.random.randint(0, len(effects))
-        for command in effects[:cut]:
-            if isinstance(command, (Grant, Refuse)):
-                call = self.calls.pop(command.request_idx, None)
-                if call is not None:
-                    self._answer(call, command)
-            else:
-                self._order(command)
-        self._forget_deleted(decided)
-        if cut is not None:
-            self.kill()
+        worker_id, verb = order.worker_id, type(order).__name__.lower()
+        self.last_order_at = self.context.now
+        group = self.groups.get(order.workergroup_id) if isinstance(order, Create) else None
+        endpoint_id = group.endpoint_id if group is not None else 0
+        driver = self._driver
 
-    def _forget_deleted(self, decided: list[Command]) -> None:
-        for command in decided:
+        def answer(detail: str, definite: bool) -> None:
+            if not driver.has_ended and not self._stands_still(lambda: answer(detail, definite)):
+                driver.order_ended(worker_id, verb, detail, definite=definite)
+
+        self.hooks.ordered(verb, worker_id, endpoint_id)
+        self.fleet.order(verb, worker_id, endpoint_id, self.plan.kind_of(group), answer)
+
+    def handled(self, _event: events.Event, _now: float, commands: Sequence[Command]) -> None:
+        """Forgets endpoints that are gone; and the engine is killed if it was to be."""
+        for command in commands:
             if isinstance(command, Note) and command.kind == "endpoint_deleted":
                 self.endpoints.pop(command.endpoint_id, None)
                 self.deleting.pop(command.endpoint_id, None)
                 self.groups = {i: g for i, g in self.groups.items() if g.endpoint_id != command.endpoint_id}
+        if self._last_effects is not None:
+            self._last_effects = None
+            self.kill()
 
-    def _set_timer(self) -> None:
-        if self.engine is None:
-            return
-        due = self.engine.wake_at()
-        if due is None:
-            return
-        due += TIMER_SLACK_S - self.clock_skew_s
-        if self._wake_at is None or due < self._wake_at:
-            self._wake_at = due
-            self.context.queue.at(due, self._wake, due, self.generation)
-
-    def _wake(self, planned: float, generation: int) -> None:
-        if planned != self._wake_at or generation != self.generation or self.engine is None:
-            return
-        if self._stands_still(lambda: None):
-            self._wake_at = None  # the resume sets it again
-            return
-        self._wake_at = None
-        self.handle(events.TimePassed())
-
-    def clock_jumped(self) -> None:
-        """The clock is another than before: what was planned by it is planned anew."""
-        self._wake_at = None
-        self.away_until = self.clock
-        self._set_timer()
+    def failed(self, event: events.Event, now: float, _error: Exception) -> None:
+        """Keeps the event at which the core failed: `replay` needs it."""
+        if self.journal_lines is not None:
+            self.journal_lines.append(journal.encode(event, now, []))
 
     # -------------------------------------------------------------------------------------------------------- clients
 
@@ -238,44 +250,23 @@ class SimulatedDriver:
         if not request_idx:
             request_idx = self.next_request_idx
             self.next_request_idx += 1
-        earlier = self.calls.pop(request_idx, None)
-        if earlier is not None and earlier is not call:
-            self._answer(earlier, request_idx)
-        self.calls[request_idx] = call
         call.open_as = request_idx
-        generation = self.generation
         self.hooks.asked(request_idx, endpoint_id, call)
-        self.handle(events.Asked(endpoint_id, request_idx, cost, replay_timeout_s))
-        if self.calls.get(request_idx) is call:
-            self.context.queue.after(HOLD_S, self._hold_ends, request_idx, call, generation)
-
-    def _hold_ends(self, request_idx: int, call: Call, generation: int) -> None:
-        if generation != self.generation or self.calls.get(request_idx) is not call:
-            return
-        if self._stands_still(lambda: self._hold_ends(request_idx, call, generation)):
-            return
-        del self.calls[request_idx]
-        self._answer(call, request_idx)
-        self.handle(events.HoldEnded(request_idx))
+        self._driver.ask(call, endpoint_id, request_idx, cost, replay_timeout_s)
 
     def hang_up(self, call: Call) -> None:
         """The client's end of the connection closed."""
         request_idx = call.open_as
         if self.calls.get(request_idx) is call and not self._stands_still(lambda: self.hang_up(call)):
-            del self.calls[request_idx]
             self.hooks.hung_up(request_idx)
-            self.handle(events.WaiterGone(request_idx))
-
-    def _answer(self, call: Call, answer: Grant | Refuse | int) -> None:
-        if not self.context.network.answer_is_lost(Link.CLIENT_ENGINE):
-            self.context.network.send(Link.CLIENT_ENGINE, call.answered, answer)
+            self._driver.hang_up(call, request_idx)
 
     # -------------------------------------------------------------------------------------------- workers and operators
 
     def worker_says(
         self, message: events.WorkerReported | events.RequestsFinished, process: Process, snapshot: int
     ) -> bool:
-        """A worker's message arrives; False: the engine is down."""
+        """A worker's message arrives; False: it was not taken."""
         if self.engine is None:
             return False
         if self._stands_still(lambda: self.worker_says(message, process, snapshot)):
@@ -300,41 +291,12 @@ class SimulatedDriver:
             self.handle(event)
 
     def forged(self, event: events.Event) -> None:
-        """A message that its sender was not entitled to send reaches the core: it must change nothing."""
+        """A message that its sender had no right to send reaches the core all the same: it must change nothing."""
         if self.engine is not None and not self._stands_still(lambda: None):
             self.hooks.about_to_forge()
             self.handle(event)
 
     # --------------------------------------------------------------------------------------------------------- fleets
-
-    def _order(self, command: Create | Start | Stop | Destroy) -> None:
-        worker_id, verb = command.worker_id, type(command).__name__.lower()
-        if self._under_way.get(worker_id) == verb:
-            return  # the same order given again while it is under way is not doubled
-        self._under_way[worker_id] = verb
-        self.last_order_at = self.context.now
-        group = self.groups.get(command.workergroup_id) if isinstance(command, Create) else None
-        endpoint_id = group.endpoint_id if group is not None else 0
-        kind = self.plan.kind_of(group)
-        generation = self.generation
-
-        def answer(detail: str, definite: bool) -> None:
-            self._order_answered(generation, worker_id, verb, detail, definite=definite)
-
-        self.hooks.ordered(verb, worker_id, endpoint_id)
-        self.fleet.order(verb, worker_id, endpoint_id, kind, answer)
-
-    def _order_answered(self, generation: int, worker_id: int, verb: str, detail: str, *, definite: bool) -> None:
-        if generation != self.generation or self.engine is None:
-            return
-        if self._stands_still(lambda: self._order_answered(generation, worker_id, verb, detail, definite=definite)):
-            return
-        if self._under_way.get(worker_id) == verb:
-            del self._under_way[worker_id]
-        if detail:
-            self.handle(events.InstanceFailed(worker_id, verb, detail, definite))
-        else:
-            self.handle(_DONE[verb](worker_id))
 
     def instance_exited(self, worker_id: int, detail: str) -> None:
         """The fleet tells that an instance ended by itself."""
@@ -357,11 +319,3 @@ class SimulatedDriver:
         if not self._stands_still(lambda: self._listed(generation, asked_at, shown)):
             self.hooks.told_of_list(asked_at, shown)
             self.handle(events.FleetListed(self.fleet.name, asked_at, shown))
-
-
-_DONE: dict[str, Any] = {
-    "create": events.InstanceCreated,
-    "start": events.InstanceStarted,
-    "stop": events.InstanceStopped,
-    "destroy": events.InstanceGone,
-}

@@ -232,7 +232,7 @@ class FaultInjector:
     # -------------------------------------------------------------------------------------------------------- malice
 
     def _forge(self, _strength: float) -> None:
-        """A message about a worker, request or endpoint that does not exist."""
+        """A message about a worker, request or endpoint that is not there, let alone its sender's."""
         random = self.random
         unknown_id = 10_000_000 + random.randrange(1000)
         forgeries: list[events.Event] = [

@@ -21,7 +21,7 @@ class Faults:
     loss: float = 0.0  # messages lost: 1 = 30 %
     duplicate: float = 0.0  # reports delivered twice: 1 = 50 %
     delay: float = 0.0  # exponential delays of messages (so they are reordered): 1 = 5 s on average
-    answers_lost: float = 0.0  # the deed is done and its answer lost: 1 = 20 %
+    answers_lost: float = 0.0  # the request is carried out and its answer lost: 1 = 20 %
     half_open: float = 0.0  # a connection that broke is not noticed: 1 = always
     cut_clients: float = 0.0  # clients cannot reach the engine for a while: 1 = cuts of up to 60 s, every minute
     cut_workers: float = 0.0  # workers cannot reach the engine: likewise
@@ -38,11 +38,11 @@ class Faults:
     crash_young: float = 0.0  # it dies while it boots or soon after: 1 = always
     hang: float = 0.0  # neither answers nor reports, for up to 120 s or for ever
     unhealthy: float = 0.0  # reports an error, which never clears; its session runs on
-    restart: float = 0.0  # the process restarts under the same id: its counts begin at zero
+    restart: float = 0.0  # the process restarts under the same id: it counts from zero
     never_ready: float = 0.0  # loads for ever: 1 = half of the workers
     flap: float = 0.0  # reports loading again for a while
     mute: float = 0.0  # reports stop while sessions go on: 1 = up to 60 s
-    nonsense: float = 0.0  # reports values that are not numbers, and requests that were never made
+    nonsense: float = 0.0  # reports numbers that are none, requests that were never made
     stale: float = 0.0  # an old report arrives again much later
     # --- fleets
     slow: float = 0.0  # answers take long: 1 = up to 100 s
@@ -55,8 +55,8 @@ class Faults:
     outage: float = 0.0  # everything fails for minutes
     preempt: float = 0.0  # instances are taken away: 1 = every 100 s of an instance's life
     preempt_all: float = 0.0  # all at once: 1 = every five minutes
-    unannounced: float = 0.0  # exits that are not announced: 1 = all
-    strays: float = 0.0  # unknown instances have the engine's mark
+    unannounced: float = 0.0  # an exit that is not announced: 1 = all
+    strays: float = 0.0  # instances of a former life bear our mark
     # --- clients
     vanish: float = 0.0  # disappear without hanging up, at any time: 1 = half of them
     give_up: float = 0.0  # leave while they wait: 1 = half of them

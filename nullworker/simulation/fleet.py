@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from nullworker.simulation.context import Context
 
-#: After this, the engine stops waiting for an order's answer.
+#: The engine stops waiting for the answer to an order after this.
 ORDER_TIMEOUT_S = 60.0
 LAG_MAX_S = 50.0
 
@@ -109,7 +109,7 @@ class Fleet:
             answer(failure, True)
 
     def _unclear(self, verb: str, worker_id: int, endpoint_id: int, kind: WorkerKind) -> None:
-        """The order fails, and who gave it cannot know whether it was carried out."""
+        """The order fails, and the engine cannot know whether it was carried out."""
         random = self.context.random
         if random.random() < 0.5:
             self._do(verb, worker_id, endpoint_id, kind)

@@ -58,7 +58,7 @@ class Outcome:
 
 
 def clairvoyant_s(starts_and_ends: list[tuple[float, float]], start_up_s: float) -> float:
-    """The fewest worker-seconds for jobs that begin and end at these times, by one who knows them all beforehand.
+    """The fewest worker-seconds for jobs that begin and end at these times, by a policy that knows them all beforehand.
 
     Each job takes over the worker that was freed last before it. Between the two the worker is kept where that costs
     less than the start of another; a worker that starts is paid for while it boots.

@@ -382,7 +382,7 @@ class Process:
     def _forget_finished(self, requests: tuple[Finished, ...]) -> None:
         self._finished = [request for request in self._finished if request not in requests]
 
-    # --- the prompt stream of a Null PyWorker: numbered, one message at a time, made again at each try, without end
+    # --- the prompt stream of a Null PyWorker: numbered, one message at a time, composed again for each try
 
     def _send_promptly(self) -> None:
         if not self.alive or self._prompt_busy or not self._news:

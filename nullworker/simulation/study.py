@@ -68,9 +68,8 @@ class Study:
     def __init__(self, jobs: Sequence[Job], setting: Setting, name: str = OWN) -> None:
         self._jobs = jobs
         self._setting = setting
-        self._engine = Engine()
-        # No report is ever lost here, so nobody need be listened for: workers report when something happens.
-        self._engine.state.listening.since = float("inf")
+        # No report is ever lost here: workers report when something happens, and their silence means nothing.
+        self._engine = Engine(judges_silence=False)
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._workers: dict[int, _Worker] = {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core import invariants
+from nullworker.core.driver import HOLD_S
 from nullworker.core.worker import WorkerState
 from nullworker.simulation.clients import CALL_TIMEOUT_S, Client, ClientLinks, Job
 from nullworker.simulation.context import Context
-from nullworker.simulation.driver import HOLD_S, SimulatedDriver
+from nullworker.simulation.driver import SimulatedDriver
 from nullworker.simulation.fault_injector import FaultInjector
 from nullworker.simulation.fleet import Fleet, FleetLinks
 from nullworker.simulation.network import LATENCY_S

@@ -146,9 +146,7 @@ def _engine() -> Any:
                 raise RemindsItself(f"{REMINDERS_MAX} reminders within one event")
             return super().pop_due(now)
 
-    engine = importlib.import_module("nullworker.core.engine").Engine()
-    engine.state.timers = Counted()
-    return engine
+    return importlib.import_module("nullworker.core.engine").Engine(Counted())
 
 
 def wrong_with(must: Must, engine: Any, decided: Sequence[Any]) -> list[str]:

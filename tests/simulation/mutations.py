@@ -66,7 +66,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     _bug("sessions that a report lists no longer stay", "_sessions", "_not_listed(state, worker, over)"),
     _bug("unknown sessions are not adopted", "_sessions", "_adopt(state, worker, request_idx, cost)"),
     _bug("a refusal is not heard", "reports:finished", "_rejected(state, worker, held)"),
-    _bug("a report of the process before is believed", "ReportOrder._age_by_counts", "report.loadtime_s in self.loadtimes_before", "False"),
     Mutation("an unnumbered report of a worker that numbers is fresh", (Change("ReportOrder.classify", "self.seq and not report.seq and now < max(self.numbered_at, listening.since) + limits.RESEND_S", "False"),)),
     # Failures
     _bug("an error kills a held worker", "failures:fail", "_drop_all(state, worker, cause, reason, dead=dead)", "dead = True; _drop_all(state, worker, cause, reason, dead=dead)"),
@@ -91,4 +90,9 @@ for worker in [worker for worker in endpoint.workers.values() if worker.state is
     _bug("a restart forgets sessions", "_restore_reservation", "state.hold(worker, reservation)", "del state.reservations[record.request_idx]"),
     _bug("a restart trusts silence", "Trust.restored", "self.awaiting_report = self.unresponsive = True", "self.awaiting_report = True"),
     _bug("a deleted endpoint keeps its waiters", "endpoint_deleted", 'refuse_all(state, endpoint, Cause.ENDPOINT_DELETED, f"endpoint {endpoint.name} is being deleted")'),
+)  # fmt: skip
+
+#: So rare that no seed of 500 shows it in the worlds as they are drawn today. Its journal does.
+SHOWN_BY_JOURNAL: tuple[Mutation, ...] = (
+    _bug("a report of the process before is believed", "ReportOrder._age_by_counts", "report.loadtime_s in self.loadtimes_before", "False"),
 )  # fmt: skip

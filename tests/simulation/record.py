@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: So many facts are named at most: the first that differ tell enough.
 FACTS_MAX = 4
-#: What `box.Reminders` says of a core that reminds itself for ever.
+#: What `driver.CountedTimers` says of a core that reminds itself for ever.
 STALLS = "without end"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.journals import PLANTED, load, slug
 from tests.simulation.mutants import CAUGHT, hunt, planted
-from tests.simulation.mutations import MUTATIONS, Change, Mutation
+from tests.simulation.mutations import MUTATIONS, SHOWN_BY_JOURNAL, Change, Mutation
 from tests.simulation.plants import Unplantable, place_of, planted_trees
 from tests.simulation.record import fails
 
@@ -29,7 +29,7 @@ def test_a_planted_bug_is_caught(mutation: Mutation) -> None:
     assert hunt(mutation, seed, 1) is not None, again
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+@pytest.mark.parametrize("mutation", MUTATIONS + SHOWN_BY_JOURNAL, ids=lambda mutation: mutation.name)
 def test_a_planted_bug_fails_its_journal_and_the_healthy_core_does_not(mutation: Mutation) -> None:
     """Unlike a seed, its journal tells of it whatever numbers a world draws."""
     kept = load(PLANTED / f"{slug(mutation.name)}.jsonl.gz")

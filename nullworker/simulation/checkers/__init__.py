@@ -1,6 +1,8 @@
 """The promises, checked against the truth of the world and not against the engine's own tables; one file a promise.
 
-`evidence` comes first: it notes what the engine was told and what it promised, which is all that may excuse it.
+`evidence` comes first: it notes what the engine was told and what it granted. Nothing but that, and what truly is in
+the world (`simulation.truth`), excuses what the engine does: no checker reads the sentence that a command carries,
+other than to show it. P1 to P15 follow; docs/promises.md says what each of them promises.
 """
 
 from __future__ import annotations

@@ -162,13 +162,13 @@ class Evidence(Checker):
 
     # ----------------------------------------------------------------------------------------------------------- told
 
-    def _says_something(self, report: events.WorkerReported) -> bool:
+    def _says_something(self, report: events.WorkerReported, *, is_newest: bool) -> bool:
         """Whether a report is more than a sign of life.
 
         One without a number, of a worker that numbers, may be as old as the framework sends a message again.
         """
         highest, came_at = self._numbered.get(report.worker_id, (0, -math.inf))
-        if report.seq > highest:
+        if report.seq > highest and is_newest:  # else a later one has overtaken it
             self._numbered[report.worker_id] = (report.seq, self.truth.clock)
         if report.seq or came_at == -math.inf:
             return True
@@ -197,7 +197,8 @@ class Evidence(Checker):
                 known.finished.add(request.request_idx)
                 known.refused += request.status == "Rejected"
             return
-        self.sign_of_life = not self._says_something(message)
+        newest = known.process is None or (process.boot, snapshot) > (known.process.boot, known.snapshot)
+        self.sign_of_life = not self._says_something(message, is_newest=newest)
         if self.sign_of_life:
             known.heard_at = self.truth.clock
             known.absent = known.exited = False

@@ -72,7 +72,7 @@ class ToZero(Checker):
             for command in decided:
                 self.require(
                     not isinstance(command, (Create, Start, Stop, Destroy)),
-                    f"after quiet, without clients: {type(command).__name__}: {command.reason}",
+                    f"after quiet, and without any client: {type(command).__name__}: {command.reason}",
                 )
 
     def _heed_the_state(self, engine: Engine, event: events.Event, command: Command) -> None:

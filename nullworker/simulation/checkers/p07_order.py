@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import limits
 from nullworker.core.commands import Grant, Refuse
+from nullworker.core.driver import TIMER_SLACK_S
 from nullworker.simulation.checkers.evidence import RAN_OUT
-from nullworker.simulation.driver import TIMER_SLACK_S
 from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Order(Checker):
-    """At each first grant, no earlier request of the endpoint may be waiting, its client connected, without a grant.
+    """Looks at each first answer: no request that came before may still be held open with no worker granted.
 
-    And no request whose client is connected is dropped without an answer.
+    And no request that is held open is dropped without an answer.
     """
 
     promise = "P7"
@@ -39,7 +39,7 @@ class Order(Checker):
         self._asking = request_idx
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
-        self._check_dropped(engine, event, decided)
+        self._none_is_dropped(engine, event, decided)
         grants = [command for command in decided if isinstance(command, Grant)]
         asking, self._asking = self._asking, 0
         if not grants:
@@ -63,7 +63,7 @@ class Order(Checker):
                     why = f" (worker {before.worker_id}: {before.closed})" if before is not None else ""
                     raise self.broken(f"request {grant.request_idx} is served before {request_idx}, which waits{why}")
 
-    def _check_dropped(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
+    def _none_is_dropped(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
         calls, known = self.truth.calls, engine.state.reservations
         for request_idx in engine.state.changed_reservations:
             if request_idx in calls and request_idx not in known:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core import events, limits
+from nullworker.core.driver import HOLD_S
 from nullworker.core.reservation import Stage
 from nullworker.simulation.clients import REPLAY_TIMEOUT_S
-from nullworker.simulation.driver import HOLD_S
 from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Gone(Checker):
 
     def client_over(self, client: Client) -> None:
         # One that never heard an answer does not know its number, and the engine remembers it all the same.
-        request_idx = client.request_idx or client.open_as
+        request_idx = client.known_as
         if request_idx and client.held_at is None:
             self.truth.later(REPLAY_TIMEOUT_S + SLACK_S, self._forgotten, request_idx, self.truth.generation)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import events, limits
 from nullworker.core.commands import Create, Destroy, Note, Stop
-from nullworker.simulation.driver import TIMER_SLACK_S
+from nullworker.core.driver import TIMER_SLACK_S
 from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:

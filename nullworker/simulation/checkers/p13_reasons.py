@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Reasons(Checker):
-    """Each worker in the engine's tables was created by a command; each that left them was destroyed or failed."""
+    """Each worker in the engine's tables was created by a command, and each that left them was destroyed or failed."""
 
     promise = "P13"
 
