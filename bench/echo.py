@@ -1,4 +1,4 @@
-"""The yardstick of the HTTP path: aiohttp and msgspec, and nothing else. What is posted is decoded and sent back."""
+"""The baseline of the HTTP path: aiohttp and msgspec, and nothing else. What is posted is decoded and sent back."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def engine_with_workers(count: int) -> Iterator[tuple[EngineProcess, list[str]]]
 
 @contextlib.contextmanager
 def echo() -> Iterator[tuple[str, int]]:
-    """The yardstick: its URL and process id."""
+    """The baseline: its URL and process id."""
     command = [sys.executable, "-m", "bench.echo"]
     # In a session of its own: Ctrl-C is for us, and we end it.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_ROOT, start_new_session=True)

@@ -1,6 +1,6 @@
 """How long a reservation takes: warm, handed over, from nothing, and eight at once.
 
-Everything is real: an engine process, null workers, the unmodified vastai client. Each figure has its yardstick
+Everything is real: an engine process, null workers, the unmodified vastai client. Each figure has its baseline
 measured in the same run, and what counts is the ratio.
 """
 

@@ -50,7 +50,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("A rolling update, and its cancelling", ("update", "workers", "4")),
     ("", ("update", "workers", "4", "--cancel")),
     ("", ("update", "workergroup", "4", "--gpu_ram", "24")),
-    ("Nothing is recruited or released", ("update", "endpoint", "3", "--endpoint_state", "suspended")),
+    ("Workers are neither added nor removed", ("update", "endpoint", "3", "--endpoint_state", "suspended")),
     ("", ("update", "endpoint", "3", "--endpoint_state", "active", "--min_load", "0")),
     ("Mistakes are sentences", ("create", "endpoint", "--endpoint_name", "gpu")),
     ("", ("create", "endpoint", "--endpoint_name", "other", "--target_util", "7")),

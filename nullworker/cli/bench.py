@@ -19,7 +19,7 @@ Examples:
   nullworker bench
   nullworker bench warm hand-over --json
 
-Each figure stands beside its yardstick from the same run; machines differ, ratios less so."""
+Each figure stands beside its baseline from the same run; machines differ, ratios less so."""
 
 #: The modules of bench/ that have a table BENCHMARKS of name -> coroutine function, and some a table BY_NAME_ALONE of
 #: those that take too long to be run unless they are named.
