@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Found in a world of many clients and several faults; few of them are enough for it.
-BUG = next(mutation for mutation in MUTATIONS if mutation.name == "an exit is not heard")
+BUG = next(mutation for mutation in MUTATIONS if mutation.name == "an exit is ignored")
 FOUND = json.loads(CAUGHT.read_text())[BUG.name]
 SEED = FOUND["seed"]
 
