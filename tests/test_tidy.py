@@ -1,4 +1,4 @@
-"""Rules of style that no linter has: unfinished marks, long files and functions, sleeping tests, dead links."""
+"""Rules of style that no linter has: unfinished marks, long files, sleeping tests, dead links, words that we avoid."""
 
 from __future__ import annotations
 
@@ -86,3 +86,23 @@ def test_every_module_of_the_package_is_imported_by_something() -> None:
         parent, _, leaf = module.rpartition(".")
         found = module in imported or re.search(rf"from {re.escape(parent)} import [^\n]*\b{leaf}\b", relative)
         assert found or re.search(rf"from {re.escape(parent)} import \([^)]*\b{leaf}\b", relative), module
+
+
+DIALECT = re.compile(
+    r"\b(nobody|whoever|anew|knock(s|ed|ing)?|strangers?|hearsay|mourn(s|ed|ing)?|reckon(s|ed|ing)?|comes? of age)\b",
+    re.IGNORECASE,
+)
+CODE_AND_PAGES = [*SHIPPED, *PAGES, *sorted((ROOT / "docs").rglob("*.py")), *sorted((ROOT / "examples").glob("*.*"))]
+
+
+@pytest.mark.parametrize("path", CODE_AND_PAGES, ids=name)
+def test_code_and_pages_have_plain_words(path: Path) -> None:
+    """Each has a standard term in its place: a client, an unknown instance, again, computed."""
+    text = path.read_text()
+    found = [f"line {text.count(chr(10), 0, match.start()) + 1}: {match[0]}" for match in DIALECT.finditer(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", CODE_AND_PAGES, ids=name)
+def test_no_merge_conflict_is_left(path: Path) -> None:
+    assert not re.search(r"^(<{7}|>{7}) ", path.read_text(), re.MULTILINE)

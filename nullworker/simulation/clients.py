@@ -307,7 +307,7 @@ class Client:
 
     @property
     def known_as(self) -> int:
-        """The request_idx that the engine may know it by, whether it has heard of that or not; 0: none."""
+        """The request_idx that the engine may know it by, whether this client was told it or not; 0: none."""
         return self.request_idx or self._call.open_as
 
     @property

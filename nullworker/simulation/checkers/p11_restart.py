@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Restart(Checker):
     """In the first reporting period after a restart: no new end, and no creation while enough workers are there.
 
-    And no worker is granted before this engine has heard of it.
+    And no worker is granted before it has reported to this engine.
     """
 
     promise = "P11"
