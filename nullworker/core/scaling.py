@@ -155,6 +155,8 @@ def _why_cold(endpoint: Endpoint, wanted: Need) -> tuple[Cause, str]:
 
 def plan_scale_down(state: EngineState, endpoint: Endpoint) -> None:
     """Sets the timer for scaling down: when the worker that is free longest is due (in a tick if overdue)."""
+    if not endpoint.idle and not endpoint.inactive:
+        return  # what is usual while all are held
     due = _scale_down_time(endpoint)
     if due is None:
         return

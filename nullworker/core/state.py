@@ -256,13 +256,12 @@ class EngineState:
             return worker.order.given_at + limits.ORDER_TIMEOUT_S
         if lasting in (WorkerState.CREATING, WorkerState.LOADING, WorkerState.STARTING):
             boot = worker.state_since + worker.workergroup.spec.boot_timeout_s
-            return min(boot, self._silence_due(worker)) if lasting is WorkerState.LOADING else boot
+            if lasting is not WorkerState.LOADING:
+                return boot
+            return min(boot, worker.trust.silence_due(self.listening, held=bool(worker.held)))
         if lasting in (WorkerState.READY, WorkerState.HELD, WorkerState.DRAINING, WorkerState.ERROR):
-            return self._silence_due(worker)
+            return worker.trust.silence_due(self.listening, held=bool(worker.held))
         return None  # an inactive one may stay so for ever
-
-    def _silence_due(self, worker: Worker) -> float:
-        return worker.trust.silence_due(self.listening, held=bool(worker.held))
 
     # -------------------------------------------------------------------------------------------------- reservations
 

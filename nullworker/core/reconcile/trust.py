@@ -87,7 +87,7 @@ class Trust:
 
     def silence_due(self, listening: Listening, *, held: bool) -> float:
         """When its silence means something: that it is unresponsive or, when it is that already, that it has failed."""
-        since = self.silent_since(listening)
+        since = max(self.reported_at, listening.since)
         if not self.unresponsive:
             return since + limits.UNRESPONSIVE_AFTER_S
         held = held or self.may_hold_unknown
