@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nullworker.client import NullClient
-from tests.integration.client.stubs import StubEngine, StubWorker
 from tests.kit.authority import Authority
+from tests.kit.client_stubs import RoutingEngine, StubWorker
+from tests.kit.waiting import HANG_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 ROOM = 4
-HANG_S = 60.0
 ENGINE_STOP_LIMIT_S = 30.0
 
 
@@ -47,9 +47,9 @@ def authority() -> Authority:
 
 
 @pytest.fixture
-async def stub_engine(authority: Authority) -> AsyncIterator[StubEngine]:
+async def stub_engine(authority: Authority) -> AsyncIterator[RoutingEngine]:
     """An engine without workers."""
-    engine = StubEngine(authority.pem)
+    engine = RoutingEngine(authority.pem)
     await engine.start()
     yield engine
     await engine.stop()
@@ -67,14 +67,14 @@ async def stub_workers() -> AsyncIterator[list[StubWorker]]:
 
 
 @pytest.fixture
-async def client(stub_engine: StubEngine) -> AsyncIterator[NullClient]:
+async def client(stub_engine: RoutingEngine) -> AsyncIterator[NullClient]:
     """A client of the stub engine."""
     async with NullClient(stub_engine.url, stub_engine.api_key) as client:
         yield client
 
 
 @pytest.fixture
-async def stub_url(stub_engine: StubEngine, stub_workers: list[StubWorker]) -> str:
+async def stub_url(stub_engine: RoutingEngine, stub_workers: list[StubWorker]) -> str:
     """The URL of the stub engine, which has room for four."""
     for worker in stub_workers:
         stub_engine.add(worker)
@@ -139,7 +139,7 @@ def real_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Each engine in turn."""
     if request.param == "stub":
-        stub: StubEngine = request.getfixturevalue("stub_engine")
+        stub: RoutingEngine = request.getfixturevalue("stub_engine")
         return Engine(request.getfixturevalue("stub_url"), stub.api_key, next(iter(stub.endpoints)))
     real: Engine = request.getfixturevalue("real_engine")
     return real

@@ -13,8 +13,7 @@ from nullworker.client.errors import (
     RecordInvalidError,
     ReservationLostError,
 )
-
-HANG_S = 60.0
+from tests.kit.waiting import HANG_S
 
 
 async def test_a_reservation_is_open_inside_the_block_and_over_after_it(

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.client.stubs import API_KEY
+from tests.kit.client_stubs import API_KEY
+from tests.kit.waiting import HANG_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.integration.client.stubs import StubEngine, StubWorker
+    from tests.kit.client_stubs import RoutingEngine, StubWorker
 
-HANG_S = 60.0
 FORMS = {
     "module": ("-m", "workers.null.client"),
     "nullworker reserve": ("-m", "nullworker.cli.main", "reserve"),
@@ -188,7 +188,7 @@ async def test_a_wrong_key_is_one_sentence_and_exit_code_1(
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_an_engine_that_is_not_there_is_one_sentence_and_exit_code_1(
-    stub_engine: StubEngine, command: Command, form: str
+    stub_engine: RoutingEngine, command: Command, form: str
 ) -> None:
     """At once, not after a time-out."""
     await stub_engine.stop()
@@ -231,7 +231,7 @@ class TestStub:
         assert events(output) == [], "it did not stay to tell how the release went"
         assert "Traceback" not in complaints
 
-    async def test_ctrl_c_while_waiting_leaves_no_waiter(self, stub_engine: StubEngine, command: Command) -> None:
+    async def test_ctrl_c_while_waiting_leaves_no_waiter(self, stub_engine: RoutingEngine, command: Command) -> None:
         """There is nothing to give back, and nothing is waited for."""
         await command.start("--endpoint", "null-test", "--instance", stub_engine.url, key=API_KEY)
         await stub_engine.wait_until(lambda: stub_engine.waiting == 1)
@@ -241,7 +241,7 @@ class TestStub:
         await stub_engine.wait_until(lambda: stub_engine.waiting == 0)
 
     async def test_a_deadline_without_a_worker_is_one_sentence_and_exit_code_1(
-        self, stub_engine: StubEngine, command: Command
+        self, stub_engine: RoutingEngine, command: Command
     ) -> None:
         """--deadline."""
         code, output, complaints = await command.run(
@@ -252,7 +252,9 @@ class TestStub:
         assert "No worker of 'null-test' became free" in complaints
         assert [event["event"] for event in events(output)] == ["asking", "failed"]
 
-    async def test_the_cost_reaches_the_engine(self, stub_url: str, stub_engine: StubEngine, command: Command) -> None:
+    async def test_the_cost_reaches_the_engine(
+        self, stub_url: str, stub_engine: RoutingEngine, command: Command
+    ) -> None:
         """--cost, and 100 without it."""
         for flags in ((), ("--cost", "42.5")):
             await command.run("--endpoint", "null-test", "--instance", stub_url, "--hold", "0", *flags, key=API_KEY)

@@ -20,20 +20,19 @@ from nullworker.client.errors import (
     WorkerRefusedError,
     WorkerUnreachableError,
 )
-from tests.integration.client.stubs import StubEngine, StubWorker, server_context
 from tests.kit.authority import Authority
-from tests.kit.waiting import until
+from tests.kit.client_stubs import RoutingEngine, StubWorker, server_context
+from tests.kit.waiting import HANG_S, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-HANG_S = 60.0
 ENDPOINT = "null-test"
 
 
 class TestOpening:
     async def test_payload_cost_and_lifetime_reach_the_worker(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """What the caller gives arrives unchanged where it is meant to."""
         stub_engine.add(stub_workers[0])
@@ -50,7 +49,7 @@ class TestOpening:
         await reservation.release()
 
     async def test_a_waiting_caller_is_told_why_once(
-        self, stub_engine: StubEngine, stub_workers: list[StubWorker], client: NullClient
+        self, stub_engine: RoutingEngine, stub_workers: list[StubWorker], client: NullClient
     ) -> None:
         """The engine's reason arrives, and is not repeated while it stays the same."""
         stub_engine.hold_s = 0.05
@@ -62,7 +61,7 @@ class TestOpening:
         await (await task).release()
         assert reasons == ["the endpoint is at its cap of 4 workers"]
 
-    async def test_the_deadline_passes_with_the_reason(self, stub_engine: StubEngine, client: NullClient) -> None:
+    async def test_the_deadline_passes_with_the_reason(self, stub_engine: RoutingEngine, client: NullClient) -> None:
         """No worker within the deadline is an error that says why there was none."""
         stub_engine.hold_s = 0.05
         stub_engine.reason = "every worker fails to start"
@@ -71,7 +70,7 @@ class TestOpening:
         await until(lambda: stub_engine.waiting == 0)
 
     async def test_an_occupied_worker_is_tried_again_with_the_same_request(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """A 429 of the worker leads back to the engine, not to the caller."""
         worker = stub_workers[0]
@@ -82,7 +81,7 @@ class TestOpening:
         await reservation.release()
 
     async def test_a_worker_that_is_not_there_is_asked_for_again_with_the_same_request_and_a_pause(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """The engine learns that its word was not taken up, and is not asked without end in the meantime."""
         worker = stub_workers[0]
@@ -97,7 +96,7 @@ class TestOpening:
         assert {ask["request_idx"] for ask in stub_engine.asks} == {0, 1}
 
     async def test_the_caller_knows_from_when_on_a_worker_may_be_held(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """on_creating is called before each worker is asked, and not while the engine lets the caller wait."""
         asked_before: list[int] = []
@@ -114,7 +113,7 @@ class TestOpening:
 
     async def test_a_callers_own_function_that_fails_while_waiting_changes_nothing(
         self,
-        stub_engine: StubEngine,
+        stub_engine: RoutingEngine,
         stub_workers: list[StubWorker],
         client: NullClient,
         caplog: pytest.LogCaptureFixture,
@@ -132,7 +131,7 @@ class TestOpening:
         assert "on_waiting, a function of the caller's, failed" in caplog.text
 
     async def test_a_callers_own_function_that_fails_before_a_worker_is_asked_ends_it(
-        self, stub_engine: StubEngine, stub_workers: list[StubWorker], client: NullClient
+        self, stub_engine: RoutingEngine, stub_workers: list[StubWorker], client: NullClient
     ) -> None:
         """What could not be written down is not held."""
 
@@ -145,7 +144,7 @@ class TestOpening:
         assert stub_workers[0].asked == []
 
     async def test_a_worker_that_refuses_for_good_is_an_error_at_once(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """What is wrong with the request is wrong everywhere."""
         stub_workers[0].create_statuses.append(400)
@@ -155,7 +154,7 @@ class TestOpening:
 
     @pytest.mark.parametrize("status", [401, 409, 410])
     async def test_a_grant_that_a_worker_does_not_take_is_asked_for_again_three_times_at_most(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker], status: int
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker], status: int
     ) -> None:
         """It may have run out on the way; three in a row have not."""
         for worker in stub_workers:
@@ -169,7 +168,7 @@ class TestOpening:
 
     async def test_a_reservation_over_tls_is_held_and_released(self, authority: Authority, tmp_path: Path) -> None:
         """The engine's own authority vouches for the workers."""
-        engine, worker = StubEngine(authority.pem), StubWorker(server_context(authority, tmp_path))
+        engine, worker = RoutingEngine(authority.pem), StubWorker(server_context(authority, tmp_path))
         await engine.start()
         await worker.start()
         try:
@@ -187,7 +186,7 @@ class TestOpening:
     ) -> None:
         """Else it would learn what proves that a session is ours; it counts as one that does not take it."""
         foreign = Authority()
-        engine, worker = StubEngine(authority.pem), StubWorker(server_context(foreign, tmp_path))
+        engine, worker = RoutingEngine(authority.pem), StubWorker(server_context(foreign, tmp_path))
         await engine.start()
         await worker.start()
         try:
@@ -203,7 +202,7 @@ class TestOpening:
             await engine.stop()
 
     async def test_a_hundred_openings_connect_and_look_up_once(
-        self, client: NullClient, stub_engine: StubEngine
+        self, client: NullClient, stub_engine: RoutingEngine
     ) -> None:
         """However many callers are the first."""
         tasks = [asyncio.ensure_future(client.open(ENDPOINT)) for _ in range(100)]
@@ -215,7 +214,7 @@ class TestOpening:
         await until(lambda: stub_engine.waiting == 0)
 
     async def test_the_certificate_is_fetched_once_for_all_that_connect_at_once(
-        self, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """Adopting fifty reservations after a crash makes one connection pool."""
         stub_engine.add(stub_workers[0])
@@ -234,7 +233,7 @@ class TestEngine:
     async def test_a_restart_is_ridden_out(
         self,
         client: NullClient,
-        stub_engine: StubEngine,
+        stub_engine: RoutingEngine,
         stub_workers: list[StubWorker],
         deadline_s: float | None,
     ) -> None:
@@ -249,7 +248,7 @@ class TestEngine:
         await (await task).release()
 
     async def test_an_engine_that_is_not_there_yet_is_waited_for_until_the_deadline(
-        self, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """With a deadline, the engine may start after its client."""
         await stub_engine.stop()
@@ -262,7 +261,7 @@ class TestEngine:
             await (await task).release()
 
     async def test_an_engine_that_is_not_there_is_an_error_at_once_without_a_deadline(
-        self, stub_engine: StubEngine
+        self, stub_engine: RoutingEngine
     ) -> None:
         """A wrong address is not waited for."""
         await stub_engine.stop()
@@ -271,7 +270,7 @@ class TestEngine:
                 await client.open(ENDPOINT)
 
     async def test_an_engine_that_is_not_there_is_an_error_when_the_deadline_passes(
-        self, stub_engine: StubEngine
+        self, stub_engine: RoutingEngine
     ) -> None:
         """The error names the engine, not the lack of workers."""
         await stub_engine.stop()
@@ -281,7 +280,7 @@ class TestEngine:
 
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
     async def test_a_passing_failure_is_tried_again(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker], status: int
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker], status: int
     ) -> None:
         """The caller does not see failures that pass."""
         stub_engine.route_statuses.extend([status, status])
@@ -300,7 +299,7 @@ class TestEngine:
         ],
     )
     async def test_a_refusal_for_good_is_raised_after_one_look_at_the_list(
-        self, client: NullClient, stub_engine: StubEngine, status: int, error: type[Exception]
+        self, client: NullClient, stub_engine: RoutingEngine, status: int, error: type[Exception]
     ) -> None:
         """Asking again does not help, except with the endpoint's key, which may be a new one."""
         await client.workers(ENDPOINT)
@@ -310,7 +309,7 @@ class TestEngine:
         assert len(stub_engine.asks) <= 2
 
     async def test_an_endpoint_that_was_made_again_is_looked_up_again(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """A remembered key that is refused is replaced by the one in the list."""
         await client.workers(ENDPOINT)
@@ -319,14 +318,14 @@ class TestEngine:
         await (await client.open(ENDPOINT, deadline_s=HANG_S)).release()
         assert stub_engine.list_calls == 2
 
-    async def test_another_server_at_the_address_is_told_from_an_engine(self, stub_engine: StubEngine) -> None:
+    async def test_another_server_at_the_address_is_told_from_an_engine(self, stub_engine: RoutingEngine) -> None:
         """A server without the certificate is no engine."""
         stub_engine.certificate_status = 404
         async with NullClient(stub_engine.url, stub_engine.api_key) as client:
             with pytest.raises(CertificateUnavailableError, match="not some other server"):
                 await client.open(ENDPOINT, deadline_s=HANG_S)
 
-    async def test_what_is_no_certificate_is_an_error(self, stub_engine: StubEngine) -> None:
+    async def test_what_is_no_certificate_is_an_error(self, stub_engine: RoutingEngine) -> None:
         """A page of HTML at the certificate's address is said to be none."""
         stub_engine.certificate = b"<html>Hello</html>"
         async with NullClient(stub_engine.url, stub_engine.api_key) as client:
@@ -338,7 +337,7 @@ class TestEngine:
 
 class TestCancellation:
     async def test_while_waiting_for_the_engine_the_waiter_is_gone_at_once(
-        self, client: NullClient, stub_engine: StubEngine
+        self, client: NullClient, stub_engine: RoutingEngine
     ) -> None:
         """The connection is dropped, by which the engine knows."""
         task = asyncio.ensure_future(client.open(ENDPOINT))
@@ -349,7 +348,7 @@ class TestCancellation:
         await stub_engine.wait_until(lambda: stub_engine.waiting == 0)
 
     async def test_while_the_worker_creates_the_session_is_ended_when_it_is_there(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """The caller goes at once; what it asked for is given back."""
         worker = stub_workers[0]
@@ -366,7 +365,7 @@ class TestCancellation:
         assert worker.ended == ["session-0"]
 
     async def test_closing_the_client_waits_for_what_is_to_be_ended(
-        self, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """reserve() cancelled in mid-create has given the session back when it returns."""
         worker = stub_workers[0]
@@ -388,7 +387,7 @@ class TestCancellation:
         assert not worker.sessions
 
     async def test_a_create_that_is_refused_after_the_caller_left_is_not_tried_again(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """No worker is wanted any more, so that none is asked for."""
         first, second = stub_workers[:2]
@@ -404,7 +403,7 @@ class TestCancellation:
         assert not second.opened
 
     async def test_while_held_the_worker_is_released(
-        self, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """Cancelling the holder gives the worker back."""
         stub_engine.add(stub_workers[0])
@@ -424,7 +423,7 @@ class TestCancellation:
 
     @pytest.mark.parametrize("pause_s", [0.0, 0.001, 0.002, 0.003, 0.005, 0.008, 0.013, 0.021])
     async def test_at_any_moment_nothing_is_left_behind(
-        self, stub_engine: StubEngine, stub_workers: list[StubWorker], pause_s: float
+        self, stub_engine: RoutingEngine, stub_workers: list[StubWorker], pause_s: float
     ) -> None:
         """Wherever the cancellation strikes, no session and no waiter stays."""
         stub_engine.add(stub_workers[0])
@@ -442,7 +441,7 @@ class TestCancellation:
 
 class TestHolding:
     async def test_an_end_by_the_worker_is_noticed(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """A consumer that lets go ends the reservation, and the holder learns of it."""
         stub_engine.add(stub_workers[0])
@@ -454,7 +453,7 @@ class TestHolding:
         assert "/session/end" not in stub_workers[0].asked
 
     async def test_a_worker_that_is_gone_is_noticed(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """Nothing listens there any more: the reservation is over."""
         stub_engine.add(stub_workers[0])
@@ -466,7 +465,7 @@ class TestHolding:
             await reservation.ping()
 
     async def test_keep_alive_outlives_the_lifetime_without_running_away(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """Twenty looks at a session with time enough left cost no ping, hence do not move its end."""
         stub_engine.add(stub_workers[0])
@@ -480,7 +479,7 @@ class TestHolding:
         await reservation.release()
 
     async def test_a_worker_that_fails_to_answer_is_not_a_lost_one(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """An answer of 500 says nothing about the session."""
         stub_engine.add(stub_workers[0])
@@ -494,7 +493,7 @@ class TestHolding:
         assert not stub_workers[0].sessions
 
     async def test_released_twice_at_once_is_released_once(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """release() may be called at any time, and twice."""
         stub_engine.add(stub_workers[0])
@@ -504,7 +503,7 @@ class TestHolding:
         assert stub_workers[0].asked.count("/session/end") == 1
 
     async def test_closing_the_client_ends_no_reservation(
-        self, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """A dispatcher that stops leaves its consumers at their work."""
         stub_engine.add(stub_workers[0])
@@ -513,7 +512,7 @@ class TestHolding:
         assert stub_workers[0].sessions
 
     async def test_a_reservation_is_adopted_and_kept_while_the_engine_is_away(
-        self, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """Holder and engine have crashed together: what is held is not lost for that."""
         stub_engine.add(stub_workers[0])
@@ -527,7 +526,7 @@ class TestHolding:
             await adopted.release()
 
     async def test_an_adopted_reservation_of_a_silent_worker_may_be_held_still(
-        self, client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+        self, client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
     ) -> None:
         """Only a worker that answers can say that a session is over."""
         stub_engine.add(stub_workers[0])
@@ -540,7 +539,7 @@ class TestHolding:
         "wrong", [{"cost": 0}, {"cost": float("nan")}, {"lifetime_s": -1}, {"payload": {"a": {1}}}]
     )
     async def test_arguments_without_sense_are_refused_before_anything_is_asked(
-        self, client: NullClient, stub_engine: StubEngine, wrong: dict[str, object]
+        self, client: NullClient, stub_engine: RoutingEngine, wrong: dict[str, object]
     ) -> None:
         """Bad input changes nothing anywhere."""
         with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -549,7 +548,7 @@ class TestHolding:
 
 
 async def test_a_failure_is_raised_and_nothing_is_printed(
-    stub_engine: StubEngine, capfd: pytest.CaptureFixture[str]
+    stub_engine: RoutingEngine, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Errors are raised in one sentence; what a library logs would come on top."""
     stub_engine.route_statuses.append(400)

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from nullworker.client import NullClient, Reservation, reserve
 from tests.integration import null_worker_kit as kit
+from tests.kit.waiting import HANG_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-HANG_S = 60.0
 KEY = "the-account-key"
 
 

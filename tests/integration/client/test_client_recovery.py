@@ -11,14 +11,14 @@ import pytest
 from nullworker.client import NullClient
 from nullworker.client.errors import RecordInvalidError, ReservationLostError, WorkerUnreachableError
 from tests.integration import null_worker_kit as kit
+from tests.kit.waiting import HANG_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.integration.client.stubs import StubEngine, StubWorker
+    from tests.kit.client_stubs import RoutingEngine, StubWorker
 
-HANG_S = 60.0
 KEY = "the-account-key"
 ENDPOINT = "null-test"
 
@@ -77,7 +77,7 @@ async def test_a_question_that_never_arrived_is_answered_now(worker: kit.WorkerP
 
 
 async def test_a_worker_that_is_gone_holds_nothing(
-    client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+    client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
 ) -> None:
     stub_engine.add(stub_workers[0])
     records: list[Any] = []
@@ -94,7 +94,7 @@ async def test_a_worker_that_is_gone_holds_nothing(
 )
 async def test_an_answer_is_a_verdict_only_if_it_tells(
     client: NullClient,
-    stub_engine: StubEngine,
+    stub_engine: RoutingEngine,
     stub_workers: list[StubWorker],
     status: int,
     outcome: type[Exception],
@@ -111,7 +111,7 @@ async def test_an_answer_is_a_verdict_only_if_it_tells(
 
 
 async def test_occupied_is_a_verdict_once_the_first_question_cannot_be_waiting_any_more(
-    client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+    client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
 ) -> None:
     stub_engine.add(stub_workers[0])
     records: list[Any] = []
@@ -133,7 +133,7 @@ async def test_what_is_no_record_is_refused(client: NullClient, record: dict[str
 
 
 async def test_a_caller_that_waits_again_is_told(
-    client: NullClient, stub_engine: StubEngine, stub_workers: list[StubWorker]
+    client: NullClient, stub_engine: RoutingEngine, stub_workers: list[StubWorker]
 ) -> None:
     """A worker that was named and did not take it: until another one is named, nothing may be held."""
     stub_workers[0].create_statuses.append(429)

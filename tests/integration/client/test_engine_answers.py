@@ -20,7 +20,7 @@ from nullworker.client.errors import (
 )
 from nullworker.client.instances import find_instance
 from nullworker.client.models import Endpoint, EndpointInfo
-from tests.integration.client.stubs import Server
+from tests.kit.client_stubs import Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

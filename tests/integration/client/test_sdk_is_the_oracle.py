@@ -18,7 +18,7 @@ from vastai.utils import VERSION
 
 from nullworker.client import NullClient
 from nullworker.client.trust import load_context
-from tests.integration.client.stubs import API_KEY, ENDPOINT_KEY, Server
+from tests.kit.client_stubs import API_KEY, ENDPOINT_KEY, Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

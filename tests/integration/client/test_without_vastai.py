@@ -16,10 +16,10 @@ import pytest
 import nullworker.client
 import nullworker.dispatch
 from nullworker.queues import sqlite_jobs
-from tests.integration.client.stubs import API_KEY
+from tests.kit.client_stubs import API_KEY
 
 if TYPE_CHECKING:
-    from tests.integration.client.stubs import StubEngine
+    from tests.kit.client_stubs import RoutingEngine
 
 ROOT = Path(__file__).parents[3]
 #: For a sitecustomize.py: the interpreter finds no vastai and nothing that only vastai brings, whatever is installed.
@@ -72,7 +72,7 @@ def test_every_module_of_client_and_dispatcher_is_imported_without_it(environmen
 
 @pytest.mark.parametrize("form", [("-m", "nullworker.cli.main", "reserve"), ("-m", "workers.null.client")])
 async def test_workers_are_reserved_without_it(
-    environment: dict[str, str], stub_engine: StubEngine, stub_url: str, form: tuple[str, ...]
+    environment: dict[str, str], stub_engine: RoutingEngine, stub_url: str, form: tuple[str, ...]
 ) -> None:
     """In both forms of the command."""
     name = next(iter(stub_engine.endpoints))
@@ -83,7 +83,7 @@ async def test_workers_are_reserved_without_it(
 
 
 async def test_the_dispatcher_asks_its_engine_without_it(
-    environment: dict[str, str], stub_engine: StubEngine, stub_url: str, tmp_path: Path
+    environment: dict[str, str], stub_engine: RoutingEngine, stub_url: str, tmp_path: Path
 ) -> None:
     """Queue and engine, by --check."""
     file = tmp_path / "jobs.db"

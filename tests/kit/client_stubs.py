@@ -1,5 +1,5 @@
-"""A bare engine and a bare worker over real HTTP, for what the real ones cannot be made to do at a given moment: fail,
-be slow, vanish, come back. They know the wire of ``vastai`` 1.9.1 and nothing else.
+"""An engine and a worker as stubs for clients, over real HTTP: they fail, are slow, vanish and come back when a test
+says so. They know the wire of ``vastai`` 1.9.1 and nothing else.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class StubWorker(Server):
         return web.json_response({"pong": True})
 
 
-class StubEngine(Server):
+class RoutingEngine(Server):
     """Gives its free workers to the first that ask, and holds the calls for which there is none."""
 
     def __init__(self, certificate: bytes, *, api_key: str = API_KEY, hold_s: float = 8.0) -> None:
