@@ -56,7 +56,7 @@ class Faults:
     preempt: float = 0.0  # instances are taken away: 1 = every 100 s of an instance's life
     preempt_all: float = 0.0  # all at once: 1 = every five minutes
     unannounced: float = 0.0  # an exit that is not announced: 1 = all
-    strays: float = 0.0  # instances of a former life bear our mark
+    strays: float = 0.0  # unknown instances have the engine's mark
     # --- clients
     vanish: float = 0.0  # disappear without hanging up, at any time: 1 = half of them
     give_up: float = 0.0  # leave while they wait: 1 = half of them
