@@ -218,6 +218,7 @@ class RestoredWorker:
     perf: float
     owned: bool = True
     retire: Cause | None = None  # why it was to go when it is free
+    numbered: bool = False  # it numbers its reports: those without a number may be old
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,14 @@ def worker_record(state: EngineState, worker_id: int) -> RestoredWorker | None:
         return None
     workergroup_id = known.workergroup.spec.workergroup_id
     return RestoredWorker(
-        worker_id, workergroup_id, known.state.value, known.url, known.perf, known.owned, known.retire
+        worker_id,
+        workergroup_id,
+        known.state.value,
+        known.url,
+        known.perf,
+        known.owned,
+        known.retire,
+        known.report_order.numbers,
     )
 
 
@@ -97,6 +104,7 @@ def _restore_worker(state: EngineState, record: RestoredWorker, *, holds: bool) 
         restored_as = WorkerState.READY  # it was granted, so it was ready: its record is older
     worker = state.add_worker(workergroup, record.worker_id, restored_as, owned=record.owned)
     worker.url, worker.perf = record.url, record.perf
+    worker.report_order.numbers = record.numbered
     worker.free_since = state.now
     endpoint = state.endpoint_of(worker)
     if restored_as in ACTIVE:

@@ -64,6 +64,7 @@ MIGRATIONS = (
         WHEN retire LIKE 'endpoint %' THEN 'endpoint_deleted'
         WHEN retire LIKE 'workergroup %' THEN 'workergroup_deleted'
         ELSE 'updated' END;
+    ALTER TABLE workers ADD COLUMN numbered INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE decisions RENAME COLUMN cause TO event_number;
     ALTER TABLE decisions ADD COLUMN cause TEXT NOT NULL DEFAULT '';
     """,
@@ -77,7 +78,7 @@ STATEMENTS = {
         "INSERT OR REPLACE INTO workergroups VALUES (?, ?, ?, ?, ?, ?, ?)",
         "DELETE FROM workergroups WHERE id = ?",
     ),
-    "workers": ("INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?, ?)", "DELETE FROM workers WHERE id = ?"),
+    "workers": ("INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", "DELETE FROM workers WHERE id = ?"),
     "reservations": (
         "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?)",
         "DELETE FROM reservations WHERE request_idx = ?",
@@ -165,13 +166,16 @@ def worker_row(worker: RestoredWorker) -> tuple[object, ...]:
         worker.perf,
         worker.owned,
         "" if worker.retire is None else worker.retire.value,
+        worker.numbered,
     )
 
 
 def worker_of(row: tuple[Any, ...]) -> RestoredWorker:
     """The worker that a row says. Raises ValueError where it says none."""
-    worker_id, workergroup_id, state, url, perf, owned, retire = row
-    return RestoredWorker(worker_id, workergroup_id, state, url, perf, bool(owned), Cause(retire) if retire else None)
+    worker_id, workergroup_id, state, url, perf, owned, retire, numbered = row
+    return RestoredWorker(
+        worker_id, workergroup_id, state, url, perf, bool(owned), Cause(retire) if retire else None, bool(numbered)
+    )
 
 
 def reservation_row(reservation: RestoredReservation) -> tuple[object, ...]:

@@ -31,7 +31,7 @@ def report(state: EngineState, event: WorkerReported) -> None:
     worker = state.workers.get(event.worker_id)
     if worker is None or worker.state in _NOT_LISTENED_TO:
         return
-    late_reports = worker.report_order.late_reports + 1
+    late_reports, numbered_before = worker.report_order.late_reports + 1, worker.report_order.numbers
     silent_s = state.now - worker.trust.silent_since(state.listening)
     age = worker.report_order.classify(event, state.now, state.listening, silent_s)
     if age is ReportAge.LATE:
@@ -45,6 +45,8 @@ def report(state: EngineState, event: WorkerReported) -> None:
         reason = f"{late_reports} reports in a row were older than one before: it is a new process"
         state.note_worker(worker, "worker_counts_anew", Cause.NEW_PROCESS, reason)
     state.heard(worker)
+    if worker.report_order.numbers != numbered_before:
+        state.changed_workers[worker.worker_id] = None
     if event.url and event.url != worker.url:
         worker.url = event.url
         state.changed_workers[worker.worker_id] = None

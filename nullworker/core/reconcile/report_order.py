@@ -31,7 +31,8 @@ class ReportAge(enum.Enum):
 class ReportOrder:
     """What is known of the order of one worker's reports."""
 
-    seq: int = 0  # the highest number that came; 0: it has not numbered any
+    numbers: bool = False  # whether the worker numbers its reports; known again after a restart
+    seq: int = 0  # the highest number that came
     numbered_at: float = 0.0  # when that came, in s of the engine's clock
     received: int = 0  # requests that the process had received, by the newest report
     late_reports: int = 0  # late ones in a row
@@ -48,7 +49,7 @@ class ReportOrder:
             listening: since when the engine was able to hear.
             silent_s: seconds since the newest one before it, as far as the engine was there to hear one.
         """
-        if self.seq and not report.seq and now < max(self.numbered_at, listening.since) + limits.RESEND_S:
+        if self.numbers and not report.seq and now < max(self.numbered_at, listening.since) + limits.RESEND_S:
             return ReportAge.SIGN_OF_LIFE  # later, it was made after the newest numbered one, and corrects it
         if report.seq and report.seq == self.seq:
             return ReportAge.LATE
@@ -58,11 +59,11 @@ class ReportOrder:
             if self.late_reports < limits.LATE_REPORTS_MAX or silent_s < limits.LATE_REPORTS_S:
                 return age
             # So many in a row are not left over: the worker counts from the beginning, a new process of the same id.
-            self.seq, self.loadtimes_before, self.loadtime_s = 0, (), 0.0
+            self.numbers, self.seq, self.loadtimes_before, self.loadtime_s = False, 0, (), 0.0
             age = ReportAge.COUNTS_FROM_ZERO
         self.received, self.late_reports = report.received, 0
         if report.seq:
-            self.seq, self.numbered_at = report.seq, now
+            self.numbers, self.seq, self.numbered_at = True, report.seq, now
         elif report.loadtime_s > 0:
             self.loadtime_s = report.loadtime_s
         return age

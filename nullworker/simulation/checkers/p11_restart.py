@@ -82,6 +82,7 @@ class Restart(Checker):
             for row in truth.stored_workers.values()
             if row.state in ("asked", "creating", "loading", "starting", "ready", "held")
             and self.evidence.workers[row.worker_id].endpoint_id == endpoint_id
+            and (row.retire is None or row.state == "held")  # one that is to go gets nothing new
             and not self.evidence.failed(row.worker_id)
             and row.worker_id in truth.instances
         ]

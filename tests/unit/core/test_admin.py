@@ -386,6 +386,20 @@ def test_one_who_was_never_told_its_number_is_not_waited_for_after_a_restart() -
 
 
 @pytest.mark.promise("P11")
+def test_an_old_heartbeat_is_not_believed_after_a_restart_of_a_worker_that_numbers() -> None:
+    """The framework sends one again for 40 s: it may list a session that ended before the restart."""
+    scene = restarted((RestoredWorker(1, 1, "ready", "http://w1", 100.0, numbered=True),), min_load=100.0)
+    scene.report(1, 7)
+    assert scene.worker(1).held == {}
+    assert scene.worker(1).trust.unresponsive
+    scene.report(1, seq=1)
+    assert not scene.worker(1).trust.unresponsive
+    record = recovery.worker_record(scene.engine.state, 1)
+    assert record is not None
+    assert record.numbered
+
+
+@pytest.mark.promise("P11")
 def test_what_was_to_go_before_a_restart_goes_after_it_when_it_is_free() -> None:
     scene = restarted(
         (
