@@ -106,9 +106,9 @@ class CoarseMode:
 
         return replacement
 
-    def classify(self, order: ReportOrder, report: WorkerReported, silent_s: float) -> ReportAge:
-        if order.seq or report.seq:
-            age: ReportAge = self._original["classify"](order, report, silent_s)
+    def classify(self, order: ReportOrder, report: WorkerReported, *when: object) -> ReportAge:
+        if order.numbers or report.seq:
+            age: ReportAge = self._original["classify"](order, report, *when)
             return age
         return ReportAge.FRESH
 
@@ -116,14 +116,14 @@ class CoarseMode:
         return False
 
     def sessions(self, state: EngineState, worker: Worker, event: WorkerReported) -> None:
-        if not worker.report_order.seq:
+        if not worker.report_order.numbers:
             for request_idx in event.request_idxs:
                 if request_idx in worker.held:
                     self._unlisted_at.pop(worker.held[request_idx], None)
         self._original["_sessions"](state, worker, event)
 
     def not_listed(self, state: EngineState, worker: Worker, session: Reservation) -> None:
-        if worker.report_order.seq or session.delivery.restored:
+        if worker.report_order.numbers or session.delivery.restored:
             self._original["_not_listed"](state, worker, session)
             return
         first_at = self._unlisted_at.get(session)
@@ -145,7 +145,7 @@ class CoarseMode:
         )
 
     def done(self, state: EngineState, worker: Worker, held: Reservation | None, request: Finished) -> None:
-        if worker.report_order.seq:
+        if worker.report_order.numbers:
             self._original["_done"](state, worker, held, request)
             return
         if request.status == "Success" and worker.failure is None:
@@ -164,7 +164,7 @@ class CoarseMode:
     def drop(self, state: EngineState, worker: Worker, reservation: Reservation) -> None:
         may_have_begun = reservation.stage is Stage.GRANTED and reservation.delivery.count > 0
         self._original["drop"](state, worker, reservation)
-        if may_have_begun and not worker.report_order.seq:
+        if may_have_begun and not worker.report_order.numbers:
             state.doubt(worker)
 
     def heard(self, trust: Trust, now: float, *, numbered: bool) -> bool:
@@ -172,13 +172,13 @@ class CoarseMode:
         return bool(self._original["heard"](trust, now, numbered=numbered or not self.agree_s))
 
     def responsive(self, state: EngineState, worker: Worker) -> None:
-        if worker.report_order.seq or not worker.trust.may_hold_unknown:
+        if worker.report_order.numbers or not worker.trust.may_hold_unknown:
             self._original["_responsive"](state, worker)
 
     def report_tells(self, state: EngineState, worker: Worker, *, numbered: bool) -> None:
         before = worker.trust.may_hold_unknown
         self._original["report_tells"](state, worker, numbered=numbered)
-        if before and not worker.trust.may_hold_unknown and not worker.report_order.seq:
+        if before and not worker.trust.may_hold_unknown and not worker.report_order.numbers:
             self._original["_responsive"](state, worker)
 
 
