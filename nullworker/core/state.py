@@ -228,7 +228,7 @@ class EngineState:
 
     def report_tells(self, worker: Worker, *, numbered: bool) -> None:
         """A report contradicts nothing: after enough of them the worker holds nothing unknown."""
-        if worker.trust.heard(self.now, numbered=numbered):
+        if worker.trust.may_hold_unknown_until is not None and worker.trust.heard(self.now, numbered=numbered):
             self._changed(worker)
             if not worker.held:
                 self.freed.append(worker)

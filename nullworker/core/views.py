@@ -317,6 +317,11 @@ def totals(engine: Engine) -> Totals:
     )
 
 
+def has_changes(engine: Engine) -> bool:
+    """Whether the last event changed a worker or a reservation in a way that a restart needs to know of."""
+    return bool(engine.state.changed_workers or engine.state.changed_reservations)
+
+
 def changed_workers(engine: Engine) -> Iterator[tuple[int, RestoredWorker | None]]:
     """The workers that the last event changed: each id, with what a restart needs of it (None: it is gone)."""
     for worker_id in engine.state.changed_workers:

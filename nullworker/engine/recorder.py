@@ -72,7 +72,7 @@ class Recorder:
         """
         if self._crash_dump is not None:
             self._crash_dump.add(event, now, commands)
-        if self._store is not None:
+        if self._store is not None and (commands or self._granted):
             self._granted = [command.request_idx for command in commands if isinstance(command, Grant)]
             if self._granted:
                 rows = (views.reservation_record(engine, request_idx) for request_idx in self._granted)
@@ -110,13 +110,15 @@ class Recorder:
         """
         if self._journal is not None:
             self._journal.write(event, now, commands)
-        workers = list(views.changed_workers(engine))
-        if self._store is not None:
-            self._store_changes(self._store, workers, views.changed_reservations(engine))
         if self._usage is not None:
             self._usage.pass_time(now)
-            for worker_id, worker in workers:
-                self._usage.changed(worker_id, worker, now)
+        if views.has_changes(engine):  # a report changes nothing as a rule
+            workers = list(views.changed_workers(engine))
+            if self._store is not None:
+                self._store_changes(self._store, workers, views.changed_reservations(engine))
+            if self._usage is not None:
+                for worker_id, worker in workers:
+                    self._usage.changed(worker_id, worker, now)
         if commands:
             self._keep(commands)
 

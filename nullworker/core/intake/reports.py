@@ -31,21 +31,21 @@ def report(state: EngineState, event: WorkerReported) -> None:
     worker = state.workers.get(event.worker_id)
     if worker is None or worker.state in _NOT_LISTENED_TO:
         return
-    late_reports, numbered_before = worker.report_order.late_reports + 1, worker.report_order.numbers
-    silent_s = state.now - worker.trust.silent_since(state.listening)
-    age = worker.report_order.classify(event, state.now, state.listening, silent_s)
-    if age is ReportAge.LATE:
-        return
-    if age is ReportAge.SIGN_OF_LIFE:
-        _lives(state, worker, event)
-        return
+    order = worker.report_order
+    late_reports, numbered_before = order.late_reports + 1, order.numbers
+    age = order.classify(event, state.now, state.listening, worker.trust.reported_at)
     if age is not ReportAge.FRESH:
+        if age is ReportAge.LATE:
+            return
+        if age is ReportAge.SIGN_OF_LIFE:
+            _lives(state, worker, event)
+            return
         worker.forget_counts()
-    if age is ReportAge.COUNTS_FROM_ZERO:
-        reason = f"{late_reports} reports in a row were older than one before: it is a new process"
-        state.note_worker(worker, "worker_counts_anew", Cause.NEW_PROCESS, reason)
+        if age is ReportAge.COUNTS_FROM_ZERO:
+            reason = f"{late_reports} reports in a row were older than one before: it is a new process"
+            state.note_worker(worker, "worker_counts_anew", Cause.NEW_PROCESS, reason)
     state.heard(worker)
-    if worker.report_order.numbers != numbered_before:
+    if order.numbers is not numbered_before:
         state.changed_workers[worker.worker_id] = None
     if event.url and event.url != worker.url:
         worker.url = event.url
@@ -62,7 +62,8 @@ def report(state: EngineState, event: WorkerReported) -> None:
     else:
         if worker.state in BOOTING or (worker.state is WorkerState.ERROR and not worker.owned):
             _ready(state, worker)
-        _responsive(state, worker)
+        if worker.trust.unresponsive:
+            _responsive(state, worker)
         _sessions(state, worker, event)
 
 
@@ -114,6 +115,9 @@ def _ready(state: EngineState, worker: Worker) -> None:
 
 
 def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None:
+    if not worker.held and not event.request_idxs:  # what is usual of a free worker
+        state.report_tells(worker, numbered=bool(event.seq))
+        return
     listed = dict.fromkeys(event.request_idxs)  # each once, and found at once
     sessions = [held for held in worker.held.values() if held.stage is Stage.SESSION]
     for over in [session for session in sessions if session.request_idx not in listed]:

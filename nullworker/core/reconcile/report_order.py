@@ -40,14 +40,14 @@ class ReportOrder:
     loadtime_s: float = 0.0
     loadtimes_before: tuple[float, ...] = ()
 
-    def classify(self, report: WorkerReported, now: float, listening: Listening, silent_s: float) -> ReportAge:
+    def classify(self, report: WorkerReported, now: float, listening: Listening, reported_at: float) -> ReportAge:
         """Says what a report is worth, and takes note of it.
 
         Args:
             report: the report that came.
             now: when it came.
             listening: since when the engine was able to hear.
-            silent_s: seconds since the newest one before it, as far as the engine was there to hear one.
+            reported_at: when the newest one before it came.
         """
         if self.numbers and not report.seq and now < max(self.numbered_at, listening.since) + limits.RESEND_S:
             return ReportAge.SIGN_OF_LIFE  # later, it was made after the newest numbered one, and corrects it
@@ -56,6 +56,7 @@ class ReportOrder:
         age = self._age_by_number(report) if self.seq and report.seq else self._age_by_counts(report)
         if age is ReportAge.LATE:
             self.late_reports += 1
+            silent_s = now - max(reported_at, listening.since)
             if self.late_reports < limits.LATE_REPORTS_MAX or silent_s < limits.LATE_REPORTS_S:
                 return age
             # So many in a row are not left over: the worker counts from the beginning, a new process of the same id.
