@@ -11,6 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 from nullworker.core import views
+from nullworker.core.commands import Grant
 from nullworker.core.driver import HOLD_S, LIST_PERIOD_S, Driver
 from nullworker.core.events import FleetListed
 from nullworker.core.journal import described
@@ -20,7 +21,7 @@ from nullworker.wire.errors import WireError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from nullworker.core.commands import Command, Grant, Refuse
+    from nullworker.core.commands import Command, Refuse
     from nullworker.core.driver import Order
     from nullworker.core.engine import Engine
     from nullworker.core.events import Event
@@ -46,8 +47,11 @@ class EngineFailedError(WireError):
 class DriverRecorder(Protocol):
     """What writes down what the core does (`nullworker.engine.recorder.Recorder`)."""
 
-    def decided(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """An event was handled, and nothing is carried out yet: a grant must survive a kill from now on."""
+    def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
+        """An event was handled, and nothing is carried out yet."""
+
+    def commit(self, engine: Engine) -> None:
+        """Writes down what was decided since the last time: it must survive a kill from now on."""
 
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
         """An event was handled, and its commands are carried out."""
@@ -78,6 +82,8 @@ class AsyncDriver:
         self._on_failure = on_failure
         self._driver: Driver[Call] = Driver(self)
         self._has_failed = False
+        self._uncommitted: list[tuple[Call, Grant]] = []  # answered when they are committed
+        self._commit_is_planned = False
         self._lists: list[asyncio.Task[None]] = []
         #: The address (host:port) of each worker, by its id, where its fleet reports one.
         self.addresses: dict[int, str] = {}
@@ -171,14 +177,28 @@ class AsyncDriver:
             callback(*arguments)
 
     def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """Writes down what must not be lost."""
+        """Notes what must not be lost."""
         if self._recorder is not None:
-            self._recorder.decided(self.engine, event, now, commands)
+            self._recorder.decided(event, now, commands)
+            if not self._commit_is_planned and any(isinstance(command, Grant) for command in commands):
+                self._commit_is_planned = True
+                self._loop.call_soon(self._commit)
 
     def answer(self, call: Call, _request_idx: int, answer: Grant | Refuse | None) -> None:
-        """Answers a held call."""
-        if not call.done():
+        """Answers a held call: a grant once it is committed, together with all others of this turn of the loop."""
+        if isinstance(answer, Grant) and self._recorder is not None:
+            self._uncommitted.append((call, answer))
+        elif not call.done():
             call.set_result(answer)
+
+    def _commit(self) -> None:
+        self._commit_is_planned = False
+        if self._recorder is not None and not self._has_failed:
+            self._recorder.commit(self.engine)
+            for call, grant in self._uncommitted:
+                if not call.done():
+                    call.set_result(grant)
+            self._uncommitted.clear()
 
     def order(self, order: Order) -> None:
         """Gives an order to its fleet."""
@@ -193,6 +213,10 @@ class AsyncDriver:
     def failed(self, event: Event, now: float, error: Exception) -> None:
         """Answers the held calls that the engine ends, writes down at what, and has it end."""
         self._has_failed = True
+        for call, _ in self._uncommitted:  # they may come of the fault; who asks again is given one by the next engine
+            if not call.done():
+                call.set_exception(EngineFailedError())
+        self._uncommitted.clear()
         for call in self._driver.end().values():
             if not call.done():
                 call.set_exception(EngineFailedError())
@@ -240,6 +264,7 @@ class AsyncDriver:
 
     async def close(self) -> None:
         """Stops feeding the core; held calls are answered that their requests still wait."""
+        self._commit()
         for call in self._driver.end().values():
             if not call.done():
                 call.set_result(None)

@@ -1,4 +1,7 @@
-"""Writes down what the core does: grants before they are answered, the rest behind the answer; if asked, a journal."""
+"""Writes down what the core does: grants before they are answered, the rest behind the answer; if asked, a journal.
+
+Grants of one turn of the event loop are one commit (`Recorder.commit`), so that a busy engine makes few.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class Recorder:
         self._journal = journal
         self._usage = usage
         self._crash_dump = crash_dump
-        self._granted: list[int] = []  # by the event that is being handled: their rows are committed
+        self._uncommitted: set[int] = set()  # grants (request_idx) whose rows `commit` writes
         #: Called with an endpoint's id when the last of it is gone; set by the server.
         self.endpoint_gone: Callable[[int], None] = lambda _: None
         #: Called when a deleted workergroup is gone; set by the server.
@@ -61,22 +64,27 @@ class Recorder:
         #: Called with each decision; set by a command that shows them as they come.
         self.on_decision: Callable[[Decision], None] = lambda _: None
 
-    def decided(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """Commits grants before any of them is answered, so that the next start after a kill honours them.
+    def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
+        """Notes what must be committed before it is answered.
 
         Args:
-            engine: the core.
             event: what was handled.
             now: the core's time then.
             commands: what it led to, in order.
         """
         if self._crash_dump is not None:
             self._crash_dump.add(event, now, commands)
-        if self._store is not None and (commands or self._granted):
-            self._granted = [command.request_idx for command in commands if isinstance(command, Grant)]
-            if self._granted:
-                rows = (views.reservation_record(engine, request_idx) for request_idx in self._granted)
-                self._store.write_reservations(row for row in rows if row is not None)
+        if self._store is not None:
+            for command in commands:
+                if isinstance(command, Grant):
+                    self._uncommitted.add(command.request_idx)
+
+    def commit(self, engine: Engine) -> None:
+        """Commits what was decided since the last time, so that the next start after a kill honours it."""
+        if self._store is not None and self._uncommitted:
+            rows = (views.reservation_record(engine, request_idx) for request_idx in self._uncommitted)
+            self._store.write_reservations(row for row in rows if row is not None)
+            self._uncommitted.clear()
 
     def failed(self, event: Event, now: float, error: Exception) -> str:
         """The core failed at ``event``: writes the journal's last line, and the dump.
@@ -158,11 +166,9 @@ class Recorder:
             else:
                 store.put_worker(worker)
         for request_idx, reservation in reservations:
-            if request_idx in self._granted:
-                continue
             if reservation is None:
                 store.delete_reservation(request_idx)
-            else:
+            elif request_idx not in self._uncommitted:
                 store.put_reservation(reservation)
 
     def forget_owned(self, engine: Engine) -> None:
