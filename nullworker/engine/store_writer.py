@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 class Pending:
     """What waits to be written: the latest version of each row, and decisions in their order."""
 
+    __slots__ = ("decisions", "rows", "usage", "when_written")
+
     def __init__(self) -> None:
         self.rows: dict[tuple[str, int | str], tuple[object, ...] | None] = {}  # None: the row is gone
         self.decisions: deque[Decision] = deque(maxlen=DECISIONS_PENDING_MAX)
@@ -127,12 +129,14 @@ class StoreWriter:
         It waits for the commit that is under way, so the caller must not hold `lock`. What the disk refuses waits for
         the thread, as if it had been left.
         """
+        batch = Pending()
+        for table, key, row in rows:
+            batch.rows[table, key] = row
         with self._committing:
-            batch = Pending()
             with self.lock:
-                for table, key, row in rows:
-                    self._pending.rows.pop((table, key), None)
-                    batch.rows[table, key] = row
+                pending = self._pending.rows
+                for name in batch.rows:
+                    pending.pop(name, None)
             if not self._write(batch):
                 self._put_back(batch)
 
@@ -225,14 +229,14 @@ class StoreWriter:
         return True
 
     def _commit(self, batch: Pending) -> None:
-        statements = list(_statements(batch))
         self._rows_since_checkpoint += len(batch)
         if len(batch) == 1 and batch.rows:  # a grant, as a rule; a statement by itself is a transaction
-            statement, rows = statements[0]
-            self._db.execute(statement, rows[0])
+            (((table, key), row),) = batch.rows.items()
+            put, delete = store_file.STATEMENTS[table]
+            self._db.execute(delete if row is None else put, (key,) if row is None else row)
             return
         self._db.execute("BEGIN IMMEDIATE")
-        for statement, rows in statements:
+        for statement, rows in _statements(batch):
             self._db.executemany(statement, rows)
         self._decisions_untrimmed += len(batch.decisions)
         if self._decisions_untrimmed >= 1_000:
