@@ -163,9 +163,9 @@ def _delay_s(client: redis.Redis, notes: Path, before: int) -> float:
     return float(notes.read_text().splitlines()[before]) - enqueued_at
 
 
-async def pushed() -> dict[str, Any]:
+def pushed() -> dict[str, Any]:
     """Where the broker tells of changes: a Redis list with keyspace notifications."""
-    delays = await asyncio.to_thread(delays_s, PUSHED_ROUNDS, notifies=True)
+    delays = delays_s(PUSHED_ROUNDS, notifies=True)
     p50 = statistics.median(delays)
     return {
         "name": "from enqueue to the consumer's first instruction, Redis list that notifies",
@@ -177,9 +177,9 @@ async def pushed() -> dict[str, Any]:
     }
 
 
-async def polled() -> dict[str, Any]:
+def polled() -> dict[str, Any]:
     """Where nothing tells of changes: the same list, looked at once a second."""
-    delays = await asyncio.to_thread(delays_s, POLLED_ROUNDS, notifies=False)
+    delays = delays_s(POLLED_ROUNDS, notifies=False)
     p50 = statistics.median(delays)
     return {
         "name": f"the same where nothing tells of changes, one poll every {POLL_S:g} s",
@@ -194,9 +194,9 @@ async def polled() -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------------- back to zero
 
 
-async def back_to_zero() -> dict[str, Any]:
+def back_to_zero() -> dict[str, Any]:
     """From the end of a queue's last job until there is no worker, not even one that is being stopped."""
-    took = await asyncio.to_thread(_back_to_zero_s)
+    took = _back_to_zero_s()
     return {
         "name": f"from the end of the last job to no worker, inactivity_timeout {IDLE_S} s",
         "p50_s": statistics.median(took),
@@ -235,9 +235,9 @@ async def _workers(served: Engine) -> int:
 # ----------------------------------------------------------------------------------------------------- a hundred queues
 
 
-async def hundred_queues() -> dict[str, Any]:
+def hundred_queues() -> dict[str, Any]:
     """One dispatcher follows many long queues, and opens nothing: quiet ones, then with a message a second in each."""
-    return await asyncio.to_thread(_hundred_queues)
+    return _hundred_queues()
 
 
 def _hundred_queues() -> dict[str, Any]:

@@ -6,7 +6,6 @@ core's time, in turns of half a second: what else runs on the machine then slows
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -162,7 +161,8 @@ def compared(ours: list[Turn], bare: list[Turn]) -> dict[str, Any]:
     }
 
 
-def measure_reports() -> dict[str, Any]:
+def reports() -> dict[str, Any]:
+    """Reports of ten thousand workers, beside the echo, in turns."""
     with loads() as (reports_, _, bare):
         turns = [(reports_.turn(), bare.turn()) for _ in range(ROUNDS)]
     figures = compared(*map(list, zip(*turns, strict=True)))
@@ -175,12 +175,8 @@ def measure_reports() -> dict[str, Any]:
     }
 
 
-async def reports() -> dict[str, Any]:
-    """Reports of ten thousand workers, beside the echo, in turns."""
-    return await asyncio.to_thread(measure_reports)
-
-
-def measure_grants() -> dict[str, Any]:
+def grants() -> dict[str, Any]:
+    """A worker asked for and its session ended, over and over, while ten thousand report; beside the echo, in turns."""
     with loads() as (reports_, reservations, bare):
         turns, alone = [], []
         for _ in range(ROUNDS):
@@ -195,11 +191,6 @@ def measure_grants() -> dict[str, Any]:
         "one_at_a_time_p99_ms": statistics.median(turn.p99_ms for turn in alone),
         "rounds": ROUNDS,
     }
-
-
-async def grants() -> dict[str, Any]:
-    """A worker asked for and its session ended, over and over, while ten thousand report; beside the echo, in turns."""
-    return await asyncio.to_thread(measure_grants)
 
 
 BENCHMARKS = {"reports": reports, "grants": grants}

@@ -21,7 +21,7 @@ Examples:
 
 Each figure stands beside its baseline from the same run; machines differ, ratios less so."""
 
-#: The modules of bench/ that have a table BENCHMARKS of name -> coroutine function, and some a table BY_NAME_ALONE of
+#: The modules of bench/ that have a table BENCHMARKS of name -> function, and some a table BY_NAME_ALONE of
 #: those that take too long to be run unless they are named.
 MODULES = ("reservations", "core", "http", "dispatch", "scale")
 
@@ -45,11 +45,15 @@ def command(names: tuple[str, ...], as_json: bool, only_list: bool) -> int:
     unknown = [name for name in names if name not in benchmarks]
     if unknown:
         raise click.BadParameter(f"there is no benchmark {unknown[0]}; there are {', '.join(benchmarks)}")
+    importlib.import_module("bench.interrupt").install()
     results = []
     for name in names or usual:
         if not as_json:
             print(f"{name} …", end="", flush=True, file=sys.stderr)
-        result = asyncio.run(benchmarks[name]())
+        measured = benchmarks[
+            name
+        ]()  # those without an event loop are plain functions, so that Ctrl-C ends them at once
+        result = asyncio.run(measured) if asyncio.iscoroutine(measured) else measured
         results.append(result)
         if not as_json:
             print("\r", end="", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Ctrl-C, as a terminal sends it to all processes of a command: exit code 130, no traceback, no process left."""
+"""Ctrl-C, as a terminal sends it to all processes of a command, or SIGTERM: no traceback, no process left."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 
 import psutil
+import pytest
 
 HANG_S = 60.0
 
@@ -29,6 +30,40 @@ def test_a_soak_ends_at_once_with_all_its_processes() -> None:
             soak.communicate()
     assert (soak.returncode, said.strip()) == (130, "")
     assert psutil.wait_procs(children, timeout=HANG_S)[1] == []
+
+
+@pytest.mark.parametrize("benchmark", ["warm", "grants"])  # on the event loop, and in a thread beside it
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_benchmark_ends_the_engine_that_it_started(benchmark: str, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "nullworker.cli.main", "bench", benchmark]
+    bench = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        engine = engine_of(bench.pid)
+        if number == signal.SIGINT:
+            os.killpg(bench.pid, number)
+        else:
+            bench.send_signal(number)
+        said, _ = bench.communicate(timeout=HANG_S)
+    finally:
+        if bench.poll() is None:
+            os.killpg(bench.pid, signal.SIGKILL)
+            bench.communicate()
+    assert bench.returncode == 130
+    assert "Traceback" not in said
+    assert psutil.wait_procs([engine], timeout=HANG_S)[1] == []
+
+
+def engine_of(pid: int) -> psutil.Process:
+    """The engine that a benchmark runs, as soon as there is one."""
+    give_up_at = time.monotonic() + HANG_S
+    while True:
+        for child in psutil.Process(pid).children(recursive=True):
+            if "engine" in words_of(child):
+                return child
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
 
 
 def hunters_of(pid: int) -> list[psutil.Process]:
