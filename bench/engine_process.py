@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from nullworker.cli.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -49,7 +51,10 @@ def engine_process(
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ, start_new_session=True)
         try:
             assert process.stdout is not None
-            said = json.loads(process.stdout.readline())
+            line = process.stdout.readline()
+            if not line:
+                raise UserError("The benchmark's engine ended before it served; what it said is above.")
+            said = json.loads(line)
             key = Path(said["api_key_file"]).read_text().strip()
             yield EngineProcess(said["url"], key, "null-local", process.pid)
         finally:
