@@ -328,6 +328,11 @@ def changed_workers(engine: Engine) -> Iterator[tuple[int, RestoredWorker | None
         yield worker_id, recovery.worker_record(engine.state, worker_id)
 
 
+def worker_record(engine: Engine, worker_id: int) -> RestoredWorker | None:
+    """What a restart needs of a worker; None: nothing."""
+    return recovery.worker_record(engine.state, worker_id)
+
+
 def changed_reservations(engine: Engine) -> Iterator[tuple[int, RestoredReservation | None]]:
     """The reservations that the last event changed: each request_idx, with what a restart needs of it, as above."""
     for request_idx in engine.state.changed_reservations:

@@ -11,7 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 from nullworker.core import views
-from nullworker.core.commands import Grant
+from nullworker.core.commands import Create, Grant
 from nullworker.core.driver import HOLD_S, LIST_PERIOD_S, Driver
 from nullworker.core.events import FleetListed
 from nullworker.core.journal import described
@@ -180,8 +180,10 @@ class AsyncDriver:
         """Notes what must not be lost."""
         if self._recorder is not None:
             self._recorder.decided(event, now, commands)
-            if not self._commit_is_planned and any(isinstance(command, Grant) for command in commands):
+            if not self._commit_is_planned and any(isinstance(command, (Create, Grant)) for command in commands):
                 self._commit_is_planned = True
+                # Planned before the orders of this event are given, so done before any of them is begun: an order is a
+                # task, and the loop begins what was planned in its order.
                 self._loop.call_soon(self._commit)
 
     def answer(self, call: Call, _request_idx: int, answer: Grant | Refuse | None) -> None:

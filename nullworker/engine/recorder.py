@@ -1,6 +1,6 @@
-"""Writes down what the core does: grants before they are answered, the rest behind the answer; if asked, a journal.
+"""Writes down what the core does: grants and creations before they leave the engine, the rest after it; and a journal.
 
-Grants of one turn of the event loop are one commit (`Recorder.commit`), so that a busy engine makes few.
+What one turn of the event loop decides is one commit (`Recorder.commit`), so that a busy engine makes few.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from nullworker.core import views
-from nullworker.core.commands import Grant, Note
+from nullworker.core.commands import Create, Grant, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -57,6 +57,7 @@ class Recorder:
         self._usage = usage
         self._crash_dump = crash_dump
         self._uncommitted: set[int] = set()  # grants (request_idx) whose rows `commit` writes
+        self._uncommitted_workers: set[int] = set()  # created ones
         #: Called with an endpoint's id when the last of it is gone; set by the server.
         self.endpoint_gone: Callable[[int], None] = lambda _: None
         #: Called when a deleted workergroup is gone; set by the server.
@@ -65,7 +66,7 @@ class Recorder:
         self.on_decision: Callable[[Decision], None] = lambda _: None
 
     def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """Notes what must be committed before it is answered.
+        """Notes what must be committed before it is answered or ordered.
 
         Args:
             event: what was handled.
@@ -78,13 +79,18 @@ class Recorder:
             for command in commands:
                 if isinstance(command, Grant):
                     self._uncommitted.add(command.request_idx)
+                elif isinstance(command, Create):
+                    self._uncommitted_workers.add(command.worker_id)
 
     def commit(self, engine: Engine) -> None:
         """Commits what was decided since the last time, so that the next start after a kill honours it."""
-        if self._store is not None and self._uncommitted:
-            rows = (views.reservation_record(engine, request_idx) for request_idx in self._uncommitted)
-            self._store.write_reservations(row for row in rows if row is not None)
-            self._uncommitted.clear()
+        if self._store is None or not (self._uncommitted or self._uncommitted_workers):
+            return
+        workers = (views.worker_record(engine, worker_id) for worker_id in self._uncommitted_workers)
+        reservations = (views.reservation_record(engine, request_idx) for request_idx in self._uncommitted)
+        self._store.write_now(filter(None, workers), filter(None, reservations))
+        self._uncommitted.clear()
+        self._uncommitted_workers.clear()
 
     def failed(self, event: Event, now: float, error: Exception) -> str:
         """The core failed at ``event``: writes the journal's last line, and the dump.

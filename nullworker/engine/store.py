@@ -1,8 +1,8 @@
 """The store: what an engine must know again after a restart, kept in SQLite by a thread of its own.
 
 Callers leave rows here and go on; the thread commits what is there twenty times a second. So a killed engine loses a
-twentieth of a second, which workers' reports bring back. What it must not lose is committed before it is answered:
-grants, reserved numbers, and an operator's changes.
+twentieth of a second, which workers' reports bring back. What it must not lose is committed before anyone is told:
+grants, creations, reserved numbers, and an operator's changes.
 """
 
 from __future__ import annotations
@@ -140,11 +140,13 @@ class Store:
 
     # -------------------------------------------------------------------------------------------------- written at once
 
-    def write_reservations(self, reservations: Iterable[RestoredReservation]) -> None:
-        """Commits reservations as they are now, before their grants are answered."""
-        self._writer.write_now(
-            ("reservations", each.request_idx, store_file.reservation_row(each)) for each in reservations
-        )
+    def write_now(self, workers: Iterable[RestoredWorker], reservations: Iterable[RestoredReservation]) -> None:
+        """Commits workers and reservations as they are now, before they are ordered and granted."""
+        rows: list[tuple[str, int | str, tuple[object, ...]]] = [
+            ("workers", each.worker_id, store_file.worker_row(each)) for each in workers
+        ]
+        rows += [("reservations", each.request_idx, store_file.reservation_row(each)) for each in reservations]
+        self._writer.write_now(rows)
 
     def reserve_request_places(self, end: int) -> None:
         """Makes sure, now, that no engine after this one gives a request a place below ``end`` again."""

@@ -147,6 +147,34 @@ async def test_killed_in_mid_flight_everything_goes_on(engines: Engines, _round:
     assert await asyncio.wait_for(process.wait(), HANG_S) == 0
 
 
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize("killed_after_s", [0.0, 0.005, 0.02, 0.05])
+async def test_killed_while_it_creates_workers_there_are_never_more_than_max_workers(
+    engines: Engines, killed_after_s: float
+) -> None:
+    """Creations are written down before they are ordered, so the next start counts those that were under way."""
+    flags = ("--set", f"endpoint.{ENDPOINT}.max_workers=3")
+    process, said = await engines.start(*flags)
+    url, key = said["url"], key_of(said)
+    async with aiohttp.ClientSession() as http:
+        waiting = [Waiter(http, url, key) for _ in range(5)]
+        await until(engines.worker_pids, "a worker is created")
+        await asyncio.sleep(killed_after_s)
+        process.kill()
+        await process.wait()
+        process, _ = await engines.start(*flags, port=url.rpartition(":")[2])
+        most = 0
+        while sum(1 for waiter in waiting if waiter.got_at) < 3:
+            most = max(most, len(engines.worker_pids()))
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(1.0)  # what would be created beyond them
+        most = max(most, len(engines.worker_pids()))
+        assert most <= 3
+        for waiter in waiting:
+            if not waiter.got_at:
+                waiter.task.cancel()
+
+
 async def test_what_was_being_deleted_goes_on_being_deleted_and_no_client_loses_a_worker(engines: Engines) -> None:
     """An endpoint, a workergroup and an update of workers, each begun while a worker is held, and then a kill."""
     config = engines.state.parent / "nullworker.toml"

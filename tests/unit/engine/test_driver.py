@@ -1,4 +1,4 @@
-"""A grant is answered after it is committed, and grants of one turn of the event loop are one commit."""
+"""A grant is answered, and a worker created, once it is committed; one turn of the event loop is one commit."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 from nullworker.core.causes import Cause
-from nullworker.core.commands import Grant
+from nullworker.core.commands import Create, Grant
 from nullworker.core.events import Asked
 from nullworker.engine.driver import AsyncDriver, EngineFailedError
+from nullworker.engine.fleet_orders import FleetOrders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.core.events import Event
-    from nullworker.engine.fleet_orders import FleetOrders
 
 
 class _Orders:
@@ -28,10 +28,13 @@ class _Core:
 
     def __init__(self) -> None:
         self.fails = False
+        self.commands: list[Command] = []
 
     def handle(self, event: Any, now: float) -> list[Command]:
         if self.fails:
             raise ValueError
+        if self.commands:
+            return self.commands
         request_idx = getattr(event, "request_idx", 0)
         return [_grant(request_idx)] if request_idx else []
 
@@ -117,3 +120,24 @@ def test_a_core_that_fails_takes_back_what_it_granted_in_the_same_turn() -> None
         return [type(answers[0]), *recorder.told]
 
     assert asyncio.run(main()) == [EngineFailedError, 6]
+
+
+def test_a_creation_is_committed_before_its_fleet_begins_it() -> None:
+    async def main() -> list[object]:
+        driver, core, recorder = _driver()
+        core.commands = [Create(7, 2, next(iter(Cause)), "", 1)]
+
+        class Fleet:
+            async def create(self, _: object) -> None:
+                recorder.told.append("create")
+
+        orders = FleetOrders(
+            cast("Any", {"processes": Fleet()}), cast("Any", lambda order: order), lambda _: "processes"
+        )
+        driver._orders = orders
+        driver.handle(Asked(1, 8, 100.0))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return recorder.told
+
+    assert asyncio.run(main()) == ["commit", "create"]

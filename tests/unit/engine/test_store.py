@@ -117,7 +117,7 @@ def granted(request_idx: int, worker_id: int, **known: Any) -> RestoredReservati
 def test_a_grant_is_written_when_the_call_returns(path: Path) -> None:
     first = Store.open(path)
     first.put_reservation(granted(5, 0, replay_timeout_s=45.0))
-    first.write_reservations([granted(5, 7, replay_timeout_s=45.0), granted(6, 8)])
+    first.write_now([], [granted(5, 7, replay_timeout_s=45.0), granted(6, 8)])
     with closing(connect(path)) as db:
         rows = db.execute("SELECT request_idx, worker_id FROM reservations ORDER BY 1").fetchall()
     assert rows == [(5, 7), (6, 8)]
@@ -130,7 +130,7 @@ def test_what_came_of_a_grant_counts_and_not_the_grant(path: Path) -> None:
     """A session that ended before the kill does not come back as a grant."""
     first = Store.open(path)
     for request_idx in (5, 6, 7):
-        first.write_reservations([granted(request_idx, request_idx)])
+        first.write_now([], [granted(request_idx, request_idx)])
     first.delete_reservation(5)
     first.put_reservation(granted(6, 6, confirmed=True))
     first.put_reservation(granted(7, 0))
@@ -166,7 +166,7 @@ from nullworker.engine.store import Store
 store = Store.open(pathlib.Path(sys.argv[1]))
 store._writer._write_batch = lambda: True  # the writer's thread writes nothing
 store.reserve_request_places(77_000)
-store.write_reservations([RestoredReservation(5, 1, 100.0, 7, confirmed=False)])
+store.write_now([], [RestoredReservation(5, 1, 100.0, 7, confirmed=False)])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -215,7 +215,7 @@ from nullworker.engine.store import Store
 
 store = Store.open(pathlib.Path(sys.argv[1]))
 for number in itertools.count(1):
-    store.write_reservations([RestoredReservation(number, 1, 100.0, number + 10, False)])
+    store.write_now([], [RestoredReservation(number, 1, 100.0, number + 10, False)])
     print("granted", number, flush=True)
     store.put_reservation(RestoredReservation(number, 1, 100.0, number + 10, number % 2 == 0))
     if number % 3 == 0:
