@@ -45,6 +45,15 @@ def test_a_module_says_what_it_is_for(path: Path) -> None:
     assert not text.strip() or ast.get_docstring(ast.parse(text))
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=name)
+def test_a_time_limit_loses_no_cancellation(path: Path) -> None:
+    """`asyncio.wait_for` does, on Python 3.10 and 3.11; `nullworker.wire.timeouts.within` does not."""
+    assert not any(
+        isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.wait_for"
+        for node in ast.walk(ast.parse(path.read_text()))
+    )
+
+
 @pytest.mark.parametrize("path", UNIT, ids=name)
 def test_unit_and_simulation_tests_never_sleep(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from nullworker.core.commands import Create, Destroy, Start
 from nullworker.core.events import InstanceExited
 from nullworker.fleets.base import FleetError
+from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -66,7 +67,7 @@ class FleetOrders:
         worker_id = order.worker_id
         why, definite = "", True
         try:
-            await asyncio.wait_for(self._call(order), ANSWER_TIMEOUT_S)
+            await within(self._call(order), ANSWER_TIMEOUT_S)
         except FleetError as error:
             why, definite = str(error) or "the fleet gave no reason", error.definite
         except asyncio.TimeoutError:
@@ -101,7 +102,7 @@ class FleetOrders:
     async def list(self, name: str) -> list[Instance] | None:
         """A fleet's instances; None where it did not answer."""
         try:
-            return await asyncio.wait_for(self.fleets[name].list(), ANSWER_TIMEOUT_S)
+            return await within(self.fleets[name].list(), ANSWER_TIMEOUT_S)
         except (FleetError, asyncio.TimeoutError) as error:
             log.warning("fleet %s did not say what it has: %s", name, error)
             return None

@@ -11,6 +11,7 @@ from redis import exceptions
 
 from nullworker.queues._redis_broker import ANSWER_LIMIT_S, RedisBroker, execute
 from nullworker.queues.base import QueueError
+from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,7 +166,7 @@ class StreamWatch:
         command = ("XREAD", "COUNT", 1, "BLOCK", max(1, int(block_s * 1000)), "STREAMS", self._key, self._last_id)
         async with self._broker.explained():
             try:
-                answer = await asyncio.wait_for(execute(self._client, *command), block_s + ANSWER_LIMIT_S)
+                answer = await within(execute(self._client, *command), block_s + ANSWER_LIMIT_S)
             except asyncio.TimeoutError:
                 raise TimeoutError("no answer to XREAD") from None
         return bool(answer)

@@ -24,6 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceSpec, InstanceState
+from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -114,7 +115,7 @@ class _Opened:
         while len(self.exits) < len(expected) and _now_s() < deadline:
             self.noticed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.noticed.wait(), self.kit.patience_s)
+                await within(self.noticed.wait(), self.kit.patience_s)
         await asyncio.sleep(self.kit.quiet_s)
         seen = [worker_id for worker_id, _ in self.exits]
         assert seen == expected, f"{when}, on_exit should have been called for {expected}, and was for {seen}"
@@ -156,7 +157,7 @@ class _FleetKit:
     async def bounded(self, call: Awaitable[T], what: str) -> T:
         """Awaits a call of the fleet for so long and no longer: its verbs are bounded in time."""
         try:
-            return await asyncio.wait_for(call, self.patience_s)
+            return await within(call, self.patience_s)
         except asyncio.TimeoutError:
             raise AssertionError(f"{what} took more than {self.patience_s:g} s") from None
 

@@ -6,9 +6,9 @@ In reading order:
 - `types`: the messages as msgspec Structs, with bounds; `decoding`: from bytes to them, or one sentence;
 - `errors`: refusals, as status, code and sentence; `headers`: what an engine can do beyond Vast's wire;
 - `signature`, `grant`: how a worker knows that the engine has sent a client;
-- `backoff`: the pause before another attempt;
+- `backoff`: the pause before another attempt; `timeouts`: a time limit that never loses a cancellation;
 - `worker_side`: what every worker does alike.
 
 `types` and `decoding` need msgspec, `grant` needs PyJWT, `worker_side.engine_trust` needs pycryptodome; the others need
-the standard library alone.
+the standard library alone (`timeouts`, on Python 3.10, async-timeout).
 """

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from nullworker.wire.timeouts import within
+
 if TYPE_CHECKING:
     from nullworker.worker.sessions import HeldSession
 
@@ -178,7 +180,7 @@ async def _resolve(host: str) -> list[str]:
         OSError: it has none.
     """
     loop = asyncio.get_running_loop()
-    found = await asyncio.wait_for(loop.getaddrinfo(host, None, type=socket.SOCK_STREAM), _RESOLVE_TIMEOUT_S)
+    found = await within(loop.getaddrinfo(host, None, type=socket.SOCK_STREAM), _RESOLVE_TIMEOUT_S)
     return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from nullworker.wire.timeouts import within
 from nullworker.wire.worker_side.local_requests import is_from_web_page
 from nullworker.worker import messages
 from nullworker.worker.release import ReleaseError
@@ -120,7 +121,7 @@ class Control:
             return _error(400, f"wait must be a number of seconds from 0 to {WAIT_MAX_S:g}.")
         while_held = request.query.get("while") or None
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._until_other_than(while_held), wait_s)
+            await within(self._until_other_than(while_held), wait_s)
         return web.json_response(self._shown(self._sessions.held))
 
     async def _until_other_than(self, session_id: str | None) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nullworker.wire.paths import PING
+from nullworker.wire.timeouts import within
 from nullworker.worker import logs
 from nullworker.worker.failures import StartError
 from nullworker.worker.sessions import SessionTable
@@ -131,7 +132,7 @@ class Framework:
 
     async def _open(self) -> None:
         try:
-            await asyncio.wait_for(self._lifecycle.listening.wait(), _LISTENING_TIMEOUT_S)
+            await within(self._lifecycle.listening.wait(), _LISTENING_TIMEOUT_S)
         except asyncio.TimeoutError:
             # The framework would log and report it without an end; exiting with a sentence is clearer.
             raise StartError("The framework's server did not start; its reason is in the log above.") from None

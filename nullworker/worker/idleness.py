@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nullworker.wire.timeouts import within
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -156,7 +158,7 @@ async def gpu_in_use() -> bool:
     except OSError:
         return True
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), _GPU_TIMEOUT_S)
+        output, _ = await within(process.communicate(), _GPU_TIMEOUT_S)
     except asyncio.TimeoutError:
         process.kill()
         await process.wait()

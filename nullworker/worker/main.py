@@ -20,6 +20,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from nullworker.wire.timeouts import within
 from nullworker.wire.worker_side import failure_report
 from nullworker.wire.worker_side.environment import SettingsError
 from nullworker.worker import failures, logs, settings
@@ -202,7 +203,7 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
 async def _load_key(engine_auth: EngineAuth, read: Settings) -> None:
     timeout_s = _KEY_TIMEOUT_UNSECURED_S if read.unsecured else _KEY_TIMEOUT_S
     try:
-        await asyncio.wait_for(engine_auth.load(), timeout_s)
+        await within(engine_auth.load(), timeout_s)
     except asyncio.TimeoutError:
         if read.unsecured:
             return  # nothing will be checked with it

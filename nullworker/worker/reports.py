@@ -22,6 +22,7 @@ import aiohttp
 
 from nullworker.wire.backoff import backoff_s
 from nullworker.wire.paths import DELETE_REQUESTS, WORKER_STATUS
+from nullworker.wire.timeouts import within
 from nullworker.wire.worker_side import messages
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Reports:
     async def sent(self, timeout_s: float) -> None:
         """Waits until everything so far has been sent, ``timeout_s`` seconds at most."""
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            await within(self._idle.wait(), timeout_s)
         except asyncio.TimeoutError:
             log.warning("the last report was not sent")
 

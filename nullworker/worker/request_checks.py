@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from nullworker.wire.timeouts import within
 from nullworker.wire.worker_side.engine_trust import NotAuthenticError
 from nullworker.worker import messages
 from nullworker.worker.callbacks import CallbackError
@@ -225,7 +226,7 @@ async def _body(request: web.Request) -> bytes:
         raise RefusedError(413, f"The body is larger than {messages.BODY_BYTES_MAX} bytes.")
     try:
         # Otherwise a client that sends half a body would be waited for without an end.
-        return await asyncio.wait_for(request.read(), _BODY_TIMEOUT_S)
+        return await within(request.read(), _BODY_TIMEOUT_S)
     except web.HTTPRequestEntityTooLarge:
         raise RefusedError(413, f"The body is larger than {messages.BODY_BYTES_MAX} bytes.") from None
     except web.RequestPayloadError:

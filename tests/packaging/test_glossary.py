@@ -26,6 +26,7 @@ SELF_EXPLAINING = {
         "config_source",
         "decoding",
         "demo",
+        "timeouts",
     ),
     *("ending", "environment", "errors", "flags", "headers", "history", "http", "launch", "loading", "logs", "main"),
     *("messages", "models", "openapi", "output", "proc", "registry", "reporting", "server", "service", "settings"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from nullworker.client import NullClient, reserve
 from nullworker.client.errors import ClientError, ReservationLostError
 from nullworker.client.instances import VAST_INSTANCES
+from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +92,7 @@ class Reservations:
                 text = f"held after {held - asked:.3f} s: {reservation.url}, session {reservation.session_id}"
                 self._tell(number, "held", text, waited_s=round(held - asked, 4), **details)
                 with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-                    await asyncio.wait_for(reservation.wait_closed(), self._options.hold)
+                    await within(reservation.wait_closed(), self._options.hold)
         finally:
             if reservation is not None:
                 self._tell_end(number, reservation, time.monotonic() - held)

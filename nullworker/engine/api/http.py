@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import HttpVersion11, web
 
 from nullworker.wire.errors import TooLargeError, WireError
+from nullworker.wire.timeouts import within
 
 #: A client that has begun a body and does not go on is given so long.
 BODY_TIMEOUT_S = 10.0
@@ -38,7 +39,7 @@ async def read(request: web.BaseRequest) -> bytes:
                 raise TooLargeError(_TOO_LARGE)
             return body
         await _say_go_on(request)
-        return await asyncio.wait_for(request.read(), BODY_TIMEOUT_S)
+        return await within(request.read(), BODY_TIMEOUT_S)
     except web.HTTPRequestEntityTooLarge:
         raise TooLargeError(_TOO_LARGE) from None
     except web.RequestPayloadError:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.fleets.base import FleetError
 from nullworker.fleets.processes import proc
+from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -99,7 +100,7 @@ class Endings:
             if self._scan_requested.is_set():
                 interval_s = SCAN_SHORTEST_S
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._scan_requested.wait(), interval_s)
+                await within(self._scan_requested.wait(), interval_s)
             interval_s = min(SCAN_LONGEST_S, interval_s * 1.5)
 
     def _scan(self, endings: list[_Ending], now: float) -> None:

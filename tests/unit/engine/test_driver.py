@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.core.events import Event
+    from nullworker.fleets.base import Instance
 
 
 class _Orders:
@@ -141,3 +142,24 @@ def test_a_creation_is_committed_before_its_fleet_begins_it() -> None:
         return recorder.told
 
     assert asyncio.run(main()) == ["commit", "create"]
+
+
+def test_the_end_of_the_driver_is_not_lost_where_a_fleet_answers_in_the_same_moment() -> None:
+    """`asyncio.wait_for` of Python 3.11 dropped it, and the engine never ended."""
+
+    async def main() -> None:
+        answer: asyncio.Future[list[Instance]] = asyncio.get_running_loop().create_future()
+
+        class Fleet:
+            async def list(self) -> list[Instance]:
+                return await answer
+
+        orders = FleetOrders(cast("Any", {"processes": Fleet()}), cast("Any", None), lambda _: None)
+        driver = AsyncDriver(orders)
+        driver.start_listing()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        answer.set_result([])
+        await asyncio.wait_for(driver.close(), 30.0)
+
+    asyncio.run(main())
