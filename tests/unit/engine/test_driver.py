@@ -25,7 +25,7 @@ class _Orders:
 
 
 class _Core:
-    """Grants a worker to whoever asks."""
+    """Grants a worker to each request."""
 
     def __init__(self) -> None:
         self.fails = False
