@@ -4,7 +4,7 @@ The engine and the simulator run this class. It has no clock and no sockets of i
 says what time it is and takes what the core commands. For each event, in this order:
 
 1. the core handles it (`Engine.handle`);
-2. `DriverIO.decided` writes down what must survive a kill from now on;
+2. `DriverIO.decided` is told, so that grants and creations are written down before anyone learns of them;
 3. calls are answered (`DriverIO.answer`) and fleets get their orders (`DriverIO.order`);
 4. `DriverIO.handled` writes down the rest;
 5. the driver has itself called at `Engine.wake_at`, to send `TimePassed`.

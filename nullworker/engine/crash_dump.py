@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from nullworker.core.events import Event
     from nullworker.engine.store import Loaded
 
-#: Events that are kept for a dump: some seconds of a busy engine, the whole life of one that fails at its start.
-RECENT_MAX = 5_000
+#: Events that are kept for a dump: the latest of a busy engine, the whole life of one that fails at its start. No more:
+#: what is kept is memory that the processor's cache has no room for, and each report would be slower for it.
+RECENT_MAX = 1_000
 #: An engine that is started again and again does not fill the disk.
 DUMPS_KEPT = 10
 
@@ -42,7 +43,6 @@ class CrashDump:
         self._state_dir = state_dir
         self._load = load
         self._recent: deque[tuple[Event, float, Sequence[Command]]] = deque(maxlen=RECENT_MAX)
-        self._has_all = True
 
     def add(self, event: Event, now: float, commands: Sequence[Command]) -> None:
         """Keeps an event that was handled, and what it led to.
@@ -52,7 +52,6 @@ class CrashDump:
             now: the core's time then.
             commands: what it led to, in order.
         """
-        self._has_all = self._has_all and len(self._recent) < RECENT_MAX
         self._recent.append((event, now, commands))
 
     def write(self, event: Event, now: float, error: Exception) -> Path:
@@ -79,7 +78,7 @@ class CrashDump:
     def _lines(self, event: Event, now: float, error: Exception) -> Iterator[str]:
         yield from _comments("".join(traceback.format_exception(error)))
         recent = [journal.encode(*each[:2], list(each[2])) for each in self._recent]
-        if self._has_all:
+        if len(recent) < RECENT_MAX:  # nothing was dropped yet
             yield journal.begin(version("nullworker"))
             yield from recent
         else:

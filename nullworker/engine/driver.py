@@ -180,7 +180,9 @@ class AsyncDriver:
         """Notes what must not be lost."""
         if self._recorder is not None:
             self._recorder.decided(event, now, commands)
-            if not self._commit_is_planned and any(isinstance(command, (Create, Grant)) for command in commands):
+            if not commands or self._commit_is_planned:
+                return
+            if any(isinstance(command, (Create, Grant)) for command in commands):
                 self._commit_is_planned = True
                 # Planned before the orders of this event are given, so done before any of them is begun: an order is a
                 # task, and the loop begins what was planned in its order.
