@@ -66,9 +66,10 @@ class Engine:
         if now < last:
             self._last_now = last
             return last
-        due = self.state.timers.next_at()
-        if due is not None and now - max(due, last) > limits.SUSPENDED_AFTER_S:
-            self.state.listening.absent(now)
+        if now - last > limits.SUSPENDED_AFTER_S:
+            due = self.state.timers.next_at()
+            if due is not None and now - due > limits.SUSPENDED_AFTER_S:
+                self.state.listening.absent(now)
         return now
 
 

@@ -213,9 +213,10 @@ class EngineState:
 
     def heard(self, worker: Worker) -> None:
         """A fresh report came in."""
-        worker.trust.reported_at = self.now
-        if worker.trust.awaiting_report:
-            worker.trust.awaiting_report = False
+        trust = worker.trust
+        trust.reported_at = self.now
+        if trust.awaiting_report:
+            trust.awaiting_report = False
             endpoint = self.endpoint_of(worker)
             endpoint.awaiting_report -= 1
             self.mark_dirty(endpoint.endpoint_id)

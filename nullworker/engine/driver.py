@@ -202,7 +202,9 @@ class AsyncDriver:
             for call, grant in self._uncommitted:
                 if not call.done():
                     call.set_result(grant)
-            self._uncommitted.clear()
+            if self._uncommitted:
+                self._uncommitted.clear()
+                self._loop.call_soon(self._recorder.answered)  # after the answers are sent, which is planned already
 
     def order(self, order: Order) -> None:
         """Gives an order to its fleet."""

@@ -92,6 +92,11 @@ class Recorder:
         self._uncommitted.clear()
         self._uncommitted_workers.clear()
 
+    def answered(self) -> None:
+        """What was committed is answered: there is time for a little of what waits to be written."""
+        if self._store is not None:
+            self._store.write_little()
+
     def failed(self, event: Event, now: float, error: Exception) -> str:
         """The core failed at ``event``: writes the journal's last line, and the dump.
 

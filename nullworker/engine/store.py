@@ -148,6 +148,10 @@ class Store:
         rows += [("reservations", each.request_idx, store_file.reservation_row(each)) for each in reservations]
         self._writer.write_now(rows)
 
+    def write_little(self) -> None:
+        """Commits what was left here, if it is little; else it is committed soon."""
+        self._writer.write_little()
+
     def reserve_request_places(self, end: int) -> None:
         """Makes sure, now, that no engine after this one gives a request a place below ``end`` again."""
         self._writer.write_now([("meta", "request_places", ("request_places", end))])

@@ -3,7 +3,8 @@
 Rows are left with `StoreWriter.leave`; one that is left again before it was written replaces the one before. All that
 waits is committed as one transaction, twenty times a second or every 500 rows, whichever is sooner. While the disk
 refuses, it waits and is tried again. What must be on its way to the disk before a call is answered is committed by the
-caller (`StoreWriter.write_now`), in turn with the thread.
+caller (`StoreWriter.write_now`), in turn with the thread. A caller that has time may commit the little that waits
+(`StoreWriter.write_little`), so that a grant seldom meets a batch of the thread's.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 COMMIT_PERIOD_S = 0.05
 COMMIT_ROWS = 500
+LITTLE = 64  # things that a caller commits: 0.1 ms; the thread, which competes with it, takes several times as long
 DECISIONS_KEPT = 100_000  # in the file
 DECISIONS_PENDING_MAX = 20_000  # of a disk that does not keep up; the oldest go first
 RETRY_PERIOD_S = 1.0  # after a commit that failed (the disk is full)
@@ -140,6 +142,18 @@ class StoreWriter:
             if not self._write(batch):
                 self._put_back(batch)
 
+    def write_little(self) -> None:
+        """Commits what waits, if it is little and no commit is under way; else the thread will."""
+        if len(self._pending) > LITTLE or not self._committing.acquire(blocking=False):
+            return
+        try:
+            with self.lock:
+                batch = self._taken()
+            if not self._write(batch):
+                self._put_back(batch)
+        finally:
+            self._committing.release()
+
     def flush(self, timeout_s: float = FLUSH_WAIT_S) -> bool:
         """Waits until all that was left so far is written; False if it is not after ``timeout_s``."""
         written = threading.Event()
@@ -184,12 +198,17 @@ class StoreWriter:
                     if not len(self._pending):
                         return
 
+    def _taken(self) -> Pending:
+        """All that waits, which from now on does not; to be called with `lock` and `_committing`."""
+        batch, self._pending = self._pending, Pending()
+        self._urgent = False
+        return batch
+
     def _write_batch(self) -> bool:
         """Commits what waits; False if the disk refuses, and it waits on."""
         with self._committing:
             with self.lock:
-                batch, self._pending = self._pending, Pending()
-                self._urgent = False
+                batch = self._taken()
             is_written = self._write(batch)
             if not is_written:
                 self._put_back(batch)
@@ -211,6 +230,8 @@ class StoreWriter:
 
     def _write(self, batch: Pending) -> bool:
         """Commits one batch; False if nothing of it is written."""
+        if not len(batch):
+            return True
         try:
             self._commit(batch)
         except Exception as error:

@@ -50,7 +50,7 @@ def report(state: EngineState, event: WorkerReported) -> None:
     if event.url and event.url != worker.url:
         worker.url = event.url
         state.changed_workers[worker.worker_id] = None
-    if math.isfinite(event.perf) and event.perf > 0:
+    if event.perf != worker.perf and math.isfinite(event.perf) and event.perf > 0:
         state.set_perf(worker, min(event.perf, limits.AMOUNT_MAX))
     if event.error:
         worker.failure = Failure(Cause.FAILED_REPORTED, event.error)
@@ -116,7 +116,8 @@ def _ready(state: EngineState, worker: Worker) -> None:
 
 def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None:
     if not worker.held and not event.request_idxs:  # what is usual of a free worker
-        state.report_tells(worker, numbered=bool(event.seq))
+        if worker.trust.may_hold_unknown_until is not None:
+            state.report_tells(worker, numbered=bool(event.seq))
         return
     listed = dict.fromkeys(event.request_idxs)  # each once, and found at once
     sessions = [held for held in worker.held.values() if held.stage is Stage.SESSION]
