@@ -23,6 +23,7 @@ from nullworker.core.workergroup import Workergroup
 
 if TYPE_CHECKING:
     from nullworker.core.parameters import Parameters, WorkergroupSpec
+    from nullworker.core.reconcile.unknown_instance import UnknownInstance
 
 
 class EngineState:
@@ -41,8 +42,8 @@ class EngineState:
         #: Whether anything but configuration has come yet.
         self.begun = False
         self.listening = Listening()
-        #: Instances that bear our mark and that are not known: (fleet, worker id) -> since when.
-        self.unknown_instances: dict[tuple[str, int], float] = {}
+        #: Instances that bear our mark and that are not known, by (fleet, worker id).
+        self.unknown_instances: dict[tuple[str, int], UnknownInstance] = {}
         #: Endpoints that the event in hand changed, in the order of the changes: they are to be settled.
         self.dirty: dict[int, None] = {}
         #: What the event in hand changed, to be written down: worker ids and request_idxs.

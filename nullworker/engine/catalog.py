@@ -135,6 +135,10 @@ class Catalog:
             raise NotFoundError(f"There is no workergroup {workergroup_id}; `vastai show workergroups` lists them.")
         return entry
 
+    def has_workergroup(self, workergroup_id: int) -> bool:
+        """Whether there is such a workergroup, or one that is being deleted and is not gone yet."""
+        return workergroup_id in self.workergroups or workergroup_id in self._leaving
+
     # ------------------------------------------------------------------------------------------------------- endpoints
 
     def create_endpoint(self, body: EndpointBody) -> EndpointEntry:

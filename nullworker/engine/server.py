@@ -27,7 +27,7 @@ from nullworker.engine.api.client import ClientApi
 from nullworker.engine.api.routes import ROUTES, handlers
 from nullworker.engine.api.status import StatusApi
 from nullworker.engine.auth.certificates import CertificateAuthority
-from nullworker.engine.auth.keys import Keys
+from nullworker.engine.auth.keys import SECRET_FILE, Keys
 from nullworker.engine.auth.request_numbers import RequestNumbers
 from nullworker.engine.auth.signing import Signer
 from nullworker.engine.auth.workers import WorkerAuth
@@ -40,6 +40,7 @@ from nullworker.engine.journal_file import JournalFile
 from nullworker.engine.recorder import Recorder
 from nullworker.engine.state_dir import StateError, StateLock, open_state_dir
 from nullworker.engine.store import Store
+from nullworker.engine.takeover import workers_beyond_store
 from nullworker.engine.usage import Usage
 from nullworker.fleets.base import FleetError, InstanceSpec
 from nullworker.fleets.registry import fleet_names, open_fleet
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
     from nullworker.core.commands import Create
     from nullworker.engine.config import EngineConfig
+    from nullworker.engine.store import Loaded
     from nullworker.fleets.base import Fleet
 
 #: Places of requests are reserved in the store in blocks of this size, so that none is given twice over a restart.
@@ -132,7 +134,7 @@ class Server:
 
     async def _start(self, environ: Mapping[str, str]) -> None:
         config, state_dir = self.config, self.state_dir
-        self.store = Store.open(state_dir / "engine.db")
+        self.store = Store.open(state_dir / "engine.db", is_first=not (state_dir / SECRET_FILE).exists())
         self._files.callback(self.store.close)
         loaded = self.store.load()
         self.keys = Keys.open(state_dir, environ.get("VAST_API_KEY", ""))
@@ -158,12 +160,7 @@ class Server:
         )
         record.endpoint_gone = self.catalog.endpoint_gone
         record.workergroup_gone = lambda: self.catalog.workergroups_gone(views.workergroup_ids(self.driver.engine))
-        self.catalog.restore(loaded.endpoints, loaded.workergroups, loaded.next_id)
-        if loaded.next_worker_id > 1 or loaded.workers or loaded.reservations:
-            restored = Restored(loaded.next_worker_id, tuple(loaded.workers), tuple(loaded.reservations))
-            self.driver.handle(restored)
-        self.catalog.resume_deletions()
-        self.catalog.apply_file(config.endpoints)
+        await self._restore(loaded, orders)
         worker_auth = WorkerAuth(self.driver, self.catalog, self.keys)
         numbers = RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places)
         parts = (
@@ -173,6 +170,27 @@ class Server:
         )
         await self._serve(App(ROUTES, handlers(*parts)))
         self.driver.start_listing()
+
+    async def _restore(self, loaded: Loaded, orders: FleetOrders) -> None:
+        """Gives the core what an engine before this one knew, and what fleets have beyond that."""
+        catalog, workers = self.catalog, loaded.workers
+        if loaded.lost:
+            log.error("%s", loaded.lost, extra={"action": "store_lost"})
+        catalog.restore(loaded.endpoints, loaded.workergroups, loaded.next_id)
+        if not loaded.endpoints:  # else its changes come after the workers that they are about
+            catalog.apply_file(self.config.endpoints)
+        if loaded.lost or not loaded.was_closed:
+            beyond = await workers_beyond_store(
+                orders,
+                catalog,
+                {worker.worker_id for worker in workers if catalog.has_workergroup(worker.workergroup_id)},
+            )
+            self.store.write_now(beyond, ())
+            workers = [*workers, *beyond]
+        if loaded.next_worker_id > 1 or workers or loaded.reservations:
+            self.driver.handle(Restored(loaded.next_worker_id, tuple(workers), tuple(loaded.reservations)))
+        catalog.resume_deletions()
+        catalog.apply_file(self.config.endpoints)
 
     async def _serve(self, app: App) -> None:
         http = self._http = listening.HttpServer(app.answer, listening.connections_max())
@@ -241,7 +259,7 @@ class Server:
 
     def _complaints(self) -> list[str]:
         """What is wrong with the engine itself, in sentences; it serves all the same."""
-        found = []
+        found = [self.store.lost] if self.store.lost else []
         if self.store.error:
             found.append(f"The store cannot be written ({self.store.error}): a restart would forget what is new.")
         if self._journal is not None and self._journal.error:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nullworker.engine import store_file
 from nullworker.engine.decisions import KEPT as DECISIONS_LOADED
@@ -29,6 +30,11 @@ __all__ = ["Loaded", "Store", "StoreError"]
 
 #: An operator's change is answered when it is written, or after this long on a slow disk.
 CHANGE_WAIT_S = 1.0
+#: SQLite's log: what was committed since the last checkpoint. It is there from the start of an engine to its clean end.
+LOG_SUFFIX = "-wal"
+#: The requests of a store that is lost had places below this: ten for each second since 2020 (they end at 2^33).
+LOST_PLACES_PER_S = 10
+LOST_PLACES_SINCE_S = 1_577_836_800.0
 #: After a kill, numbers go on this far beyond the last one that was written: more than were given out meanwhile.
 WORKER_IDS_SKIPPED = 1_000
 REQUEST_PLACES_SKIPPED = 1_000_000
@@ -48,39 +54,50 @@ class Loaded:
     decisions: list[Decision] = field(default_factory=list)  # oldest first
     usage: dict[tuple[int, str], float] = field(default_factory=dict)  # seconds by workergroup and state
     was_closed: bool = True  # and not killed
+    lost: str = ""  # a sentence about what is missing; "": nothing is, as far as can be seen
 
 
 class Store:
     """An open store. Every method may be called by any thread."""
 
-    def __init__(self, path: Path, writer: StoreWriter, meta: dict[str, int], *, was_closed: bool) -> None:
+    def __init__(self, path: Path, writer: StoreWriter, meta: dict[str, int], *, was_closed: bool, lost: str) -> None:
         """Takes what `open` opened."""
         self._path = path
         self._writer = writer
         self._lock = writer.lock
         self._meta = meta
         self._was_closed = was_closed
+        #: A sentence about what is missing of what engines before this one wrote; "": nothing, as far as can be seen.
+        self.lost = lost
         self._closed = False
         #: Whether `close` says that this engine ended as it should; if not, the next start treats it as killed.
         self.closes_cleanly = True
 
     @classmethod
-    def open(cls, path: Path) -> Store:
+    def open(cls, path: Path, *, is_first: bool = True) -> Store:
         """Opens the store ``path``, made where it is missing.
+
+        Args:
+            path: the file.
+            is_first: whether no engine has used its directory before, so that a missing file is not a lost one.
 
         Raises:
             StoreError: it is damaged, no store, a newer version's, or an older one's that was killed.
         """
+        has_file, has_log = path.exists(), path.with_name(path.name + LOG_SUFFIX).exists()
         store_file.open_store_file(path)
         db = store_file.connect(path)
         try:
-            meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
+            meta: dict[str, int] = dict(store_file.rows(db, "meta"))
             was_closed = bool(meta.get("closed", 1))
+            lost = "" if is_first else _lost(path, has_file=has_file, has_log=has_log or not meta.get("has_log"))
             _remove_grant_logs(path.parent, was_closed=was_closed)
-            meta["closed"] = 0  # until we close it
-            db.execute(store_file.STATEMENTS["meta"][0], ("closed", 0))
-            return cls(path, StoreWriter(db), meta, was_closed=was_closed)
-        except sqlite3.DatabaseError as error:
+            meta |= {"closed": 0, "has_log": 1}  # until we close it
+            db.executemany(store_file.STATEMENTS["meta"][0], [("closed", 0), ("has_log", 1)])
+            # Into the file itself: there, without a log beside it, it says that the log is lost.
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return cls(path, StoreWriter(db), meta, was_closed=was_closed, lost=lost)
+        except (sqlite3.DatabaseError, ValueError) as error:
             db.close()
             raise store_file.damaged(path, error) from None
         except BaseException:
@@ -169,21 +186,25 @@ class Store:
             StoreError: it is damaged.
         """
         self._writer.flush()
-        skip = not self._was_closed
+        skip = not self._was_closed or bool(self.lost)
+        places_lost = int((_wall_s() - LOST_PLACES_SINCE_S) * LOST_PLACES_PER_S) if self.lost else 0
         try:
             with contextlib.closing(store_file.connect(self._path)) as db:
-                meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
+                meta: dict[str, int] = dict(store_file.rows(db, "meta"))
                 return Loaded(
                     next_worker_id=meta.get("next_worker_id", 1) + (WORKER_IDS_SKIPPED if skip else 0),
-                    next_request_place=meta.get("request_places", 1) + (REQUEST_PLACES_SKIPPED if skip else 0),
+                    next_request_place=max(
+                        meta.get("request_places", 1) + (REQUEST_PLACES_SKIPPED if skip else 0), places_lost
+                    ),
                     next_id=meta.get("next_id", 1),
-                    endpoints=[store_file.endpoint_entry(row) for row in _all(db, "endpoints")],
-                    workergroups=[store_file.workergroup_entry(row) for row in _all(db, "workergroups")],
-                    workers=[store_file.worker_of(row) for row in _all(db, "workers")],
-                    reservations=[store_file.reservation_of(row) for row in _all(db, "reservations")],
+                    endpoints=[store_file.endpoint_entry(row) for row in store_file.rows(db, "endpoints")],
+                    workergroups=[store_file.workergroup_entry(row) for row in store_file.rows(db, "workergroups")],
+                    workers=[store_file.worker_of(row) for row in store_file.rows(db, "workers")],
+                    reservations=[store_file.reservation_of(row) for row in store_file.rows(db, "reservations")],
                     decisions=_decisions(db, DECISIONS_LOADED),
-                    usage={(row[0], row[1]): row[2] for row in db.execute("SELECT * FROM usage")},
+                    usage={(row[0], row[1]): row[2] for row in store_file.rows(db, "usage")},
                     was_closed=self._was_closed,
+                    lost=self.lost,
                 )
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             raise store_file.damaged(self._path, error) from None
@@ -196,6 +217,7 @@ class Store:
             self._closed = True
             if self.closes_cleanly:
                 self._set_meta("closed", 1)
+            self._set_meta("has_log", 0)
         self._writer.close()
 
     @property
@@ -219,6 +241,25 @@ class Store:
             self._writer.leave("meta", key, (key, value))
 
 
+def _lost(path: Path, *, has_file: bool, has_log: bool) -> str:
+    """What is missing of what engines before this one wrote, as a sentence; "": nothing, as far as can be seen."""
+    if not has_file:
+        return (
+            f"The store {path} was missing, so a new one was begun: what was known of workers and requests, and "
+            "endpoints that are not in the configuration file, are lost; bring it back from a copy, or create them."
+        )
+    if not has_log:
+        return (
+            f"The last changes to the store {path} are lost, for its log {path.name}{LOG_SUFFIX} is missing: a copy of "
+            "a store needs both files; what fleets and workers report takes their place."
+        )
+    return ""
+
+
+def _wall_s() -> float:
+    return time.time()  # noqa: TID251 - request numbers must only be above all that were given before
+
+
 def _remove_grant_logs(state_dir: Path, *, was_closed: bool) -> None:
     """Before grants were committed to the store, they were in files beside it, which have nothing after a clean end."""
     logs = list(state_dir.glob("grants-*.log"))
@@ -229,10 +270,6 @@ def _remove_grant_logs(state_dir: Path, *, was_closed: bool) -> None:
         )
     for log in logs:
         log.unlink(missing_ok=True)
-
-
-def _all(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
-    return db.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608 - a table of ours
 
 
 def _decisions(db: sqlite3.Connection, count: int) -> list[Decision]:

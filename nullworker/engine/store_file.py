@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nullworker.core import limits
 from nullworker.core.causes import Cause
 from nullworker.core.events import RestoredReservation, RestoredWorker
 from nullworker.core.parameters import Parameters
@@ -84,6 +85,15 @@ STATEMENTS = {
         "DELETE FROM reservations WHERE request_idx = ?",
     ),
 }
+#: What each row of a table consists of: SQLite itself keeps whatever it is given.
+_ROW_TYPES: dict[str, Any] = {
+    "endpoints": list[tuple[int, str, str, float, str, int]],
+    "workergroups": list[tuple[int, int, str, float, str, int, int]],
+    "workers": list[tuple[int, int, str, str, float, int, str, int]],
+    "reservations": list[tuple[int, int, float, int, int, float]],
+    "meta": list[tuple[str, int]],
+    "usage": list[tuple[int, str, float]],
+}
 ADD_DECISION = (
     "INSERT INTO decisions (at_s, event_number, kind, endpoint_id, worker_id, request_idx, cause, reason) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -144,6 +154,16 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         db.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")
 
 
+def rows(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
+    """All rows of a table, in the order of their keys. Raises ValueError where one is not of the table's types."""
+    found = db.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608 - a table of ours
+    try:
+        converted: list[tuple[Any, ...]] = msgspec.convert(found, _ROW_TYPES[table])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"table {table}: {error}") from None
+    return converted
+
+
 def pragma(db: sqlite3.Connection, name: str) -> int:
     """The value of a number that SQLite keeps in the file's head."""
     return int(db.execute(f"PRAGMA {name}").fetchone()[0])
@@ -173,6 +193,7 @@ def worker_row(worker: RestoredWorker) -> tuple[object, ...]:
 def worker_of(row: tuple[Any, ...]) -> RestoredWorker:
     """The worker that a row says. Raises ValueError where it says none."""
     worker_id, workergroup_id, state, url, perf, owned, retire, numbered = row
+    _check_amount("workers", "perf", perf)
     return RestoredWorker(
         worker_id, workergroup_id, state, url, perf, bool(owned), Cause(retire) if retire else None, bool(numbered)
     )
@@ -192,11 +213,17 @@ def reservation_row(reservation: RestoredReservation) -> tuple[object, ...]:
 
 
 def reservation_of(row: tuple[Any, ...]) -> RestoredReservation:
-    """The reservation that a row says."""
+    """The reservation that a row says. Raises ValueError where it says none."""
     request_idx, endpoint_id, cost, worker_id, confirmed, replay_timeout_s = row
+    _check_amount("reservations", "cost", cost)
     return RestoredReservation(
         request_idx, endpoint_id, cost, worker_id, bool(confirmed), replay_timeout_s, sent=confirmed < 2
     )
+
+
+def _check_amount(table: str, column: str, amount: float) -> None:
+    if not 0 <= amount <= limits.AMOUNT_MAX:
+        raise ValueError(f"table {table}: {column} is {amount}")
 
 
 def endpoint_row(entry: EndpointEntry) -> tuple[object, ...]:

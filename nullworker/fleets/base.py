@@ -30,6 +30,10 @@ class Instance:
     state: InstanceState
     detail: str = ""  # for an exited one: how it ended ("exit code 1", "killed by signal 9"), and the end of its log
     address: str = ""  # host:port at which its worker is reached, where the fleet knows
+    #: What it was created for, as its `InstanceSpec` said, where the fleet knows ("" and 0: it does not). An engine
+    #: that has lost its store takes its workers over by them.
+    endpoint: str = ""
+    workergroup_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from nullworker.core import limits
 from nullworker.core.causes import Cause
 from nullworker.core.commands import Destroy
 from nullworker.core.failures import fail, never_created, why_retired
+from nullworker.core.reconcile.unknown_instance import UnknownInstance
 from nullworker.core.worker import Worker, WorkerState, WorkerTransition
 
 #: In these it reports, and its reports are the better witness.
@@ -184,14 +185,33 @@ def _ended(state: EngineState, worker: Worker, asked_at: float) -> None:
 def _unknown_instances(state: EngineState, event: FleetListed, present: dict[int, str]) -> None:
     for key in [k for k in state.unknown_instances if k[0] == event.fleet and k[1] not in present]:
         del state.unknown_instances[key]
-    for worker_id in present:
+    for worker_id, listed_as in present.items():
         key = (event.fleet, worker_id)
         if worker_id in state.workers:
             state.unknown_instances.pop(key, None)
             continue
-        since = state.unknown_instances.setdefault(key, state.now)
+        unknown = state.unknown_instances.setdefault(key, UnknownInstance(state.now))
         state.next_worker_id = max(state.next_worker_id, worker_id + 1)  # its number is taken
-        age_s = state.now - since
-        if age_s >= limits.LIST_LAG_S:
-            reason = f"it bears our mark and has been unknown to the engine for {age_s:.0f} s"
-            state.out.append(Destroy(worker_id, event.fleet, Cause.UNKNOWN_INSTANCE, reason, state.event_number))
+        age_s = state.now - unknown.since
+        if age_s < limits.LIST_LAG_S:
+            continue
+        if listed_as == "running" and unknown.holds(state.now):
+            _keep(state, worker_id, unknown)
+            continue
+        reason = f"it bears our mark and has been unknown to the engine for {age_s:.0f} s"
+        state.out.append(Destroy(worker_id, event.fleet, Cause.UNKNOWN_INSTANCE, reason, state.event_number))
+
+
+def _keep(state: EngineState, worker_id: int, unknown: UnknownInstance) -> None:
+    """What holds something is destroyed when it is released: that we do not know it is our fault, not its holder's."""
+    if not unknown.kept:
+        unknown.kept = True
+        reason = f"worker {worker_id} is unknown to the engine, and is destroyed once it reports that it holds nothing"
+        state.note("unknown_instance_kept", Cause.UNKNOWN_INSTANCE, reason, worker_id=worker_id)
+
+
+def unknown_reported(state: EngineState, worker_id: int, *, holds: bool) -> None:
+    """An instance that the engine does not know, but that bears our mark and has our token, reports what it holds."""
+    for (_, unknown_id), unknown in state.unknown_instances.items():
+        if unknown_id == worker_id:
+            unknown.held_at = state.now if holds else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from nullworker.core import limits
 from nullworker.core.causes import Cause
 from nullworker.core.failures import fail
+from nullworker.core.intake.fleet_events import unknown_reported
 from nullworker.core.reconcile.report_order import ReportAge
 from nullworker.core.reservation import Reservation, ReservationTransition, Stage
 from nullworker.core.routing import answer
@@ -29,7 +30,10 @@ _NOT_LISTENED_TO = frozenset({WorkerState.STOPPING, WorkerState.INACTIVE, Worker
 def report(state: EngineState, event: WorkerReported) -> None:
     """Takes in a worker's status."""
     worker = state.workers.get(event.worker_id)
-    if worker is None or worker.state in _NOT_LISTENED_TO:
+    if worker is None:
+        unknown_reported(state, event.worker_id, holds=bool(event.request_idxs))
+        return
+    if worker.state in _NOT_LISTENED_TO:
         return
     order = worker.report_order
     late_reports, numbered_before = order.late_reports + 1, order.numbers

@@ -13,6 +13,7 @@ from nullworker.core.events import Finished, RequestsFinished, WorkerReported
 from nullworker.core.parameters import EndpointState
 from nullworker.engine.api.http import Reply, read, reply
 from nullworker.engine.auth.account import bearer
+from nullworker.engine.auth.workers import WorkerGoneError
 from nullworker.wire import grant as grants
 from nullworker.wire import headers
 from nullworker.wire.decoding import decode
@@ -148,23 +149,14 @@ class ClientApi:
     async def worker_status(self, request: web.BaseRequest) -> web.Response:
         """Takes a worker's report in."""
         status = decode(WorkerStatus, await read(request))
-        worker = self._worker_auth.authentic(status.id, status.mtoken)
+        try:
+            worker = self._worker_auth.authentic(status.id, status.mtoken)
+        except WorkerGoneError:
+            self._driver.handle(_reported(status))  # if it holds something, it is not to be destroyed
+            raise
         if status.url:
             _check_url(status.url, worker.url, self._driver.addresses.get(status.id, ""))
-        self._driver.handle(
-            WorkerReported(
-                status.id,
-                status.url or "",
-                bool(status.loadtime) and status.max_perf > 0,
-                (status.error_msg or "")[:2_000],
-                status.max_perf,
-                status.cur_load,
-                tuple(status.working_request_idxs),
-                status.num_requests_recieved,
-                status.seq,
-                status.loadtime or 0.0,
-            )
-        )
+        self._driver.handle(_reported(status))
         return reply(_TAKEN)
 
     async def delete_requests(self, request: web.BaseRequest) -> web.Response:
@@ -174,6 +166,21 @@ class ClientApi:
         requests = tuple(Finished(r.request_idx, r.status, r.entered_queue_at or 0.0) for r in done.requests)
         self._driver.handle(RequestsFinished(done.worker_id, requests))
         return reply(_TAKEN)
+
+
+def _reported(status: WorkerStatus) -> WorkerReported:
+    return WorkerReported(
+        status.id,
+        status.url or "",
+        bool(status.loadtime) and status.max_perf > 0,
+        (status.error_msg or "")[:2_000],
+        status.max_perf,
+        status.cur_load,
+        tuple(status.working_request_idxs),
+        status.num_requests_recieved,
+        status.seq,
+        status.loadtime or 0.0,
+    )
 
 
 def _check_url(url: str, before: str, address: str) -> None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _TOKENS_MAX = 200_000
 
 
+class WorkerGoneError(NotFoundError):
+    """The message is from a worker of ours, by its token, that is not known (any more)."""
+
+
 class WorkerAuth:
     """Identifies workers by their tokens."""
 
@@ -44,7 +48,8 @@ class WorkerAuth:
         Raises:
             UnauthorizedError: the token is not the worker's, nor one to join by.
             ForbiddenError: it is to join by, and the worker is another endpoint's.
-            NotFoundError: the worker is gone, or there is nothing to join.
+            WorkerGoneError: the worker is gone.
+            NotFoundError: there is nothing to join.
         """
         worker = views.worker_ref(self._driver.engine, worker_id)
         if worker is not None and self._is_token_of(worker, token):
@@ -55,7 +60,7 @@ class WorkerAuth:
                 raise ForbiddenError(f"Worker {worker_id} belongs to another endpoint.")
             return self._join(worker_id, joining)
         if worker is None and self._keys.is_worker(worker_id, token):
-            raise NotFoundError(f"Worker {worker_id} is gone; it may end.")
+            raise WorkerGoneError(f"Worker {worker_id} is gone; it may end.")
         raise UnauthorizedError(f"The mtoken is not worker {worker_id}'s.")
 
     def joining(self, token: str) -> int | None:

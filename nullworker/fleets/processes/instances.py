@@ -83,9 +83,11 @@ def list_existing(directory: Directory, instances: Iterable[ProcessInstance], ho
 
 def _listed(directory: Directory, instance: ProcessInstance, host: str) -> Instance:
     record = instance.record
-    address = f"{host}:{record.ports.worker}" if record else ""
     state, detail = _state(directory, instance)
-    return Instance(instance.worker_id, state, detail, address)
+    if record is None:
+        return Instance(instance.worker_id, state, detail)
+    address = f"{host}:{record.ports.worker}"
+    return Instance(instance.worker_id, state, detail, address, record.endpoint, record.workergroup_id)
 
 
 def _state(directory: Directory, instance: ProcessInstance) -> tuple[InstanceState, str]:

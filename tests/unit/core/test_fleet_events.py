@@ -96,6 +96,39 @@ def test_what_bears_our_mark_and_is_unknown_is_destroyed_after_a_grace_and_again
     assert destroyed(listed(scene, (9, "running"))) == []
 
 
+@pytest.mark.promise("P2")
+def test_an_unknown_instance_that_reports_a_session_is_destroyed_only_when_it_reports_none() -> None:
+    scene = Scene()
+    listed(scene, (9, "running"))
+    scene.report(9, 5)
+    scene.pass_time(limits.LIST_LAG_S)
+    for _ in range(3):
+        assert destroyed(listed(scene, (9, "running"))) == []
+        scene.pass_time(limits.LIST_LAG_S)
+        scene.report(9, 5)
+    assert [note.kind for note in of(scene.commands, commands.Note)].count("unknown_instance_kept") == 1
+    scene.report(9)
+    assert destroyed(listed(scene, (9, "running"))) == [9]
+
+
+def test_an_unknown_instance_that_held_something_and_falls_silent_is_destroyed_like_a_known_one() -> None:
+    scene = Scene()
+    listed(scene, (9, "running"))
+    scene.report(9, 5)
+    scene.pass_time(limits.SILENCE_FAILS_HELD_S - 1)
+    assert destroyed(listed(scene, (9, "running"))) == []
+    scene.pass_time(1)
+    assert destroyed(listed(scene, (9, "running"))) == [9]
+
+
+def test_an_unknown_instance_that_has_ended_holds_nothing() -> None:
+    scene = Scene()
+    listed(scene, (9, "running"))
+    scene.report(9, 5)
+    scene.pass_time(limits.LIST_LAG_S)
+    assert destroyed(listed(scene, (9, "exited"))) == [9]
+
+
 @pytest.mark.promise("P9")
 def test_the_number_of_an_unknown_instance_is_never_given_to_a_new_worker() -> None:
     scene = Scene()
