@@ -1,8 +1,8 @@
 """Workers that fleets have and that the store does not know: a start takes them over, and nothing of theirs ends.
 
-A store may be lost, damaged and begun again, or brought back from an old copy, while workers hold sessions. A fleet that
-says what each instance was created for gives them back to their endpoints, where they count against `max_workers`. The
-others stay unknown, and the core leaves those alone that report that they hold something.
+A store may be lost, or brought back from an old copy, while workers hold sessions. A fleet that says what each instance
+was created for gives them back to their endpoints, where they count against `max_workers`. The others stay unknown, and
+the core leaves those alone that report that they hold something.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def workers_beyond_store(orders: FleetOrders, catalog: Catalog, known: Con
 
 
 def _group_of(catalog: Catalog, fleet: str, instance: Instance) -> WorkergroupEntry | None:
-    """The workergroup that it was created for, or that has its place: ids of a store that was begun again may differ."""
+    """The workergroup that it was created for, or that has its place: ids of a new store may differ."""
     endpoint = catalog.by_name.get(instance.endpoint)
     if endpoint is None:
         return None
