@@ -143,8 +143,8 @@ class StoreWriter:
                 self._put_back(batch)
 
     def write_little(self) -> None:
-        """Commits what waits, if it is little and no commit is under way; else the thread will."""
-        if len(self._pending) > LITTLE or not self._committing.acquire(blocking=False):
+        """Commits what waits, if it is little, no commit is under way and the disk takes it; else the thread will."""
+        if len(self._pending) > LITTLE or self.error or not self._committing.acquire(blocking=False):
             return
         try:
             with self.lock:

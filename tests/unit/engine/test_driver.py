@@ -55,6 +55,9 @@ class _Recorder:
     def commit(self, engine: Engine) -> None:
         self.told.append("commit")
 
+    def answered(self) -> None:
+        self.told.append("answered")
+
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
         pass
 
@@ -82,9 +85,10 @@ def test_grants_of_one_turn_of_the_loop_are_one_commit_before_any_of_them_is_ans
             recorder.told.append(answer)
 
         await asyncio.gather(ask(1), ask(2), ask(3))
+        await asyncio.sleep(0)
         return recorder.told
 
-    assert asyncio.run(main()) == [1, 2, 3, "commit", _grant(1), _grant(2), _grant(3)]
+    assert asyncio.run(main()) == [1, 2, 3, "commit", _grant(1), _grant(2), _grant(3), "answered"]
 
 
 def test_a_grant_whose_call_was_answered_before_is_committed_too() -> None:

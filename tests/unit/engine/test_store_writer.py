@@ -171,6 +171,56 @@ def test_what_is_written_now_waits_where_the_disk_refuses(writer: StoreWriter, p
     assert writer.error == ""
 
 
+@pytest.fixture
+def idle_writer(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreWriter]:
+    """Its thread writes nothing by itself before the test ends."""
+    monkeypatch.setattr(store_writer, "COMMIT_PERIOD_S", 600.0)
+    writer = StoreWriter(connect(path))
+    yield writer
+    writer.close()
+
+
+def test_a_little_is_written_when_the_call_returns(idle_writer: StoreWriter, path: Path) -> None:
+    idle_writer.leave("workers", 1, worker_row(1))
+    idle_writer.add_decision(Decision(1.0, 1, "grant", 1, 1, 1, "load", "one"))
+    idle_writer.write_little()
+    idle_writer.write_little()
+    assert rows(path, "SELECT id FROM workers") == [(1,)]
+    assert rows(path, "SELECT reason FROM decisions") == [("one",)]
+
+
+def test_more_than_a_little_is_left_to_the_thread(idle_writer: StoreWriter, path: Path) -> None:
+    for number in range(store_writer.LITTLE + 1):
+        idle_writer.leave("workers", number, worker_row(number))
+    idle_writer.write_little()
+    assert rows(path, "SELECT id FROM workers") == []
+    assert idle_writer.flush()
+    assert len(rows(path, "SELECT id FROM workers")) == store_writer.LITTLE + 1
+
+
+def test_a_little_waits_while_another_commit_is_under_way(idle_writer: StoreWriter, path: Path) -> None:
+    idle_writer.leave("workers", 1, worker_row(1))
+    with idle_writer._committing:
+        idle_writer.write_little()
+    assert rows(path, "SELECT id FROM workers") == []
+    idle_writer.write_little()
+    assert rows(path, "SELECT id FROM workers") == [(1,)]
+
+
+def test_a_little_that_the_disk_refuses_is_tried_by_the_thread_alone(idle_writer: StoreWriter, path: Path) -> None:
+    idle_writer.leave("workers", 1, worker_row(1))
+    with closing(sqlite3.connect(path)) as other:
+        idle_writer._db.execute("PRAGMA busy_timeout = 0")
+        other.execute("BEGIN IMMEDIATE")
+        idle_writer.write_little()
+        assert idle_writer.error == "database is locked"
+        other.execute("ROLLBACK")
+    idle_writer.write_little()
+    assert rows(path, "SELECT id FROM workers") == []
+    assert idle_writer.flush(60)
+    assert rows(path, "SELECT id FROM workers") == [(1,)]
+
+
 def test_the_log_of_sqlite_is_cut_while_grants_are_written_all_the_time(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
