@@ -38,6 +38,7 @@ class Cause(enum.Enum):
     JOINED = "joined"  # started outside the engine, with the endpoint's join token
     READY = "ready"
     NEW_PROCESS = "new_process"  # another process speaks for the worker
+    REPORT_REFUSED = "report_refused"  # a message of the worker could not be taken
 
     # Why workers go
     IDLE = "idle"  # free for inactivity_timeout, and not needed

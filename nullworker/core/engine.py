@@ -146,6 +146,7 @@ _HANDLERS: dict[type, Callable[[EngineState, Any], None]] = {
     events.HoldEnded: lambda state, e: clients.hold_ended(state, e.request_idx),
     events.WaiterGone: lambda state, e: clients.gone(state, e.request_idx),
     events.WorkerReported: reports.report,
+    events.ReportRefused: reports.refused,
     events.RequestsFinished: reports.finished,
     events.WorkerJoined: admin.worker_joined,
     events.InstanceCreated: lambda state, e: fleet_events.created(state, e.worker_id),

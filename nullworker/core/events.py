@@ -67,6 +67,17 @@ class WorkerReported:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportRefused:
+    """A message of a worker's, authenticated as its own, could not be taken; ``reason`` says what is wrong with it.
+
+    It says nothing of what the worker holds, and that the worker lives.
+    """
+
+    worker_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """One finished request. ``status`` is one of Success, Error, Cancelled, Rejected; ``entered_at`` identifies the
     attempt (the worker's wall clock at its arrival), so that a repeated report counts once.
@@ -255,6 +266,7 @@ Event = (
     | HoldEnded
     | WaiterGone
     | WorkerReported
+    | ReportRefused
     | RequestsFinished
     | WorkerJoined
     | InstanceCreated

@@ -80,6 +80,8 @@ def about_worker(engine: Engine, worker_id: int, now: float) -> str:
         text += f": {_error(worker)}" if worker.failure is not None else ""
     if worker.trust.unresponsive and worker.state is not WorkerState.ERROR:
         text += f"; it has sent no report for {now - worker.trust.reported_at:.1f} s, so it gets nothing new"
+        if worker.trust.refusal:
+            text += f" (its last one was refused: {worker.trust.refusal.rstrip('.')})"
     return f"Worker {worker_id} {text}."
 
 

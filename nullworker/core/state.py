@@ -216,6 +216,7 @@ class EngineState:
         """A fresh report came in."""
         trust = worker.trust
         trust.reported_at = self.now
+        trust.refusal = ""
         if trust.awaiting_report:
             trust.awaiting_report = False
             endpoint = self.endpoint_of(worker)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from nullworker.core import journal
-from nullworker.core.events import TimePassed, WorkerReported
+from nullworker.core.events import ReportRefused, TimePassed, WorkerReported
 from nullworker.engine.state_dir import StateError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Lines that may wait for one that counts, in bytes.
 BUFFER_BYTES = 64 * 1024
 
-_LITTLE = (TimePassed, WorkerReported)
+_LITTLE = (TimePassed, WorkerReported, ReportRefused)
 
 log = logging.getLogger(__name__)
 

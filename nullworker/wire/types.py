@@ -46,7 +46,12 @@ __all__ = [
 ]
 
 #: Identifiers and counts stay where a JSON number is still exact in every language.
-Id = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+ID_MAX = 2**53 - 1
+#: Amounts in perf units, and all else that is measured. Workers' own may be larger: see `nullworker.wire.tolerant`.
+AMOUNT_MAX = 1e9
+QUANTITY_MAX = 1e12
+
+Id = Annotated[int, Meta(ge=0, le=ID_MAX)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 #: A name about to be given: no control characters, which would garble every list that shows it.
 NewName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -54,11 +59,10 @@ Word = Annotated[str, Meta(max_length=200)]
 Key = Annotated[str, Meta(max_length=1_000)]
 Url = Annotated[str, Meta(max_length=2_000)]
 Text = Annotated[str, Meta(max_length=100_000)]
-Load = Annotated[float, Meta(ge=0, le=1e9)]  # cost, load and perf, all in perf units
-Quantity = Annotated[float, Meta(ge=-1e12, le=1e12)]  # anything else that is measured; finite is what matters
-Count = Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
-RequestIdxs = Annotated[list[Id], Meta(max_length=1_000)]
-
+Load = Annotated[float, Meta(ge=0, le=AMOUNT_MAX)]  # cost, load and perf, all in perf units
+#: Anything else that is measured; finite is what matters.
+Quantity = Annotated[float, Meta(ge=-QUANTITY_MAX, le=QUANTITY_MAX)]
+Count = Annotated[int, Meta(ge=-ID_MAX, le=ID_MAX)]
 
 #: Fields that hold secrets; the ``repr`` of a message hides their values, and so does every log.
 SECRET_FIELDS = frozenset({"api_key", "master_token", "mtoken", "signature", "grant", "docker_login_pass"})
@@ -188,7 +192,7 @@ class WorkerStatus(Message, frozen=True):
     num_requests_recieved: Count = 0  # Vast's spelling
     additional_disk_usage: Quantity = 0.0  # GB, as the next
     disk_usage: Quantity = 0.0
-    working_request_idxs: RequestIdxs = field(default_factory=list)
+    working_request_idxs: list[Id] = field(default_factory=list)  # as many as are in progress: no bound of ours
     #: The Null PyWorker's own order of its reports, growing from process to process; 0: none given.
     seq: Id = 0
 
@@ -209,7 +213,7 @@ class DeleteRequests(Message, frozen=True):
 
     worker_id: Id
     mtoken: Key
-    requests: Annotated[list[FinishedRequest], Meta(max_length=10_000)]
+    requests: list[FinishedRequest]
     seq: Id = 0
 
 

@@ -138,7 +138,7 @@ def _answered(worker: Worker, asked_at: float) -> bool:
 
 def _lives(worker: Worker, asked_at: float) -> bool:
     """Whether the worker's own reports contradict a list that says otherwise."""
-    return worker.state in _REPORTING and worker.trust.reported_at + limits.UNRESPONSIVE_AFTER_S > asked_at
+    return worker.state in _REPORTING and worker.trust.lived_at + limits.UNRESPONSIVE_AFTER_S > asked_at
 
 
 def _present(state: EngineState, worker: Worker, listed_as: str, asked_at: float) -> None:
@@ -171,7 +171,7 @@ def _ended(state: EngineState, worker: Worker, asked_at: float) -> None:
     if worker.state is WorkerState.STOPPING:
         stopped(state, worker.worker_id)
     elif worker.state in _REPORTING:
-        if worker.trust.reported_at >= asked_at:
+        if worker.trust.lived_at >= asked_at:
             return
         if worker.trust.unresponsive:
             reason = "its fleet lists it as ended, and it does not report"

@@ -20,7 +20,7 @@ from nullworker.core.routing import answer
 from nullworker.core.worker import BOOTING, Failure, Worker, WorkerState, WorkerTransition
 
 if TYPE_CHECKING:
-    from nullworker.core.events import Finished, RequestsFinished, WorkerReported
+    from nullworker.core.events import Finished, ReportRefused, RequestsFinished, WorkerReported
     from nullworker.core.state import EngineState
 
 #: In these nothing that it says matters any more.
@@ -69,6 +69,17 @@ def report(state: EngineState, event: WorkerReported) -> None:
         if worker.trust.unresponsive:
             _responsive(state, worker)
         _sessions(state, worker, event)
+
+
+def refused(state: EngineState, event: ReportRefused) -> None:
+    """A worker lives, and what it says cannot be taken: it gets nothing new, and its silence does not fail it."""
+    worker = state.workers.get(event.worker_id)
+    if worker is None or worker.state in _NOT_LISTENED_TO:
+        return
+    worker.trust.refused_at = state.now
+    if not worker.trust.refusal:  # said once, until a report is taken
+        state.note_worker(worker, "report_refused", Cause.REPORT_REFUSED, event.reason)
+    worker.trust.refusal = event.reason
 
 
 def _lives(state: EngineState, worker: Worker, event: WorkerReported) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -9,15 +12,23 @@ from urllib.parse import urlsplit
 from nullworker.core import explain, views
 from nullworker.core.commands import Grant, Refuse
 from nullworker.core.driver import HOLD_S
-from nullworker.core.events import Finished, RequestsFinished, WorkerReported
+from nullworker.core.events import Finished, ReportRefused, RequestsFinished, WorkerReported
+from nullworker.core.journal import described
 from nullworker.core.parameters import EndpointState
-from nullworker.engine.api.http import Reply, read, reply
+from nullworker.engine.api.http import WORKER_BODY_BYTES_MAX, Reply, read, read_from_worker, reply
 from nullworker.engine.auth.account import bearer
 from nullworker.engine.auth.workers import WorkerGoneError
 from nullworker.wire import grant as grants
-from nullworker.wire import headers
+from nullworker.wire import headers, tolerant
 from nullworker.wire.decoding import decode
-from nullworker.wire.errors import ForbiddenError, NotFoundError, TooManyError, UnauthorizedError, WireError
+from nullworker.wire.errors import (
+    ForbiddenError,
+    NotFoundError,
+    TooLargeError,
+    TooManyError,
+    UnauthorizedError,
+    WireError,
+)
 from nullworker.wire.types import (
     DeleteRequests,
     RouteReady,
@@ -28,6 +39,8 @@ from nullworker.wire.types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from aiohttp import web
 
     from nullworker.core.views import WorkerRef
@@ -42,8 +55,12 @@ if TYPE_CHECKING:
 HOLD_INACTIVE_S = 1.0
 #: So many may wait at one endpoint.
 WAITERS_MAX = 100_000
+#: Ends of requests that one event takes in; all else waits for so long.
+FINISHED_AT_ONCE = 1_000
 
 _TAKEN = Success()
+
+log = logging.getLogger(__name__)
 
 
 class ClientApi:
@@ -148,7 +165,9 @@ class ClientApi:
 
     async def worker_status(self, request: web.BaseRequest) -> web.Response:
         """Takes a worker's report in."""
-        status = decode(WorkerStatus, await read(request))
+        return await self._take(request, WorkerStatus, self._take_status)
+
+    async def _take_status(self, status: WorkerStatus) -> None:
         try:
             worker = self._worker_auth.authentic(status.id, status.mtoken)
         except WorkerGoneError:
@@ -157,15 +176,75 @@ class ClientApi:
         if status.url:
             _check_url(status.url, worker.url, self._driver.addresses.get(status.id, ""))
         self._driver.handle(_reported(status))
-        return reply(_TAKEN)
 
     async def delete_requests(self, request: web.BaseRequest) -> web.Response:
         """Takes in what a worker is done with."""
-        done = decode(DeleteRequests, await read(request))
+        return await self._take(request, DeleteRequests, self._take_finished)
+
+    async def _take_finished(self, done: DeleteRequests) -> None:
         self._worker_auth.authentic(done.worker_id, done.mtoken)
-        requests = tuple(Finished(r.request_idx, r.status, r.entered_queue_at or 0.0) for r in done.requests)
-        self._driver.handle(RequestsFinished(done.worker_id, requests))
+        for first in range(0, max(len(done.requests), 1), FINISHED_AT_ONCE):
+            some = done.requests[first : first + FINISHED_AT_ONCE]
+            requests = tuple(Finished(r.request_idx, r.status, r.entered_queue_at or 0.0) for r in some)
+            self._driver.handle(RequestsFinished(done.worker_id, requests))
+            if len(some) == FINISHED_AT_ONCE:
+                await asyncio.sleep(0)  # others have their turn
+
+    async def _take(
+        self,
+        request: web.BaseRequest,
+        kind: type[tolerant.MessageT],
+        take: Callable[[tolerant.MessageT], Awaitable[None]],
+    ) -> web.Response:
+        """Takes in a worker's message; one that is refused is still a sign of life of its sender.
+
+        Args:
+            request: the request.
+            kind: the message's type.
+            take: takes it in, if it is authentic.
+        """
+        proven: list[int] = []
+
+        def is_authentic(head: bytes) -> bool:
+            claim = tolerant.sender(head)
+            if claim is not None:
+                with contextlib.suppress(WorkerGoneError):
+                    self._worker_auth.authentic(*claim)
+                proven.append(claim[0])
+            return claim is not None
+
+        body = b""
+        try:
+            read_body = await read_from_worker(request, is_authentic)
+            if read_body is None:
+                return self._dropped(kind, proven[0])
+            body = read_body
+            await take(tolerant.decode_tolerantly(kind, body, lambda: is_authentic(body)))
+        except Exception as error:
+            self._refused(error, body, proven, is_authentic)
+            raise
         return reply(_TAKEN)
+
+    def _dropped(self, kind: type[WorkerStatus | DeleteRequests], worker_id: int) -> web.Response:
+        """A message that is too long even for a worker's."""
+        if kind is WorkerStatus:
+            raise TooLargeError(f"The report has more than {WORKER_BODY_BYTES_MAX} bytes.")
+        # Refused, it would be sent again, longer each time. Its worker's reports say what has ended, too.
+        log.warning(
+            "worker %d is done with more requests than one message may list (%d bytes); its reports tell which",
+            worker_id,
+            WORKER_BODY_BYTES_MAX,
+        )
+        self._driver.report(ReportRefused(worker_id, "the list of its finished requests is too long"))
+        return reply(_TAKEN)
+
+    def _refused(self, error: Exception, body: bytes, proven: list[int], is_authentic: Callable[[bytes], bool]) -> None:
+        """Has the core know that the sender of a refused message lives, if it is an authentic worker."""
+        with contextlib.suppress(WireError):
+            if proven or is_authentic(body):
+                is_theirs = isinstance(error, WireError)
+                reason = str(error) if is_theirs else f"the engine failed at it ({described(error)})"
+                self._driver.report(ReportRefused(proven[0], reason))
 
 
 def _reported(status: WorkerStatus) -> WorkerReported:

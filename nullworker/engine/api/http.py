@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import HttpVersion11, web
@@ -10,10 +11,16 @@ from aiohttp import HttpVersion11, web
 from nullworker.wire.errors import TooLargeError, WireError
 from nullworker.wire.timeouts import within
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 #: A client that has begun a body and does not go on is given so long.
 BODY_TIMEOUT_S = 10.0
 BODY_BYTES_MAX = 1 << 20
+#: A worker's may be so long: 400,000 requests in progress, or 40,000 that are finished.
+WORKER_BODY_BYTES_MAX = 8 << 20
 
+_NOT_AS_ITS_HEADERS_SAY = "The body is not what its Content-Encoding or Transfer-Encoding says."
 _TOO_LARGE = f"The body has more than {BODY_BYTES_MAX} bytes."
 
 Reply = web.Response
@@ -43,11 +50,51 @@ async def read(request: web.BaseRequest) -> bytes:
     except web.HTTPRequestEntityTooLarge:
         raise TooLargeError(_TOO_LARGE) from None
     except web.RequestPayloadError:
-        raise WireError("", "The body is not what its Content-Encoding or Transfer-Encoding says.") from None
+        raise WireError("", _NOT_AS_ITS_HEADERS_SAY) from None
     except ConnectionError:
         raise WireError("", "The connection ended before its body did.") from None  # no client is left to read this
     except asyncio.TimeoutError:
         raise WireError("", f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
+
+
+async def read_from_worker(request: web.BaseRequest, is_worker: Callable[[bytes], bool]) -> bytes | None:
+    """As `read`, and a worker's message may be longer: it lists all that the worker works on, or is done with.
+
+    Args:
+        request: the request.
+        is_worker: given the beginning of a body that is too long for others; whether it is an authentic worker's.
+
+    Returns:
+        The body; None: it is a worker's, and has more than `WORKER_BODY_BYTES_MAX`, so it was read and dropped.
+    """
+    length = request.content_length
+    if length is not None and length <= BODY_BYTES_MAX and request.content.is_eof():
+        return await read(request)
+    await _say_go_on(request)
+    try:
+        return await within(_read_pieces(request, is_worker), BODY_TIMEOUT_S)
+    except web.RequestPayloadError:
+        raise WireError("", _NOT_AS_ITS_HEADERS_SAY) from None
+    except ConnectionError:
+        raise WireError("", "The connection ended before its body did.") from None
+    except asyncio.TimeoutError:
+        raise WireError("", f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
+
+
+async def _read_pieces(request: web.BaseRequest, is_worker: Callable[[bytes], bool]) -> bytes | None:
+    body = bytearray()
+    is_long = is_dropped = False
+    while piece := await request.content.readany():
+        if not is_dropped:
+            body += piece
+        if not is_long and len(body) > BODY_BYTES_MAX:
+            if not is_worker(bytes(body[:BODY_BYTES_MAX])):
+                raise TooLargeError(_TOO_LARGE)
+            is_long = True
+        if len(body) > WORKER_BODY_BYTES_MAX:
+            is_dropped = True
+            body.clear()
+    return None if is_dropped else bytes(body)
 
 
 async def _say_go_on(request: web.BaseRequest) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,7 @@ import vastai
 from nullworker.core.parameters import TESTED_PARAMETERS, Parameters
 from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupConfig
 from nullworker.engine.server import Server
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,3 +79,16 @@ async def endpoint_of(engine: Running, name: str = ENDPOINT) -> AsyncIterator[An
 def quick(**changes: Any) -> Parameters:
     """The tested parameters, with a short idle time and what a test changes."""
     return replace(TESTED_PARAMETERS, **{"inactivity_timeout": 1.0, **changes})
+
+
+async def invitation(engine: Running, endpoint: str = ENDPOINT) -> dict[str, str]:
+    """What `nullworker join` prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "nullworker.cli.main", "join", endpoint, "--instance", engine.url,
+        "--api-key", engine.key, "--address", "127.0.0.1", "--port", str(free_port()), "--json",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    variables: dict[str, str] = json.loads(out)
+    return variables

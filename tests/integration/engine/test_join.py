@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, quick, running
+from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, invitation, quick, running
 from tests.kit.waiting import until
 from tests.ports import free_port
 
@@ -21,19 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.promise("P9")
-
-
-async def invitation(engine: Running, endpoint: str = ENDPOINT) -> dict[str, str]:
-    """What `nullworker join` prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nullworker.cli.main", "join", endpoint, "--instance", engine.url,
-        "--api-key", engine.key, "--address", "127.0.0.1", "--port", str(free_port()), "--json",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    variables: dict[str, str] = json.loads(out)
-    return variables
 
 
 @contextlib.asynccontextmanager

@@ -37,6 +37,53 @@ def test_a_held_workers_silence_makes_it_ungrantable_never_free() -> None:
     assert destroyed(decided) == [1]
 
 
+def refuse_for(scene: Scene, worker_id: int, seconds: float) -> list[commands.Command]:
+    """Time in which all that the worker sends is refused, every 10 s."""
+    decided: list[commands.Command] = []
+    for _ in range(int(seconds / limits.REPORT_PERIOD_S)):
+        decided += scene.pass_time(limits.REPORT_PERIOD_S)
+        decided += scene.send(events.ReportRefused(worker_id, "cur_load is wrong."))
+    return decided
+
+
+@pytest.mark.promise("P2")
+def test_a_held_worker_whose_reports_are_refused_lives_and_is_said_to_be_so_once() -> None:
+    scene = Scene()
+    scene.serve(1)
+    decided = refuse_for(scene, 1, 3 * limits.SILENCE_FAILS_HELD_S)
+    assert kinds(decided).count("report_refused") == 1
+    assert destroyed(decided) == []
+    assert scene.state(1) is WorkerState.HELD
+    assert "refused: cur_load is wrong)" in explain.about_worker(scene.engine, 1, scene.now)
+    decided = scene.pass_time(limits.SILENCE_FAILS_HELD_S)  # and then it falls silent altogether
+    assert destroyed(decided) == [1]
+
+
+def test_a_free_worker_whose_reports_are_refused_gets_nothing_new_and_is_not_failed() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    assert destroyed(refuse_for(scene, 1, 10 * limits.SILENCE_FAILS_S)) == []
+    assert scene.worker(1).trust.unresponsive
+    assert 1 not in scene.engine.state.endpoints[1].free
+    scene.report(1)
+    assert not scene.worker(1).trust.unresponsive
+    assert "report_refused" in kinds(scene.send(events.ReportRefused(1, "x")))  # it is news again
+
+
+def test_what_a_worker_that_is_not_listened_to_sends_is_passed_over() -> None:
+    scene = Scene()
+    assert scene.send(events.ReportRefused(9, "x")) == []
+
+
+@pytest.mark.promise("P2")
+def test_a_refused_report_contradicts_a_list_that_has_its_worker_as_ended() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.pass_time(limits.UNRESPONSIVE_AFTER_S)
+    scene.send(events.ReportRefused(1, "x"))
+    assert destroyed(scene.send(events.FleetListed("f", scene.now - 1, ((1, "exited"),)))) == []
+
+
 def test_a_suspect_worker_that_reports_is_trusted_again() -> None:
     scene = Scene(min_load=100.0)
     scene.up(1)

@@ -22,6 +22,7 @@ EVERY_EVENT: list[events.Event] = [
     events.HoldEnded(2),
     events.WaiterGone(2),
     events.WorkerReported(1, "u", True, "", 1.5, 0.0, (1, 2), 3, 4),
+    events.ReportRefused(1, "url is wrong."),
     events.RequestsFinished(1, (events.Finished(1, "Success", 2.5),)),
     events.WorkerJoined(7, 1),
     events.InstanceCreated(1),

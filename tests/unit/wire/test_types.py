@@ -231,7 +231,6 @@ def test_a_list_of_finished_requests_decodes() -> None:
         (RouteRequest, {"endpoint": "a", "request_idx": -1}, "request_idx"),
         (RouteRequest, {"endpoint": "a", "replay_timeout": 0}, "replay_timeout"),
         (WorkerStatus, {"id": 1}, "mtoken"),
-        (WorkerStatus, {"id": 1, "mtoken": "t", "working_request_idxs": [1] * 10_001}, "working_request_idxs"),
         (WorkerStatus, {"id": 1, "mtoken": "t", "max_perf": float("nan")}, "max_perf"),
         (DeleteRequests, {"worker_id": 1, "mtoken": "t", "requests": [{"request_idx": 1}]}, "requests[0].status"),
         (EndpointBody, {"endpoint_name": "a\nb"}, "endpoint_name"),
