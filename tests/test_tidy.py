@@ -54,6 +54,16 @@ def test_a_time_limit_loses_no_cancellation(path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=name)
+def test_a_task_is_started_where_its_failure_is_seen(path: Path) -> None:
+    """By `nullworker.wire.tasks`, and nowhere else."""
+    if path.name == "tasks.py" and path.parent.name == "wire":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        named = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+        assert named not in ("create_task", "ensure_future", "TaskGroup"), f"line {getattr(node, 'lineno', 0)}: {named}"
+
+
 @pytest.mark.parametrize("path", UNIT, ids=name)
 def test_unit_and_simulation_tests_never_sleep(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):

@@ -13,6 +13,8 @@ import ssl
 import threading
 from typing import TYPE_CHECKING
 
+from nullworker.wire import tasks
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
@@ -108,9 +110,9 @@ class TlsFront:
 
     async def _finish(self) -> None:
         """Waits for what is still being sent (the server behind has closed its side by now), then cuts off the rest."""
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=LAST_BYTES_S)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if left:
+            _, late = await asyncio.wait(left, timeout=LAST_BYTES_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -122,7 +124,7 @@ class TlsFront:
             writer.close()
             return
         # When either side hangs up, the other is hung up on: HTTP has no use for half a connection.
-        ways = [asyncio.ensure_future(_pump(reader, inner_writer)), asyncio.ensure_future(_pump(inner_reader, writer))]
+        ways = [tasks.start(_pump(reader, inner_writer)), tasks.start(_pump(inner_reader, writer))]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nullworker.cli.errors import UserError
+from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,7 +287,7 @@ def _dispatch(settings: DispatchSettings, store_file: Path, options: dict[str, A
 
 async def _run_until_signal(dispatcher: Dispatcher, *, until_empty: bool) -> int:
     loop = asyncio.get_running_loop()
-    running = asyncio.ensure_future(dispatcher.run(until_empty=until_empty))
+    running = tasks.start(dispatcher.run(until_empty=until_empty))
     received: list[int] = []
 
     def stop(signum: int) -> None:
@@ -302,7 +303,7 @@ async def _run_until_signal(dispatcher: Dispatcher, *, until_empty: bool) -> int
             raise
     if not received:
         return 0
-    draining = asyncio.ensure_future(dispatcher.drain())
+    draining = tasks.start(dispatcher.drain())
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, draining.cancel)
     try:

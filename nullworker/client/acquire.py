@@ -28,6 +28,7 @@ from nullworker.client.models import RouteAnswer, Session
 from nullworker.client.recovery import pending_record
 from nullworker.client.retry import OutOfTimeError, Patience, jittered_backoff_s, poll_pause_s, steady_backoff_s, within
 from nullworker.client.worker_client import SessionGone, WorkerSilent, create_session
+from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     import random
@@ -110,7 +111,7 @@ class Attempt:
         self._reason = ""
         self._abandoned = False
         self._creating = False
-        self.task: asyncio.Task[Session] = asyncio.ensure_future(self._run())
+        self.task: asyncio.Task[Session] = tasks.start(self._run())
 
     async def _run(self) -> Session:
         request_idx, not_taken = self.request_idx, 0

@@ -21,6 +21,7 @@ from nullworker.client.recovery import Pending, ask_again
 from nullworker.client.reservation import Reservation, end_session
 from nullworker.client.retry import OutOfTimeError, jittered_backoff_s, within
 from nullworker.client.worker_client import SessionGone, WorkerClient, WorkerSilent
+from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -246,13 +247,13 @@ class NullClient:
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Starts work that must be finished even if its caller is cancelled; `close` waits for it."""
-        task = asyncio.ensure_future(work)
+        task = tasks.start(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
 
     def _abandon(self, attempt: Attempt) -> None:
-        self._start(self._clean_up(attempt))
+        tasks.observe(self._start(self._clean_up(attempt)), "Giving up a request")
 
     async def _clean_up(self, attempt: Attempt) -> None:
         session = await attempt.abandon()

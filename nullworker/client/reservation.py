@@ -10,6 +10,7 @@ from nullworker.client.errors import ReleaseUnconfirmedError, ReservationLostErr
 from nullworker.client.keepalive import Ended
 from nullworker.client.retry import jittered_backoff_s
 from nullworker.client.worker_client import SessionGone, WorkerClient, WorkerGone, WorkerSilent
+from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     import random
@@ -174,7 +175,11 @@ class Reservation:
 
     def watch(self, keep_alive: KeepAlive) -> None:
         """Starts keep-alive. For ``NullClient``; once per reservation."""
-        self._keeper = asyncio.ensure_future(self._watch(keep_alive))
+        self._keeper = tasks.watch(
+            self._watch(keep_alive),
+            "Keeping a reservation alive",
+            self._lost_track,
+        )
 
     async def stop_watching(self) -> None:
         """Ends keep-alive and nothing else: the session stays until its lifetime runs out, or is adopted."""
@@ -185,6 +190,9 @@ class Reservation:
 
     async def _watch(self, keep_alive: KeepAlive) -> None:
         self._close(await keep_alive.run())
+
+    def _lost_track(self, sentence: str) -> None:
+        self._close(Ended(sentence, lost=True))
 
     def _close(self, ended: Ended) -> None:
         if self._ended is None:

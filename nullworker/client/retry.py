@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nullworker.wire import tasks
 from nullworker.wire.backoff import backoff_s
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ async def within(work: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
     Raises:
         OutOfTimeError: it took longer than ``timeout_s`` (None: no limit). Otherwise what ``work`` raises.
     """
-    task = asyncio.ensure_future(work)
+    task = tasks.start(work)
     try:
         await asyncio.wait({task}, timeout=timeout_s)
         in_time = task.done()

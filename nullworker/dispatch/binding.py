@@ -28,6 +28,7 @@ from nullworker.dispatch.reading_history import ReadingHistory
 from nullworker.dispatch.reservation_task import CHECKS_PER_S, ReservationTask, Terms, Tools
 from nullworker.dispatch.store import DispatchStoreError
 from nullworker.queues.base import QueueError, QueueUrlError
+from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -252,9 +253,11 @@ class Binding:
                 self._wake.clear()
                 self.consider(await self._read(queue))
                 if watching is None or watching.done():
-                    watching = asyncio.create_task(queue.changed(self.settings.poll_s))
-                waking = asyncio.create_task(self._wait_awake())
+                    watching = tasks.start(queue.changed(self.settings.poll_s))
+                waking = tasks.start(self._wait_awake())
                 await asyncio.wait({watching, waking}, return_when=asyncio.FIRST_COMPLETED)
+                if waking.done():
+                    waking.result()
                 waking.cancel()
                 if watching.done():
                     watching.result()
@@ -273,7 +276,7 @@ class Binding:
         """Returns when something has changed here, the poll interval has passed, or opening may be tried again."""
         left_s = self._next_open_s - self._now_s()
         pause_s = min(self.settings.poll_s, left_s) if left_s > 0 else self.settings.poll_s
-        waiting = asyncio.ensure_future(self._wake.wait())
+        waiting = tasks.start(self._wake.wait())
         try:
             await asyncio.wait({waiting}, timeout=pause_s)
         finally:
@@ -331,7 +334,7 @@ class Binding:
             self.reservations.append(reservation)
 
     def _end(self, reservation: ReservationTask) -> None:
-        task = asyncio.ensure_future(reservation.end())
+        task = tasks.watch(reservation.end(), "Releasing a worker", self.report_trouble)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
@@ -386,7 +389,7 @@ class Binding:
             if left_s <= 0:
                 break
             self._wake.clear()
-            waking = asyncio.ensure_future(self._wake.wait())
+            waking = tasks.start(self._wake.wait())
             await asyncio.wait({waking}, timeout=left_s)
             waking.cancel()
         return self.holding

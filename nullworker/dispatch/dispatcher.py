@@ -20,6 +20,7 @@ from nullworker.dispatch.reservation_task import ReservationTask, Terms, Tools
 from nullworker.dispatch.store import DispatchStore, DispatchStoreError
 from nullworker.dispatch.trace import write_trace
 from nullworker.queues.registry import open_queue
+from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -111,14 +112,14 @@ class Dispatcher:
             *self._unbound,
             *(reservation for binding in self.bindings for reservation in binding.reservations),
         ]
-        tasks = [
+        running = [
             reservation.running
             for reservation in reservations
             if reservation.running is not None and not reservation.running.done()
         ]
-        for task in tasks:
+        for task in running:
             task.cancel()  # not withdrawn: what is stored stays for the next dispatcher
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         self._write_trace()
         await self._stack.aclose()
 
@@ -159,7 +160,7 @@ class Dispatcher:
         work += [binding.run() for binding in self.bindings]
         if self._trace_file is not None:
             work.append(self._keep_trace())
-        loops = [asyncio.ensure_future(each) for each in work]
+        loops = [tasks.start(each) for each in work]
         try:
             if until_empty:
                 await self._until_empty(loops)
@@ -179,7 +180,7 @@ class Dispatcher:
 
     async def _is_served_soon(self) -> bool:
         # Not wait_for: before Python 3.12 it loses a cancellation that arrives with the answer.
-        asking = asyncio.ensure_future(self._is_served())
+        asking = tasks.start(self._is_served())
         try:
             await asyncio.wait({asking}, timeout=FIRST_ANSWER_S)
         finally:

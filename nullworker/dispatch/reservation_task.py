@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nullworker.client.errors import ClientError, ReservationLostError, WorkerRefusedError
 from nullworker.dispatch.plan import Phase, ReservationState
 from nullworker.dispatch.store import DispatchStoreError, Row
+from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -152,7 +153,7 @@ class ReservationTask:
         self._begin(self._adopt_stored())
 
     def _begin(self, holding: Coroutine[Any, Any, None]) -> None:
-        self.running = asyncio.ensure_future(self._live(holding))
+        self.running = tasks.watch(self._live(holding), "Looking after a reservation", self._lost_track)
 
     async def _live(self, holding: Coroutine[Any, Any, None]) -> None:
         try:
@@ -170,6 +171,10 @@ class ReservationTask:
                 # until then it counts.
                 await self._tools.clock.sleep(CREATE_S)
         self._close()
+
+    def _lost_track(self, sentence: str) -> None:
+        self.failure = ClientError(sentence)
+        self.state.phase = Phase.CLOSED  # its place is free; what is stored is for the next dispatcher
 
     def _close(self) -> None:
         clock = self._tools.clock
@@ -272,7 +277,7 @@ class ReservationTask:
     def _check_soon(self) -> None:
         """The worker announced the end: it is asked whether that is so."""
         if self.client_reservation is not None:
-            task = asyncio.ensure_future(self._check(self.client_reservation))
+            task = tasks.watch(self._check(self.client_reservation), "Asking a worker whether it is held")
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 

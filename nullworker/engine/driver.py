@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from nullworker.core import views
@@ -16,6 +18,7 @@ from nullworker.core.driver import HOLD_S, LIST_PERIOD_S, Driver
 from nullworker.core.events import FleetListed
 from nullworker.core.journal import described
 from nullworker.core.worker import WorkerState
+from nullworker.wire import tasks
 from nullworker.wire.errors import WireError
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 #: In these a worker is where it will stay until it is stopped.
 _SETTLED = frozenset({WorkerState.READY, WorkerState.HELD, WorkerState.DRAINING, WorkerState.ERROR})
+
+
+log = logging.getLogger(__name__)
 
 
 class EngineFailedError(WireError):
@@ -171,10 +177,14 @@ class AsyncDriver:
         """Plans a call for later."""
         return self._loop.call_later(delay_s, self._call_back, callback, *arguments)
 
-    @staticmethod
-    def _call_back(callback: Callable[..., object], *arguments: object) -> None:
-        with contextlib.suppress(EngineFailedError):
+    def _call_back(self, callback: Callable[..., object], *arguments: object) -> None:
+        try:
             callback(*arguments)
+        except EngineFailedError:
+            pass
+        except Exception as error:
+            log.exception("a planned call failed")
+            self.end_engine(tasks.failed("A call that the engine had planned", error))
 
     def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
         """Notes what must not be lost."""
@@ -198,7 +208,12 @@ class AsyncDriver:
     def _commit(self) -> None:
         self._commit_is_planned = False
         if self._recorder is not None and not self._has_failed:
-            self._recorder.commit(self.engine)
+            try:
+                self._recorder.commit(self.engine)
+            except Exception as error:
+                log.exception("what was decided could not be committed")
+                self.end_engine(tasks.failed("Writing down what the core decided", error))
+                return
             for call, grant in self._uncommitted:
                 if not call.done():
                     call.set_result(grant)
@@ -218,32 +233,37 @@ class AsyncDriver:
 
     def failed(self, event: Event, now: float, error: Exception) -> None:
         """Answers the held calls that the engine ends, writes down at what, and has it end."""
+        self._refuse_calls()
+        try:
+            where = "" if self._recorder is None else self._recorder.failed(event, now, error)
+        except Exception as second:
+            log.exception("what led to a failure of the core could not be written down")
+            where = f"what led to it could not be written down ({described(second)})"
+        self.end_engine(f"The engine's core failed at {type(event).__name__} ({described(error)}); {where}.")
+        raise EngineFailedError from error
+
+    def end_engine(self, sentence: str) -> None:
+        """Something failed that the engine cannot do without: refuses all calls, and has it end with ``sentence``."""
+        self._refuse_calls()
+        self._on_failure(
+            f"{sentence} The engine ends; workers and consumers go on, and when it is started again it adopts them."
+        )
+
+    def _refuse_calls(self) -> None:
         self._has_failed = True
-        for call, _ in self._uncommitted:  # they may come of the fault; who asks again is given one by the next engine
+        # Grants that are not committed may come of the fault; who asks again is given one by the next engine.
+        for call in (*(call for call, _ in self._uncommitted), *self._driver.end().values()):
             if not call.done():
                 call.set_exception(EngineFailedError())
         self._uncommitted.clear()
-        for call in self._driver.end().values():
-            if not call.done():
-                call.set_exception(EngineFailedError())
-        where = "" if self._recorder is None else self._recorder.failed(event, now, error)
-        self._on_failure(
-            f"The engine's core failed at {type(event).__name__} ({described(error)}); {where}. The engine ends; "
-            "workers and consumers go on, and when it is started again it adopts them."
-        )
-        raise EngineFailedError from error
 
     # ---------------------------------------------------------------------------------------------------------- lists
 
     def start_listing(self, period_s: float = LIST_PERIOD_S) -> None:
         """Begins to list every fleet's instances, now and every ``period_s`` seconds."""
         for fleet in self._orders.fleets:
-            self._lists.append(self._loop.create_task(self._list_for_ever(fleet, period_s)))
-
-    async def _list_for_ever(self, fleet: str, period_s: float) -> None:
-        while True:
-            await self.list_once(fleet)
-            await asyncio.sleep(period_s)
+            listing = tasks.repeat(functools.partial(self.list_once, fleet), period_s, f"Listing fleet {fleet}")
+            self._lists.append(tasks.watch(listing, f"The listing of fleet {fleet}", self.end_engine))
 
     async def list_once(self, fleet: str) -> None:
         """Lists one fleet's instances. No answer changes nothing."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from nullworker.core.commands import Create, Destroy, Start
 from nullworker.core.events import InstanceExited
 from nullworker.fleets.base import FleetError
+from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class AnswerTaker(Protocol):
 
     def report(self, event: Event) -> None:
         """Something happened."""
+
+    def end_engine(self, sentence: str) -> None:
+        """Something failed that the engine cannot do without."""
 
 
 class FleetOrders:
@@ -59,7 +63,10 @@ class FleetOrders:
 
     def give(self, order: Order) -> None:
         """Begins to carry out an order."""
-        task = asyncio.get_running_loop().create_task(self._carry_out(order, type(order).__name__.lower()))
+        verb = type(order).__name__.lower()
+        task = tasks.watch(
+            self._carry_out(order, verb), f"An order ({verb}, worker {order.worker_id})", self._lost_track
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -77,6 +84,10 @@ class FleetOrders:
             why, definite = f"{type(error).__name__}: {error}", False
         if self.driver is not None:
             self.driver.order_ended(worker_id, verb, why, definite=definite)
+
+    def _lost_track(self, sentence: str) -> None:
+        if self.driver is not None:
+            self.driver.end_engine(sentence)
 
     def _call(self, order: Order) -> Coroutine[object, object, None]:
         if isinstance(order, Destroy):
@@ -106,6 +117,9 @@ class FleetOrders:
         except (FleetError, asyncio.TimeoutError) as error:
             log.warning("fleet %s did not say what it has: %s", name, error)
             return None
+        except Exception:
+            log.exception("fleet %s failed to say what it has", name)
+            return None
 
     async def close(self, *, destroy: bool, grace_s: float | None = None) -> None:
         """Closes the fleets; with ``destroy``, their instances are destroyed first.
@@ -117,10 +131,10 @@ class FleetOrders:
         Raises:
             BaseException: what a fleet raised that is no FleetError.
         """
-        tasks = list(self._tasks)
-        for task in tasks:
+        under_way = list(self._tasks)
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
         closing = [fleet.close(destroy=destroy, grace_s=grace_s) for fleet in self.fleets.values()]
         for error in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(error, FleetError):

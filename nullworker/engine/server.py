@@ -44,6 +44,7 @@ from nullworker.engine.takeover import workers_beyond_store
 from nullworker.engine.usage import Usage
 from nullworker.fleets.base import FleetError, InstanceSpec
 from nullworker.fleets.registry import fleet_names, open_fleet
+from nullworker.wire import tasks
 from nullworker.wire.errors import WireError
 
 if TYPE_CHECKING:
@@ -285,9 +286,9 @@ class Server:
             self._lock.release()
 
     async def _close_fleets(self, orders: FleetOrders, *, destroy: bool, hurry: asyncio.Event | None) -> None:
-        closing = asyncio.ensure_future(orders.close(destroy=destroy))
+        closing = tasks.start(orders.close(destroy=destroy))
         if hurry is not None:
-            waiting = asyncio.ensure_future(hurry.wait())
+            waiting = tasks.start(hurry.wait())
             await asyncio.wait([closing, waiting], return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             if not closing.done():

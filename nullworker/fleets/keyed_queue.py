@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from nullworker.wire import tasks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
@@ -31,7 +33,7 @@ class KeyedQueue:
 
     def submit(self, key: Hashable, call: Call) -> asyncio.Task[None]:
         """As `run`, without waiting for the end."""
-        task = asyncio.create_task(self._after(self._last.get(key), call))
+        task = tasks.start(self._after(self._last.get(key), call))
         self._last[key] = task
         self._all.add(task)
         task.add_done_callback(lambda done: self._forget(key, done))

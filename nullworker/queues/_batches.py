@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from nullworker.queues.base import QueueError
+from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -30,7 +31,7 @@ class Batch(Generic[_T]):
         if answer is None:
             answer = self._pending[name] = asyncio.get_running_loop().create_future()
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
+            self._task = tasks.watch(self._run(), "A reading of several queues at once")
         return await asyncio.shield(answer)
 
     async def close(self) -> None:
@@ -40,6 +41,7 @@ class Batch(Generic[_T]):
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        batch: dict[str, asyncio.Future[_T | None]] = {}
         try:
             await asyncio.sleep(0)  # requests of the same iteration of the event loop are merged
             while self._pending:
@@ -47,7 +49,7 @@ class Batch(Generic[_T]):
                 await self._answer(batch)
         finally:
             self._task = None
-            _refuse(self._pending)  # not empty only if this was cancelled
+            _refuse(batch | self._pending)  # those without an answer, if this was cancelled or has failed
             self._pending = {}
 
     async def _answer(self, batch: dict[str, asyncio.Future[_T | None]]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from nullworker.wire import tasks
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
@@ -18,7 +20,7 @@ async def within(limit_s: float, work: Coroutine[Any, Any, _T]) -> _T:
     Raises:
         asyncio.TimeoutError: it did not end within ``limit_s`` seconds, and was cancelled.
     """
-    task = asyncio.ensure_future(work)
+    task = tasks.start(work)
     try:
         await asyncio.wait({task}, timeout=limit_s)
     finally:
@@ -33,7 +35,7 @@ async def within(limit_s: float, work: Coroutine[Any, Any, _T]) -> _T:
 async def wait_set(event: asyncio.Event, limit_s: float) -> bool:
     """Returns True as soon as ``event`` is set, and clears it; False after ``limit_s`` seconds."""
     if not event.is_set():
-        waiter = asyncio.ensure_future(event.wait())
+        waiter = tasks.start(event.wait())
         try:
             await asyncio.wait({waiter}, timeout=max(0.0, limit_s))
         finally:

@@ -24,6 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceSpec, InstanceState
+from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
@@ -368,7 +369,7 @@ async def _in_order(kit: _FleetKit) -> None:
 async def _cancelled(kit: _FleetKit) -> None:
     async with kit.opened() as it:
         for verb in (it.create, it.stop, it.start):
-            task = asyncio.create_task(verb(1))
+            task = tasks.start(verb(1))
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

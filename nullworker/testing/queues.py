@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo
 from nullworker.queues.registry import open_queue
+from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -261,7 +262,7 @@ async def _cancelled(kit: _QueueKit) -> None:
     """A reading that is cancelled half-way must not leave its answer to the next one."""
     reads = (kit.queue.depth, kit.queue.info, lambda: kit.queue.changed(30))
     for read, delay_s in itertools.product(reads, (0.0, 0.001, 0.02)):
-        task: asyncio.Task[object] = asyncio.create_task(cast("Any", read)())
+        task: asyncio.Task[object] = tasks.start(cast("Any", read)())
         await asyncio.sleep(delay_s)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -323,7 +324,7 @@ async def _changes(kit: _QueueKit) -> str | None:
     if not (await queue.info()).pushes:
         return "info() says that the broker does not push"
     for early in (False, True):
-        task = None if early else asyncio.create_task(queue.changed(PUSH_LIMIT_S + kit.driver.settle_s))
+        task = None if early else tasks.start(queue.changed(PUSH_LIMIT_S + kit.driver.settle_s))
         await asyncio.sleep(0.05)  # lets the task reach the broker; without it the other order is checked, also right
         await kit.driver.produce(1)
         began = time.monotonic()

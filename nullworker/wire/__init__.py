@@ -7,6 +7,7 @@ In reading order:
 - `errors`: refusals, as status, code and sentence; `headers`: what an engine can do beyond Vast's wire;
 - `signature`, `grant`: how a worker knows that the engine has sent a client;
 - `backoff`: the pause before another attempt; `timeouts`: a time limit that never loses a cancellation;
+  `tasks`: starts every task, so that none fails unseen;
 - `worker_side`: what every worker does alike.
 
 `types` and `decoding` need msgspec, `grant` needs PyJWT, `worker_side.engine_trust` needs pycryptodome; the others need

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Callbacks:
         """Takes the callback over from the framework, which is about to look for it, and starts it."""
         url, session.on_close_route = session.on_close_route, None
         if url:
-            task = asyncio.get_running_loop().create_task(self._call(url, _body(session)))
+            task = tasks.watch(self._call(url, _body(session)), "A callback")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

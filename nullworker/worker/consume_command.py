@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from nullworker.wire import tasks
 from nullworker.worker import supervisor_main
 from nullworker.worker.consumer_process import consumer_environment, how_ended, why_broken
 from nullworker.worker.control_client import ControlGone, ControlPort, ControlSilent
@@ -75,7 +76,7 @@ async def consume(settings: ConsumeSettings) -> int:
     """Runs the command for one reservation after another; returns the exit code when a signal comes or it crashes."""
     signals = _Signals()
     async with aiohttp.ClientSession() as http:
-        work = asyncio.ensure_future(_work(settings, ControlPort(http, settings.control_url), signals))
+        work = tasks.start(_work(settings, ControlPort(http, settings.control_url), signals))
         waiting: set[asyncio.Future[Any]] = {work, signals.code}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
@@ -187,8 +188,8 @@ class Run:
     async def _watch(self, supervisor: Supervisor) -> bool:
         """Returns when the command has ended; whether it was stopped."""
         ended = supervisor.ended
-        over = asyncio.ensure_future(self._until_over())
-        beats = asyncio.ensure_future(self._keep_alive()) if self._settings.keep_alive else None
+        over = tasks.start(self._until_over())
+        beats = tasks.watch(self._keep_alive(), "Keeping the reservation alive") if self._settings.keep_alive else None
         try:
             async with _IdleWatch(self, supervisor, self._settings.release_when_idle_s) as idle:
                 waiting: set[asyncio.Future[Any]] = {ended, over}
@@ -200,10 +201,10 @@ class Run:
         finally:
             if not ended.done():
                 await supervisor.end()
-            tasks = [task for task in (beats, over) if task is not None]
-            for task in tasks:
+            beside = [task for task in (beats, over) if task is not None]
+            for task in beside:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
             for output in supervisor.outputs:
                 await output.finish(LAST_OUTPUT_S)
 
@@ -313,7 +314,7 @@ class _IdleWatch:
 
     async def __aenter__(self) -> _IdleWatch:  # noqa: PYI034 - final
         if self._idle_s is not None:
-            self._task = asyncio.ensure_future(self._watch(self._idle_s))
+            self._task = tasks.watch(self._watch(self._idle_s), "Watching for an idle command")
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from nullworker.wire import tasks
 from nullworker.worker import supervisor_main
 from nullworker.worker.release import ReleaseError
 from nullworker.worker.supervisor import SupervisorPool, without_credential
@@ -61,7 +62,11 @@ class Consumer:
         """Starts the command for a session."""
         if self._settings.consumer:
             self._stop = asyncio.Event()
-            self._task = asyncio.get_running_loop().create_task(self._run(session, self._stop))
+            self._task = tasks.watch(
+                self._run(session, self._stop),
+                "Running the consumer",
+                lambda sentence: self._lost_track(session, sentence),
+            )
 
     def session_closed(self, _session: HeldSession) -> None:
         """Stops the command."""
@@ -97,7 +102,7 @@ class Consumer:
             self._settings.consumer, self._settings.consumer_grace_s, self._environment(session), self._directory
         )
         log.info("consumer started under process %d for request %s", supervisor.pid, session.request_idx)
-        stopped = asyncio.ensure_future(stop.wait())
+        stopped = tasks.start(stop.wait())
         either: set[asyncio.Future[Any]] = {supervisor.ended, stopped}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -112,6 +117,11 @@ class Consumer:
             await self._let_go(session)
         if not self._closing:
             self._supervisors.prepare()
+
+    def _lost_track(self, session: HeldSession, sentence: str) -> None:
+        self._health.fail(sentence)
+        if not self._closing:
+            self._task = tasks.watch(self._let_go(session), "Releasing the worker")
 
     async def _let_go(self, session: HeldSession) -> None:
         try:

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nullworker.wire import tasks
 from nullworker.wire.paths import PING
 from nullworker.wire.timeouts import within
 from nullworker.worker import logs
@@ -120,8 +121,8 @@ class Framework:
         # The framework would ask for the key at the whole of REPORT_ADDR as if it were one URL.
         self.backend.report_addr = report_addr
         with _pinned_perf(), _servers_closed_after():
-            server = asyncio.ensure_future(self._worker.run_async(**kwargs))
-            opening = asyncio.ensure_future(self._open())
+            server = tasks.start(self._worker.run_async(**kwargs))
+            opening = tasks.start(self._open())
             try:
                 await asyncio.gather(server, opening)
             finally:

@@ -20,6 +20,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
 from nullworker.wire.worker_side import failure_report
 from nullworker.wire.worker_side.environment import SettingsError
@@ -69,7 +70,7 @@ def _failed(message: str) -> int:
 async def _main(read: Settings) -> int:
     """Runs the worker until a signal comes. Raises StartError when it cannot start."""
     signals = _Signals()
-    work = asyncio.ensure_future(_work(read, signals))
+    work = tasks.start(_work(read, signals))
     waiting: set[asyncio.Future[Any]] = {work, signals.code}
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if not work.done():
@@ -188,7 +189,7 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
         await _load_key(engine_auth, read)
         if engine_auth.trust.takes_prompt_reports:
             framework.on_news.append(reports.wake)
-            reporting = asyncio.ensure_future(reports.run())
+            reporting = tasks.start(reports.run())
         asyncio.get_running_loop().call_later(_PREPARE_S, consumer.prepare)
         await framework.run(engine_auth.addr)
     finally:

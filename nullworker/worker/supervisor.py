@@ -13,6 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from nullworker.wire import tasks
 from nullworker.worker import supervisor_main
 from nullworker.worker.idleness import Output
 from nullworker.worker.stderr_tail import StderrTail
@@ -36,7 +37,7 @@ class Supervisor:
 
     def __init__(self, process: asyncio.subprocess.Process, stderr_tail: StderrTail, outputs: list[Output]) -> None:
         self.outputs = outputs  # of the command, where they are counted
-        self.ended: asyncio.Future[int] = asyncio.ensure_future(process.wait())
+        self.ended: asyncio.Future[int] = tasks.start(process.wait())
         self._process = process
         self._stderr_tail = stderr_tail
         self._env: Mapping[str, str] = {}
@@ -138,7 +139,7 @@ class SupervisorPool:
     def prepare(self) -> None:
         """Starts a spare one, if there is none."""
         if self._spare is None:
-            self._spare = asyncio.ensure_future(Supervisor.spawn(counts_output=self._counts_output))
+            self._spare = tasks.start(Supervisor.spawn(counts_output=self._counts_output))
 
     async def take(self) -> Supervisor:
         """The one that is ready, or a new one.

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from nullworker.cli.errors import UserError
+from nullworker.wire import tasks
 
 JOBS_MAX = 10_000
 
@@ -51,7 +52,7 @@ def command(jobs: int, at_most: int, folder: Path, as_json: bool, command: tuple
 
     async def play_until_interrupted() -> bool:
         loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(play(show, screen.show))
+        task = tasks.start(play(show, screen.show))
         for signum in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(signum, task.cancel)
         try:

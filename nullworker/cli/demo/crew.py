@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from nullworker.wire import tasks
+
 if TYPE_CHECKING:
     from nullworker.client.client import NullClient
     from nullworker.queues.base import Queue
@@ -39,7 +41,7 @@ class Crew:
                 in_flight = depth.in_flight or 0
                 wanted = min(self._at_most, depth.waiting + in_flight)
                 while len(self._open) < wanted:
-                    self._open.add(asyncio.ensure_future(self._one()))
+                    self._open.add(tasks.start(self._one()))
                 if not self._open:
                     return
                 done, self._open = await asyncio.wait(self._open, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)

@@ -22,6 +22,7 @@ from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupCo
 from nullworker.engine.server import Server
 from nullworker.queues import sqlite_jobs
 from nullworker.queues.sqlite import SqliteQueue
+from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +86,7 @@ async def play(show: Show, on_look: Callable[[Moment, list[dict[str, Any]]], Non
         began_s = time.monotonic()
         server = await Server.open(_config(show, Path(scratch), jobs_file), {})
         try:
-            looking = asyncio.ensure_future(_look(server, jobs_file, history, began_s, on_look))
+            looking = tasks.start(_look(server, jobs_file, history, began_s, on_look))
             try:
                 opened = await _work(server, jobs_file, show)
                 await _until_zero(server)

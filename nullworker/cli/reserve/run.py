@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from nullworker.client import NullClient, reserve
 from nullworker.client.errors import ClientError, ReservationLostError
 from nullworker.client.instances import VAST_INSTANCES
+from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Reservations:
         with self._interruptible():
             async with NullClient(self._options.instance) as client:
                 for number in range(1, self._options.count + 1):
-                    self._tasks[number] = asyncio.ensure_future(self._reserve(client, number))
+                    self._tasks[number] = tasks.start(self._reserve(client, number))
                 done, _ = await asyncio.wait(self._tasks.values())
         for task in done:
             if not task.cancelled() and (error := task.exception()) is not None:

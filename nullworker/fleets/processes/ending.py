@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.fleets.base import FleetError
 from nullworker.fleets.processes import proc
+from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Endings:
         self._under_way[belongings.directory] = ending
         self.scan_now()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+            self._task = tasks.watch(self._run(), "Ending processes", self._give_up)
         try:
             await ending.done
         finally:
@@ -102,6 +103,11 @@ class Endings:
             with contextlib.suppress(asyncio.TimeoutError):
                 await within(self._scan_requested.wait(), interval_s)
             interval_s = min(SCAN_LONGEST_S, interval_s * 1.5)
+
+    def _give_up(self, sentence: str) -> None:
+        for ending in self._under_way.values():
+            if not ending.done.done():
+                ending.done.set_exception(FleetError(sentence, definite=False))
 
     def _scan(self, endings: list[_Ending], now: float) -> None:
         """One scan of the table, in a thread: records what remains of each, and sends the signals that are due."""

@@ -31,6 +31,7 @@ from nullworker.fleets.processes.instances import (
 from nullworker.fleets.processes.proc import Belongings
 from nullworker.fleets.processes.records import Directory, Record
 from nullworker.fleets.processes.settings import read_settings, unchecked_workers_paths
+from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -82,7 +83,7 @@ class ProcessFleet:
         except OSError as error:
             await fleet.close()
             raise FleetError(f"The process fleet cannot be opened: {in_words(error)}.") from error
-        fleet._trimming = asyncio.create_task(fleet._trim_logs())
+        fleet._trimming = tasks.start(tasks.repeat(fleet._trim_logs, LOG_LOOK_INTERVAL_S, "Cutting long logs"))
         return fleet
 
     @classmethod
@@ -143,7 +144,7 @@ class ProcessFleet:
         if grace_s is not None:
             self._endings.hurry(grace_s)
         if self._closing is None:
-            self._closing = asyncio.create_task(self._close(destroy=destroy))
+            self._closing = tasks.start(self._close(destroy=destroy))
         await asyncio.shield(self._closing)
 
     def log_path(self, worker_id: int) -> Path:
@@ -271,7 +272,12 @@ class ProcessFleet:
         self._unwatch(instance)
         self._endings.scan_now()
         if not instance.told and instance.leader is not None:
-            self._queue.submit(instance.worker_id, functools.partial(self._ended_by_itself, instance, instance.leader))
+            call = functools.partial(self._ended_by_itself, instance, instance.leader)
+            tasks.observe(
+                self._queue.submit(instance.worker_id, call),
+                f"Looking after the end of worker {instance.worker_id}",
+                functools.partial(self._tell_end, instance.worker_id),
+            )
 
     async def _ended_by_itself(self, instance: ProcessInstance, leader: Process) -> None:
         if instance.told or instance.leader != leader:
@@ -287,11 +293,14 @@ class ProcessFleet:
             record.exit_detail = detail
             record.set_leader(instance.leader)
             await self._save(record)
+        self._tell_end(instance.worker_id, detail)
+
+    def _tell_end(self, worker_id: int, detail: str) -> None:
         if self._closing is None:
             try:
-                self._on_exit(instance.worker_id, detail)
+                self._on_exit(worker_id, detail)
             except Exception:
-                log.exception("The callback for the end of worker %d failed.", instance.worker_id)
+                log.exception("The callback for the end of worker %d failed.", worker_id)
 
     def _watch(self, instance: ProcessInstance, pidfd: int) -> None:
         instance.pidfd = pidfd
@@ -323,9 +332,7 @@ class ProcessFleet:
     # ------------------------------------------------------------------------------------------------ housekeeping
 
     async def _trim_logs(self) -> None:
-        while True:
-            await asyncio.sleep(LOG_LOOK_INTERVAL_S)
-            await self._help(self._trim_now, [each.worker_id for each in self._instances.values() if each.pidfd])
+        await self._help(self._trim_now, [each.worker_id for each in self._instances.values() if each.pidfd])
 
     def _trim_now(self, worker_ids: Iterable[int]) -> None:
         for worker_id in worker_ids:
