@@ -59,6 +59,9 @@ class DriverRecorder(Protocol):
     def commit(self, engine: Engine) -> None:
         """Writes down what was decided since the last time: it must survive a kill from now on."""
 
+    def answered(self) -> None:
+        """What was committed is answered."""
+
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
         """An event was handled, and its commands are carried out."""
 
@@ -209,17 +212,20 @@ class AsyncDriver:
         self._commit_is_planned = False
         if self._recorder is not None and not self._has_failed:
             try:
-                self._recorder.commit(self.engine)
+                self._commit_to(self._recorder)
             except Exception as error:
                 log.exception("what was decided could not be committed")
                 self.end_engine(tasks.failed("Writing down what the core decided", error))
-                return
-            for call, grant in self._uncommitted:
-                if not call.done():
-                    call.set_result(grant)
-            if self._uncommitted:
-                self._uncommitted.clear()
-                self._loop.call_soon(self._recorder.answered)  # after the answers are sent, which is planned already
+
+    def _commit_to(self, recorder: DriverRecorder) -> None:
+        recorder.commit(self.engine)
+        for call, grant in self._uncommitted:
+            if not call.done():
+                call.set_result(grant)
+        if self._uncommitted:
+            self._uncommitted.clear()
+            # After the answers are sent, which is planned already.
+            self._loop.call_soon(self._call_back, recorder.answered)
 
     def order(self, order: Order) -> None:
         """Gives an order to its fleet."""
