@@ -60,6 +60,9 @@ class DriverRecorder(Protocol):
         """Writes down what was decided since the last time: it must survive a kill from now on."""
 
     def answered(self) -> None:
+        """The calls that waited for `commit` are answered."""
+
+    def answered(self) -> None:
         """What was committed is answered."""
 
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
