@@ -6,8 +6,9 @@ For tests and simulation, not for production: `check` looks at everything.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nullworker.core.parameters import EndpointState
 from nullworker.core.reservation import Stage
 from nullworker.core.worker import ACTIVE, BOOTING, WorkerState
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from nullworker.core.endpoint import Endpoint
     from nullworker.core.engine import Engine
     from nullworker.core.state import EngineState
+    from nullworker.core.waiting_line import WaitingLine
+    from nullworker.core.worker import Worker
+    from nullworker.core.workergroup import Workergroup
 
 
 class InvariantBroken(AssertionError):  # noqa: N818 - it reads as what it is
@@ -44,83 +48,146 @@ def _that(holds: bool, message: str) -> None:
 
 
 def _near(name: str, kept: float, computed: float) -> None:
-    _that(math.isclose(kept, computed, rel_tol=1e-6, abs_tol=1e-3), f"{name} is kept as {kept}, and is {computed}")
+    if kept != computed and not math.isclose(kept, computed, rel_tol=1e-6, abs_tol=1e-3):
+        raise InvariantBroken(f"{name} is kept as {kept}, and is {computed}")
+
+
+def _same(name: str, what: str, kept: Any, computed: Any) -> None:
+    if kept != computed:
+        raise InvariantBroken(f"{name}: {what} is kept as {kept}, and is {computed}")
+
+
+class _Sums:
+    """An endpoint's sums, computed from its workers one by one."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(WorkerState, 0)
+        self.ready_perf = self.booting_perf = self.inactive_perf = self.held_cost = 0.0
+        self.slots = self.unbounded = self.awaiting_report = 0
+        self.free: set[int] = set()
+        self.idle: set[int] = set()
+        self.inactive: set[int] = set()
+        self.workers: dict[Workergroup, int] = {}
+        self.booting: dict[Workergroup, int] = {}
+
+    def add(self, worker: Worker) -> None:
+        """Counts one worker in."""
+        state, group, perf = worker.state, worker.workergroup, worker.perf_expected
+        self.counts[state] += 1
+        self.workers[group] = self.workers.get(group, 0) + 1
+        self.awaiting_report += worker.trust.awaiting_report
+        if state in ACTIVE:
+            self.held_cost += worker.held_cost
+            if worker.held:
+                self.ready_perf += perf
+            elif worker.grantable:
+                self.ready_perf += perf
+                self.free.add(worker.worker_id)
+                if worker.owned:
+                    self.idle.add(worker.worker_id)
+                self._add_places(worker)
+        elif state in BOOTING:
+            self.booting[group] = self.booting.get(group, 0) + 1
+            if worker.retire is None:
+                self.booting_perf += perf
+                self._add_places(worker)
+        elif state is WorkerState.INACTIVE or state is WorkerState.STOPPING:
+            if state is WorkerState.INACTIVE:
+                self.inactive.add(worker.worker_id)
+            if worker.retire is None:
+                self.inactive_perf += perf
+
+    def _add_places(self, worker: Worker) -> None:
+        most = worker.occupancy_known
+        if most is None:
+            self.unbounded += 1
+        else:
+            self.slots += most
 
 
 def _pool_sums(endpoint: Endpoint) -> None:
     name = f"endpoint {endpoint.endpoint_id}"
-    workers = list(endpoint.workers.values())
-    for state in WorkerState:
-        counted = sum(w.state is state for w in workers)
-        _that(
-            endpoint.counts[state] == counted, f"{name}: {endpoint.counts[state]} counted {state.value}, {counted} are"
-        )
+    sums = _Sums()
+    for worker in endpoint.workers.values():
+        sums.add(worker)
+    if endpoint.counts != sums.counts:
+        for state in WorkerState:
+            _same(name, f"the number of those {state.value}", endpoint.counts[state], sums.counts[state])
     _that(endpoint.counts[WorkerState.GONE] == 0, f"{name}: a worker that is gone is still listed")
-    active = [w for w in workers if w.state in ACTIVE]
-    covering = [w for w in active if w.held or w.grantable]
-    _near(f"{name}: ready_perf", endpoint.ready_perf, sum(w.perf_expected for w in covering))
-    booting = [w for w in workers if w.state in BOOTING and w.retire is None]
-    _near(f"{name}: booting_perf", endpoint.booting_perf, sum(w.perf_expected for w in booting))
-    inactive = [w for w in workers if w.state is WorkerState.INACTIVE]
-    cold = [w for w in workers if w.state in (WorkerState.INACTIVE, WorkerState.STOPPING) and w.retire is None]
-    _near(f"{name}: inactive_perf", endpoint.inactive_perf, sum(w.perf_expected for w in cold))
-    _near(f"{name}: held_cost", endpoint.held_cost, sum(w.held_cost for w in active))
-    free = {w.worker_id for w in covering if not w.held}
-    _that(set(endpoint.free) == free, f"{name}: free are kept as {sorted(endpoint.free)}, and are {sorted(free)}")
-    ours = {w.worker_id for w in covering if not w.held and w.owned}
-    _that(set(endpoint.idle) == ours, f"{name}: idle are kept as {sorted(endpoint.idle)}, and are {sorted(ours)}")
-    _that(set(endpoint.inactive) == {w.worker_id for w in inactive}, f"{name}: the inactive are not those kept")
-    placing = [w for w in covering if not w.held] + booting
-    _that(endpoint.slots == sum(w.occupancy_known or 0 for w in placing), f"{name}: slots {endpoint.slots} are wrong")
-    _that(endpoint.unbounded == sum(w.occupancy_known is None for w in placing), f"{name}: unbounded is wrong")
-    _that(endpoint.awaiting_report == sum(w.trust.awaiting_report for w in workers), f"{name}: unheard is wrong")
+    _near(f"{name}: ready_perf", endpoint.ready_perf, sums.ready_perf)
+    _near(f"{name}: booting_perf", endpoint.booting_perf, sums.booting_perf)
+    _near(f"{name}: inactive_perf", endpoint.inactive_perf, sums.inactive_perf)
+    _near(f"{name}: held_cost", endpoint.held_cost, sums.held_cost)
+    _same(name, "free", endpoint.free.keys(), sums.free)
+    _same(name, "idle", endpoint.idle.keys(), sums.idle)
+    _same(name, "inactive", endpoint.inactive.keys(), sums.inactive)
+    _same(name, "slots", endpoint.slots, sums.slots)
+    _same(name, "unbounded", endpoint.unbounded, sums.unbounded)
+    _same(name, "awaiting_report", endpoint.awaiting_report, sums.awaiting_report)
     for workergroup in endpoint.workergroups.values():
-        mine = [w for w in workers if w.workergroup is workergroup]
-        _that(
-            workergroup.workers == len(mine),
-            f"{name}: a workergroup counts {workergroup.workers} of {len(mine)} workers",
-        )
-        _that(workergroup.booting == sum(w.state in BOOTING for w in mine), f"{name}: a workergroup's booting is wrong")
+        _same(name, "the number of a workergroup's workers", workergroup.workers, sums.workers.get(workergroup, 0))
+        _same(name, "a workergroup's booting", workergroup.booting, sums.booting.get(workergroup, 0))
 
 
 def _pool_waiters(endpoint: Endpoint) -> None:
     name = f"endpoint {endpoint.endpoint_id}"
     line = endpoint.line
-    waiting = line.waiting.values()
-    counted = [r for r in waiting if r.counted]
-    _that(line.active_count == len(counted), f"{name}: active_count is wrong")
-    _near(f"{name}: active_cost", line.active_cost, sum(r.cost for r in counted))
-    _that(line.overdue_count == sum(r.overdue for r in counted), f"{name}: overdue_count is wrong")
-    _near(f"{name}: overdue_cost", line.overdue_cost, sum(r.cost for r in counted if r.overdue))
-    _that(set(line.in_time) == {r.request_idx for r in counted if not r.overdue}, f"{name}: in_time is wrong")
-    ordered = set(line.order)
-    for reservation in waiting:
-        idx = reservation.request_idx
-        _that(reservation.stage is Stage.WAITING, f"reservation {idx} waits and is {reservation.stage.value}")
-        _that(reservation.counted != (reservation.absent or reservation.unseen), f"waiter {idx} is counted wrongly")
-        _that(reservation.absent or idx in ordered, f"waiter {idx} is present and has no place in the order")
-    if endpoint.parameters.state.value != "stopped" and not endpoint.deleted:
+    if line.waiting or line.active_count:
+        _line(name, line)
+    else:
+        _that(not line.in_time and not line.overdue_count, f"{name}: overdue_count or in_time is wrong")
+        _near(f"{name}: active_cost", line.active_cost, 0.0)
+        _near(f"{name}: overdue_cost", line.overdue_cost, 0.0)
+    if endpoint.parameters.state is not EndpointState.STOPPED and not endpoint.deleted:
         stuck = line.first() is not None and endpoint.pick() is not None
         _that(not stuck, f"{name}: someone waits although a worker may be granted")
 
 
+def _line(name: str, line: WaitingLine) -> None:
+    waiting = line.waiting.values()
+    counted = [r for r in waiting if r.counted]
+    overdue = [r for r in counted if r.overdue]
+    _same(name, "active_count", line.active_count, len(counted))
+    _near(f"{name}: active_cost", line.active_cost, sum([r.cost for r in counted]))
+    _same(name, "overdue_count", line.overdue_count, len(overdue))
+    _near(f"{name}: overdue_cost", line.overdue_cost, sum([r.cost for r in overdue]))
+    _same(name, "in_time", line.in_time.keys(), {r.request_idx for r in counted if not r.overdue})
+    ordered = set(line.order)
+    for reservation in waiting:
+        idx = reservation.request_idx
+        if reservation.stage is not Stage.WAITING:
+            raise InvariantBroken(f"reservation {idx} waits and is {reservation.stage.value}")
+        if reservation.counted == (reservation.absent or reservation.unseen):
+            raise InvariantBroken(f"waiter {idx} is counted wrongly")
+        if not reservation.absent and idx not in ordered:
+            raise InvariantBroken(f"waiter {idx} is present and has no place in the order")
+
+
 def _workers(state: EngineState) -> None:
-    listed = {w.worker_id for endpoint in state.endpoints.values() for w in endpoint.workers.values()}
-    _that(listed == set(state.workers), "the endpoints' workers are not the engine's")
+    listed = {worker_id for endpoint in state.endpoints.values() for worker_id in endpoint.workers}
+    _that(listed == state.workers.keys(), "the endpoints' workers are not the engine's")
     for worker in state.workers.values():
-        name = f"worker {worker.worker_id}"
-        _near(f"{name}: held_cost", worker.held_cost, sum(r.cost for r in worker.held.values()))
-        granted = sum(r.stage is Stage.GRANTED for r in worker.held.values())
-        _that(worker.grant_count == granted, f"{name} counts {worker.grant_count} grants, and has {granted}")
-        _that((worker.state is WorkerState.HELD) <= bool(worker.held), f"{name} is held and holds nothing")
-        _that(not (worker.state is WorkerState.READY and worker.held), f"{name} is ready and holds something")
-        _that(
-            not worker.held or worker.state not in (WorkerState.STOPPING, WorkerState.INACTIVE, WorkerState.DESTROYING),
-            f"{name} is {worker.state.value} and holds {sorted(worker.held)}",
-        )
-        for request_idx, reservation in worker.held.items():
-            _that(reservation.worker_id == worker.worker_id, f"{name} holds {request_idx}, which is elsewhere")
-            _that(reservation.stage in (Stage.GRANTED, Stage.SESSION), f"{name} holds {request_idx}, which ended")
+        if worker.held:
+            _holder(worker)
+        else:
+            idle = worker.state is not WorkerState.HELD and not worker.grant_count and not worker.held_cost
+            _that(idle, f"worker {worker.worker_id} holds nothing, and is {worker.state.value} or counts something")
+
+
+def _holder(worker: Worker) -> None:
+    name = f"worker {worker.worker_id}"
+    _near(f"{name}: held_cost", worker.held_cost, sum([r.cost for r in worker.held.values()]))
+    _same(name, "grant_count", worker.grant_count, sum([r.stage is Stage.GRANTED for r in worker.held.values()]))
+    if worker.state in _HOLDS_NOTHING:
+        raise InvariantBroken(f"{name} is {worker.state.value} and holds {sorted(worker.held)}")
+    for request_idx, reservation in worker.held.items():
+        if reservation.worker_id != worker.worker_id:
+            raise InvariantBroken(f"{name} holds {request_idx}, which is elsewhere")
+        if reservation.stage is not Stage.GRANTED and reservation.stage is not Stage.SESSION:
+            raise InvariantBroken(f"{name} holds {request_idx}, which ended")
+
+
+_HOLDS_NOTHING = frozenset({WorkerState.READY, WorkerState.STOPPING, WorkerState.INACTIVE, WorkerState.DESTROYING})
 
 
 def _reservations(state: EngineState) -> None:
