@@ -62,9 +62,6 @@ class DriverRecorder(Protocol):
     def answered(self) -> None:
         """The calls that waited for `commit` are answered."""
 
-    def answered(self) -> None:
-        """What was committed is answered."""
-
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
         """An event was handled, and its commands are carried out."""
 
