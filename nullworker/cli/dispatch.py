@@ -34,6 +34,10 @@ Examples:
 Reads the queue and takes nothing from it. Ctrl-C withdraws waiting requests and ends no held reservation: the next
 start adopts those. docs/dispatcher.md says more."""
 
+#: A signal ends the dispatcher within this time: waiting requests are withdrawn, which takes their workers' answers.
+END_S = 20.0
+#: A second one within this: what is under way is left for the next start, which finds it in the store.
+HURRY_S = 1.0
 NO_ENDPOINT = "(none)"  # where only a queue is checked
 
 
@@ -264,6 +268,7 @@ def _dispatch(settings: DispatchSettings, store_file: Path, options: dict[str, A
     _silence_libraries()
 
     async def run(output: OutputWriter) -> int:
+        signals = _Signals()
         printer = _StatusPrinter(output.add, as_json=options["as_json"])
         dispatcher = Dispatcher(
             settings.bindings,
@@ -275,37 +280,59 @@ def _dispatch(settings: DispatchSettings, store_file: Path, options: dict[str, A
             trace_file=Path(settings.trace_file) if settings.trace_file else None,
             on_change=printer.print_change,
         )
-        async with dispatcher:
-            adopted = dispatcher.adopt()
-            if adopted:
-                logging.getLogger(__name__).info("%d reservations of an earlier dispatcher are adopted", adopted)
-            return await _run_until_signal(dispatcher, until_empty=options["until_empty"])
+        try:
+            async with dispatcher:
+                adopted = dispatcher.adopt()
+                if adopted:
+                    logging.getLogger(__name__).info("%d reservations of an earlier dispatcher are adopted", adopted)
+                return await _run_until_signal(dispatcher, signals, until_empty=options["until_empty"])
+        except asyncio.CancelledError:
+            if not signals.received:
+                raise
+            return signals.exit_code  # it came before anything was dispatched
 
     with OutputWriter(sys.stdout.fileno()) as output:
         return asyncio.run(run(output))
 
 
-async def _run_until_signal(dispatcher: Dispatcher, *, until_empty: bool) -> int:
-    loop = asyncio.get_running_loop()
+class _Signals:
+    """SIGINT and SIGTERM: the first asks for an end, a second for one at once. Either has its bound."""
+
+    def __init__(self) -> None:
+        """Listens from now on. Until there is something gentler to stop, a signal cancels the task that made this."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.received = self.exit_code = 0
+        self._stop: Callable[[], object] = task.cancel
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signum, self._receive, signum)
+
+    def stops(self, stop: Callable[[], object]) -> None:
+        """The next signal calls ``stop``."""
+        self._stop = stop
+
+    def _receive(self, signum: int) -> None:
+        from nullworker.cli.ending import end_within
+
+        self.received += 1
+        if self.received == 1:
+            self.exit_code = 130 if signum == signal.SIGINT else 0
+        end_within(END_S if self.received == 1 else HURRY_S, self.exit_code)
+        self._stop()
+
+
+async def _run_until_signal(dispatcher: Dispatcher, signals: _Signals, *, until_empty: bool) -> int:
     running = tasks.start(dispatcher.run(until_empty=until_empty))
-    received: list[int] = []
-
-    def stop(signum: int) -> None:
-        received.append(signum)
-        running.cancel()
-
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, stop, signum)
+    signals.stops(running.cancel)
     try:
         await running
     except asyncio.CancelledError:
-        if not received:
+        if not signals.received:
             raise
-    if not received:
+    if not signals.received:
         return 0
     draining = tasks.start(dispatcher.drain())
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, draining.cancel)
+    signals.stops(draining.cancel)
     try:
         held = await draining
     except asyncio.CancelledError:
@@ -315,7 +342,7 @@ async def _run_until_signal(dispatcher: Dispatcher, *, until_empty: bool) -> int
             f"{held} reservations stay held for their jobs; start nullworker dispatch again to adopt them.",
             file=sys.stderr,
         )
-    return 130 if received[0] == signal.SIGINT else 0
+    return signals.exit_code
 
 
 class _StatusPrinter:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: A null worker calls URLs on its own machine only under this path.
 PATH = "/nullworker/closed/"
+#: Calls that are not complete when the dispatcher ends have so long left; unlimited, half a request keeps it for 10 s.
+SHUTDOWN_S = 0.5
 
 
 class CloseWebhook:
@@ -31,7 +33,7 @@ class CloseWebhook:
         """Starts to listen on a free port of 127.0.0.1."""
         app = web.Application(client_max_size=65_536)
         app.router.add_post(PATH + "{secret}", self._closed)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()

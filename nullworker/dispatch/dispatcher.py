@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nullworker.client import NullClient
 from nullworker.client.errors import ClientError, EndpointUnknownError, KeyRefusedError
 from nullworker.client.instances import find_instance
+from nullworker.dispatch import machine_claim
 from nullworker.dispatch.binding import Binding, BindingSettings, BindingStatus, backoff_s
 from nullworker.dispatch.budget import Budget
 from nullworker.dispatch.close_webhook import CloseWebhook
@@ -76,6 +77,7 @@ class Dispatcher:
         self._trace_file = trace_file
         self._trace_is_stale = trace_file is not None
         self._stack = contextlib.AsyncExitStack()
+        self._claims = contextlib.ExitStack()
         self.bindings = [
             Binding(
                 settings,
@@ -94,17 +96,43 @@ class Dispatcher:
         try:
             for binding in self.bindings:
                 self._store.claim(binding.name)
+                self._claim_on_machine(binding.name)
         except DispatchStoreError:
+            self._claims.close()
             self._store.close()
             raise
 
+    def _claim_on_machine(self, binding: str) -> None:
+        try:
+            claimed = machine_claim.claim(f"{self._engine.label} {binding}")
+        except machine_claim.ClaimedError as error:
+            raise DispatchStoreError(
+                f"Another dispatcher (process {error}) serves {binding} with another --state, and each would reserve a "
+                "worker for every job: end it first."
+            ) from None
+        if claimed is not None:
+            self._claims.callback(claimed.close)
+
     async def __aenter__(self) -> Dispatcher:  # noqa: PYI034 - final in practice
         self._stack.callback(self._store.close)
-        await self._stack.enter_async_context(self._tools.client)
-        if self._webhook is not None:
-            await self._webhook.open()
-            self._stack.push_async_callback(self._webhook.close)
+        self._stack.callback(self._claims.close)
+        try:
+            await self._stack.enter_async_context(self._tools.client)
+            if self._webhook is not None:
+                self._stack.push_async_callback(self._webhook.close)
+                await self._open_webhook(self._webhook)
+        except BaseException:
+            await self._stack.aclose()
+            raise
         return self
+
+    @staticmethod
+    async def _open_webhook(webhook: CloseWebhook) -> None:
+        try:
+            await webhook.open()
+        except OSError as error:  # every port is taken, or no more files may be open: workers are polled instead
+            log.warning("workers cannot announce ends of sessions (%s); they are polled instead", error)
+            webhook.usable = False
 
     async def __aexit__(self, *_: object) -> None:
         """Ends no held reservation; requests under way are abandoned."""
