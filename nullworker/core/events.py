@@ -230,6 +230,8 @@ class RestoredWorker:
     owned: bool = True
     retire: Cause | None = None  # why it was to go when it is free
     numbered: bool = False  # it numbers its reports: those without a number may be old
+    #: Of one that does not: the loading times in s of the process that spoke for it (0: none yet) and of those before.
+    loadtimes_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

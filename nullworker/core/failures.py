@@ -56,7 +56,8 @@ def _drop_all(state: EngineState, worker: Worker, cause: Cause, reason: str, *, 
     """Takes from the worker what it held: everything if it is ``dead``, else grants whose clients still ask."""
     for reservation in list(worker.held.values()):
         asks = reservation.delivery.count == 0 or reservation.present  # was not answered yet, or did not get through
-        if reservation.stage is Stage.GRANTED and (dead or asks):
+        waits = reservation.stage is Stage.GRANTED or reservation.delivery.withheld
+        if waits and (dead or asks):
             state.requeue(reservation)
             continue
         if not dead:

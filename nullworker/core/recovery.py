@@ -39,6 +39,7 @@ def worker_record(state: EngineState, worker_id: int) -> RestoredWorker | None:
         known.owned,
         known.retire,
         known.report_order.numbers,
+        known.report_order.loadtimes_s,
     )
 
 
@@ -105,6 +106,7 @@ def _restore_worker(state: EngineState, record: RestoredWorker, *, holds: bool) 
     worker = state.add_worker(workergroup, record.worker_id, restored_as, owned=record.owned)
     worker.url, worker.perf = record.url, record.perf
     worker.report_order.numbers = record.numbered
+    worker.report_order.restored(record.loadtimes_s)
     worker.free_since = state.now
     endpoint = state.endpoint_of(worker)
     if restored_as in ACTIVE:

@@ -229,12 +229,14 @@ class EngineState:
             worker.trust.awaiting_report = True
             self.endpoint_of(worker).awaiting_report += 1
 
-    def report_tells(self, worker: Worker, *, numbered: bool) -> None:
-        """A report contradicts nothing: after enough of them the worker holds nothing unknown."""
+    def report_tells(self, worker: Worker, *, numbered: bool) -> bool:
+        """A report contradicts nothing; whether it is the one after which the worker holds nothing unknown."""
         if worker.trust.may_hold_unknown_until is not None and worker.trust.heard(self.now, numbered=numbered):
             self._changed(worker)
             if not worker.held:
                 self.freed.append(worker)
+            return True
+        return False
 
     def _changed(self, worker: Worker) -> None:
         endpoint = self.endpoint_of(worker)
@@ -280,7 +282,8 @@ class EngineState:
         """The worker holds the reservation (a grant or a session)."""
         orphan = worker.held.get(reservation.request_idx)
         if orphan is not None:
-            self.drop(worker, orphan)  # the same request again: it is one and the same session
+            self.drop(worker, orphan)  # the same request again: it may be one and the same session
+            worker.finishes.expect_session(reservation.request_idx)  # or not, and then its end is none of the grant's
         worker.held[reservation.request_idx] = reservation
         reservation.granted_at = reservation.granted_at or self.now  # one that was taken over: since it is known
         self.changed_reservations[reservation.request_idx] = None
@@ -358,6 +361,8 @@ class EngineState:
             return
         if worker is not None:
             self.drop(worker, reservation)
+        if reservation.stage is Stage.SESSION:
+            reservation.transition(ReservationTransition.REOPEN)
         reservation.transition(ReservationTransition.REQUEUE)
         self.changed_reservations[reservation.request_idx] = None
         reservation.delivery.withdrawn()

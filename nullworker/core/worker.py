@@ -195,7 +195,7 @@ class Worker:
     def forget_counts(self) -> None:
         """What the process before had received says nothing of this one."""
         for reservation in self.held.values():
-            reservation.delivery.received_before = 0
+            reservation.delivery.new_process()
 
     @property
     def grantable(self) -> bool:
@@ -228,6 +228,14 @@ class Worker:
         if most is None:
             return self.grant_count >= max(1, self.workergroup.most_sessions_seen)
         return len(self.held) >= most
+
+    @property
+    def is_contested(self) -> bool:
+        """Whether it cannot hold all that it seems to: what it was told of before a restart and what it last reported
+        contradict each other, and its next reports will tell.
+        """
+        most = self.occupancy_known
+        return self.trust.may_hold_unknown and most is not None and len(self.held) > most
 
     @property
     def is_taken(self) -> bool:

@@ -69,6 +69,8 @@ MIGRATIONS = (
     ALTER TABLE decisions RENAME COLUMN cause TO event_number;
     ALTER TABLE decisions ADD COLUMN cause TEXT NOT NULL DEFAULT '';
     """,
+    # Loading times as a list in JSON, the newest first.
+    "ALTER TABLE workers ADD COLUMN loadtimes_s TEXT NOT NULL DEFAULT '[]';",
 )
 
 #: table -> (the statement that writes a row, the one that removes it)
@@ -79,7 +81,10 @@ STATEMENTS = {
         "INSERT OR REPLACE INTO workergroups VALUES (?, ?, ?, ?, ?, ?, ?)",
         "DELETE FROM workergroups WHERE id = ?",
     ),
-    "workers": ("INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", "DELETE FROM workers WHERE id = ?"),
+    "workers": (
+        "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "DELETE FROM workers WHERE id = ?",
+    ),
     "reservations": (
         "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?)",
         "DELETE FROM reservations WHERE request_idx = ?",
@@ -187,15 +192,24 @@ def worker_row(worker: RestoredWorker) -> tuple[object, ...]:
         worker.owned,
         "" if worker.retire is None else worker.retire.value,
         worker.numbered,
+        "[" + ",".join(map(repr, worker.loadtimes_s)) + "]",
     )
 
 
 def worker_of(row: tuple[Any, ...]) -> RestoredWorker:
     """The worker that a row says. Raises ValueError where it says none."""
-    worker_id, workergroup_id, state, url, perf, owned, retire, numbered = row
+    worker_id, workergroup_id, state, url, perf, owned, retire, numbered, loadtimes_s = row
     _check_amount("workers", "perf", perf)
     return RestoredWorker(
-        worker_id, workergroup_id, state, url, perf, bool(owned), Cause(retire) if retire else None, bool(numbered)
+        worker_id,
+        workergroup_id,
+        state,
+        url,
+        perf,
+        bool(owned),
+        Cause(retire) if retire else None,
+        bool(numbered),
+        msgspec.json.decode(loadtimes_s, type=tuple[float, ...]),
     )
 
 

@@ -35,7 +35,10 @@ def ask(state: EngineState, event: Asked) -> None:
         state.endpoints[reservation.endpoint_id].line.set_returned(reservation, state.now)
         state.mark_dirty(reservation.endpoint_id)
     elif reservation.stage is Stage.SESSION:
-        answer(state, reservation, Cause.CONFIRMED, "it holds this worker already")
+        if state.workers[reservation.worker_id].is_contested:
+            reservation.delivery.withheld = True
+        else:
+            answer(state, reservation, Cause.CONFIRMED, "it holds this worker already")
     else:
         _ask_again(state, reservation, state.workers[reservation.worker_id])
 
@@ -109,7 +112,7 @@ def gone(state: EngineState, request_idx: int) -> None:
     reservation = state.reservations.get(request_idx)
     if reservation is None:
         return
-    reservation.present = False
+    reservation.present = reservation.delivery.withheld = False
     unanswered = reservation.stage is Stage.GRANTED and reservation.delivery.count == 0
     if reservation.stage is Stage.WAITING or unanswered:
         waited_s = state.now - reservation.asked_at

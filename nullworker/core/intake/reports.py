@@ -36,7 +36,7 @@ def report(state: EngineState, event: WorkerReported) -> None:
     if worker.state in _NOT_LISTENED_TO:
         return
     order = worker.report_order
-    late_reports, numbered_before = order.late_reports + 1, order.numbers
+    late_reports, numbered_before, loadtime_before = order.late_reports + 1, order.numbers, order.loadtime_s
     age = order.classify(event, state.now, state.listening, worker.trust.reported_at)
     if age is not ReportAge.FRESH:
         if age is ReportAge.LATE:
@@ -49,7 +49,7 @@ def report(state: EngineState, event: WorkerReported) -> None:
             reason = f"{late_reports} reports in a row were older than one before: it is a new process"
             state.note_worker(worker, "worker_counts_anew", Cause.NEW_PROCESS, reason)
     state.heard(worker)
-    if order.numbers is not numbered_before:
+    if order.numbers is not numbered_before or order.loadtime_s != loadtime_before:
         state.changed_workers[worker.worker_id] = None
     if event.url and event.url != worker.url:
         worker.url = event.url
@@ -91,7 +91,7 @@ def _lives(state: EngineState, worker: Worker, event: WorkerReported) -> None:
     worker.trust.reported_at = state.now
     sessions = {idx for idx, held in worker.held.items() if held.stage is Stage.SESSION}
     if sessions == set(event.request_idxs):
-        state.report_tells(worker, numbered=False)
+        _tells(state, worker, numbered=False)
     if not worker.trust.may_hold_unknown:
         _responsive(state, worker)
 
@@ -145,7 +145,7 @@ def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None
         held = worker.held.get(request_idx)
         finished = request_idx in worker.finishes.finished_at
         if held is None:
-            if worker.finishes.has_just_finished(request_idx, state.now):
+            if worker.finishes.has_just_finished(request_idx, state.now, state.listening.since):
                 of_before = True  # or the same request again: reports that go on listing it will tell
             else:
                 _adopt(state, worker, request_idx, cost)
@@ -155,13 +155,29 @@ def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None
             worker.refusals = 0
             state.confirm(worker, held)
             if held.present:  # asking again, for it never heard the worker's answer
-                answer(state, held, Cause.CONFIRMED, "its worker reported the session")
+                _answer(state, worker, held)
     state.saw_sessions(worker, len(listed))
     if of_before:
         state.doubt(worker)
         state.await_report(worker)
     else:
-        state.report_tells(worker, numbered=bool(event.seq))
+        _tells(state, worker, numbered=bool(event.seq))
+
+
+def _tells(state: EngineState, worker: Worker, *, numbered: bool) -> None:
+    """A report contradicts nothing. Those whose sessions it makes certain are answered with them."""
+    if state.report_tells(worker, numbered=numbered):
+        for session in list(worker.held.values()):
+            if session.delivery.withheld and session.present and session.stage is Stage.SESSION:
+                answer(state, session, Cause.CONFIRMED, "its worker reported the session")
+
+
+def _answer(state: EngineState, worker: Worker, session: Reservation) -> None:
+    """Answers the client with its session; not yet, where the report that lists it may be one of before a restart."""
+    if worker.is_contested:
+        session.delivery.withheld = True
+    else:
+        answer(state, session, Cause.CONFIRMED, "its worker reported the session")
 
 
 def _not_listed(state: EngineState, worker: Worker, session: Reservation) -> None:
@@ -169,7 +185,7 @@ def _not_listed(state: EngineState, worker: Worker, session: Reservation) -> Non
         session.delivery.restored = False
         return
     worker.finishes.remember_finished(session.request_idx, state.now)
-    worker.finishes.expect(session.request_idx)
+    worker.finishes.expect_session(session.request_idx)
     _ended(state, worker, session, Cause.NOT_LISTED_BY_WORKER, "its worker lists it no longer")
 
 
@@ -189,7 +205,7 @@ def _adopt(state: EngineState, worker: Worker, request_idx: int, cost: float) ->
             known.transition(ReservationTransition.CONFIRM)
             state.hold(worker, known)
             if known.present:
-                answer(state, known, Cause.CONFIRMED, "its worker reported the session")
+                _answer(state, worker, known)
             return
         if known.stage is Stage.GRANTED and known.delivery.count == 0:
             other = state.workers[known.worker_id]
@@ -251,6 +267,9 @@ def _done(state: EngineState, worker: Worker, held: Reservation | None, request:
 def _ended(state: EngineState, worker: Worker, reservation: Reservation, cause: Cause, reason: str) -> None:
     request_idx = reservation.request_idx
     pending = reservation.delivery.pending
+    if reservation.delivery.withheld:
+        state.requeue(reservation)  # it was an earlier session: its client still waits
+        return
     # Where we were away, what its client made of our last answer may be among what comes in now.
     if pending and state.now < max(reservation.expires_at, state.listening.since + limits.GRANT_REPORT_S):
         state.reopen(worker, reservation)
@@ -294,6 +313,8 @@ def _second_refused(state: EngineState, worker: Worker, session: Reservation) ->
     It stays with the worker until the worker ends it; the client gets another worker when it asks again.
     """
     delivery = session.delivery
+    if delivery.withheld:
+        return  # its client was not sent there since: the refusal is of before a restart
     delivery.accounted += 1
     if delivery.pending:
         worker.finishes.expect(session.request_idx, delivery.unaccounted)

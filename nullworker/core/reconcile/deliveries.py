@@ -32,10 +32,13 @@ class Delivery:
     answer_again_at: float | None = None
     #: How many requests its worker had received, by its own count, when it was given this one.
     received_before: int = 0
+    accounted_before: int = 0  # and how many of the answers were accounted for then
     #: Taken over after a restart: one report that does not list it may be one of before.
     restored: bool = False
     #: Two sessions bear its request_idx: this one is not the one that the engine answers with.
     orphan: bool = False
+    #: Its client asks, and is answered with this session only when a report that is certainly new lists it.
+    withheld: bool = False
 
     @property
     def pending(self) -> bool:
@@ -49,22 +52,27 @@ class Delivery:
 
     def granted(self, received: int) -> None:
         """A new grant begins, on a worker that has received so many requests."""
-        self.count = self.accounted = 0
+        self.count = self.accounted = self.accounted_before = 0
         self.received_before = received
 
     def delivered(self, now: float) -> None:
         """The client is answered with its worker."""
         self.count += 1
-        self.answered_at, self.answer_again_at = now, None
+        self.answered_at, self.answer_again_at, self.withheld = now, None, False
 
     def withdrawn(self) -> None:
         """The grant did not take."""
-        self.count = self.accounted = 0
-        self.answer_again_at = None
+        self.count = self.accounted = self.accounted_before = 0
+        self.answer_again_at, self.withheld = None, False
+
+    def new_process(self) -> None:
+        """The worker's next process counts from 0: any session that it lists is one that it has received."""
+        self.received_before, self.accounted_before = 0, self.accounted
 
     def taken_over(self, *, sent: bool, session: bool) -> None:
         """A restart: an answer of a moment before may be on its way to the client, where it was ``sent`` one."""
-        self.count, self.accounted = 1, int(not sent)
+        self.count = 1
+        self.accounted = self.accounted_before = int(not sent)
         self.answered_at = float("-inf")
         self.restored = session
 
@@ -75,13 +83,17 @@ class Delivery:
             How many ends of earlier sessions may still be told: besides those of the last answer and of the session.
         """
         earlier = max(0, self.count - 2)
-        self.accounted = self.count - 1
+        self.accounted = self.accounted_before = self.count - 1
         self.received_before = received
         return earlier
 
     def is_of_before(self, report: WorkerReported, *, finished: bool) -> bool:
-        """Whether a report lists the session that the request had there before it was given the worker again."""
-        return not report.seq and report.received <= self.received_before and finished
+        """Whether a report lists a session of the request whose end was told already.
+
+        Each answer that is accounted for is a request that the worker received; a further session is one more.
+        """
+        told = self.accounted - self.accounted_before
+        return finished and report.received <= self.received_before + told
 
 
 @dataclass(slots=True, eq=False)
@@ -93,8 +105,10 @@ class FinishLog:
 
     #: request_idx -> when we learnt that it finished, in the order of learning.
     finished_at: dict[int, float] = field(default_factory=dict)
-    #: request_idx -> how many ends it may still tell that belong to an earlier grant.
+    #: request_idx -> how many ends it may still tell that belong to an earlier grant: of sessions, or refusals.
     pending: dict[int, int] = field(default_factory=dict)
+    #: request_idx -> how many of sessions alone: they began, so the worker cannot have refused them.
+    pending_sessions: dict[int, int] = field(default_factory=dict)
     #: (request_idx, entered_at) -> when it was told, so that a repetition counts once.
     seen_attempts: dict[tuple[int, float], float] = field(default_factory=dict)
 
@@ -102,16 +116,21 @@ class FinishLog:
         """The request's session has ended."""
         _remember(self.finished_at, request_idx, now)
 
-    def has_just_finished(self, request_idx: int, now: float) -> bool:
-        """Whether a report that lists the request as held may be one of before its end."""
+    def has_just_finished(self, request_idx: int, now: float, listening_since: float) -> bool:
+        """Whether a report that lists the request as held may be one of before its end.
+
+        While the engine was away, reports waited for it: the time since its return is what counts.
+        """
         finished_at = self.finished_at.get(request_idx)
-        return finished_at is not None and now - finished_at < limits.STRAGGLER_S
+        return finished_at is not None and now - max(finished_at, listening_since) < limits.STRAGGLER_S
 
     def expect(self, request_idx: int, count: int = 1) -> None:
-        """The worker may still tell so many ends of the request that say nothing of a later grant."""
-        self.pending[request_idx] = self.pending.pop(request_idx, 0) + count
-        if len(self.pending) > limits.FINISHED_MEMORY:
-            del self.pending[next(iter(self.pending))]
+        """The worker may still tell so many ends or refusals of the request that say nothing of a later grant."""
+        _expect(self.pending, request_idx, count)
+
+    def expect_session(self, request_idx: int) -> None:
+        """The worker may still tell the end of a session of the request that is none of a later grant's."""
+        _expect(self.pending_sessions, request_idx, 1)
 
     def new_finishes(self, told: Iterable[Finished], now: float) -> list[tuple[Finished, bool]]:
         """What was not told before, and whether it belongs to an earlier grant than the one that stands."""
@@ -121,13 +140,25 @@ class FinishLog:
             if attempt in self.seen_attempts:
                 continue
             _remember(self.seen_attempts, attempt, now)
-            earlier = self.pending.get(request.request_idx, 0)
-            if earlier > 1:
-                self.pending[request.request_idx] = earlier - 1
-            else:
-                self.pending.pop(request.request_idx, None)
-            new.append((request, earlier > 0))
+            earlier = request.status != "Rejected" and _take(self.pending_sessions, request.request_idx)
+            new.append((request, earlier or _take(self.pending, request.request_idx)))
         return new
+
+
+def _expect(pending: dict[int, int], request_idx: int, count: int) -> None:
+    pending[request_idx] = pending.pop(request_idx, 0) + count
+    if len(pending) > limits.FINISHED_MEMORY:
+        del pending[next(iter(pending))]
+
+
+def _take(pending: dict[int, int], request_idx: int) -> bool:
+    """Whether one more was expected; it is not any longer."""
+    count = pending.get(request_idx, 0)
+    if count > 1:
+        pending[request_idx] = count - 1
+    elif count:
+        del pending[request_idx]
+    return count > 0
 
 
 def _remember(memory: dict[_K, float], key: _K, now: float) -> None:

@@ -82,6 +82,19 @@ class ReportOrder:
             return ReportAge.NEW_PROCESS
         return ReportAge.LATE if report.received < self.received else ReportAge.FRESH
 
+    @property
+    def loadtimes_s(self) -> tuple[float, ...]:
+        """What is to be known again after a restart of the engine: reports of earlier processes may still come in."""
+        if not self.loadtime_s and not self.loadtimes_before:
+            return ()
+        return (self.loadtime_s, *self.loadtimes_before)
+
+    def restored(self, loadtimes_s: tuple[float, ...]) -> None:
+        """The engine was restarted, and `loadtimes_s` was this."""
+        if loadtimes_s:
+            self.loadtime_s, *before = loadtimes_s
+            self.loadtimes_before = tuple(before)
+
     def new_process(self) -> None:
         """Another process speaks for the worker from now on: it counts its requests from 0.
 

@@ -33,6 +33,10 @@ class Order(Checker):
         self._endpoint: dict[int, int] = {}
         self._granted: set[tuple[int, int]] = set()
         self._asking: int = 0
+        self._started = 0.0  # the engine, by its clock
+
+    def engine_started(self) -> None:
+        self._started = self.truth.clock
 
     def asked(self, request_idx: int, endpoint_id: int, call: Call) -> None:  # noqa: ARG002 - a hook
         self._endpoint[request_idx] = endpoint_id
@@ -78,6 +82,9 @@ class Order(Checker):
         # What may excuse a second grant (a list that does not show the worker) need not have convinced the engine.
         if promise is None:
             return True
-        # It is woken for what is due a little late, and another event may come first.
-        noticed_at = promise.answered_at + limits.GRANT_TTL_S + limits.GRANT_REPORT_S + TIMER_SLACK_S
+        # It is woken for what is due a little late, and another event may come first. An engine that was started since
+        # does not know when the grant was answered: it counts from its start.
+        noticed_at = (
+            max(promise.answered_at, self._started) + limits.GRANT_TTL_S + limits.GRANT_REPORT_S + TIMER_SLACK_S
+        )
         return not self.evidence.binds(promise) and promise.closed == RAN_OUT and self.truth.clock >= noticed_at
