@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import fcntl
+import hashlib
 import json
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -13,18 +17,24 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nullworker.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Seeds that a process runs before it is asked again.
 BATCH = 50
 #: How often a soak looks whether it is to end.
 LOOK_S = 0.2
-#: The soaks' seeds begin where no test's reach.
-FIRST_SEED = 1_000_000
+#: A soak's batches begin at random numbers, which no test's seeds reach: so many that none is ever drawn twice. Nothing
+#: has to be remembered for that: no interrupted soak and no other clone runs seeds again that showed a fault before.
+SEEDS_FROM = 2**40
+SEEDS_BELOW = 2**52
 YEAR_S = 365.25 * 86_400.0
-RECORD = Path(__file__).resolve().parents[2] / "docs" / "soak.json"
+PACKAGE = Path(__file__).resolve().parents[1]
+RECORD = PACKAGE.parent / "docs" / "soak.json"
 
 
 def hunt(options: dict[str, Any]) -> int:
@@ -82,13 +92,23 @@ def _numbers(text: str) -> frozenset[int]:
     return frozenset(numbers)
 
 
-def soak(minutes: float, scenario: str, *, as_json: bool) -> int:
-    """Runs new seeds on all cores until the time is up, and adds what was run to the record that the docs show."""
+def soak(minutes: float, scenario: str, *, as_json: bool, record: Path | None = None) -> int:
+    """Runs new seeds on all cores until the time is up; each batch is added to the record when it is done.
+
+    Args:
+        minutes: how long.
+        scenario: the kind of world; "": each seed has one of its own.
+        as_json: prints what was run as JSON.
+        record: the file to add to; None: the one that the docs show.
+
+    Returns:
+        The exit code: 1 when a promise was broken.
+    """
     from nullworker.simulation.scenarios import SCENARIOS
 
     if scenario and scenario not in SCENARIOS:
         raise UserError(f"There is no scenario {scenario}; there are {', '.join(SCENARIOS)}.")
-    record = _read_record()
+    keeper = _Record(record or RECORD, code_digest())
     until = time.monotonic() + minutes * 60
     added = _Sums()
     show = sys.stderr.isatty() and not as_json
@@ -97,23 +117,22 @@ def soak(minutes: float, scenario: str, *, as_json: bool) -> int:
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     try:
         with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-            _soak_until(until, pool, record, added, scenario, interrupted, show=show)
+            _soak_until(until, pool, keeper, added, scenario, interrupted, show=show)
             if interrupted.is_set():
                 for process in multiprocessing.active_children():
-                    process.terminate()  # what it has in hand is lost; the record stays as it was
+                    process.terminate()  # what it has in hand is lost, and never drawn again
                 raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, before)
-    _add(record, added)
-    RECORD.write_text(json.dumps(record, indent=2) + "\n")
+    figures, of_code = added.figures(), keeper.of_code()
     if as_json:
-        print(json.dumps({**added.figures(), "failures": added.failures}))
+        print(json.dumps({**figures, "failures": added.failures, "code": keeper.code, "on_this_code": of_code}))
     else:
-        figures = added.figures()
         print(
             f"{added.seeds} seeds, {figures['fleet_years']:.3f} fleet-years, {added.events:,} events, "
             f"{figures['times_real_time_a_core']:,} times real time a core, {len(added.failures)} failures; "
-            f"in all {record['seeds']} seeds and {record['fleet_years']:.3f} fleet-years"
+            f"on this code of core and simulator ({keeper.code}) {of_code['seeds']:,} seeds, "
+            f"{of_code['fleet_years']:.3f} fleet-years, {of_code['failures']} failures"
         )
     return 1 if added.failures else 0
 
@@ -121,25 +140,29 @@ def soak(minutes: float, scenario: str, *, as_json: bool) -> int:
 def _soak_until(
     until: float,
     pool: ProcessPoolExecutor,
-    record: dict[str, Any],
+    record: _Record,
     added: _Sums,
     scenario: str,
     interrupted: threading.Event,
     *,
     show: bool,
 ) -> None:
+    """Hands batches out until the time is up, and at least one."""
     running: set[Future[_Sums]] = set()
-    while not interrupted.is_set() and (running or time.monotonic() < until):
-        while len(running) < 2 * (os.cpu_count() or 1) and time.monotonic() < until:
+    begun = False
+    while not interrupted.is_set() and (running or not begun or time.monotonic() < until):
+        while len(running) < 2 * (os.cpu_count() or 1) and (not begun or time.monotonic() < until):
+            begun = True
+            first = SEEDS_FROM + secrets.randbelow(SEEDS_BELOW - SEEDS_FROM)
             # Processes that are started here ignore Ctrl-C, which reaches all of a terminal: this one ends them.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            running.add(pool.submit(_batch, int(record["next_seed"]), BATCH, scenario))
+            running.add(pool.submit(_batch, first, BATCH, scenario))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            record["next_seed"] = int(record["next_seed"]) + BATCH
         done, running = wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED)
         for future in done:
             batch = future.result()
             added.add(batch)
+            record.add(batch)
             for failure in batch.failures:
                 print(failure, file=sys.stderr, flush=True)
         if show:
@@ -193,19 +216,67 @@ def _batch(first: int, count: int, scenario: str) -> _Sums:
     )
 
 
-def _read_record() -> dict[str, Any]:
-    if not RECORD.parent.is_dir():
-        raise UserError("The record of soaks is docs/soak.json of the repository; run this from a clone.")
-    if not RECORD.exists():
-        return {"next_seed": FIRST_SEED, **_Sums().figures(), "last_soak": None, "failures": []}
-    return dict(json.loads(RECORD.read_text()))
+def code_digest() -> str:
+    """Names the code of the core and the simulator as it is now: what is said of another does not hold for it."""
+    digest = hashlib.sha256()
+    for folder in ("core", "simulation"):
+        for path in sorted((PACKAGE / folder).rglob("*.py")):
+            digest.update(f"{path.relative_to(PACKAGE)}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
-def _add(record: dict[str, Any], added: _Sums) -> None:
-    """Adds to the totals; the speeds are those of all soaks together."""
-    before = _Sums(record["seeds"], record["fleet_years"] * YEAR_S, record["events"], record["cpu_s"])
-    today = dt.datetime.now(dt.timezone.utc).date().isoformat()
-    record["last_soak"] = {"on": today, **added.figures(), "failures": len(added.failures)}
-    record["failures"] += [{"on": today, "what": failure} for failure in added.failures]
-    before.add(added)
-    record.update(before.figures())
+class _Record:
+    """The file that soaks add to: what was run in all, and on the code as it is now, for which it begins at 0."""
+
+    def __init__(self, path: Path, code: str) -> None:
+        """Takes where it is, and the digest of the code that is run.
+
+        Raises:
+            UserError: there is no such folder.
+        """
+        if not path.parent.is_dir():
+            raise UserError("The record of soaks is docs/soak.json of the repository; run this from a clone.")
+        self._path = path
+        self.code = code
+
+    def add(self, batch: _Sums) -> None:
+        """Adds a batch; other soaks may do so at the same time."""
+        today = dt.datetime.now(dt.timezone.utc).date().isoformat()
+        with self._changed() as record:
+            self._begin(record, today)
+            for part in (record, record["on_this_code"]):
+                sums = _Sums(part["seeds"], part["fleet_years"] * YEAR_S, part["events"], part["cpu_s"])
+                sums.add(batch)
+                part.update(sums.figures())
+            record["on_this_code"]["failures"] += len(batch.failures)
+            record["failures"] += [{"on": today, "code": self.code, "what": failure} for failure in batch.failures]
+
+    def _begin(self, record: dict[str, Any], today: str) -> None:
+        if record.get("code") != self.code:
+            record["code"] = self.code
+            record["on_this_code"] = {"since": today, **_Sums().figures(), "failures": 0}
+
+    def of_code(self) -> dict[str, Any]:
+        """What was run on the code as it is now, by all soaks so far."""
+        record = self._read()
+        return dict(record["on_this_code"]) if record.get("code") == self.code else {**_Sums().figures(), "failures": 0}
+
+    def _read(self) -> dict[str, Any]:
+        if not self._path.exists():
+            return {**_Sums().figures(), "failures": []}
+        return dict(json.loads(self._path.read_text()))
+
+    @contextlib.contextmanager
+    def _changed(self) -> Iterator[dict[str, Any]]:
+        """The record, to be changed by one soak at a time, and written whole or not at all."""
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            record = self._read()
+            yield record
+            written = self._path.with_suffix(".new")
+            written.write_text(json.dumps(record, indent=2) + "\n")
+            written.replace(self._path)
+        finally:
+            os.close(folder)

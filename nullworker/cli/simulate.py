@@ -49,13 +49,14 @@ A trace is a CSV with the columns arrival_s and duration_s, such as nullworker d
 @click.option("--shrink/--no-shrink", "shrinks", default=True, help="Look for the shortest history that fails so.")
 @click.option("--soak", is_flag=True, help="Run seeds on all cores until --minutes are up, and add to the record.")
 @click.option("--minutes", type=click.FloatRange(0.01), default=10.0, show_default=True, help="How long to soak.")
+@click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="Of soaks, in place of the docs'.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(**options: Any) -> int:
     """Try an endpoint's parameters on a trace before they cost money; it is the engine's own code that decides."""
     if options["soak"]:
         from nullworker.cli.hunt import soak
 
-        return soak(options["minutes"], options["scenario"], as_json=options["as_json"])
+        return soak(options["minutes"], options["scenario"], as_json=options["as_json"], record=options["record"])
     if options["seed"] is not None or options["seeds"] is not None or options["scenario"]:
         from nullworker.cli.hunt import hunt
 

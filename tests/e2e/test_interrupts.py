@@ -7,16 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 HANG_S = 60.0
 
 
-def test_a_soak_ends_at_once_with_all_its_processes() -> None:
-    """And leaves its record as it was."""
-    command = [sys.executable, "-m", "nullworker.cli.main", "simulate", "--soak", "--minutes", "60"]
+def test_a_soak_ends_at_once_with_all_its_processes(tmp_path: Path) -> None:
+    record = ["--record", str(tmp_path / "soak.json")]
+    command = [sys.executable, "-m", "nullworker.cli.main", "simulate", "--soak", "--minutes", "60", *record]
     soak = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

@@ -66,19 +66,50 @@ def test_a_sweep_says_which_sets_are_on_the_frontier_and_draws_them(
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
+def soaked(record: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What a soak says that is over before a process could begin: one batch is run all the same."""
+    assert command(f"--soak --minutes 0.01 --scenario calm --json --record {record}") == 0
+    said: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return said
+
+
 def test_a_soak_adds_what_it_ran_to_the_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = tmp_path / "soak.json"
-    monkeypatch.setattr(hunt, "RECORD", record)
     monkeypatch.setattr(hunt, "BATCH", 1)
-    seeds = []
-    for _ in range(2):
-        assert command("--soak --minutes 0.01 --scenario calm --json") == 0
-        seeds.append(json.loads(capsys.readouterr().out)["seeds"])
+    record = tmp_path / "soak.json"
+    said = [soaked(record, capsys) for _ in range(2)]
     kept: dict[str, Any] = json.loads(record.read_text())
-    assert min(seeds) >= 1
-    assert kept["seeds"] == kept["next_seed"] - hunt.FIRST_SEED == sum(seeds)
-    assert kept["last_soak"]["seeds"] == seeds[1]
+    seeds = said[0]["seeds"] + said[1]["seeds"]
+    assert min(each["seeds"] for each in said) >= 1
+    assert kept["seeds"] == kept["on_this_code"]["seeds"] == said[1]["on_this_code"]["seeds"] == seeds
+    assert kept["code"] == hunt.code_digest()
     assert kept["failures"] == []
     assert kept["times_real_time_a_core"] > 0
+    assert list(tmp_path.iterdir()) == [record]
+
+
+def test_the_count_of_a_soak_begins_at_0_when_the_code_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hunt, "BATCH", 1)
+    record = tmp_path / "soak.json"
+    before = soaked(record, capsys)["seeds"]
+    monkeypatch.setattr(hunt, "code_digest", lambda: "other")
+    after = soaked(record, capsys)
+    assert after["on_this_code"]["seeds"] == after["seeds"]
+    kept = json.loads(record.read_text())
+    assert (kept["code"], kept["seeds"]) == ("other", before + after["seeds"])
+
+
+def test_the_digest_of_the_code_changes_with_each_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("core", "simulation"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.py").write_text("one\n")
+    monkeypatch.setattr(hunt, "PACKAGE", tmp_path)
+    digests = {hunt.code_digest()}
+    (tmp_path / "core" / "a.py").write_text("two\n")
+    digests.add(hunt.code_digest())
+    (tmp_path / "simulation" / "b.py").write_text("")
+    digests.add(hunt.code_digest())
+    assert len(digests) == 3
