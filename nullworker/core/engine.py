@@ -69,7 +69,7 @@ class Engine:
         if now - last > limits.SUSPENDED_AFTER_S:
             due = self.state.timers.next_at()
             if due is not None and now - due > limits.SUSPENDED_AFTER_S:
-                self.state.listening.absent(now)
+                self.state.was_absent(now)
         return now
 
 

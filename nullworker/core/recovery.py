@@ -76,6 +76,7 @@ def restored(state: EngineState, event: Restored) -> None:
         _order_again(state, endpoint)
     for reservation in event.reservations:
         _restore_reservation(state, reservation)
+    _take_back_unsent(state)
     for record in event.workers:
         retiring = state.workers.get(record.worker_id)
         if retiring is not None and record.retire is not None:
@@ -101,7 +102,7 @@ def _restore_worker(state: EngineState, record: RestoredWorker, *, holds: bool) 
     restored_as = _RESTORED_AS.get(record.state)
     if restored_as is None:
         return
-    if holds and restored_as in BOOTING:
+    if holds and restored_as in _RECORDED_BEFORE_A_GRANT:
         restored_as = WorkerState.READY  # it was granted, so it was ready: its record is older
     worker = state.add_worker(workergroup, record.worker_id, restored_as, owned=record.owned)
     worker.url, worker.perf = record.url, record.perf
@@ -115,6 +116,10 @@ def _restore_worker(state: EngineState, record: RestoredWorker, *, holds: bool) 
         worker.ready_at = state.now
     endpoint.update_sums(worker)
 
+
+#: States in which a worker holds nothing and from which it can get ready. A grant is written down at once, and what led
+#: to it may be lost: a worker that is recorded so, and as granted, was ready.
+_RECORDED_BEFORE_A_GRANT = BOOTING | {WorkerState.STOPPING, WorkerState.INACTIVE}
 
 #: How a worker comes back, by the state it was last written down in. One that held something, was on its way out or
 #: had failed is asked like the others: its next report tells.
@@ -153,6 +158,17 @@ def _order_one_again(state: EngineState, worker: Worker) -> None:
         state.out.append(Stop(worker_id, *why))
     elif worker.state is WorkerState.DESTROYING:
         state.out.append(Destroy(worker_id, spec.fleet, *why))
+
+
+def _take_back_unsent(state: EngineState) -> None:
+    """A grant is written down before anything that led to it: the one before it on the worker may be there still.
+
+    Of those that the worker cannot hold, whose client was sent nowhere waits again.
+    """
+    for worker in state.workers.values():
+        for reservation in list(worker.held.values()) if worker.is_overfull else ():
+            if reservation.stage is Stage.GRANTED and not reservation.delivery.pending and worker.is_overfull:
+                state.requeue(reservation)
 
 
 def _restore_reservation(state: EngineState, record: RestoredReservation) -> None:

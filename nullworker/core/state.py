@@ -212,13 +212,24 @@ class EngineState:
         self.may_hold_until(worker, self.now)
         self.set_unresponsive(worker, unresponsive=True)
 
+    def was_absent(self, now: float) -> None:
+        """The engine was suspended until ``now``: it creates and ends nothing for a while, and then looks again."""
+        self.listening.absent(now)
+        for endpoint_id in self.endpoints:
+            self.timers.set(self.listening.quiet_until, Timer.SCALE, endpoint_id)
+
     def heard(self, worker: Worker) -> None:
         """A fresh report came in."""
         trust = worker.trust
         trust.reported_at = self.now
         trust.refusal = ""
         if trust.awaiting_report:
-            trust.awaiting_report = False
+            self.await_no_report(worker)
+
+    def await_no_report(self, worker: Worker) -> None:
+        """The worker is not waited for any more."""
+        if worker.trust.awaiting_report:
+            worker.trust.awaiting_report = False
             endpoint = self.endpoint_of(worker)
             endpoint.awaiting_report -= 1
             self.mark_dirty(endpoint.endpoint_id)

@@ -230,12 +230,15 @@ class Worker:
         return len(self.held) >= most
 
     @property
-    def is_contested(self) -> bool:
-        """Whether it cannot hold all that it seems to: what it was told of before a restart and what it last reported
-        contradict each other, and its next reports will tell.
-        """
+    def is_overfull(self) -> bool:
+        """Whether it cannot hold all that it seems to: some of it is of before a restart, or its report is old."""
         most = self.occupancy_known
-        return self.trust.may_hold_unknown and most is not None and len(self.held) > most
+        return most is not None and len(self.held) > most
+
+    @property
+    def is_contested(self) -> bool:
+        """Whether it is so for its sessions, too, and its next reports will tell which of them there are."""
+        return self.trust.may_hold_unknown and self.is_overfull
 
     @property
     def is_taken(self) -> bool:

@@ -94,7 +94,7 @@ STATEMENTS = {
 _ROW_TYPES: dict[str, Any] = {
     "endpoints": list[tuple[int, str, str, float, str, int]],
     "workergroups": list[tuple[int, int, str, float, str, int, int]],
-    "workers": list[tuple[int, int, str, str, float, int, str, int]],
+    "workers": list[tuple[int, int, str, str, float, int, str, int, str]],
     "reservations": list[tuple[int, int, float, int, int, float]],
     "meta": list[tuple[str, int]],
     "usage": list[tuple[int, str, float]],

@@ -188,14 +188,22 @@ class SimulatedDriver:
             self.journal_lines.append(journal.encode(event, now, decided))
         if self.events % self.check_every == 0:
             invariants.check(engine)
-        self.store.note(engine, self.context.now)
-        self.hooks.handled(engine, event, decided)
-        effects = [command for command in commands if isinstance(command, _EFFECTS)] if commands else ()
-        if effects:
-            self.store.write(self.context.now)
-            if self.kill_at is not None and self.kill_at <= self.context.now:
-                self.kill_at = None
-                self._last_effects = {id(effect) for effect in effects[: self.context.random.randint(0, len(effects))]}
+        self.store.leave(engine, decided, self.context.now)
+        effects = [command for command in commands if isinstance(command, _EFFECTS)] if commands else []
+        commits = True
+        if effects and self.kill_at is not None and self.kill_at <= self.context.now:
+            commits = self._dies_within(effects)
+        if commits:  # else nothing of this event is ever seen outside
+            self.hooks.handled(engine, event, decided)
+            if effects:
+                self.store.commit_now(engine, decided)
+
+    def _dies_within(self, effects: list[Command]) -> bool:
+        """Draws how many effects the event in hand still has; whether its grants and creations are committed."""
+        self.kill_at = None
+        count = self.context.random.randint(-1, len(effects))
+        self._last_effects = {id(effect) for effect in effects[: max(0, count)]}
+        return count >= 0
 
     def answer(self, call: Call, request_idx: int, answer: Grant | Refuse | None) -> None:
         """Answers a held call."""

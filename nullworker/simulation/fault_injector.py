@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from nullworker.simulation.fleet import Fleet, Instance
     from nullworker.simulation.process import Process, WorkerKind
 
-_STRAY_ID = 5000
+#: Beyond the numbers that the engine gives: each restart skips a thousand.
+_STRAY_ID = 500_000
 
 
 class FaultInjector:

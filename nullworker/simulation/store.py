@@ -1,74 +1,113 @@
-"""What an engine has written down: the rows that the next one starts from after a kill.
+"""What an engine has written down: the rows that the next one starts from. It loses what the real store loses.
 
-Grants and orders are written before they take effect; everything else a moment later (`lag_s`), so that a kill loses
-the last moments of it. What is lost so, reports bring back.
+As in `nullworker.engine.store`, what an event changes is left for a commit in the background, `lag_s` after the first
+row was left; a row that is left again before that replaces the one before. The rows of grants and creations alone are
+committed before they take effect, and so ahead of what was left earlier. A kill loses what was left and not committed:
+reports have to bring it back.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from nullworker.core import recovery
+from nullworker.core.commands import Create, Grant
 from nullworker.core.events import Restored
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
     from nullworker.core.events import RestoredReservation, RestoredWorker
 
+_RowT = TypeVar("_RowT")
+
+#: After a kill, numbers go on so far beyond the last one that was written.
+WORKER_IDS_SKIPPED = 1_000
+
 
 class Store:
-    """Rows that survive, and those on their way."""
+    """Rows that survive, and those that were left to be committed."""
 
     def __init__(self, lag_s: float) -> None:
         self.lag_s = lag_s
         self.workers: dict[int, RestoredWorker] = {}
         self.reservations: dict[int, RestoredReservation] = {}
-        self.next_worker_id = 1
-        self._pending: deque[tuple[float, dict[int, RestoredWorker | None], dict[int, RestoredReservation | None]]] = (
-            deque()
-        )
+        self._next_worker_id = 1
+        self._left_workers: dict[int, RestoredWorker | None] = {}  # None: the row is to be removed
+        self._left_reservations: dict[int, RestoredReservation | None] = {}
+        self._left_next_worker_id = 1
+        self._due: float | None = None  # when what was left is committed
 
-    def note(self, engine: Engine, now: float) -> None:
-        """Takes what the last event changed, to be written."""
+    def leave(self, engine: Engine, commands: Iterable[Command], now: float) -> None:
+        """Leaves what the last event changed, but for the reservations that it granted."""
+        self.commit_due(now)
         state = engine.state
         if not state.changed_workers and not state.changed_reservations:
             return
-        workers = {worker_id: recovery.worker_record(state, worker_id) for worker_id in state.changed_workers}
-        reservations = {idx: recovery.reservation_record(state, idx) for idx in state.changed_reservations}
-        self._pending.append((now, workers, reservations))
+        granted = {command.request_idx for command in commands if isinstance(command, Grant)}
+        for worker_id in state.changed_workers:
+            self._left_workers[worker_id] = row = recovery.worker_record(state, worker_id)
+            if row is not None and row.owned:
+                self._left_next_worker_id = max(self._left_next_worker_id, worker_id + 1)
+        for request_idx in state.changed_reservations:
+            record = recovery.reservation_record(state, request_idx)
+            if record is None or request_idx not in granted:
+                self._left_reservations[request_idx] = record
+        if self._due is None:
+            self._due = now + self.lag_s
 
-    def write(self, until: float) -> None:
-        """Writes what was noted up to ``until``."""
-        pending = self._pending
-        while pending and pending[0][0] <= until:
-            _, workers, reservations = pending.popleft()
-            for worker_id, worker in workers.items():
-                self.next_worker_id = max(self.next_worker_id, worker_id + 1)
-                if worker is None:
-                    self.workers.pop(worker_id, None)
-                else:
-                    self.workers[worker_id] = worker
-            for idx, reservation in reservations.items():
-                if reservation is None:
-                    self.reservations.pop(idx, None)
-                else:
-                    self.reservations[idx] = reservation
+    def commit_now(self, engine: Engine, commands: Iterable[Command]) -> None:
+        """Commits the grants and creations that the last event led to."""
+        for command in commands:
+            if isinstance(command, Grant):
+                self._left_reservations.pop(command.request_idx, None)
+                grant = recovery.reservation_record(engine.state, command.request_idx)
+                if grant is not None:
+                    self.reservations[command.request_idx] = grant
+            elif isinstance(command, Create):
+                self._left_workers.pop(command.worker_id, None)
+                created = recovery.worker_record(engine.state, command.worker_id)
+                if created is not None:
+                    self.workers[command.worker_id] = created
+
+    def commit_due(self, now: float) -> None:
+        """Commits what was left, if its time has come."""
+        if self._due is not None and self._due <= now:
+            self._commit()
+
+    def _commit(self) -> None:
+        _put(self.workers, self._left_workers)
+        _put(self.reservations, self._left_reservations)
+        self._next_worker_id = self._left_next_worker_id
+        self._forget_left()
+
+    def _forget_left(self) -> None:
+        self._left_workers, self._left_reservations, self._due = {}, {}, None
+        self._left_next_worker_id = self._next_worker_id
 
     def noted_reservations(self) -> dict[int, RestoredReservation]:
-        """The reservations as they will be written when all that was noted is."""
-        rows: dict[int, RestoredReservation | None] = dict(self.reservations)
-        for _, _, reservations in self._pending:
-            rows.update(reservations)
-        return {idx: row for idx, row in rows.items() if row is not None}
+        """The reservations as they will be when all that was left is committed."""
+        rows = dict(self.reservations)
+        _put(rows, self._left_reservations)
+        return rows
 
     def killed(self, now: float) -> None:
-        """The engine died at ``now``: what was not written by then is lost."""
-        self.write(now - self.lag_s)
-        self._pending.clear()
+        """The engine died at ``now``: what was left and not committed by then is lost."""
+        self.commit_due(now)
+        self._forget_left()
 
     def restored(self) -> Restored:
         """What the next engine is told first."""
         workers = tuple(self.workers[worker_id] for worker_id in sorted(self.workers))
         reservations = tuple(self.reservations[idx] for idx in sorted(self.reservations))
-        return Restored(self.next_worker_id, workers, reservations)
+        return Restored(self._next_worker_id + WORKER_IDS_SKIPPED, workers, reservations)
+
+
+def _put(rows: dict[int, _RowT], left: dict[int, _RowT | None]) -> None:
+    for key, row in left.items():
+        if row is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = row

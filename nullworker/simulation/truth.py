@@ -116,6 +116,7 @@ class Truth:
     @property
     def stored_workers(self) -> Mapping[int, RestoredWorker]:
         """What is written down of workers, and survives a kill."""
+        self._driver.store.commit_due(self.now)
         return self._driver.store.workers
 
     def noted_reservations(self) -> Mapping[int, RestoredReservation]:

@@ -83,8 +83,8 @@ for worker in [worker for worker in endpoint.workers.values() if worker.state is
     fail(state, worker, Cause.FAILED_SILENT, "no report for 30 s", dead=True)
 """),
     # Fleets and restarts
-    _bug("unknown instances are left running", "_unknown_instances", "age_s >= limits.LIST_LAG_S", "False"),
-    _bug("unknown instances are destroyed without a grace period", "_unknown_instances", "age_s >= limits.LIST_LAG_S", "age_s >= 0"),
+    _bug("unknown instances are left running", "_unknown_instances", "age_s < limits.LIST_LAG_S", "True"),
+    _bug("unknown instances are destroyed without a grace period", "_unknown_instances", "age_s < limits.LIST_LAG_S", "age_s < 0"),
     _bug("an exit is ignored", "fleet_events:exited", "fail(state, worker, Cause.FAILED_EXITED, detail, dead=True)"),
     _bug("one list is believed over reports", "_missing", "worker.state_since >= asked_at - limits.LIST_LAG_S or _lives(worker, asked_at)", "worker.state_since >= asked_at"),
     _bug("a restart forgets sessions", "_restore_reservation", "state.hold(worker, reservation)", "del state.reservations[record.request_idx]"),

@@ -82,6 +82,8 @@ def _ask_again(state: EngineState, reservation: Reservation, worker: Worker) -> 
         # list what has ended): its next reports tell, or the grant expires.
         if not worker.trust.may_hold_unknown:
             state.requeue(reservation)
+    elif worker.is_overfull:
+        return  # promised to another, too, as far as is known after a restart: its reports tell, or the grant expires
     elif delivery.count == 0:
         answer(state, reservation, Cause.KEPT_FOR_POLL, "this worker was kept for it between two polls")
     elif delivery.count == 1 and state.now - delivery.answered_at < limits.WORKER_ANSWER_S:

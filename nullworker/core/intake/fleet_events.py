@@ -47,6 +47,7 @@ def stopped(state: EngineState, worker_id: int) -> None:
         return
     worker.order.done()
     worker.new_process()
+    state.await_no_report(worker)
     state.set_unresponsive(worker, unresponsive=False)  # it is not expected to report, and its next process is another
     state.transition(worker, WorkerTransition.STOPPED)
     if worker.retire is not None:

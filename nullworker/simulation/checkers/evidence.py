@@ -14,7 +14,7 @@ from nullworker.simulation.observer import Checker
 if TYPE_CHECKING:
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
-    from nullworker.simulation.process import Process
+    from nullworker.simulation.process import Process, Session
     from nullworker.simulation.truth import Truth
 
 
@@ -33,6 +33,7 @@ class GrantRecord:
     answered_at: float  # by the engine's clock, the last time
     usable_until: float  # by the world's clock
     confirmed: bool = False  # a report listed it
+    used: bool = False  # its client truly had a session by it, whether the engine knows or not
     closed: str = ""  # why it binds no longer
 
 
@@ -237,6 +238,11 @@ class Evidence(Checker):
         known.ended = True
         for request_idx in known.grants:
             self._close(known, request_idx, why)
+
+    def session_opened(self, process: Process, session: Session) -> None:
+        known = self.workers.get(process.worker_id)
+        if known is not None and session.request_idx in known.grants:
+            known.grants[session.request_idx].used = True
 
     def told_of_exit(self, worker_id: int) -> None:
         if worker_id in self.workers:

@@ -43,6 +43,6 @@ class NoKill(Checker):
         granted = [
             promise.request_idx
             for promise in self.evidence.open_grants(worker_id)
-            if promise.usable_until > self.truth.now and not promise.confirmed
+            if promise.usable_until > self.truth.now and not promise.confirmed and not promise.used
         ]
         self.require(not granted, f"{verb} of worker {worker_id}, which is granted to {granted}: {command.reason}")

@@ -30,12 +30,14 @@ class Restart(Checker):
         self._leaving: set[int] = set()  # as it was written down
         self._asked: set[int] = set()
         self._heard: set[int] = set()  # by this engine
+        self._made: set[int] = set()  # of its own accord
 
     def told(self, message: events.WorkerReported | events.RequestsFinished, process: Process, snapshot: int) -> None:  # noqa: ARG002 - a hook
         self._heard.add(message.worker_id)
 
     def engine_started(self) -> None:
         self._heard.clear()
+        self._made.clear()
         self._leaving = {
             worker.worker_id
             for worker in self.truth.stored_workers.values()
@@ -55,13 +57,17 @@ class Restart(Checker):
         for command in decided:
             if isinstance(command, (Stop, Destroy)):
                 self._no_end(engine, event, command)
-            elif isinstance(command, Create) and self._enough(command.worker_id):
-                raise self.broken(f"worker {command.worker_id} is created on account of a restart: {command.reason}")
+            elif isinstance(command, Create):
+                made = f"worker {command.worker_id} is created on account of a restart: {command.reason}"
+                self.require(not self._enough(command.worker_id), made)
+                if not isinstance(event, events.Restored):
+                    self._made.add(command.worker_id)
 
     def _no_end(self, engine: Engine, event: events.Event, command: Stop | Destroy) -> None:
         worker_id = command.worker_id
         excused = (
             worker_id in self._leaving
+            or worker_id in self._made
             or (worker_id in self._asked and isinstance(event, events.Restored))  # beyond a max_workers lowered since
             or self.evidence.may_end(engine, event, worker_id, limits.SILENCE_FAILS_HELD_S)
         )
@@ -88,7 +94,9 @@ class Restart(Checker):
         ]
         known = {r.request_idx for r in truth.noted_reservations().values() if r.endpoint_id == endpoint_id}
         asking = {idx for idx, call in truth.calls.items() if call.endpoint_id == endpoint_id}
-        asking |= {idx for process in truth.processes() for idx in process.sessions}
+        sessions = [idx for process in truth.processes() for idx in process.sessions]
+        asking |= set(sessions)
+        twice = len(sessions) - len(set(sessions))  # a client's earlier session may be left on another worker
         engine = truth.engine
         there = len(engine.state.endpoints[endpoint_id].workers) if engine is not None else 0
-        return len(good) >= len(known | asking) and there - 1 >= len(good)
+        return len(good) >= len(known | asking) + twice and there - 1 >= len(good)

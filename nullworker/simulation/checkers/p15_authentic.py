@@ -23,6 +23,9 @@ class Authentic(Checker):
         super().__init__(truth)
         self._forged = False
 
+    def engine_killed(self) -> None:
+        self._forged = False
+
     def about_to_forge(self) -> None:
         self._forged = True
 

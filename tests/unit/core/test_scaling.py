@@ -341,3 +341,29 @@ def test_need_of_the_tested_parameters_is_the_load_itself() -> None:
     scene.ask(3)
     wanted = scaling.need(scene.engine.state.endpoints[1])
     assert (wanted.load, wanted.active_perf, wanted.places) == (300.0, 300.0, 1)
+
+
+def test_after_a_suspension_the_need_is_looked_at_again_when_all_had_time_to_report() -> None:
+    """A report from before the suspension makes the engine wait for the worker, and that one may stay silent."""
+    scene = Scene(min_load=100.0, inactivity_timeout=300.0)
+    scene.up(1)
+    scene.ask(5)
+    scene.takes(1, 5)
+    scene.finishes(1, 5)
+    scene.oversleep(100.0)
+    scene.report(1, 5, received=1)
+    assert scene.worker(1).trust.awaiting_report
+    assert of(scene.put(min_load=200.0), commands.Create) == []
+    assert of(scene.pass_time(limits.QUIET_S - 0.001), commands.Create) == []
+    assert of(scene.pass_time(0.001), commands.Create) != []
+
+
+def test_a_worker_that_is_stopped_is_not_waited_for() -> None:
+    scene = Scene(cold_workers=1, max_workers=1)
+    scene.up(1)
+    scene.pass_time(2.0)
+    assert scene.state(1) is WorkerState.STOPPING
+    scene.worker(1).trust.awaiting_report = True
+    scene.engine.state.endpoints[1].awaiting_report += 1
+    scene.send(events.InstanceStopped(1))
+    assert not scene.worker(1).trust.awaiting_report
