@@ -198,7 +198,7 @@ class SimulatedDriver:
             if effects:
                 self.store.commit_now(engine, decided)
 
-    def _dies_within(self, effects: list[Command]) -> bool:
+    def _dies_within(self, effects: Sequence[Command]) -> bool:
         """Draws how many effects the event in hand still has; whether its grants and creations are committed."""
         self.kill_at = None
         count = self.context.random.randint(-1, len(effects))
