@@ -113,7 +113,7 @@ class Control:
     async def _get_health(self, _request: web.Request) -> web.Response:
         if self._health.error:
             return _error(500, self._health.error)
-        return web.json_response({"ok": True})
+        return web.json_response({"ok": True, **({"degraded": self._health.degraded} if self._health.degraded else {})})
 
     async def _reservation(self, request: web.Request) -> web.Response:
         wait_s = _wait_s(request)

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import operator
 import os
 import secrets
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,41 @@ log = logging.getLogger(__name__)
 PERF = 100.0
 _BENCHMARK_FILE = ".has_benchmark"  # with a figure in it, the framework takes that for its measured perf
 _LISTENING_TIMEOUT_S = 15.0  # the framework listens within milliseconds, or not at all
+
+
+#: What of the framework's inside is replaced or wrapped; where one is missing, that would have no effect, in silence.
+_INSIDE = (
+    "routes",
+    "backend.sessions",
+    "backend.generate_session_id",
+    "backend.backend_errored",
+    "backend.session_create_handler",
+    "backend.pyworker_update_handler",
+    "backend.report_addr",
+    "backend.metrics.url",
+    "backend.metrics.update_pending",
+    "backend.metrics.model_metrics.requests_deleting",
+    "backend.metrics.system_metrics.model_is_loaded",
+)
+
+
+def check_inside(worker: object) -> None:
+    """Checks that the framework's worker has inside what the Null PyWorker works with.
+
+    Raises:
+        StartError: it lacks something.
+    """
+    missing = []
+    for path in _INSIDE:
+        try:
+            operator.attrgetter(path)(worker)
+        except AttributeError:
+            missing.append(path)
+    if missing:
+        raise StartError(
+            f"vastai {metadata.version('vastai')} lacks {', '.join(missing)} inside, which the Null PyWorker needs;"
+            " install the version that nullworker was tested with: pip install -r requirements.txt"
+        )
 
 
 class _Lifecycle:
@@ -69,6 +106,7 @@ class Framework:
         self._lifecycle = _Lifecycle()
         self._worker = vastai.Worker(self._config(vastai))
         logs.settle(settings.log_level)
+        check_inside(self._worker)
         self.token = settings.token
         self.unsecured = settings.unsecured
         self.backend: Any = self._worker.backend

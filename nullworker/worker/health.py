@@ -19,7 +19,14 @@ class Health:
 
     def __init__(self) -> None:
         self.error = ""
+        #: What does not work as it should though the worker serves, in a sentence ("": nothing).
+        self.degraded = ""
         self.on_failure: list[Callable[[str], None]] = []
+
+    def degrade(self, sentence: str) -> None:
+        """Notes what does not work as it should; the worker goes on serving."""
+        self.degraded = sentence
+        log.error("%s", sentence)
 
     def fail(self, reason: str) -> None:
         """Marks the worker as broken. ``reason`` is one sentence; the first one stays."""

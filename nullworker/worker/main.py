@@ -185,11 +185,25 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
     except OSError as error:
         raise _taken("NULL_CONTROL_PORT", read.control_port, error) from None
     reporting: asyncio.Task[None] | None = None
+
+    def fall_back(sentence: str) -> None:
+        if reports.wake in framework.on_news:
+            framework.on_news.remove(reports.wake)
+        framework.metrics.update_pending = True  # the framework reports at its next tick
+        health.degrade(
+            f"{sentence} The framework's own reports go on, each second: hand-overs take a second longer. Install the"
+            " vastai that nullworker[worker] names."
+        )
+
     try:
         await _load_key(engine_auth, read)
         if engine_auth.trust.takes_prompt_reports:
-            framework.on_news.append(reports.wake)
-            reporting = tasks.start(reports.run())
+            trouble = reports.trouble()
+            if trouble:
+                fall_back(trouble)
+            else:
+                framework.on_news.append(reports.wake)
+                reporting = tasks.watch(reports.run(), "Reporting at once", fall_back)
         asyncio.get_running_loop().call_later(_PREPARE_S, consumer.prepare)
         await framework.run(engine_auth.addr)
     finally:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 import pytest
 
 from nullworker.worker import settings
-from nullworker.worker.framework import Framework
+from nullworker.worker.failures import StartError
+from nullworker.worker.framework import Framework, check_inside
 
 ENV = {
     "CONTAINER_ID": "7",
@@ -60,3 +61,20 @@ def test_an_error_that_the_framework_finds_itself_is_told_at_once(framework: Fra
     assert framework.metrics.model_metrics.error_msg == "Healthcheck failed with status: 500"
     assert framework.metrics.update_pending
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("path", ["backend.session_create_handler", "backend.metrics.update_pending", "routes"])
+def test_a_framework_without_what_is_replaced_in_it_is_not_started(path: str) -> None:
+    """Put in its place, it would be without effect, and the worker would hold several reservations."""
+
+    class Node:
+        def __init__(self, prefix: str) -> None:
+            self._prefix = prefix
+
+        def __getattr__(self, name: str) -> "Node":
+            if self._prefix + name == path:
+                raise AttributeError(name)
+            return Node(f"{self._prefix}{name}.")
+
+    with pytest.raises(StartError, match=rf"vastai \S+ lacks {path} inside"):
+        check_inside(Node(""))

@@ -193,3 +193,34 @@ async def test_a_status_with_a_number_goes_out_though_nothing_has_changed() -> N
         assert [(path, body["seq"]) for path, body in told[:3]] == [("/worker_status/", seq) for seq in (1, 2, 3)]
         assert own.last_metric_update > 0.0
         assert not own.update_pending
+
+
+async def test_nothing_is_wrong_with_the_frameworks_inside(running: Running) -> None:
+    assert running[2].trouble() == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["requests_deleting", "requests_working", "requests_recieved", "max_throughput", "error_msg", "workload_served"],
+)
+async def test_a_name_that_the_framework_lacks_is_found_before_the_first_report(running: Running, name: str) -> None:
+    _, own, reports = running
+    delattr(own.model_metrics, name)
+    assert name in reports.trouble()
+
+
+@pytest.mark.parametrize("name", ["update_pending", "last_metric_update", "url", "version", "system_metrics"])
+async def test_so_is_one_of_the_metrics_themselves(running: Running, name: str) -> None:
+    _, own, reports = running
+    delattr(own, name)
+    assert name in reports.trouble()
+
+
+async def test_a_loading_time_that_the_framework_forgets_is_reported_on(running: Running) -> None:
+    engine, own, reports = running
+    own.system_metrics.model_loading_time = 1.5
+    reports.wake()
+    await engine.wait(1)
+    own.system_metrics.model_loading_time = None
+    reports.wake()
+    assert [body["loadtime"] for _, body in await engine.wait(2)] == [1.5, 1.5]
