@@ -46,7 +46,7 @@ class HandOver:
         self._empty_since: float | None = None
 
     def is_over(self, now: float, *, is_empty: bool) -> bool:
-        """Whether nothing can be on its way, as of a reading at ``now`` (Unix seconds)."""
+        """Whether nothing can be on its way, as of a reading at ``now``, in seconds of a monotonic clock."""
         if not is_empty:
             self._empty_since = None
             return True

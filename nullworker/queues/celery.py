@@ -14,6 +14,7 @@ That hash is one for all queues of a database and holds whole messages, so a rea
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,7 @@ class CeleryQueue(RedisQueue):
         held_later = [eta for eta in reading.held_etas if eta > now]
         next_due = min((*later, *held_later), default=None)
         waiting, in_flight = reading.waiting - len(later), reading.held - len(held_later)
-        is_certain = self._hand_over.is_over(now, is_empty=waiting == in_flight == 0)
+        is_certain = self._hand_over.is_over(time.monotonic(), is_empty=waiting == in_flight == 0)
         return Depth(
             waiting=waiting,
             in_flight=in_flight if self._acks_late else None,

@@ -8,6 +8,7 @@ running jobs (score: when their worker's heartbeat expires) and of scheduled job
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from nullworker.queues._redis import HandOver, RedisQueue, first_score, now_s
@@ -80,7 +81,7 @@ class RqQueue(RedisQueue):
             paused=bool(suspended),
             redelivered=abandoned,
             # A worker of one queue hands a job over by the list, a worker of several without.
-            exact=self._hand_over.is_over(now, is_empty=waiting == in_flight == 0),
+            exact=self._hand_over.is_over(time.monotonic(), is_empty=waiting == in_flight == 0),
         )
 
     async def warnings(self) -> list[QueueWarning]:

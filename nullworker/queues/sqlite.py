@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueUrlError, QueueWarning
+from nullworker.queues.sqlite_jobs import DUE
 from nullworker.queues.urls import parse_url
 
 if TYPE_CHECKING:
@@ -184,11 +185,12 @@ class SqliteQueue:
         if self._connection is None or not self._has_table(self._connection):
             return _TableReading(Depth(0, 0, now), version, None, None)
         table = _quoted(self._table)
+        due = DUE if "enqueued_at" in self._columns(self._connection) else "available_at <= :now"
         row = self._connection.execute(
             f"""
             WITH
-                due AS (SELECT available_at FROM {table} WHERE status = 'waiting' AND available_at <= :now),
-                later AS (SELECT available_at FROM {table} WHERE status = 'waiting' AND available_at > :now),
+                due AS (SELECT available_at FROM {table} WHERE status = 'waiting' AND {due}),
+                later AS (SELECT available_at FROM {table} WHERE status = 'waiting' AND NOT {due}),
                 running AS (SELECT attempts FROM {table} WHERE status = 'running')
             SELECT
                 (SELECT count(*) FROM due), (SELECT count(*) FROM running), (SELECT count(*) FROM later),

@@ -30,6 +30,9 @@ DEFAULT_TABLE = "jobs"
 BUSY_TIMEOUT_S = 30.0  # how long a call waits for other writers
 _UNIX_NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 
+#: Whether a waiting job may be taken. One without a delay may at once, also where the clock was set back after it came.
+DUE = "(available_at <= :now OR available_at <= enqueued_at)"
+
 _SCHEMA = (
     """
     CREATE TABLE IF NOT EXISTS {table} (
@@ -124,7 +127,7 @@ def claim(path: str | Path, worker: str, *, table: str = DEFAULT_TABLE) -> Job |
             UPDATE {_quoted(table)}
             SET status = 'running', claimed_at = :now, claimed_by = :worker, attempts = attempts + 1
             WHERE id = (
-                SELECT id FROM {_quoted(table)} WHERE status = 'waiting' AND available_at <= :now
+                SELECT id FROM {_quoted(table)} WHERE status = 'waiting' AND {DUE}
                 ORDER BY available_at, id LIMIT 1
             )
             RETURNING id, payload, attempts, claimed_by

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from nullworker.queues import sqlite_jobs
+from nullworker.queues import sqlite, sqlite_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,3 +122,23 @@ def test_payloads_are_added_all_or_none(tmp_path: Path) -> None:
 def test_the_url_of_a_path_with_odd_characters_leads_back_to_it(tmp_path: Path) -> None:
     url = sqlite_jobs.url(tmp_path / "a b?c#d%.db", "t&u")
     assert url == f"sqlite://{tmp_path}/a%20b%3Fc%23d%25.db?table=t%26u"
+
+
+@pytest.mark.parametrize("back_s", [3_600.0, 86_400.0 * 30])
+async def test_a_job_without_a_delay_is_due_after_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_s: float
+) -> None:
+    """Also one that another language's statement added."""
+    path = tmp_path / "work.db"
+    sqlite_jobs.enqueue(path, ["a"])
+    sqlite_jobs.enqueue(path, ["later"], delay_s=60.0)
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT INTO jobs (payload) VALUES ('b')")
+    past = sqlite_jobs._now() - back_s
+    monkeypatch.setattr(sqlite_jobs, "_now", lambda: past)
+    monkeypatch.setattr(sqlite, "_now", lambda: past)
+    async with await sqlite.SqliteQueue.open(sqlite_jobs.url(path)) as queue:
+        depth = await queue.depth()
+        assert (depth.waiting, depth.delayed) == (2, 1)
+    claimed = [sqlite_jobs.claim(path, "w") for _ in range(3)]
+    assert [job and job.payload for job in claimed] == ["a", "b", None]
