@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from nullworker.worker.engine_auth import EngineAuth
     from nullworker.worker.framework import Framework
+    from nullworker.worker.health import Health
+    from nullworker.worker.reports import Reports
     from nullworker.worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -186,24 +188,10 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
         raise _taken("NULL_CONTROL_PORT", read.control_port, error) from None
     reporting: asyncio.Task[None] | None = None
 
-    def fall_back(sentence: str) -> None:
-        if reports.wake in framework.on_news:
-            framework.on_news.remove(reports.wake)
-        framework.metrics.update_pending = True  # the framework reports at its next tick
-        health.degrade(
-            f"{sentence} The framework's own reports go on, each second: hand-overs take a second longer. Install the"
-            " vastai that nullworker[worker] names."
-        )
-
     try:
         await _load_key(engine_auth, read)
         if engine_auth.trust.takes_prompt_reports:
-            trouble = reports.trouble()
-            if trouble:
-                fall_back(trouble)
-            else:
-                framework.on_news.append(reports.wake)
-                reporting = tasks.watch(reports.run(), "Reporting at once", fall_back)
+            reporting = _report_at_once(reports, framework, health)
         asyncio.get_running_loop().call_later(_PREPARE_S, consumer.prepare)
         await framework.run(engine_auth.addr)
     finally:
@@ -213,6 +201,26 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
         if reporting is not None:
             reporting.cancel()
         await runner.cleanup()
+
+
+def _report_at_once(reports: Reports, framework: Framework, health: Health) -> asyncio.Task[None] | None:
+    """Starts the reports at once; where they cannot be made, now or later, the worker says so and does without."""
+
+    def fall_back(sentence: str) -> None:
+        if reports.wake in framework.on_news:
+            framework.on_news.remove(reports.wake)
+        framework.metrics.update_pending = True  # the framework reports at its next tick
+        health.degrade(
+            f"{sentence} The framework's own reports go on, each second: hand-overs take a second longer. Install the"
+            " vastai that nullworker[worker] names."
+        )
+
+    trouble = reports.trouble()
+    if trouble:
+        fall_back(trouble)
+        return None
+    framework.on_news.append(reports.wake)
+    return tasks.watch(reports.run(), "Reporting at once", fall_back)
 
 
 async def _load_key(engine_auth: EngineAuth, read: Settings) -> None:

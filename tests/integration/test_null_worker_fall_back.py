@@ -70,14 +70,15 @@ async def test_a_worker_that_cannot_report_at_once_says_so_and_serves(
 async def test_an_older_framework_is_reported_for_at_once(engine: kit.StubEngine, tmp_path: Path, version: str) -> None:
     """In an environment of its own, from the registry: 1.9.0 lacked a method that our reports called."""
     env = tmp_path / "env"
-    for command in (
+    commands: tuple[tuple[str, ...], ...] = (
         (sys.executable, "-m", "venv", str(env)),
         (str(env / "bin/python"), "-m", "pip", "install", "--quiet", f"vastai=={version}", "setuptools<81", "PyJWT"),
-    ):
+    )
+    for command in commands:
         process = await asyncio.create_subprocess_exec(*command)
         assert await process.wait() == 0
-    command = (str(env / "bin/python"), "-m", "workers.null.worker")
-    async with kit.worker(kit.worker_env(engine.url), tmp_path, *command) as worker:
+    worker_command = (str(env / "bin/python"), "-m", "workers.null.worker")
+    async with kit.worker(kit.worker_env(engine.url), tmp_path, *worker_command) as worker:
         await engine.ready()
         for _ in range(3):
             await serves(engine, worker)
