@@ -122,7 +122,7 @@ def engine(folder: Path, consumer: Path | str, workers: int, *, min_load: int = 
     config.write_text(ENGINE.format(consumer=consumer, workers=workers, min_load=min_load, idle_s=IDLE_S))
     flags = ["--config", str(config), "--port", "0", "--state", str(folder / "engine"), "--log-level", "warning"]
     out = folder / "engine.out"
-    with process(sys.executable, "-m", "nullworker.cli.main", "engine", "--json", *flags, said=out):
+    with process(sys.executable, "-m", "nullworker.cli.main", "engine", "--end-workers", "--json", *flags, said=out):
         until(lambda: "\n" in out.read_text())
         said = json.loads(out.read_text().splitlines()[0])
         yield Engine(said["url"], Path(said["api_key_file"]).read_text().strip())

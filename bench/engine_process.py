@@ -40,7 +40,7 @@ def engine_process(
     Its state is in ``state``, or in a directory that goes away; ``settings`` are more of its configuration (KEY=VALUE).
     """
     with TemporaryDirectory(prefix="nullworker-bench-") as scratch:
-        command = [sys.executable, "-m", "nullworker.cli.main", "engine", "--port", "0", "--json"]
+        command = [sys.executable, "-m", "nullworker.cli.main", "engine", "--end-workers", "--port", "0", "--json"]
         command += ["--state", str(state or Path(scratch) / "state"), "--log-level", "warning"]
         for name, value in parameters.items():
             command += ["--set", f"endpoint.null-local.{name}={value:g}"]

@@ -20,7 +20,8 @@ Examples:
   nullworker engine --config nullworker.toml --port 9000
   nullworker engine --state /var/lib/nullworker --set endpoint.null-local.max_workers=4
 
-With no file it serves one endpoint, null-local, on processes of this machine. Ctrl-C ends it and its workers."""
+With no file it serves one endpoint, null-local, on processes of this machine. Ctrl-C (or SIGTERM) ends it and its free
+workers; those that are held run on, and the next start takes them over."""
 
 
 @click.command("engine", epilog=EPILOG)
@@ -31,7 +32,8 @@ With no file it serves one endpoint, null-local, on processes of this machine. C
 @click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="Write every event and command there.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the file, by its path.")
-@click.option("--leave-workers", is_flag=True, help="At the end, let the workers run on for the next start.")
+@click.option("--leave-workers", is_flag=True, help="At the end, let all workers run on for the next start.")
+@click.option("--end-workers", is_flag=True, help="At the end, end all workers, with the jobs of those that are held.")
 @click.option("--json", "as_json", is_flag=True, help="Print in JSON where it listens.")
 def command(
     host: str | None,
@@ -42,6 +44,7 @@ def command(
     log_level: str | None,
     settings: tuple[str, ...],
     leave_workers: bool,
+    end_workers: bool,
     as_json: bool,
 ) -> int:
     """Route reservations and scale fleets, on Vast Serverless's wire.
@@ -50,7 +53,11 @@ def command(
     """
     from nullworker.engine.config import ConfigError, load_config
     from nullworker.engine.logs import configure
-    from nullworker.engine.server import ServerError, run
+    from nullworker.engine.server import AtEnd, ServerError, run
+
+    if leave_workers and end_workers:
+        raise click.UsageError("Give --leave-workers or --end-workers, not both.")
+    at_end = AtEnd.NONE if leave_workers else AtEnd.ALL if end_workers else AtEnd.FREE
 
     given = {"host": host, "port": port, "state": state, "journal": journal, "log_level": log_level}
     flags = [(key, str(value)) for key, value in given.items() if value is not None]
@@ -60,7 +67,7 @@ def command(
     try:
         loaded = load_config(config, environ, flags)
         configure(loaded.state, loaded.log_level)
-        return run(loaded, environ, lambda server: _say(server, as_json=as_json), leave_workers=leave_workers)
+        return run(loaded, environ, lambda server: _say(server, as_json=as_json), at_end=at_end)
     except ServerError as error:
         raise UserError(str(error), error.exit_code) from None
     except ConfigError as error:

@@ -49,6 +49,7 @@ class Cause(enum.Enum):
     UPDATED = "updated"  # a rolling update of its workergroup
     UNKNOWN_INSTANCE = "unknown_instance"  # it bears our mark, and the engine does not know it
     RUNS_THOUGH_STOPPED = "runs_though_stopped"
+    ENGINE_ENDED = "engine_ended"  # the engine was told to end: what was free ended with it, what was held runs on
     STOP_FAILED = "stop_failed"  # it could not be stopped, and is destroyed
     LAST_WORKER_GONE = "last_worker_gone"
     NO_WORKERS = "no_workers"

@@ -266,6 +266,11 @@ def worker_ref(engine: Engine, worker_id: int) -> WorkerRef | None:
     return None if known is None else _ref(known)
 
 
+def endable_workers(engine: Engine) -> list[WorkerRef]:
+    """The workers of fleets that hold nothing, as far as can be known."""
+    return [_ref(worker) for worker in engine.state.workers.values() if worker.owned and worker.endable]
+
+
 def worker_refs(engine: Engine) -> Iterator[WorkerRef]:
     """All workers, as `worker_ref` gives them."""
     return map(_ref, engine.state.workers.values())

@@ -24,6 +24,7 @@ _NOTE_LEVELS = {
     "workergroup_backs_off": 0,
     "endpoint_deleted": 0,
     "restored": 0,
+    "left_running": 0,
     "worker_ready": 1,
     "worker_failed": 1,
     "worker_joined": 1,

@@ -13,7 +13,7 @@ from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from nullworker.core.driver import Order
     from nullworker.core.events import Event
@@ -121,11 +121,12 @@ class FleetOrders:
             log.exception("fleet %s failed to say what it has", name)
             return None
 
-    async def close(self, *, destroy: bool, grace_s: float | None = None) -> None:
+    async def close(self, *, destroy: bool, only: Iterable[tuple[str, int]] = (), grace_s: float | None = None) -> None:
         """Closes the fleets; with ``destroy``, their instances are destroyed first.
 
         Args:
             destroy: whether instances are destroyed, or go on for the next start.
+            only: fleets and ids of instances that are destroyed, where all others go on.
             grace_s: how long an instance may take to end by itself; None: as the fleet's settings say.
 
         Raises:
@@ -135,6 +136,10 @@ class FleetOrders:
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+        some = [self.fleets[name].destroy(worker_id) for name, worker_id in only if name in self.fleets]
+        for error in await asyncio.gather(*some, return_exceptions=True):
+            if isinstance(error, FleetError):
+                log.error("%s", error)
         closing = [fleet.close(destroy=destroy, grace_s=grace_s) for fleet in self.fleets.values()]
         for error in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(error, FleetError):

@@ -12,7 +12,7 @@ from nullworker.core import views
 from nullworker.core.commands import Create, Grant, Note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from nullworker.core.commands import Command
     from nullworker.core.engine import Engine
@@ -182,11 +182,20 @@ class Recorder:
             elif request_idx not in self._uncommitted:
                 store.put_reservation(reservation)
 
-    def forget_owned(self, engine: Engine) -> None:
-        """Removes workers that were destroyed at the engine's end: the next start has nothing to adopt."""
+    def ended(self, commands: Sequence[Command]) -> None:
+        """Keeps what the engine does at its end, which is no command of the core's."""
+        self._keep(commands)
+
+    def forget_owned(self, engine: Engine, only: Container[int] | None = None) -> None:
+        """Removes workers that were destroyed at the engine's end: the next start has nothing to adopt.
+
+        Args:
+            engine: the core.
+            only: their ids; None: all were.
+        """
         if self._store is not None:
             for worker in views.workers(engine):
-                if worker.owned:
+                if worker.owned and (only is None or worker.id in only):
                     self._store.delete_worker(worker.id)
                     for request_idx in worker.request_idxs:
                         self._store.delete_reservation(request_idx)

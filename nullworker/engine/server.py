@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import errno
 import functools
 import logging
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from nullworker.core import views
+from nullworker.core.causes import Cause
+from nullworker.core.commands import Destroy, Note
 from nullworker.core.events import Restored
 from nullworker.engine.api import listening
 from nullworker.engine.api.admin import AdminApi
@@ -48,7 +51,7 @@ from nullworker.wire import tasks
 from nullworker.wire.errors import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from nullworker.core.commands import Create
@@ -66,6 +69,14 @@ HURRY_S = 0.5
 
 #: The exit code of an engine whose core failed (EX_SOFTWARE): a supervisor may start it again.
 CORE_FAILED_EXIT_CODE = 70
+
+
+class AtEnd(enum.Enum):
+    """Which workers end with the engine."""
+
+    FREE = "free"  # those that hold nothing
+    ALL = "all"
+    NONE = "none"
 
 
 class ServerError(Exception):
@@ -274,19 +285,57 @@ class Server:
 
     # ------------------------------------------------------------------------------------------------------------- end
 
-    async def close(self, *, destroy: bool = True, hurry: asyncio.Event | None = None) -> None:
-        """Ends the engine; with ``destroy`` its workers first, which have their grace unless ``hurry`` is set."""
+    async def close(
+        self, *, destroy: bool = True, spare_held: bool = False, hurry: asyncio.Event | None = None
+    ) -> None:
+        """Ends the engine.
+
+        Args:
+            destroy: its workers end first; if not, they run on for the next start.
+            spare_held: but for those that hold something, or may: they run on.
+            hurry: once it is set, workers have little grace left.
+        """
         try:
             await self._serving.aclose()
             if self._orders is not None:
-                await self._close_fleets(self._orders, destroy=destroy, hurry=hurry)
+                if destroy and spare_held and self._record is not None:
+                    free = self._end_of_free_workers(self._record)
+                    await self._close_fleets(self._orders, destroy=False, only=free, hurry=hurry)
+                    self._record.forget_owned(self.driver.engine, {worker_id for _, worker_id in free})
+                else:
+                    await self._close_fleets(self._orders, destroy=destroy, hurry=hurry)
         finally:
             self._files.close()
             self._listener.close()
             self._lock.release()
 
-    async def _close_fleets(self, orders: FleetOrders, *, destroy: bool, hurry: asyncio.Event | None) -> None:
-        closing = tasks.start(orders.close(destroy=destroy))
+    def _end_of_free_workers(self, record: Recorder) -> list[tuple[str, int]]:
+        """Records what becomes of each worker; returns fleets and ids of those that are to be destroyed."""
+        engine = self.driver.engine
+        free = views.endable_workers(engine)
+        ends = [Destroy(w.worker_id, w.fleet, Cause.ENGINE_ENDED, "the engine ends, and it is free", 0) for w in free]
+        record.ended(ends)
+        gone = {worker.worker_id for worker in free}
+        held = [worker for worker in views.worker_refs(engine) if worker.owned and worker.worker_id not in gone]
+        why = "the engine ends, and it is held, or may be: it runs on, and the next start takes it over"
+        record.ended([Note("left_running", w.endpoint_id, w.worker_id, 0, Cause.ENGINE_ENDED, why, 0) for w in held])
+        if held:
+            log.warning(
+                "%d workers that are held run on (%s): the next start takes them over; --end-workers would end them",
+                len(held),
+                _numbers([worker.worker_id for worker in held]),
+            )
+        return [(w.fleet, w.worker_id) for w in free]
+
+    async def _close_fleets(
+        self,
+        orders: FleetOrders,
+        *,
+        destroy: bool,
+        hurry: asyncio.Event | None,
+        only: Sequence[tuple[str, int]] = (),
+    ) -> None:
+        closing = tasks.start(orders.close(destroy=destroy, only=only))
         if hurry is not None:
             waiting = tasks.start(hurry.wait())
             await asyncio.wait([closing, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -297,6 +346,11 @@ class Server:
         if destroy and self._record is not None:
             self._record.forget_owned(self.driver.engine)
             self.usage.settle(asyncio.get_running_loop().time())
+
+
+def _numbers(worker_ids: Sequence[int]) -> str:
+    shown = ", ".join(str(worker_id) for worker_id in worker_ids[:20])
+    return f"{shown}, …" if len(worker_ids) > 20 else shown
 
 
 def _wall_s() -> float:
@@ -336,7 +390,7 @@ async def serve(
     environ: Mapping[str, str],
     on_ready: Callable[[Server], None] = lambda _: None,
     *,
-    leave_workers: bool = False,
+    at_end: AtEnd = AtEnd.FREE,
 ) -> int:
     """Runs an engine until SIGINT or SIGTERM, or until its core fails.
 
@@ -344,7 +398,7 @@ async def serve(
         config: as `load_config` gives it.
         environ: the environment.
         on_ready: called once it serves.
-        leave_workers: let the workers run on at the end; the next start adopts them.
+        at_end: which workers end with the engine; the others run on, and the next start adopts them.
 
     Returns:
         The exit code: 0; 130 for SIGINT; `CORE_FAILED_EXIT_CODE`, where workers are left running in any case.
@@ -373,7 +427,8 @@ async def serve(
         if has_failed:
             log.critical("%s", server.failure.result(), extra={"action": "core_failed"})
     finally:
-        await server.close(destroy=not (leave_workers or server.failure.done()), hurry=hurry)
+        ends = at_end is not AtEnd.NONE and not server.failure.done()
+        await server.close(destroy=ends, spare_held=at_end is AtEnd.FREE, hurry=hurry)
     if has_failed:
         return CORE_FAILED_EXIT_CODE
     return 130 if ended.result() == signal.SIGINT else 0
@@ -384,7 +439,7 @@ def run(
     environ: Mapping[str, str],
     on_ready: Callable[[Server], None] = lambda _: None,
     *,
-    leave_workers: bool = False,
+    at_end: AtEnd = AtEnd.FREE,
 ) -> int:
     """As `serve`, with an event loop of its own (uvloop's).
 
@@ -392,13 +447,13 @@ def run(
         config: as `serve` takes it; so are the others.
         environ: the environment.
         on_ready: called once it serves.
-        leave_workers: let the workers run on at the end.
+        at_end: likewise.
     """
     import uvloop  # noqa: PLC0415 - an engine alone needs it
 
     listening.raise_limit()
     try:
-        return uvloop.run(serve(config, environ, on_ready, leave_workers=leave_workers))
+        return uvloop.run(serve(config, environ, on_ready, at_end=at_end))
     finally:
         # The loop is closed and its handlers with it: a Ctrl-C that comes now finds nothing left to hurry.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,6 +8,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+import psutil
 import pytest
 
 from tests.integration.engine.engines import Engines, key_of
@@ -53,14 +55,50 @@ async def test_a_second_engine_on_the_same_state_is_refused(engines: Engines) ->
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-async def test_the_end_of_an_engine_ends_its_workers(engines: Engines, signum: int, code: int) -> None:
-    process, said = await engines.start()
+async def test_told_to_the_end_of_an_engine_ends_all_its_workers(engines: Engines, signum: int, code: int) -> None:
+    process, said = await engines.start("--end-workers")
     await held(said)
     assert engines.worker_pids()
     process.send_signal(signum)
     _, err = await asyncio.wait_for(process.communicate(), HANG_S)
     assert process.returncode == code, err.decode()
     assert engines.worker_pids() == []
+
+
+@pytest.mark.promise("P2", "P13")
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+async def test_the_end_of_an_engine_ends_no_job(engines: Engines, signum: int, code: int) -> None:
+    flags = ("--set", "endpoint.null-local.inactivity_timeout=60")
+    process, said = await engines.start(*flags)
+    key = key_of(said)
+    async with vast_client(said["url"], key) as client:
+        endpoint = await client.get_endpoint("null-local")
+        free = await endpoint.session(cost=100, lifetime=60)
+        session = await endpoint.session(cost=100, lifetime=60)
+        before = engines.worker_pids()
+        await free.close()
+        free_pids = set(before) - {pid for pid in before if str(session.url).rpartition(":")[2] in ports(pid)}
+        process.send_signal(signum)
+        _, err = await asyncio.wait_for(process.communicate(), HANG_S)
+        assert process.returncode == code
+        assert "run on (2)" in err.decode()
+        assert set(engines.worker_pids()) == set(before) - free_pids != set(before)
+        assert await session.is_open()
+        process, _ = await engines.start(*flags, port=said["url"].rpartition(":")[2])
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as http,
+            http.get(f"{said['url']}/api/v0/story/?about=null-local") as response,
+        ):
+            record = (await response.json())["decisions"]
+        ends = [(d["kind"], d["worker_id"]) for d in record if d["cause"] == "engine_ended"]
+        assert ends == [("destroy", 1), ("left_running", 2)]
+        assert await session.is_open()
+        await session.close()
+
+
+def ports(pid: int) -> set[str]:
+    connections = psutil.Process(pid).net_connections("tcp")
+    return {str(c.laddr.port) for c in connections if c.status == psutil.CONN_LISTEN}
 
 
 def listens(port: int) -> bool:
@@ -76,7 +114,9 @@ async def test_a_second_ctrl_c_hurries_and_leaves_nothing(engines: Engines, tmp_
     )
     consumer = f'endpoint.null-local.workergroup.0.consumer={sys.executable} -c "{script}"'
     grace = "endpoint.null-local.workergroup.0.env={ NULL_CONSUMER_GRACE = 300 }"
-    process, said = await engines.start("--set", consumer, "--set", grace, "--set", "fleet.processes.grace_s=300")
+    process, said = await engines.start(
+        "--end-workers", "--set", consumer, "--set", grace, "--set", "fleet.processes.grace_s=300"
+    )
     await held(said)
     await until(deaf.exists, "the consumer hears no SIGTERM")
     process.send_signal(signal.SIGINT)
