@@ -233,7 +233,7 @@ def finished(state: EngineState, event: RequestsFinished) -> None:
         return
     new = worker.finishes.new_finishes(event.requests, state.now)
     if new:
-        worker.trust.reported_at = state.now  # it lives, though it is not known what it holds now
+        worker.trust.told_end_at = state.now
     for request, earlier in new:
         held = worker.held.get(request.request_idx)
         if held is not None and held.stage is Stage.GRANTED and not earlier:

@@ -46,6 +46,8 @@ class Trust:
     reports_wanted: int = 0  # made after that time, before the worker is believed to hold nothing unknown
     #: Restored, and has not reported since; or what it reported may be of before the restart.
     awaiting_report: bool = False
+    #: When it last told the end of a request: it lives, and what it holds now is not told.
+    told_end_at: float = float("-inf")
     #: When a message of the worker was last refused, and why the last one was: it lives, and what it says is not known.
     refused_at: float = float("-inf")
     refusal: str = ""
@@ -86,8 +88,8 @@ class Trust:
 
     @property
     def lived_at(self) -> float:
-        """When it last showed that it lives, by a report or by a message that was refused."""
-        return max(self.reported_at, self.refused_at)
+        """When it last showed that it lives, by a report, the end of a request, or a message that was refused."""
+        return max(self.reported_at, self.told_end_at, self.refused_at)
 
     def silent_since(self, listening: Listening) -> float:
         """The time of its last sign of life, or that from which the engine listens, if that is later."""
@@ -96,6 +98,6 @@ class Trust:
     def silence_due(self, listening: Listening, *, held: bool) -> float:
         """When its silence means something: that it is unresponsive or, when it is that already, that it has failed."""
         if not self.unresponsive:
-            return max(self.reported_at, listening.since) + limits.UNRESPONSIVE_AFTER_S
+            return max(self.reported_at, self.told_end_at, listening.since) + limits.UNRESPONSIVE_AFTER_S
         held = held or self.may_hold_unknown
         return self.silent_since(listening) + (limits.SILENCE_FAILS_HELD_S if held else limits.SILENCE_FAILS_S)
