@@ -24,6 +24,9 @@ from nullworker.cli.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nullworker.simulation.run import Reduction
+    from nullworker.simulation.variations import Moment
+
 #: Seeds that a process runs before it is asked again.
 BATCH = 50
 #: How often a soak looks whether it is to end.
@@ -48,6 +51,10 @@ def hunt(options: dict[str, Any]) -> int:
         raise UserError(f"There is no scenario {scenario}; there are {', '.join(SCENARIOS)}.")
     reduction = Reduction(_known(options["without"]), _numbers(options["without_clients"]), options["until_s"])
     first = 1 if options["seed"] is None else options["seed"]
+    if options["crash_everywhere"]:
+        return _crash_everywhere(first, scenario, reduction, as_json=options["as_json"])
+    if options["decided"]:
+        return _decided(first, scenario, reduction, as_json=options["as_json"])
     failures = 0
     for seed in range(first, first + (options["seeds"] or 1)):
         result = run(seed, scenario, reduction, journal=True, check_every=1)
@@ -69,6 +76,49 @@ def hunt(options: dict[str, Any]) -> int:
                 f"time, {result.events} events, {result.clients} clients; faults: {faults}"
             )
     return 1 if failures else 0
+
+
+def _crash_everywhere(seed: int, scenario: str, reduction: Reduction, *, as_json: bool) -> int:
+    from nullworker.simulation.variations import crashes
+
+    places = failures = 0
+    for place, result in enumerate(crashes(seed, scenario, reduction), -1):
+        places = max(places, place + 1)
+        if result.failure is not None:
+            failures += 1
+            if not as_json:
+                where = "as it is" if place < 0 else f"killed at place {place}"
+                print(f"seed {seed} {result.scenario}, {where}: {result.failure.message}")
+    if as_json:
+        print(json.dumps({"seed": seed, "places": places, "failures": failures}))
+    else:
+        print(f"seed {seed}: killed at each of {places} places, {failures} failures")
+    return 1 if failures else 0
+
+
+def _decided(seed: int, scenario: str, reduction: Reduction, *, as_json: bool) -> int:
+    from nullworker.simulation.run import run
+    from nullworker.simulation.variations import decided_at
+
+    failed = run(seed, scenario, reduction, check_every=1)
+    if failed.failure is None:
+        raise UserError(f"Seed {seed} of {failed.scenario} breaks no promise; give one that does.")
+
+    def tell(moment: Moment) -> None:
+        if not as_json:
+            print(f"{moment.at_s:10.3f} s: {moment.broken} of {moment.futures} futures break {promise}", flush=True)
+
+    promise = failed.failure.promise
+    found = decided_at(failed, tell=tell)
+    if as_json:
+        print(json.dumps({"seed": seed, "promise": promise, "open_at_s": found.open_at_s, "at_s": found.decided_at_s}))
+        return 1
+    for line in found.journal:
+        print(line[:400])
+    print(
+        f"{failed.failure}\n  inevitable from {found.decided_at_s:.3f} s on; the events above are those of that moment"
+    )
+    return 1
 
 
 def _known(names: tuple[str, ...]) -> frozenset[str]:

@@ -47,6 +47,10 @@ A trace is a CSV with the columns arrival_s and duration_s, such as nullworker d
 @click.option("--without-clients", default="", metavar="N,N-N", help="Leave these clients out.")
 @click.option("--until", "until_s", type=float, help="Let all faults end at this time.")
 @click.option("--shrink/--no-shrink", "shrinks", default=True, help="Look for the shortest history that fails so.")
+@click.option(
+    "--crash-everywhere", is_flag=True, help="Run the seed once more for each place that it can be killed at."
+)
+@click.option("--decided", is_flag=True, help="Of a failing seed: at which moment did it become inevitable?")
 @click.option("--soak", is_flag=True, help="Run seeds on all cores until --minutes are up, and add to the record.")
 @click.option("--minutes", type=click.FloatRange(0.01), default=10.0, show_default=True, help="How long to soak.")
 @click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="Of soaks, in place of the docs'.")

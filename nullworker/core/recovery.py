@@ -134,11 +134,12 @@ _RESTORED_AS: dict[str, WorkerState] = {
 def _order_again(state: EngineState, endpoint: Endpoint) -> None:
     """Repeats the orders that were under way: whether they were carried out is not known, and twice is no harm.
 
-    But for creations beyond a `max_workers` that was lowered meanwhile: those of the newest are given up.
+    But for creations beyond `max_workers`, which was lowered meanwhile, or of which some came to nothing: a creation
+    is written down at once, and that those before it were over may be lost. So the oldest are given up.
     """
     most = endpoint.parameters.max_workers
     asked = [worker for worker in endpoint.workers.values() if worker.state is WorkerState.ASKED]
-    given_up = set(asked[-(endpoint.existing - most) :]) if endpoint.existing > most else set()
+    given_up = set(asked[: max(0, endpoint.existing - most)])
     for worker in list(endpoint.workers.values()):
         if worker in given_up and worker.owned:
             reason = f"the engine was restarted while it was {worker.state.value}, and max_workers is {most}"

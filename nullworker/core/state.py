@@ -307,11 +307,17 @@ class EngineState:
         else:
             self._changed(worker)
 
-    def confirm(self, worker: Worker, reservation: Reservation) -> None:
-        """The worker says that it has the session that it was granted."""
+    def confirm(self, worker: Worker, reservation: Reservation, *, may_be_old: bool = False) -> None:
+        """The worker says that it has the session that it was granted.
+
+        Args:
+            worker: it.
+            reservation: the grant.
+            may_be_old: what it says may be of an earlier session, and its client still on its way.
+        """
         reservation.transition(ReservationTransition.CONFIRM)
         self.changed_reservations[reservation.request_idx] = None
-        reservation.delivery.accounted += 1
+        reservation.delivery.accounted += not may_be_old
         worker.grant_count -= 1
         self._changed(worker)
 

@@ -10,7 +10,8 @@ Read it in this order:
 4. `fault_injector`: kills, crashes, cuts, operators' changes and forged messages, by the faults that are on.
 5. `plan`, `scenarios`: what a seed draws.
 6. `truth`, `observer`, `checkers`: what the promises are checked against, and one checker for each promise.
-7. `world`, `run`, `shrink`: the parts put together; one seed; a failing seed made short.
+7. `world`, `run`, `shrink`, `variations`: the parts put together; one seed; a failing seed made short; one seed many
+   times, with a crash at every place, or to find when a failure became inevitable.
 
 `study`, `outcome`, `traces`, `rivals`, `rival_run` and `compare` are another world, without faults, for choosing an
 endpoint's parameters: a trace of jobs through the core, beside other autoscalers' rules.

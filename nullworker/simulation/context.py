@@ -39,6 +39,13 @@ class Context:
         """The world's true time in seconds."""
         return self.queue.now
 
+    def draw_anew(self, seed: str) -> None:
+        """From now on chance is another: all random streams begin again, from ``seed``."""
+        self.network.random.seed(f"{seed} network")
+        self.random.seed(f"{seed} world")
+        self.injected.seed(f"{seed} trouble")
+        self.fates.seed(f"{seed} fates")
+
     def set_faults(self, faults: Faults) -> None:
         """From now on these go wrong."""
         self.faults = self.network.faults = faults

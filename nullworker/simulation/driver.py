@@ -17,10 +17,11 @@ from nullworker.simulation.network import Link
 from nullworker.simulation.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from nullworker.core.commands import Command
     from nullworker.core.driver import Order
+    from nullworker.core.events import RestoredWorker
     from nullworker.core.parameters import Parameters, WorkergroupSpec
     from nullworker.simulation.context import Context
     from nullworker.simulation.fleet import Fleet
@@ -72,11 +73,14 @@ class SimulatedDriver:
         self.events = 0
         self.last_order_at = 0.0
         self.kill_at: float | None = None  # at the first effect after this
+        self.places = 0  # so far, between two effects or beside them, where a kill makes a difference
+        self.kill_at_place: int | None = None
         self.endpoints: dict[int, tuple[str, Parameters]] = {}
         self.groups: dict[int, WorkergroupSpec] = {}
         self.deleting: dict[int, bool] = {}  # endpoint id -> by force
         self.next_request_idx = 1
         self.journal_lines: list[str] | None = None
+        self.journal_times: list[float] = []  # the world's time at each of its lines
         self.check_every = 16  # events between two looks at the core's own invariants
         self._driver: Driver[Call] = Driver(self)
         self._driver.end()  # none runs yet
@@ -99,8 +103,7 @@ class SimulatedDriver:
 
     def start(self) -> None:
         """Starts an engine on what is written."""
-        if self.journal_lines is not None:
-            self.journal_lines.append(journal.begin("simulated"))
+        self._note(journal.begin("simulated"))
         self.engine = Engine(CountedTimers())
         self._driver = Driver(self, self.engine)
         self.generation += 1
@@ -111,16 +114,31 @@ class SimulatedDriver:
         for group in self.groups.values():
             self.handle(events.WorkergroupPut(group))
         if self.generation > 1:
+            self.store.take_over(self._beyond_store())
             self.handle(self.store.restored())
         for endpoint_id, force in list(self.deleting.items()):
             self.handle(events.EndpointDeleted(endpoint_id, force))
         self._list(self.generation)
+
+    def _beyond_store(self) -> Iterator[RestoredWorker]:
+        """Workers that the fleet lists and the store does not have, as `nullworker.engine.takeover` finds them."""
+        groups = {group.endpoint_id: group.workergroup_id for group in reversed(self.groups.values())}
+        for worker_id, listed_as in self.fleet.list() or ():
+            instance = self.fleet.instances.get(worker_id)
+            group_id = groups.get(instance.endpoint_id) if instance is not None else None
+            state = {"running": "ready", "stopped": "inactive"}.get(listed_as)
+            if group_id is not None and state is not None:
+                yield events.RestoredWorker(worker_id, group_id, state, "", 0.0)
 
     def kill(self) -> None:
         """Ends the engine as ``kill -9`` does."""
         if self.engine is None:
             return
         self.store.killed(self.context.now)
+        lost = self.context.faults.ledger_lost
+        if lost and self.context.fates.random() < 0.5 * lost:
+            self.store.lose()
+            self.hooks.ledger_lost()
         self.engine = None
         self._backlog.clear()
         calls = [*self._dropped, *self._driver.end().values()]
@@ -151,6 +169,11 @@ class SimulatedDriver:
                 self._backlog.append(do)
             return True
         return False
+
+    def _note(self, line: str) -> None:
+        if self.journal_lines is not None:
+            self.journal_lines.append(line)
+            self.journal_times.append(self.context.now)
 
     def clock_jumped(self) -> None:
         """The clock is another than before: what was planned by it is planned again."""
@@ -185,25 +208,34 @@ class SimulatedDriver:
         decided = commands if isinstance(commands, list) else list(commands)
         self.events += 1
         if self.journal_lines is not None:
-            self.journal_lines.append(journal.encode(event, now, decided))
+            self._note(journal.encode(event, now, decided))
         if self.events % self.check_every == 0:
             invariants.check(engine)
         self.store.leave(engine, decided, self.context.now)
         effects = [command for command in commands if isinstance(command, _EFFECTS)] if commands else []
         commits = True
-        if effects and self.kill_at is not None and self.kill_at <= self.context.now:
-            commits = self._dies_within(effects)
+        if effects:
+            commits = self._survives_commit(effects)
         if commits:  # else nothing of this event is ever seen outside
             self.hooks.handled(engine, event, decided)
             if effects:
                 self.store.commit_now(engine, decided)
 
-    def _dies_within(self, effects: Sequence[Command]) -> bool:
-        """Draws how many effects the event in hand still has; whether its grants and creations are committed."""
-        self.kill_at = None
-        count = self.context.random.randint(-1, len(effects))
-        self._last_effects = {id(effect) for effect in effects[: max(0, count)]}
-        return count >= 0
+    def _survives_commit(self, effects: Sequence[Command]) -> bool:
+        """Whether the grants and creations of the event in hand are committed.
+
+        If the engine is killed at this event, it is before that, or after so many of the effects.
+        """
+        places, self.places = self.places, self.places + len(effects) + 2
+        count: int | None = None
+        if self.kill_at_place is not None and places <= self.kill_at_place < self.places:
+            count = self.kill_at_place - places - 1
+        elif self.kill_at is not None and self.kill_at <= self.context.now:
+            self.kill_at = None
+            count = self.context.random.randint(-1, len(effects))
+        if count is not None:
+            self._last_effects = {id(effect) for effect in effects[: max(0, count)]}
+        return count is None or count >= 0
 
     def answer(self, call: Call, request_idx: int, answer: Grant | Refuse | None) -> None:
         """Answers a held call."""
@@ -244,7 +276,7 @@ class SimulatedDriver:
     def failed(self, event: events.Event, now: float, _error: Exception) -> None:
         """Keeps the event at which the core failed: `replay` needs it."""
         if self.journal_lines is not None:
-            self.journal_lines.append(journal.encode(event, now, []))
+            self._note(journal.encode(event, now, []))
 
     # -------------------------------------------------------------------------------------------------------- clients
 

@@ -30,6 +30,7 @@ class Faults:
     # --- engine
     kill: float = 0.0  # killed between two effects: 1 = every 30 s
     store_lag: float = 0.0  # what is written behind is late: 1 = 2 s (0.05 s without)
+    ledger_lost: float = 0.0  # a kill, and all that was written down is lost: 1 = at half of the kills
     pause: float = 0.0  # the process stands still: 1 = up to 120 s, every two minutes
     clock_forward: float = 0.0  # the clock jumps ahead: 1 = up to an hour
     clock_backward: float = 0.0  # the clock falls back: 1 = up to 3 s

@@ -39,6 +39,9 @@ class Hooks:
     def engine_killed(self) -> None:
         """The engine is no more."""
 
+    def ledger_lost(self) -> None:
+        """The next engine starts without all that was written down."""
+
     def engine_pauses(self) -> None:
         """The engine is about to stand still."""
 

@@ -32,7 +32,7 @@ class Network:
 
     def __init__(self, queue: EventQueue, random: Random, faults: Faults) -> None:
         self._queue = queue
-        self._random = random
+        self.random = random
         self.faults = faults
         #: Until when a link is cut.
         self.cut_until: dict[Link, float] = dict.fromkeys(Link, 0.0)
@@ -41,13 +41,13 @@ class Network:
         """Begins to cut the links whose fault is on."""
         for link in Link:
             if getattr(self.faults, link.value):
-                self._queue.after(self._random.uniform(5, 90), self._cut, link)
+                self._queue.after(self.random.uniform(5, 90), self._cut, link)
 
     def _cut(self, link: Link) -> None:
         strength = getattr(self.faults, link.value)
         if strength:
-            self.cut_until[link] = self._queue.now + self._random.uniform(0.5, 1 + 60 * strength)
-            self._queue.after(self._random.uniform(30, 120), self._cut, link)
+            self.cut_until[link] = self._queue.now + self.random.uniform(0.5, 1 + 60 * strength)
+            self._queue.after(self.random.uniform(30, 120), self._cut, link)
 
     def heal(self) -> None:
         """All links work from now on."""
@@ -57,7 +57,7 @@ class Network:
         """Sends a message, which calls ``receive`` when it arrives; whether it will (its sender cannot know)."""
         faults = self.faults
         now = self._queue.now
-        if self.cut_until[link] > now or (faults.loss and self._random.random() < 0.3 * faults.loss):
+        if self.cut_until[link] > now or (faults.loss and self.random.random() < 0.3 * faults.loss):
             return False
         self._queue.after(self.latency_s(), receive, *arguments)
         return True
@@ -65,8 +65,8 @@ class Network:
     def latency_s(self) -> float:
         """How long one message takes now."""
         faults = self.faults
-        if faults.delay and self._random.random() < 0.3:
-            return LATENCY_S + min(20.0, self._random.expovariate(1 / (5 * faults.delay)))
+        if faults.delay and self.random.random() < 0.3:
+            return LATENCY_S + min(20.0, self.random.expovariate(1 / (5 * faults.delay)))
         return LATENCY_S
 
     def answer_is_lost(self, link: Link) -> bool:
@@ -75,4 +75,4 @@ class Network:
         if self.cut_until[link] > self._queue.now:
             return True
         lost = 0.2 * faults.answers_lost + 0.3 * faults.loss
-        return bool(lost) and self._random.random() < lost
+        return bool(lost) and self.random.random() < lost

@@ -77,6 +77,25 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Variation:
+    """What is otherwise than a seed draws it, from a moment on; until then the run is the same."""
+
+    #: The engine is killed at this place, of all before, between and after the effects of its events.
+    kill_at_place: int | None = None
+    #: Chance is another from this time on,
+    drawn_anew_at_s: float | None = None
+    #: for each number of this.
+    future: int = 0
+
+    def vary(self, world: World, seed: int) -> None:
+        """Has it happen in a world that has not begun."""
+        world.driver.kill_at_place = self.kill_at_place
+        world.truth.calm = world.truth.calm and self.kill_at_place is None
+        if self.drawn_anew_at_s is not None:
+            world.context.queue.at(self.drawn_anew_at_s, world.context.draw_anew, f"{seed} future {self.future}")
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One run."""
 
@@ -90,13 +109,32 @@ class Result:
     clients: int
     faults: tuple[str, ...]
     reduction: Reduction
+    places: int  # before, between and after the effects of the core's events
     journal: tuple[str, ...] = field(default=(), repr=False)
+    journal_times: tuple[float, ...] = field(default=(), repr=False)  # the world's, of each line
 
 
 def run(
-    seed: int, scenario: str = "", reduction: Reduction | None = None, *, journal: bool = False, check_every: int = 16
+    seed: int,
+    scenario: str = "",
+    reduction: Reduction | None = None,
+    *,
+    variation: Variation | None = None,
+    journal: bool = False,
+    check_every: int = 16,
 ) -> Result:
-    """Runs a seed of a scenario ("": the one whose turn it is); ``journal`` keeps every event and command.
+    """Runs a seed.
+
+    Args:
+        seed: of the world.
+        scenario: its kind; "": the one whose turn it is.
+        reduction: what is left out of it.
+        variation: what is otherwise from a moment on.
+        journal: keeps every event and command.
+        check_every: events between two looks at the core's own invariants.
+
+    Returns:
+        What was found, and the figures.
 
     Raises:
         KeyError: there is no such scenario.
@@ -108,6 +146,8 @@ def run(
     world.driver.check_every = check_every
     if journal:
         world.driver.journal_lines = []
+    if variation is not None:
+        variation.vary(world, seed)
     began = process_time()
     failure: Failure | None = None
     repeat = f"nullworker simulate --seed {seed} --scenario {chosen.name}{reduction.flags()}"
@@ -137,5 +177,7 @@ def run(
         len(world.clients),
         tuple(plan.faults.names()),
         reduction,
+        world.driver.places,
         journal=lines,
+        journal_times=tuple(world.driver.journal_times),
     )

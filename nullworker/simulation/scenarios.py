@@ -44,6 +44,7 @@ class Scenario:
     uneven: bool = False  # costs and perfs differ
     learns: bool = False  # how many reservations a worker takes is not known beforehand
     clients: tuple[int, int] = (20, 80)
+    in_turn: bool = True  # a seed that no scenario is named for may belong to it
 
     def plan(self, seed: int) -> Plan:
         """The world of one seed."""
@@ -158,6 +159,12 @@ SCENARIOS: dict[str, Scenario] = {
                  parameters=_exact),
         Scenario("restarts-only", "the engine is killed, and nothing else goes wrong", ("kill", "store_lag"), share=1.0,
                  parameters=_exact),
+        Scenario("ledger-lost", "the engine is killed, and what it had written down may be lost",
+                 ("kill", "ledger_lost", "store_lag", "delay", "loss", "misses", "crash", "vanish", "slow"),
+                 share=0.7, parameters=_any, in_turn=False),
+        Scenario("ledger-lost-stock", "the same with the unmodified framework and SDK",
+                 ("kill", "ledger_lost", "store_lag", "delay", "loss", "misses", "crash", "vanish", "slow"),
+                 share=0.7, parameters=_any, stock_workers=True, stock_clients=1.0, in_turn=False),
         Scenario("clock", "the clock jumps, the process stands still", (*CLOCK, "delay", "mute")),
         Scenario("workers", "workers crash, hang, fail their health check, restart", WORKERS),
         Scenario("workers-stock", "the same with the unmodified framework", WORKERS, stock_workers=True),
@@ -179,5 +186,5 @@ SCENARIOS: dict[str, Scenario] = {
 
 def scenario_of(seed: int) -> Scenario:
     """The scenario that a seed belongs to when none is named: they take turns."""
-    names = list(SCENARIOS)
+    names = [name for name, scenario in SCENARIOS.items() if scenario.in_turn]
     return SCENARIOS[names[seed % len(names)]]

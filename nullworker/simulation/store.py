@@ -98,6 +98,16 @@ class Store:
         self.commit_due(now)
         self._forget_left()
 
+    def lose(self) -> None:
+        """All of it is gone."""
+        self.workers, self.reservations, self._next_worker_id = {}, {}, 1
+        self._forget_left()
+
+    def take_over(self, found: Iterable[RestoredWorker]) -> None:
+        """Commits workers that a fleet has and that are not known here."""
+        for worker in found:
+            self.workers.setdefault(worker.worker_id, worker)
+
     def restored(self) -> Restored:
         """What the next engine is told first."""
         workers = tuple(self.workers[worker_id] for worker_id in sorted(self.workers))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from nullworker.core import invariants
+from nullworker.core import invariants, scaling
 from nullworker.core.driver import HOLD_S
 from nullworker.core.worker import WorkerState
 from nullworker.simulation.clients import CALL_TIMEOUT_S, Client, ClientLinks, Job
@@ -21,6 +22,7 @@ from nullworker.simulation.truth import Truth
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from nullworker.core.state import EngineState
     from nullworker.simulation.observer import Checker
     from nullworker.simulation.process import Process, Session
 
@@ -136,11 +138,21 @@ class World:
         states = {worker.state.value for worker in state.workers.values()}
         if states - {"ready", "inactive"}:
             return False
+        if any(due is not None and due < math.inf for due in self._goes_at(state)):
+            return False
         idle_s = max((parameters.idle_s for _, parameters in self.driver.endpoints.values()), default=0.0)
         if self.now - max(self.driver.last_order_at, self._last_news_at) < 2 * idle_s + SETTLE_STEP_S:
             return False
         runs = {worker_id: instance.state == "running" for worker_id, instance in self.fleet.instances.items()}
         return runs == {w.worker_id: w.state is not WorkerState.INACTIVE for w in state.workers.values() if w.owned}
+
+    @staticmethod
+    def _goes_at(state: EngineState) -> Iterator[float | None]:
+        """When each free worker is to go, if it is."""
+        for endpoint in state.endpoints.values():
+            for worker in endpoint.workers.values():
+                if worker.state is WorkerState.READY and not worker.held:
+                    yield scaling.goes_at(endpoint, worker)
 
     # -------------------------------------------------------------------------------------------------- what happens
 

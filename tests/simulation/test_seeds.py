@@ -24,6 +24,13 @@ def test_every_promise_is_kept(first: int) -> None:
         assert result.simulated_s >= 600
 
 
+@pytest.mark.parametrize("scenario", [name for name, scenario in SCENARIOS.items() if not scenario.in_turn])
+def test_every_promise_is_kept_in_scenarios_that_no_seed_has_by_itself(scenario: str) -> None:
+    for seed in range(1, 41):
+        result = run(seed, scenario)
+        assert result.failure is None, f"\n{shrink(result).failure}"
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_each_scenario_is_the_same_for_the_same_seed(scenario: str) -> None:
     first, again = (run(77, scenario, journal=True) for _ in range(2))

@@ -86,9 +86,19 @@ def _lives(state: EngineState, worker: Worker, event: WorkerReported) -> None:
     """The framework's own heartbeat, of a worker that numbers its other reports: it may be up to `RESEND_S` old.
 
     So it says that the worker lives. If it lists just what is known, and comes that much later than something unknown
-    could have begun, it also says that nothing has. Otherwise what it lists is not used: a numbered report says it.
+    could have begun, it also says that nothing has. A grant that it lists is a session, this one or an earlier one of
+    the same client. Otherwise what it lists is not used: a numbered report says it.
     """
     worker.trust.reported_at = state.now
+    for request_idx in event.request_idxs:
+        held = worker.held.get(request_idx)
+        finished = request_idx in worker.finishes.finished_at
+        if held is None or held.stage is not Stage.GRANTED:
+            continue
+        if not held.delivery.is_of_before(event, finished=finished):
+            state.confirm(worker, held, may_be_old=True)
+            if held.present:
+                _answer(state, worker, held)
     sessions = {idx for idx, held in worker.held.items() if held.stage is Stage.SESSION}
     if sessions == set(event.request_idxs):
         _tells(state, worker, numbered=False)

@@ -182,6 +182,12 @@ class Evidence(Checker):
         for known in self.workers.values():
             known.exited = False  # the engine that was told may be gone, and need not have written it down
 
+    def ledger_lost(self) -> None:
+        self._given.clear()
+        for known in self.workers.values():
+            for request_idx in known.grants:
+                self._close(known, request_idx, "the engine's ledger was lost")
+
     def engine_pauses(self) -> None:
         for known in self.workers.values():
             for grant in known.grants.values():

@@ -24,8 +24,12 @@ class Cap(Checker):
         super().__init__(truth)
         self.evidence = evidence
         self._most: dict[int, int] = {}  # what the engine was told
+        self._ledger_was_lost = False
 
-    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:  # noqa: ARG002 - a hook
+    def ledger_lost(self) -> None:
+        self._ledger_was_lost = True
+
+    def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
         if isinstance(event, events.EndpointPut):
             self._most[event.endpoint_id] = event.parameters.max_workers
         creates = [command for command in decided if isinstance(command, Create)]
@@ -35,6 +39,8 @@ class Cap(Checker):
         asked_now = {command.worker_id for command in creates}
         for endpoint_id in {workers[command.worker_id].endpoint_id for command in creates}:
             there = asked_now | set(truth.coming) | set(truth.instances)
+            if self._ledger_was_lost:  # what no list had shown when the engine was started, belongs to no endpoint
+                there &= asked_now | engine.state.workers.keys()
             counted = [
                 worker_id
                 for worker_id in there

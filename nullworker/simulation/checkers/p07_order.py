@@ -34,6 +34,10 @@ class Order(Checker):
         self._granted: set[tuple[int, int]] = set()
         self._asking: int = 0
         self._started = 0.0  # the engine, by its clock
+        self._ledger_was_lost = False
+
+    def ledger_lost(self) -> None:
+        self._ledger_was_lost = True  # and with it the order in which they came
 
     def engine_started(self) -> None:
         self._started = self.truth.clock
@@ -56,7 +60,7 @@ class Order(Checker):
             # One that asks by itself may be answered with what was kept for it between two polls.
             if again or grant.request_idx == asking or self.evidence.lists(grant.worker_id, grant.request_idx):
                 continue
-            for request_idx in self.truth.calls:
+            for request_idx in () if self._ledger_was_lost else self.truth.calls:
                 if (
                     request_idx < grant.request_idx
                     and request_idx not in now_granted

@@ -30,13 +30,16 @@ class Reports(Checker):
         self._said: dict[tuple[int, bool], tuple[int, ...]] = {}  # and what it listed
         self._boots: dict[int, int] = {}  # id of a process -> its number
         self._stale = ""
+        self._ends: set[tuple[int, int]] = set()  # (worker, request) whose end this engine was told
 
     def engine_started(self) -> None:
         self._newest = {}
+        self._ends.clear()
 
     def told(self, message: events.WorkerReported | events.RequestsFinished, process: Process, snapshot: int) -> None:
         self._stale = ""
         if not isinstance(message, events.WorkerReported):
+            self._ends |= {(message.worker_id, request.request_idx) for request in message.requests}
             return
         told = (process.boot, snapshot)
         stream = (message.worker_id, bool(message.seq))
@@ -58,6 +61,10 @@ class Reports(Checker):
             stale, self._stale = self._stale, ""
             kinds = {command.kind for command in decided if isinstance(command, Note)}
             back = kinds & {"session_ended", "session_adopted", "session_lost"}
+            # That a session has ended, an engine that was started since cannot know; that it is adopted harms none.
+            ended = any((event.worker_id, request_idx) in self._ends for request_idx in event.request_idxs)
+            if self.truth.generation > 1 and not ended:
+                back.discard("session_adopted")
             self.require(not back or "worker_counts_anew" in kinds, f"{stale}: {', '.join(sorted(back))}")
 
     def at_rest(self) -> None:

@@ -31,9 +31,13 @@ class Restart(Checker):
         self._asked: set[int] = set()
         self._heard: set[int] = set()  # by this engine
         self._made: set[int] = set()  # of its own accord
+        self._ledger_was_lost = False  # then it cannot know what is enough
 
     def told(self, message: events.WorkerReported | events.RequestsFinished, process: Process, snapshot: int) -> None:  # noqa: ARG002 - a hook
         self._heard.add(message.worker_id)
+
+    def ledger_lost(self) -> None:
+        self._ledger_was_lost = True
 
     def engine_started(self) -> None:
         self._heard.clear()
@@ -59,8 +63,8 @@ class Restart(Checker):
                 self._no_end(engine, event, command)
             elif isinstance(command, Create):
                 made = f"worker {command.worker_id} is created on account of a restart: {command.reason}"
-                self.require(not self._enough(command.worker_id), made)
-                if not isinstance(event, events.Restored):
+                self.require(self._ledger_was_lost or not self._enough(command.worker_id), made)
+                if command.worker_id not in self.truth.stored_workers:
                     self._made.add(command.worker_id)
 
     def _no_end(self, engine: Engine, event: events.Event, command: Stop | Destroy) -> None:
