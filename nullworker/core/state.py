@@ -212,6 +212,14 @@ class EngineState:
         self.may_hold_until(worker, self.now)
         self.set_unresponsive(worker, unresponsive=True)
 
+    def is_contested(self, worker: Worker) -> bool:
+        """Whether what it reported may be of before our start or return, for it cannot hold all of it.
+
+        Its next reports will tell which of its sessions there are.
+        """
+        may_be_old = worker.trust.may_hold_unknown and self.now < self.listening.since + limits.RESEND_S
+        return may_be_old and worker.is_overfull
+
     def was_absent(self, now: float) -> None:
         """The engine was suspended until ``now``: it creates and ends nothing for a while, and then looks again."""
         self.listening.absent(now)

@@ -236,11 +236,6 @@ class Worker:
         return most is not None and len(self.held) > most
 
     @property
-    def is_contested(self) -> bool:
-        """Whether it is so for its sessions, too, and its next reports will tell which of them there are."""
-        return self.trust.may_hold_unknown and self.is_overfull
-
-    @property
     def is_taken(self) -> bool:
         """Whether it has turned out to hold as many sessions of others as it takes, since it was granted."""
         most = self.occupancy_known

@@ -35,7 +35,7 @@ def ask(state: EngineState, event: Asked) -> None:
         state.endpoints[reservation.endpoint_id].line.set_returned(reservation, state.now)
         state.mark_dirty(reservation.endpoint_id)
     elif reservation.stage is Stage.SESSION:
-        if state.workers[reservation.worker_id].is_contested:
+        if state.is_contested(state.workers[reservation.worker_id]):
             reservation.delivery.withheld = True
         else:
             answer(state, reservation, Cause.CONFIRMED, "it holds this worker already")

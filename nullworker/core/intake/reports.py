@@ -184,7 +184,7 @@ def _tells(state: EngineState, worker: Worker, *, numbered: bool) -> None:
 
 def _answer(state: EngineState, worker: Worker, session: Reservation) -> None:
     """Answers the client with its session; not yet, where the report that lists it may be one of before a restart."""
-    if worker.is_contested:
+    if state.is_contested(worker):
         session.delivery.withheld = True
     else:
         answer(state, session, Cause.CONFIRMED, "its worker reported the session")
