@@ -59,6 +59,7 @@ bench: $(STAMP)
 
 soak: $(STAMP)
 	@$(BIN)/nullworker simulate --soak
+	@$(BIN)/nullworker simulate --exhaustive --states 3000000
 
 # Kills an engine in mid-flight fifty times.
 soak-restart: $(STAMP)

@@ -54,9 +54,17 @@ A trace is a CSV with the columns arrival_s and duration_s, such as nullworker d
 @click.option("--soak", is_flag=True, help="Run seeds on all cores until --minutes are up, and add to the record.")
 @click.option("--minutes", type=click.FloatRange(0.01), default=10.0, show_default=True, help="How long to soak.")
 @click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="Of soaks, in place of the docs'.")
+@click.option("--exhaustive", is_flag=True, help="Walk through all states of small worlds (--scenario: of one).")
+@click.option(
+    "--states", type=click.IntRange(1), default=100_000, show_default=True, help="Of each, with --exhaustive."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(**options: Any) -> int:
     """Try an endpoint's parameters on a trace before they cost money; it is the engine's own code that decides."""
+    if options["exhaustive"]:
+        from nullworker.cli.exhaustive import exhaustive
+
+        return exhaustive(options)
     if options["soak"]:
         from nullworker.cli.hunt import soak
 

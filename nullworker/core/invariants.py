@@ -57,11 +57,14 @@ def _same(name: str, what: str, kept: Any, computed: Any) -> None:
         raise InvariantBroken(f"{name}: {what} is kept as {kept}, and is {computed}")
 
 
+_NONE = dict.fromkeys(WorkerState, 0)
+
+
 class _Sums:
     """An endpoint's sums, computed from its workers one by one."""
 
     def __init__(self) -> None:
-        self.counts = dict.fromkeys(WorkerState, 0)
+        self.counts = _NONE.copy()
         self.ready_perf = self.booting_perf = self.inactive_perf = self.held_cost = 0.0
         self.slots = self.unbounded = self.awaiting_report = 0
         self.free: set[int] = set()

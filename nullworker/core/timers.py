@@ -7,6 +7,11 @@ from __future__ import annotations
 import enum
 import heapq
 from collections import deque
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Timer(enum.Enum):
@@ -49,6 +54,10 @@ class Timers:
             line.append(entry)
         else:
             heapq.heappush(self._heap, entry)
+
+    def entries(self) -> Iterator[tuple[float, int, Timer, int]]:
+        """All that are set, in no order: (when, a number that rises with each, what, its key). For reading."""
+        return chain(self._heap, self._line)
 
     def next_at(self) -> float | None:
         """The earliest time set, or None."""

@@ -16,5 +16,7 @@ Read it in this order:
 `study`, `outcome`, `traces`, `rivals`, `rival_run` and `compare` are another world, without faults, for choosing an
 endpoint's parameters: a trace of jobs through the core, beside other autoscalers' rules.
 
+`exhaustive` is a world of its own, too: a small one, in which every order of a few events is tried.
+
 It imports the core alone, which proves that the core is complete; no module imports one that comes after it.
 """

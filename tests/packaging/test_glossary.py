@@ -36,7 +36,7 @@ SELF_EXPLAINING = {
     *("stderr_tail", "consume_command", "store_file", "store_writer", "supervisor_main"),
     # Parts of the simulator that are there once.
     *("compare", "context", "event_queue", "fault_injector", "known_worker", "memory_fleet", "network", "observer"),
-    *("process", "reduction", "truth", "worker_kind"),
+    *("model", "process", "reduction", "truth", "worker_kind"),
 }
 #: Modules that are named for a command, a product or a promise.
 NAMED_FOR_OTHERS = ("cli/", "queues/", "simulation/checkers/p")

@@ -32,6 +32,7 @@ def command(line: str) -> int:
         ("--trace {trace} --set target_util=7", "target_util is 7"),
         ("--trace {nowhere}.csv", "cannot be read"),
         ("--soak --scenario nowhere", "There is no scenario nowhere"),
+        ("--exhaustive --scenario nowhere", "There is no scope nowhere"),
     ],
 )
 def test_what_it_cannot_use_is_one_sentence(line: str, said: str, tmp_path: Path) -> None:
@@ -71,6 +72,15 @@ def soaked(record: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     assert command(f"--soak --minutes 0.01 --scenario calm --json --record {record}") == 0
     said: dict[str, Any] = json.loads(capsys.readouterr().out)
     return said
+
+
+def test_a_walk_says_how_far_it_came_and_what_it_has_not_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--exhaustive --scenario calm --states 20 --json") == 1
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["broken"] == ""
+    assert row["states"] >= 20
+    assert row["transitions"] >= row["states"] - 2
+    assert "Destroy failed_silent" in row["unseen"]
 
 
 def test_a_soak_adds_what_it_ran_to_the_record(

@@ -1,0 +1,81 @@
+"""The walk through all states of small worlds behind ``nullworker simulate --exhaustive``."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from nullworker.cli.errors import UserError
+
+#: Of so many new states, one is followed until all is at rest.
+SETTLES = 8
+
+
+def exhaustive(options: dict[str, Any]) -> int:
+    """Walks through one scope or all; the exit code is 1 when a promise is broken, or something was never seen."""
+    from nullworker.simulation.exhaustive.scope import SCOPES
+
+    chosen = [options["scenario"]] if options["scenario"] else list(SCOPES)
+    if chosen[0] not in SCOPES:
+        raise UserError(f"There is no scope {chosen[0]}; there are {', '.join(SCOPES)}.")
+    rows = []
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        for row in pool.map(_walk, chosen, [options["states"]] * len(chosen)):
+            rows.append(row)
+            if not options["as_json"]:
+                _show(row)
+    if options["as_json"]:
+        print(json.dumps(rows, indent=2))
+    return 1 if any(row["broken"] or row["unseen"] for row in rows) else 0
+
+
+def _walk(name: str, states_max: int) -> dict[str, Any]:
+    from nullworker.simulation.exhaustive.scenario import said, scenario
+    from nullworker.simulation.exhaustive.scope import SCOPES
+    from nullworker.simulation.exhaustive.walk import walk
+
+    scope = SCOPES[name]
+    walked = walk(scope, states_max, SETTLES)
+    found = walked.found
+    row: dict[str, Any] = {
+        "scope": name,
+        "states": walked.states,
+        "transitions": walked.transitions,
+        "depth": walked.depth,
+        "settled": walked.settled,
+        "cpu_s": round(walked.cpu_s, 1),
+        "transitions_per_s": round(walked.transitions / max(walked.cpu_s, 1e-9)),
+        "unseen": [] if found is not None else walked.unseen,
+        "broken": "",
+    }
+    if found is not None:
+        path = Path(f"exhaustive-{name}.journal")
+        try:
+            path.write_text("\n".join(scenario(scope, found)) + "\n")
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"The journal {path} cannot be written ({reason}); run it in another folder.") from None
+        row |= {
+            "broken": f"{found.promise}: {found.message}",
+            "moves": [said(move) for move in found.path],
+            "root": found.root,
+            "journal": str(path),
+        }
+    return row
+
+
+def _show(row: dict[str, Any]) -> None:
+    print(
+        f"{row['scope']}: {row['states']:,} states, {row['transitions']:,} transitions, all to depth {row['depth']}, "
+        f"{row['settled']:,} followed to rest, {row['cpu_s']} s"
+    )
+    if row["broken"]:
+        print(f"  {row['broken']}")
+        print(f"  from {row['root']}: {', '.join(row['moves'])}")
+        print(f"  to repeat: nullworker replay {row['journal']}")
+    elif row["unseen"]:
+        print(f"  never seen, and must be sometimes: {', '.join(row['unseen'])}")
