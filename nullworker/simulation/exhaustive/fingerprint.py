@@ -193,6 +193,7 @@ RULES: dict[str, dict[str, str]] = {
         "may_hold_unknown_until": _due(-limits.RESEND_S),
         "reports_wanted": "o.trust.may_hold_unknown_until is not None and {}",
         "awaiting_report": SAME,
+        "told_end_at": _age(limits.SILENCE_FAILS_HELD_S),
         "refused_at": _no("no report is refused here"),
         "refusal": _no("no report is refused here"),
     },
