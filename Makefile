@@ -9,7 +9,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # own, in pyproject.toml.
 UNIT_FLOOR := 63
 
-.PHONY: demo test test-long coverage matrix check wheel sizes bench soak soak-restart clean
+.PHONY: chaos demo test test-long coverage matrix check wheel sizes bench soak soak-restart clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml
@@ -60,6 +60,11 @@ bench: $(STAMP)
 soak: $(STAMP)
 	@$(BIN)/nullworker simulate --soak
 	@$(BIN)/nullworker simulate --exhaustive --states 3000000
+
+# Real processes under each kind of fault, at random moments; CHAOS is how many episodes of each.
+CHAOS ?= 1
+chaos: $(STAMP)
+	@$(BIN)/python -m tools.chaos --episodes $(CHAOS)
 
 # Kills an engine in mid-flight fifty times.
 soak-restart: $(STAMP)
