@@ -25,6 +25,7 @@ _NOTE_LEVELS = {
     "endpoint_deleted": 0,
     "restored": 0,
     "left_running": 0,
+    "unknown_instance_kept": 1,
     "worker_ready": 1,
     "worker_failed": 1,
     "worker_joined": 1,
