@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from nullworker.core.workergroup import Workergroup
 
 
+#: In these a worker that is to go, and that may hold something, is waited for.
+_RELEASED_FROM = frozenset({WorkerState.LOADING, WorkerState.READY, WorkerState.DRAINING})
+
+
 def fail(state: EngineState, worker: Worker, cause: Cause, reason: str, *, dead: bool) -> None:
     """The worker has failed.
 
@@ -97,7 +101,7 @@ def released(state: EngineState, worker: Worker) -> None:
     if worker.state is WorkerState.ERROR:
         if worker.owned and worker.failure is not None:
             state.destroy(worker, worker.failure.cause, f"failed, and released now: {worker.failure.reason}")
-    elif worker.retire is not None and worker.state in (WorkerState.READY, WorkerState.DRAINING):
+    elif worker.retire is not None and worker.state in _RELEASED_FROM:
         if worker.owned:
             state.destroy(worker, worker.retire, f"free now, and {why_retired(state, worker)}")
         elif _has_nowhere_to_belong(state, worker):

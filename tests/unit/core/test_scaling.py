@@ -367,3 +367,14 @@ def test_a_worker_that_is_stopped_is_not_waited_for() -> None:
     scene.engine.state.endpoints[1].awaiting_report += 1
     scene.send(events.InstanceStopped(1))
     assert not scene.worker(1).trust.awaiting_report
+
+
+def test_a_worker_that_loads_again_while_it_is_to_go_goes_when_it_holds_nothing() -> None:
+    """It might have held something when it was to go, and was loading when it told that it did not."""
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.engine.state.may_hold_until(scene.worker(1), scene.now)
+    scene.send(events.WorkersUpdated(1))
+    scene.report(1, ready=False, seq=1)
+    assert scene.state(1) is WorkerState.LOADING
+    assert 1 in destroyed(scene.report(1, ready=False, seq=2))
