@@ -39,6 +39,7 @@ A trace is a CSV with the columns arrival_s and duration_s, such as nullworker d
 @click.option("--price", type=click.FloatRange(0), default=0.0, help="Of one worker, an hour.")
 @click.option("--sweep", "sweeps", multiple=True, metavar="NAME=A,B|A..B", help="Try all of these values.")
 @click.option("--compare", "comparing", is_flag=True, help="This engine beside the rivals' documented rules.")
+@click.option("--workload", default="", metavar="NAME", help="With --compare: this made-up workload alone.")
 @click.option("--chart", type=click.Path(dir_okay=False, path_type=Path), help="Draw what comes out (PNG, SVG).")
 @click.option("--seed", type=int, help="Hunt for broken promises: the world of this seed.")
 @click.option("--seeds", type=click.IntRange(1), help="So many seeds, from --seed (or 1) on.")
@@ -154,7 +155,7 @@ def _jobs(path: Path) -> list[Job]:
 
 
 def _one(options: dict[str, Any], parameters: Parameters) -> int:
-    from nullworker.simulation.outcome import clairvoyant_s
+    from nullworker.simulation.outcome import feasible_s
     from nullworker.simulation.study import Setting, Study
 
     chart: Path | None = options["chart"]
@@ -164,7 +165,7 @@ def _one(options: dict[str, Any], parameters: Parameters) -> int:
     outcome = study.run(lambda done: print(f"\r{done} of {len(jobs)} jobs", end="", file=sys.stderr) if show else None)
     if show:
         print("\r", end="", file=sys.stderr)
-    row = outcome.row(clairvoyant_s(study.starts_and_ends, options["start_up"]), options["price"])
+    row = outcome.row(feasible_s(study.windows, options["start_up"]), options["price"])
     if chart is not None:
         from nullworker.cli.charts import draw_timeline
 
@@ -239,7 +240,10 @@ def _compare(options: dict[str, Any], parameters: Parameters) -> int:
     if options["trace"] is not None:
         traces = {options["trace"].name: _jobs(options["trace"])}
     else:
-        traces = {name: make(Random(1)) for name, make in SYNTHETIC.items()}
+        chosen = options["workload"]
+        if chosen and chosen not in SYNTHETIC:
+            raise UserError(f"--workload {chosen} is none of {', '.join(SYNTHETIC)}.")
+        traces = {name: make(Random(1)) for name, make in SYNTHETIC.items() if chosen in ("", name)}
     answers, panels = [], {}
     show = sys.stderr.isatty()
     for name, jobs in traces.items():

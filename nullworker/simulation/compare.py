@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from nullworker.simulation.outcome import clairvoyant_s
+from nullworker.simulation.outcome import feasible_s
 from nullworker.simulation.rival_run import RivalRun
 from nullworker.simulation.rivals import rivals
 from nullworker.simulation.study import OWN, Setting, Study
@@ -24,7 +24,7 @@ SETS_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All policies on one trace; ``bound_s`` are the clairvoyant bound's worker-seconds for this engine's schedule."""
+    """All policies on one trace; ``bound_s`` are those of a schedule that knows all arrivals (`feasible_s`)."""
 
     trace: str
     jobs: int
@@ -63,7 +63,7 @@ def compare(
     begins(OWN)
     study = Study(jobs, Setting(parameters, start_up_s))
     outcomes = [study.run()]
-    bound_s = clairvoyant_s(study.starts_and_ends, start_up_s)
+    bound_s = feasible_s(study.windows, start_up_s)
     for rule in rivals():
         begins(rule.name)
         outcomes.append(RivalRun(jobs, rule, start_up_s, parameters.max_workers, rng()).run())

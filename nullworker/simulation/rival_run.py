@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from nullworker.simulation.outcome import Outcome
@@ -36,9 +36,11 @@ class RivalRun:
         self._phase: dict[int, str] = {}
         self._turn: dict[int, int] = {}  # raised at each change, so that a stale entry is known
         self._job: dict[int, int] = {}
+        self._ready_at: dict[int, float] = {}  # when its boot ended
         self._free: deque[int] = deque()
         self._began: dict[int, float] = {}
         self._next_worker = 0
+        self._busy_s = self._ready_s = 0.0  # since the last look, of those that are ready and not told to end
         self.outcome = Outcome(rule.name, len(jobs))
 
     def run(self) -> Outcome:
@@ -78,15 +80,25 @@ class RivalRun:
     # ---------------------------------------------------------------------------------------------- what happens
 
     def _look(self, now_s: float) -> None:
-        phases = list(self._phase.values())
-        booting, idle = phases.count("booting"), phases.count("free")
-        running = len(phases) - booting - idle
-        view = View(now_s, len(self._queue), running, booting, len(phases), idle, self._cap)
+        phases = Counter(self._phase.values())
+        running, booting, idle = phases["held"], phases["booting"], phases["free"]
+        workers = running + booting + idle
+        in_flight = running + phases["draining"]
+        view = View(
+            now_s, len(self._queue), running, booting, workers, in_flight, idle, self._cap, self._utilisation(now_s)
+        )
         wanted = self._rule.wanted(view)
-        for _ in range(wanted - len(phases)):
+        for _ in range(wanted - workers):
             self._create(now_s)
-        if wanted < len(phases) and self._rule.victims != "never":
-            self._shrink(now_s, len(phases) - wanted)
+        if wanted < workers and self._rule.victims != "never":
+            self._shrink(now_s, workers - wanted)
+
+    def _utilisation(self, now_s: float) -> float:
+        for worker in self._phase:
+            self._pay(worker, now_s)
+        busy_s, ready_s = self._busy_s, self._ready_s
+        self._busy_s = self._ready_s = 0.0
+        return busy_s / ready_s if ready_s else 0.0
 
     def _create(self, now_s: float) -> None:
         self._next_worker += 1
@@ -95,18 +107,42 @@ class RivalRun:
         self._push(now_s + self._start_up_s, "ready", worker)
 
     def _shrink(self, now_s: float, count: int) -> None:
-        candidates = [w for w, phase in self._phase.items() if self._rule.victims == "random" or phase == "free"]
-        for worker in self._rng.sample(candidates, min(count, len(candidates))):
+        """Takes workers away, as the rule chooses them."""
+        for worker in self._victims(now_s)[:count]:
             if self._phase[worker] == "held":
+                if self._rule.is_graceful:
+                    self._pay(worker, now_s)
+                    self._phase[worker] = "draining"  # it goes when its job is done
+                    continue
                 self.outcome.killed += 1
                 self._queue.appendleft(self._job.pop(worker))
             self._remove(worker, now_s)
+
+    def _victims(self, now_s: float) -> list[int]:
+        """Whom the rule takes away, the first one first.
+
+        A ReplicaSet's controller (`ActivePodsWithRanks` of pkg/controller/controller_utils.go) takes a pod that is not
+        ready, then the one that has been ready for the shortest time, in powers of two of seconds, and of those a
+        random one. It does not know which are at work.
+        """
+        workers = [worker for worker, phase in self._phase.items() if phase != "draining"]
+        if self._rule.victims == "idle":
+            workers = [worker for worker in workers if self._phase[worker] == "free"]
+        self._rng.shuffle(workers)
+        if self._rule.victims == "replicaset":
+            workers.sort(key=lambda worker: self._ready_for(worker, now_s))
+        return workers
+
+    def _ready_for(self, worker: int, now_s: float) -> int:
+        ready_at_s = self._ready_at.get(worker)
+        return -1 if ready_at_s is None else int(now_s - ready_at_s).bit_length()
 
     def _remove(self, worker: int, now_s: float) -> None:
         self._pay(worker, now_s)
         if self._phase.pop(worker) == "free":
             self._free.remove(worker)
         del self._since[worker], self._turn[worker]
+        self._ready_at.pop(worker, None)
 
     def _push(self, at_s: float, what: str, worker: int) -> None:
         self._count += 1
@@ -123,9 +159,10 @@ class RivalRun:
             # A job that was killed before has waited until the start that it finished from.
             job = self._jobs[self._job.pop(worker)]
             self.outcome.waits_s.append(self._began[worker] - job.arrival_s)
-            if self._rule.one_job:
+            if self._rule.one_job or self._phase[worker] == "draining":
                 self._remove(worker, now_s)
                 return
+        self._ready_at.setdefault(worker, now_s)
         self._change(worker, "free", now_s)
         self._free.append(worker)
         if self._rule.idle_exit_s is not None:
@@ -151,6 +188,8 @@ class RivalRun:
     def _pay(self, worker: int, now_s: float) -> None:
         seconds = now_s - self._since[worker]
         phase = self._phase[worker]
+        self._busy_s += seconds * (phase == "held")
+        self._ready_s += seconds * (phase in ("held", "free"))
         if phase == "booting":
             self.outcome.booting_s += seconds
         elif phase == "free":

@@ -1,8 +1,10 @@
 """Other autoscalers' rules in the same world: each as its documentation or source states it, with the place.
 
-A rival sees what its rule sees (the queue's length, what runs, utilisation) at its own intervals, and says how many
-workers there should be. What differs most is *which* worker goes when there are too many: where the rule does not say,
-a random one, and a job that is killed begins again from its start at the head of the queue.
+A rival sees what its rule sees (the queue's length, what is in flight, utilisation) at its own intervals, and says how
+many workers there should be. What differs most is *which* worker goes when there are too many, and what becomes of its
+job. Kubernetes' rules are here twice: as they are by default, where a consumer that is told to end drops its job, which
+begins again from its start at the head of the queue; and as users with long jobs set them (*graceful*): messages in
+flight are counted, and a worker that is told to end finishes its job first (terminationGracePeriodSeconds).
 """
 
 from __future__ import annotations
@@ -24,9 +26,12 @@ class View:
     waiting: int
     running: int
     booting: int
-    workers: int  # booting, free and running
+    workers: int  # booting, free and running; none that is told to end
+    in_flight: int  # jobs that run, those on workers that are told to end among them
     idle: int
     cap: int
+    #: The share of the ready workers' time since the last look in which they worked.
+    utilisation: float
 
 
 class Rule(Protocol):
@@ -35,8 +40,11 @@ class Rule(Protocol):
     name: str
     source: str
     interval_s: float
-    #: "random": any worker may be taken away; "idle": only one without a job; "never": workers end by themselves.
+    #: "replicaset": one that boots, else one of those that are ready for the shortest time, be it at work or not;
+    #: "idle": only one without a job; "never": workers end by themselves.
     victims: str
+    #: A worker that is taken away while it works finishes its job first; else the job begins again.
+    is_graceful: bool
     #: A worker without a job ends after so long by itself; None: only the rule takes it away.
     idle_exit_s: float | None
     #: A worker does one job and ends.
@@ -52,7 +60,8 @@ class _Rule:
     source: str
     interval_s: float
     formula: Callable[[_Rule, View], int]
-    victims: str = "random"
+    victims: str = "replicaset"
+    is_graceful: bool = False
     idle_exit_s: float | None = None
     one_job: bool = False
     #: What the rule remembers: (at_s, wanted) of its last looks, a time, a count.
@@ -73,13 +82,21 @@ def _stabilised(rule: _Rule, view: View, wanted: int, window_s: float = 300.0) -
 
 def _keda_object(rule: _Rule, view: View) -> int:
     """One replica for each waiting message; zero after a cooldown of 300 s without any."""
-    if view.waiting or view.workers == 0:
+    return _keda_replicas(rule, view, view.waiting)
+
+
+def _keda_in_flight(rule: _Rule, view: View) -> int:
+    """One replica for each message that waits or is in flight; zero after a cooldown of 300 s without any."""
+    return _keda_replicas(rule, view, view.waiting + view.in_flight)
+
+
+def _keda_replicas(rule: _Rule, view: View, wanted: int) -> int:
+    if wanted or view.workers == 0:
         rule.since_s = view.now_s
-    wanted = view.waiting
     if wanted == 0 and view.now_s - rule.since_s >= 300.0:
         rule.seen.clear()
         return 0
-    return _stabilised(rule, view, max(1, wanted) if view.workers or view.waiting else 0)
+    return _stabilised(rule, view, max(1, wanted) if view.workers or wanted else 0)
 
 
 def _keda_job_default(_: _Rule, view: View) -> int:
@@ -93,12 +110,16 @@ def _keda_job_accurate(_: _Rule, view: View) -> int:
 
 
 def _utilisation(rule: _Rule, view: View) -> int:
-    """Replicas x utilisation / target, a tenth of tolerance, never below one."""
-    if not view.workers:
-        return 1
-    busy = view.running / max(1, view.workers - view.booting) if view.workers > view.booting else 1.0
-    demand = 1.0 if view.waiting else busy
-    ratio = demand / 0.7
+    """Replicas x utilisation / target, a tenth of tolerance, never below one.
+
+    On the way up, replicas that are not ready yet count as idle ones.
+    """
+    ready = view.workers - view.booting
+    if not ready:
+        return max(1, view.workers)
+    ratio = view.utilisation / 0.7
+    if ratio > 1:
+        ratio = max(1.0, ratio * ready / view.workers)
     wanted = view.workers if abs(ratio - 1) <= 0.1 else math.ceil(view.workers * ratio)
     return max(1, _stabilised(rule, view, wanted))
 
@@ -166,10 +187,32 @@ def _kubernetes() -> list[Rule]:
             one_job=True,
         ),
         _Rule(
+            "KEDA ScaledJob, accurate, poll 5 s",
+            "as above, with pollingInterval 5",
+            5.0,
+            _keda_job_accurate,
+            victims="never",
+            one_job=True,
+        ),
+        _Rule(
+            "KEDA in flight, graceful",
+            "https://keda.sh/docs/latest/scalers/aws-sqs/ (scaleOnInFlight, its default; 15 s are the HPA's)",
+            15.0,
+            _keda_in_flight,
+            is_graceful=True,
+        ),
+        _Rule(
             "HPA, utilisation 70 %",
             "https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/ (15 s, stabilisation 300 s)",
             15.0,
             _utilisation,
+        ),
+        _Rule(
+            "HPA 70 %, graceful",
+            "as above, with terminationGracePeriodSeconds above the longest job",
+            15.0,
+            _utilisation,
+            is_graceful=True,
         ),
     ]
 
@@ -190,6 +233,14 @@ def _rented() -> list[Rule]:
             _runpod,
             victims="never",
             idle_exit_s=5.0,
+        ),
+        _Rule(
+            "RunPod, idle 10 s",
+            "as above, with an idle timeout as long as this engine's inactivity_timeout in TESTED_PARAMETERS",
+            1.0,
+            _runpod,
+            victims="never",
+            idle_exit_s=10.0,
         ),
         _Rule(
             "Buildkite scaler",

@@ -26,7 +26,7 @@ from nullworker.core.events import (
     WorkerReported,
 )
 from nullworker.core.parameters import Parameters, WorkergroupSpec
-from nullworker.simulation.outcome import Outcome
+from nullworker.simulation.outcome import Outcome, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,7 +78,8 @@ class Study:
         self._waiting = 0
         self._paid = 0
         self.now_s = 0.0
-        self.starts_and_ends: list[tuple[float, float]] = []
+        #: Each job that began, with its arrival and its beginning.
+        self.windows: list[Window] = []
         self.outcome = Outcome(name, len(jobs))
 
     def run(self, on_progress: Callable[[int], None] = lambda _: None) -> Outcome:
@@ -176,7 +177,7 @@ class Study:
         self._workers[grant.worker_id].received += 1
         self._turn(grant.worker_id, "held")
         self.outcome.waits_s.append(self.now_s - job.arrival_s)
-        self.starts_and_ends.append((self.now_s, self.now_s + job.duration_s))
+        self.windows.append(Window(job.arrival_s, self.now_s, job.duration_s))
         self._after(0.0, lambda: self._report(grant.worker_id))
         self._after(job.duration_s, lambda: self._end(grant.worker_id, grant.request_idx))
 

@@ -98,11 +98,25 @@ def heavy_tailed(rng: Random) -> list[Job]:
     return _poisson(rng, lambda _: 1 / 120, 2 * 86_400.0, lambda: min(rng.lognormvariate(6.2, 1.9), 2 * 86_400.0))
 
 
+def requests(rng: Random) -> list[Job]:
+    """Requests of two seconds on average, for two hours: two to ten a second by the hour, more or less by the minute.
+
+    Jobs that are shorter than a start-up; the other workloads have longer ones.
+    """
+    minutes = [rng.lognormvariate(0, 0.3) for _ in range(121)]
+
+    def rate(at_s: float) -> float:
+        return (6 - 4 * math.cos(2 * math.pi * at_s / 3_600.0)) * minutes[int(at_s / 60)]
+
+    return _poisson(rng, rate, 7_200.0, lambda: rng.lognormvariate(0.4, 0.8))
+
+
 SYNTHETIC: dict[str, Callable[[Random], list[Job]]] = {
     "steady": steady,
     "bursty": bursty,
     "daily": daily,
     "heavy-tailed": heavy_tailed,
+    "requests": requests,
 }
 
 
