@@ -326,6 +326,7 @@ class EngineState:
         reservation.transition(ReservationTransition.CONFIRM)
         self.changed_reservations[reservation.request_idx] = None
         reservation.delivery.accounted += not may_be_old
+        reservation.delivery.maybe_earlier = may_be_old
         worker.grant_count -= 1
         self._changed(worker)
 

@@ -246,8 +246,9 @@ def finished(state: EngineState, event: RequestsFinished) -> None:
         worker.trust.told_end_at = state.now
     for request, earlier in new:
         held = worker.held.get(request.request_idx)
-        if held is not None and held.stage is Stage.GRANTED and not earlier:
+        if held is not None and not earlier and _accounts_for_an_answer(held, request):
             held.delivery.accounted += 1
+            held.delivery.maybe_earlier = False
             # It has received this one since it was given the reservation: a report with a lower count is an old one.
             order = worker.report_order
             order.received = max(order.received, held.delivery.received_before + 1)
@@ -257,6 +258,11 @@ def finished(state: EngineState, event: RequestsFinished) -> None:
             _rejected(state, worker, held)
         else:
             _done(state, worker, held, request)
+
+
+def _accounts_for_an_answer(held: Reservation, request: Finished) -> bool:
+    """Whether the end is of a request that no report has told of, for certain, since the reservation was granted."""
+    return held.stage is Stage.GRANTED or (held.delivery.maybe_earlier and request.status != "Rejected")
 
 
 def _done(state: EngineState, worker: Worker, held: Reservation | None, request: Finished) -> None:

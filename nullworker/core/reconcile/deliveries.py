@@ -37,6 +37,8 @@ class Delivery:
     restored: bool = False
     #: Two sessions bear its request_idx: this one is not the one that the engine answers with.
     orphan: bool = False
+    #: The report that said that it has begun may be of an earlier session: none of the answers is accounted for by it.
+    maybe_earlier: bool = False
     #: Its client asks, and is answered with this session only when a report that is certainly new lists it.
     withheld: bool = False
 
@@ -53,7 +55,7 @@ class Delivery:
     def granted(self, received: int) -> None:
         """A new grant begins, on a worker that has received so many requests."""
         self.count = self.accounted = self.accounted_before = 0
-        self.received_before = received
+        self.received_before, self.maybe_earlier = received, False
 
     def delivered(self, now: float) -> None:
         """The client is answered with its worker."""
@@ -63,7 +65,7 @@ class Delivery:
     def withdrawn(self) -> None:
         """The grant did not take."""
         self.count = self.accounted = self.accounted_before = 0
-        self.answer_again_at, self.withheld = None, False
+        self.answer_again_at, self.withheld, self.maybe_earlier = None, False, False
 
     def new_process(self) -> None:
         """The worker's next process counts from 0: any session that it lists is one that it has received."""

@@ -221,6 +221,7 @@ RULES: dict[str, dict[str, str]] = {
         "accounted": SAME,
         "accounted_before": SAME,
         "withheld": SAME,
+        "maybe_earlier": SAME,
         "answered_at": _age(limits.WORKER_ANSWER_S),
         "answer_again_at": _due(-1.0),
         "received_before": "instance.received - {}",

@@ -522,6 +522,19 @@ def test_what_a_heartbeat_of_a_worker_that_numbers_lists_is_not_used() -> None:
     assert stage(scene, 1) is Stage.SESSION, "a session does not end because an old heartbeat does not list it"
 
 
+def test_the_end_of_a_session_that_a_heartbeat_alone_listed_frees_its_worker() -> None:
+    """It stayed held until the next report, and a second worker was created for the next client."""
+    scene = Scene(max_workers=2)
+    scene.ask(1)
+    scene.up(1)
+    scene.report(1, seq=1)
+    scene.report(1, 1, received=1)
+    assert stage(scene, 1) is Stage.SESSION
+    scene.finishes(1, 1)
+    assert scene.state(1) is WorkerState.READY
+    assert [type(command).__name__ for command in scene.ask(2)] == ["Grant"]
+
+
 def test_heartbeats_alone_keep_a_worker_that_numbers_alive() -> None:
     scene = Scene(min_load=100.0)
     scene.up(1)
