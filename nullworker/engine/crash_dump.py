@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: Events that are kept for a dump: the latest of a busy engine, the whole life of one that fails at its start. No more:
 #: what is kept is memory that the processor's cache has no room for, and each report would be slower for it.
-RECENT_MAX = 250
+RECENT_MAX = 100
 #: An engine that is started again and again does not fill the disk.
 DUMPS_KEPT = 10
 

@@ -94,7 +94,7 @@ class WorkerAuth:
         return token
 
     def _is_token_of(self, worker: WorkerRef, token: str) -> bool:
-        return hmac.compare_digest(token.encode(errors="surrogatepass"), self.token_of(worker).encode())
+        return token.isascii() and hmac.compare_digest(token, self.token_of(worker))  # all tokens of ours are ASCII
 
 
 def _digest(token: str) -> bytes:
