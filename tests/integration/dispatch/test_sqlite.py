@@ -174,7 +174,7 @@ async def test_an_engine_that_is_down_at_the_start_is_waited_for(tmp_path: Path)
 
 async def test_what_is_no_longer_wanted_is_withdrawn_while_it_waits(tmp_path: Path) -> None:
     file = tmp_path / "jobs.db"
-    enqueue(file, 4, 8)
+    enqueue(file, 4, 60)  # longer than a slow machine takes to the end of the test
     async with farm(tmp_path, consumer(file), most=1) as running:
         with dispatching(running, tmp_path, sqlite_jobs.url(file)) as dispatcher:
             await until(
