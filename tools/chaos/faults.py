@@ -93,7 +93,7 @@ def both_killed(world: World) -> None:
 @_fault
 def worker_killed(world: World) -> None:
     for pid in world.worker_pids()[:1]:
-        world.history.victims.update(world.consumers())  # its own ends with it, and which one that is nobody says
+        world.history.victims.update(world.consumers())  # its own ends with it, and it is not said which one that is
         os.kill(pid, signal.SIGKILL)
 
 
@@ -222,35 +222,34 @@ def upgraded(world: World) -> None:
     world.start_engine()
 
 
+def _clock_step(world: World, part: str, step: str) -> None:
+    """Starts the engine or the dispatcher again with a clock of its own, and sets that while it serves."""
+    kill, start = {
+        "engine": (world.engine, world.start_engine),
+        "dispatcher": (world.dispatcher, world.start_dispatcher),
+    }[part]
+    world.kill(kill)
+    with _own_clock(world):
+        start()
+        _lasts(world)
+        _set_clock(world, step)
+        _lasts(world)
+
+
 @_fault
 def dispatcher_clock_back(world: World) -> None:
-    world.kill(world.dispatcher)
-    with _own_clock(world):
-        world.start_dispatcher()
-        _lasts(world)
-        _set_clock(world, "-1h")
-        _lasts(world)
+    _clock_step(world, "dispatcher", "-1h")
 
 
 @_fault
 def dispatcher_clock_forward(world: World) -> None:
-    world.kill(world.dispatcher)
-    with _own_clock(world):
-        world.start_dispatcher()
-        _lasts(world)
-        _set_clock(world, "+2d")
-        _lasts(world)
+    _clock_step(world, "dispatcher", "+2d")
 
 
 @_fault
 def engine_clock_back(world: World) -> None:
     """The workers that it starts from then on have that clock, too; those before it have the old one."""
-    world.kill(world.engine)
-    with _own_clock(world):
-        world.start_engine()
-        _lasts(world)
-        _set_clock(world, "-1h")
-        _lasts(world)
+    _clock_step(world, "engine", "-1h")
 
 
 def _set_clock(world: World, offset: str) -> None:
