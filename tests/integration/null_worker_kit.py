@@ -194,7 +194,8 @@ async def free(engine: StubEngine, worker: WorkerProcess) -> None:
     """Frees a worker that tests share; of what happened before, all has been told, and is forgotten."""
     await post(worker.control_url + "/release")
     last = engine.auth_data(worker.url)
-    assert (await create(worker, last)).status == 201
+    created = await create(worker, last)
+    assert created.status == 201, created
     await post(worker.control_url + "/release")
     await engine.wait_for(lambda _: bool(engine.finished(last["request_idx"])))  # changes are told in order
     engine.reports.clear()
