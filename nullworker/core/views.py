@@ -16,7 +16,7 @@ from nullworker.core.failures import why_retired
 from nullworker.core.worker import WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Collection, Container, Iterator
 
     from nullworker.core.endpoint import Endpoint
     from nullworker.core.engine import Engine
@@ -322,26 +322,24 @@ def totals(engine: Engine) -> Totals:
     )
 
 
-def has_changes(engine: Engine) -> bool:
-    """Whether the last event changed a worker or a reservation in a way that a restart needs to know of."""
-    return bool(engine.state.changed_workers or engine.state.changed_reservations)
+class Changes(NamedTuple):
+    """What an event changed in a way that a restart needs to know of: worker ids and request_idxs."""
+
+    workers: Collection[int]
+    reservations: Collection[int]
 
 
-def changed_workers(engine: Engine) -> Iterator[tuple[int, RestoredWorker | None]]:
-    """The workers that the last event changed: each id, with what a restart needs of it (None: it is gone)."""
-    for worker_id in engine.state.changed_workers:
-        yield worker_id, recovery.worker_record(engine.state, worker_id)
+def changes(engine: Engine) -> Changes | None:
+    """What the last event changed, which later events leave as it is; None: nothing."""
+    state = engine.state
+    if state.changed_workers or state.changed_reservations:
+        return Changes(state.changed_workers, state.changed_reservations)
+    return None
 
 
 def worker_record(engine: Engine, worker_id: int) -> RestoredWorker | None:
     """What a restart needs of a worker; None: nothing."""
     return recovery.worker_record(engine.state, worker_id)
-
-
-def changed_reservations(engine: Engine) -> Iterator[tuple[int, RestoredReservation | None]]:
-    """The reservations that the last event changed: each request_idx, with what a restart needs of it, as above."""
-    for request_idx in engine.state.changed_reservations:
-        yield request_idx, reservation_record(engine, request_idx)
 
 
 def reservation_record(engine: Engine, request_idx: int) -> RestoredReservation | None:

@@ -59,7 +59,7 @@ class DriverRecorder(Protocol):
     def commit(self, engine: Engine) -> None:
         """Writes down what was decided since the last time: it must survive a kill from now on."""
 
-    def answered(self) -> None:
+    def answered(self, engine: Engine) -> None:
         """The calls that waited for `commit` are answered."""
 
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
@@ -222,10 +222,9 @@ class AsyncDriver:
         for call, grant in self._uncommitted:
             if not call.done():
                 call.set_result(grant)
-        if self._uncommitted:
-            self._uncommitted.clear()
-            # After the answers are sent, which is planned already.
-            self._loop.call_soon(self._call_back, recorder.answered)
+        self._uncommitted.clear()
+        # After the answers are sent, which is planned already.
+        self._loop.call_soon(self._call_back, recorder.answered, self.engine)
 
     def order(self, order: Order) -> None:
         """Gives an order to its fleet."""
@@ -297,6 +296,8 @@ class AsyncDriver:
     async def close(self) -> None:
         """Stops feeding the core; held calls are answered that their requests still wait."""
         self._commit()
+        if self._recorder is not None and not self._has_failed:
+            self._recorder.answered(self.engine)
         for call in self._driver.end().values():
             if not call.done():
                 call.set_result(None)

@@ -1,12 +1,13 @@
 """Writes down what the core does: grants and creations before they leave the engine, the rest after it; and a journal.
 
-What one turn of the event loop decides is one commit (`Recorder.commit`), so that a busy engine makes few.
+What one turn of the event loop decides is one commit (`Recorder.commit`), so that a busy engine makes few. The rest, for
+which no call waits, is written down once the answers are sent (`Recorder.answered`).
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.core import views
 from nullworker.core.commands import Create, Grant, Note
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOG_LEVELS = (logging.INFO, logging.INFO, logging.DEBUG, logging.DEBUG)
+
+
+class _Handled(NamedTuple):
+    """An event, what it led to, and what it changed."""
+
+    event: Event
+    now: float
+    commands: Sequence[Command]
+    changes: views.Changes | None
 
 
 class Recorder:
@@ -58,6 +68,8 @@ class Recorder:
         self._crash_dump = crash_dump
         self._uncommitted: set[int] = set()  # grants (request_idx) whose rows `commit` writes
         self._uncommitted_workers: set[int] = set()  # created ones
+        self._committed: dict[int, RestoredReservation] = {}  # by request_idx: what `commit` wrote before `answered`
+        self._unwritten: list[_Handled] = []  # since then; `answered` writes it down
         #: Called with an endpoint's id when the last of it is gone; set by the server.
         self.endpoint_gone: Callable[[int], None] = lambda _: None
         #: Called when a deleted workergroup is gone; set by the server.
@@ -87,18 +99,24 @@ class Recorder:
         if self._store is None or not (self._uncommitted or self._uncommitted_workers):
             return
         workers = (views.worker_record(engine, worker_id) for worker_id in self._uncommitted_workers)
-        reservations = (views.reservation_record(engine, request_idx) for request_idx in self._uncommitted)
-        self._store.write_now(filter(None, workers), filter(None, reservations))
+        for request_idx in self._uncommitted:
+            if (reservation := views.reservation_record(engine, request_idx)) is not None:
+                self._committed[request_idx] = reservation
+        self._store.write_now(filter(None, workers), self._committed.values())
         self._uncommitted.clear()
         self._uncommitted_workers.clear()
 
-    def answered(self) -> None:
-        """What was committed is answered: there is time for a little of what waits to be written."""
+    def answered(self, engine: Engine) -> None:
+        """What was committed is answered: there is time for the rest, and for a little of what waits to be written."""
+        self._write_rest(engine)
         if self._store is not None:
             self._store.write_little()
 
     def failed(self, event: Event, now: float, error: Exception) -> str:
         """The core failed at ``event``: writes the journal's last line, and the dump.
+
+        Of what was handled before and is not written down, only the journal gets its lines: what the core has changed
+        since may be half of ``event``.
 
         Args:
             event: at which it failed.
@@ -109,6 +127,8 @@ class Recorder:
             Where the dump is, or why there is none, for a sentence.
         """
         if self._journal is not None:
+            for handled in self._unwritten:
+                self._journal.write(handled.event, handled.now, handled.commands)
             self._journal.write_failed(event, now, error)
         if self._crash_dump is None:
             return "no dump was asked for"
@@ -119,7 +139,7 @@ class Recorder:
         return f"`nullworker replay {path}` shows it"
 
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
-        """Keeps the decisions, and hands what changed to the store's writer.
+        """Keeps the decisions, and hands what changed to the store's writer; later, while a commit or its answers wait.
 
         Args:
             engine: the core.
@@ -127,14 +147,28 @@ class Recorder:
             now: the core's time then.
             commands: what it led to, in order.
         """
+        handled = _Handled(event, now, commands, views.changes(engine))  # a report changes nothing as a rule
+        if self._uncommitted or self._uncommitted_workers or self._committed or self._unwritten:
+            self._unwritten.append(handled)
+        else:
+            self._write_down(engine, handled)
+
+    def _write_rest(self, engine: Engine) -> None:
+        unwritten, self._unwritten = self._unwritten, []
+        for handled in unwritten:
+            self._write_down(engine, handled)
+        self._committed.clear()
+
+    def _write_down(self, engine: Engine, handled: _Handled) -> None:
+        event, now, commands, changes = handled
         if self._journal is not None:
             self._journal.write(event, now, commands)
         if self._usage is not None:
             self._usage.pass_time(now)
-        if views.has_changes(engine):  # a report changes nothing as a rule
-            workers = list(views.changed_workers(engine))
+        if changes is not None:
+            workers = [(worker_id, views.worker_record(engine, worker_id)) for worker_id in changes.workers]
             if self._store is not None:
-                self._store_changes(self._store, workers, views.changed_reservations(engine))
+                self._store_changes(self._store, engine, workers, changes.reservations)
             if self._usage is not None:
                 for worker_id, worker in workers:
                     self._usage.changed(worker_id, worker, now)
@@ -168,18 +202,20 @@ class Recorder:
     def _store_changes(
         self,
         store: Store,
+        engine: Engine,
         workers: Iterable[tuple[int, RestoredWorker | None]],
-        reservations: Iterable[tuple[int, RestoredReservation | None]],
+        request_idxs: Iterable[int],
     ) -> None:
         for worker_id, worker in workers:
             if worker is None:
                 store.delete_worker(worker_id)
             else:
                 store.put_worker(worker)
-        for request_idx, reservation in reservations:
+        for request_idx in request_idxs:
+            reservation = views.reservation_record(engine, request_idx)
             if reservation is None:
                 store.delete_reservation(request_idx)
-            elif request_idx not in self._uncommitted:
+            elif self._committed.get(request_idx) != reservation:
                 store.put_reservation(reservation)
 
     def ended(self, commands: Sequence[Command]) -> None:
@@ -193,6 +229,7 @@ class Recorder:
             engine: the core.
             only: their ids; None: all were.
         """
+        self._write_rest(engine)
         if self._store is not None:
             for worker in views.workers(engine):
                 if worker.owned and (only is None or worker.id in only):

@@ -203,25 +203,15 @@ class ClientApi:
             kind: the message's type.
             take: takes it in, if it is authentic.
         """
-        proven: list[int] = []
-
-        def is_authentic(head: bytes) -> bool:
-            claim = tolerant.sender(head)
-            if claim is not None:
-                with contextlib.suppress(WorkerGoneError):
-                    self._worker_auth.authentic(*claim)
-                proven.append(claim[0])
-            return claim is not None
-
-        body = b""
+        sender = _Sender(self._worker_auth)
         try:
-            read_body = await read_from_worker(request, is_authentic)
-            if read_body is None:
-                return self._dropped(kind, proven[0])
-            body = read_body
-            await take(tolerant.decode_tolerantly(kind, body, lambda: is_authentic(body)))
+            body = await read_from_worker(request, sender.proves)
+            if body is None:
+                return self._dropped(kind, sender.worker_id)
+            sender.body = body
+            await take(tolerant.decode_tolerantly(kind, body, sender.is_proven))
         except Exception as error:
-            self._refused(error, body, proven, is_authentic)
+            self._refused(error, sender)
             raise
         return reply(_TAKEN)
 
@@ -238,13 +228,41 @@ class ClientApi:
         self._driver.report(ReportRefused(worker_id, "the list of its finished requests is too long"))
         return reply(_TAKEN)
 
-    def _refused(self, error: Exception, body: bytes, proven: list[int], is_authentic: Callable[[bytes], bool]) -> None:
+    def _refused(self, error: Exception, sender: _Sender) -> None:
         """Has the core know that the sender of a refused message lives, if it is an authentic worker."""
         with contextlib.suppress(WireError):
-            if proven or is_authentic(body):
+            if sender.is_proven():
                 is_theirs = isinstance(error, WireError)
                 reason = str(error) if is_theirs else f"the engine failed at it ({described(error)})"
-                self._driver.report(ReportRefused(proven[0], reason))
+                self._driver.report(ReportRefused(sender.worker_id, reason))
+
+
+class _Sender:
+    """Who sent a message that could not be taken as it is: found only then, in the beginning of the message."""
+
+    __slots__ = ("_auth", "body", "worker_id")
+
+    def __init__(self, auth: WorkerAuth) -> None:
+        self._auth = auth
+        self.body = b""
+        self.worker_id = 0  # once it is proven
+
+    def is_proven(self) -> bool:
+        """Whether it is an authentic worker.
+
+        Raises:
+            WireError: the sender claims to be one, and is not.
+        """
+        return self.worker_id > 0 or self.proves(self.body)
+
+    def proves(self, head: bytes) -> bool:
+        """As `is_proven`, by the beginning of the body."""
+        claim = tolerant.sender(head)
+        if claim is not None:
+            with contextlib.suppress(WorkerGoneError):
+                self._auth.authentic(*claim)
+            self.worker_id = claim[0]
+        return claim is not None
 
 
 def _reported(status: WorkerStatus) -> WorkerReported:

@@ -67,11 +67,11 @@ async def read_from_worker(request: web.BaseRequest, is_worker: Callable[[bytes]
     Returns:
         The body; None: it is a worker's, and has more than `WORKER_BODY_BYTES_MAX`, so it was read and dropped.
     """
-    length = request.content_length
-    if length is not None and length <= BODY_BYTES_MAX and request.content.is_eof():
-        return await read(request)
-    await _say_go_on(request)
+    content = request.content
     try:
+        if content.is_eof() and content.total_bytes <= BODY_BYTES_MAX:  # it is all here
+            return content.read_nowait()
+        await _say_go_on(request)
         return await within(_read_pieces(request, is_worker), BODY_TIMEOUT_S)
     except web.RequestPayloadError:
         raise WireError("", _NOT_AS_ITS_HEADERS_SAY) from None

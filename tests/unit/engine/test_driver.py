@@ -55,7 +55,7 @@ class _Recorder:
     def commit(self, engine: Engine) -> None:
         self.told.append("commit")
 
-    def answered(self) -> None:
+    def answered(self, engine: Engine) -> None:
         self.told.append("answered")
 
     def handled(self, engine: Engine, event: Event, now: float, commands: Sequence[Command]) -> None:
@@ -98,7 +98,7 @@ def test_a_grant_whose_call_was_answered_before_is_committed_too() -> None:
         await asyncio.sleep(0)
         return recorder.told
 
-    assert asyncio.run(main()) == [4, "commit"]
+    assert asyncio.run(main()) == [4, "commit", "answered"]
 
 
 def test_the_end_of_the_driver_commits_and_answers_what_was_granted() -> None:
@@ -145,7 +145,7 @@ def test_a_creation_is_committed_before_its_fleet_begins_it() -> None:
         await asyncio.sleep(0)
         return recorder.told
 
-    assert asyncio.run(main()) == ["commit", "create"]
+    assert asyncio.run(main()) == ["commit", "create", "answered"]
 
 
 def test_the_end_of_the_driver_is_not_lost_where_a_fleet_answers_in_the_same_moment() -> None:

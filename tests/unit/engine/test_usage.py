@@ -31,8 +31,9 @@ class Counted(HandClock):
     def handle(self, event: events.Event) -> None:
         self.send(event)
         self.usage.pass_time(self.now)
-        for worker_id, worker in views.changed_workers(self.engine):
-            self.usage.changed(worker_id, worker, self.now)
+        changes = views.changes(self.engine)
+        for worker_id in () if changes is None else changes.workers:
+            self.usage.changed(worker_id, views.worker_record(self.engine, worker_id), self.now)
 
     def later(self, seconds: float, event: events.Event) -> None:
         self.now += seconds
