@@ -1,7 +1,7 @@
 """Writes down what the core does: grants and creations before they leave the engine, the rest after it; and a journal.
 
-What one turn of the event loop decides is one commit (`Recorder.commit`), so that a busy engine makes few. The rest, for
-which no call waits, is written down once the answers are sent (`Recorder.answered`).
+What one turn of the event loop decides is one commit (`Recorder.commit`), so that a busy engine makes few. The rest,
+for which no call waits, is written down once the answers are sent (`Recorder.answered`).
 """
 
 from __future__ import annotations
