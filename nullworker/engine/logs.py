@@ -97,7 +97,7 @@ def configure(state_dir: Path, level: str = "info", stream: IO[str] | None = Non
     with contextlib.suppress(StateError):
         handlers.append(_File(open_state_dir(state_dir) / LOG_FILE))
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(LINES_WAITING_MAX)
-    listener = logging.handlers.QueueListener(waiting, *handlers)
+    listener = _Writer(waiting, *handlers)
     queue_input = _QueueInput(waiting, listener, handlers)
     listener.start()
     root = logging.getLogger()
@@ -118,6 +118,14 @@ def close() -> None:
 def _is_not_a_clients_error(record: logging.LogRecord) -> bool:
     """False for what is not HTTP: any client could fill the log with what it sends, perhaps with keys in it."""
     return not (record.exc_info and isinstance(record.exc_info[1], (HttpProcessingError, web.RequestPayloadError)))
+
+
+class _Writer(logging.handlers.QueueListener):
+    """Its thread writes what is queued."""
+
+    def enqueue_sentinel(self) -> None:
+        """Has the thread end after what is queued; where the queue is full, waits for a place in it."""
+        self.queue.put(self._sentinel)  # type: ignore[attr-defined]  # logging's own, which its types leave out
 
 
 class _QueueInput(logging.handlers.QueueHandler):

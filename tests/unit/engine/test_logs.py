@@ -204,6 +204,27 @@ def test_a_terminal_that_does_not_keep_up_delays_nothing(tmp_path: Path, monkeyp
     close()
 
 
+def test_a_log_that_is_full_is_closed_once_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "LINES_WAITING_MAX", 10)
+    is_stuck, let_go = threading.Event(), threading.Event()
+
+    class Stuck(io.StringIO):
+        def write(self, text: str, /) -> int:
+            is_stuck.set()
+            let_go.wait(60)
+            return super().write(text)
+
+    stream = Stuck()
+    configure(tmp_path, "info", stream)
+    log.info("taken by the writer")
+    assert is_stuck.wait(60)
+    for number in range(20):
+        log.info("line %d", number)
+    threading.Timer(0.05, let_go.set).start()
+    close()
+    assert stream.getvalue().count("line ") == 10
+
+
 ON_A_TERMINAL = """
 import logging, pathlib, sys
 from nullworker.engine.logs import configure
