@@ -184,21 +184,27 @@ def test_configuring_again_replaces_what_was_there(tmp_path: Path) -> None:
     assert second.getvalue().count("\n") == 1
 
 
+class _Stuck(io.StringIO):
+    """Takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_stuck, self.let_go = threading.Event(), threading.Event()
+
+    def write(self, text: str, /) -> int:
+        self.is_stuck.set()
+        self.let_go.wait(60)
+        return super().write(text)
+
+
 def test_a_terminal_that_does_not_keep_up_delays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines beyond the bound are dropped, and their number is told."""
     monkeypatch.setattr(logs, "LINES_WAITING_MAX", 10)
-    let_go = threading.Event()
-
-    class Stuck(io.StringIO):
-        def write(self, text: str, /) -> int:
-            let_go.wait(60)
-            return super().write(text)
-
-    stream = Stuck()
+    stream = _Stuck()
     configure(tmp_path, "info", stream)
     for number in range(100):
         log.info("line %d", number)
-    let_go.set()
+    stream.let_go.set()
     while "lines of the log were dropped" not in stream.getvalue():
         log.info("and on")
     close()
@@ -206,21 +212,13 @@ def test_a_terminal_that_does_not_keep_up_delays_nothing(tmp_path: Path, monkeyp
 
 def test_a_log_that_is_full_is_closed_once_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "LINES_WAITING_MAX", 10)
-    is_stuck, let_go = threading.Event(), threading.Event()
-
-    class Stuck(io.StringIO):
-        def write(self, text: str, /) -> int:
-            is_stuck.set()
-            let_go.wait(60)
-            return super().write(text)
-
-    stream = Stuck()
+    stream = _Stuck()
     configure(tmp_path, "info", stream)
     log.info("taken by the writer")
-    assert is_stuck.wait(60)
+    assert stream.is_stuck.wait(60)
     for number in range(20):
         log.info("line %d", number)
-    threading.Timer(0.05, let_go.set).start()
+    threading.Timer(0.05, stream.let_go.set).start()
     close()
     assert stream.getvalue().count("line ") == 10
 
