@@ -20,7 +20,7 @@ from nullworker.wire.worker_side.engine_trust import NotAuthenticError
 from nullworker.wire.worker_side.local_requests import host_of, is_from_web_page, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -55,7 +55,6 @@ class AuthMiddleware:
         settings: say which requests are accepted unsigned.
         stats: counts the signed requests.
         trust: checks signatures and grants; None without an engine.
-        unix_time: the wall clock.
         open_paths: paths that check their callers themselves.
     """
 
@@ -67,7 +66,6 @@ class AuthMiddleware:
         settings: Settings,
         stats: RequestStats,
         trust: EngineTrust | None,
-        unix_time: Callable[[], float],
         open_paths: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
@@ -75,7 +73,6 @@ class AuthMiddleware:
         self._settings = settings
         self._stats = stats
         self._trust = trust
-        self._unix_time = unix_time
         self._open_paths = open_paths
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -126,7 +123,7 @@ class AuthMiddleware:
         trust.check_url(envelope.url)
         trust.check_signature(envelope.url, envelope.signature)
         if trust.issues_grants:
-            trust.check_grant(envelope.auth_data.get("grant"), envelope.request_idx, self._unix_time())
+            trust.check_grant(envelope.auth_data.get("grant"), envelope.request_idx)
 
     def _body(self, environ: WSGIEnvironment) -> bytes:
         limit = self._settings.body_bytes_max

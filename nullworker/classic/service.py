@@ -141,7 +141,6 @@ class Service:
             settings=settings,
             stats=self._stats,
             trust=self._trust,
-            unix_time=unix_time,
             open_paths=open_paths,
         )
 

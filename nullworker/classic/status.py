@@ -93,7 +93,10 @@ class Status:
         is_news = any(value != self._last.get(name) for name, value in body.items() if name not in _RESTLESS)
         if not is_news and now_s - self._last_at_s < heartbeat_s:
             return None
-        return Report(body | self._numbered(), figures, disk_gb)
+        numbered = self._numbered()
+        if numbered:
+            numbered |= messages.clock_fields(self._trust.clock.now())
+        return Report(body | numbered, figures, disk_gb)
 
     def sent(self, report: Report, now_s: float) -> None:
         """The engine has it."""
@@ -123,7 +126,7 @@ class Status:
         """The engine has taken it."""
         self._stats.taken(ended.requests)
 
-    def _numbered(self) -> dict[str, int]:
+    def _numbered(self) -> dict[str, Any]:
         """The next number for an engine of ours; for Vast's, nothing: it gets Vast's fields alone."""
         if not self._trust.takes_prompt_reports:
             return {}

@@ -5,7 +5,7 @@ In reading order:
 - `paths`: the path of every call;
 - `types`: the messages as msgspec Structs, with bounds; `decoding`: from bytes to them, or one sentence;
 - `errors`: refusals, as status, code and sentence; `headers`: what an engine can do beyond Vast's wire;
-- `signature`, `grant`: how a worker knows that the engine has sent a client;
+- `signature`, `grant`: how a worker knows that the engine has sent a client; `worker_clock`: until when;
 - `backoff`: the pause before another attempt; `timeouts`: a time limit that never loses a cancellation;
   `tasks`: starts every task, so that none fails unseen;
 - `worker_side`: what every worker does alike.

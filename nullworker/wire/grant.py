@@ -2,6 +2,9 @@
 
 A JSON Web Token, HS256, keyed with the worker's token (its MASTER_TOKEN), which only engine and worker know. It travels
 as ``grant`` in the answer to ``/route/``, which clients pass on to the worker as it is.
+
+A grant is good for a time by the clock of its worker, where the worker has told the engine what that clock shows; no
+wall clock matters then. It states the Unix time of its end as well, which counts for other workers.
 """
 
 from __future__ import annotations
@@ -17,9 +20,14 @@ if TYPE_CHECKING:
 
     from jwt import PyJWS
 
+    from nullworker.wire.worker_clock import WorkerClock, WorkerTime
+
 ALGORITHM = "HS256"
 AUDIENCE = "nullworker"
-LEEWAY_S = 30.0  # by how much the clocks of engine and worker may differ
+LEEWAY_S = 30.0  # by how much the wall clocks of engine and worker may differ
+#: The engine learns a worker's clock from its reports, which take a moment. A grant is void for the engine 5 s after
+#: its end (`nullworker.core.limits.GRANT_REPORT_S`): so long, a session that it opened may be reported late.
+CLOCK_LEEWAY_S = 3.0
 _CLAIMS = ("sub", "url", "request_idx", "exp", "jti", "aud")
 
 
@@ -34,11 +42,19 @@ class Grant:
     worker_id: int
     url: str
     request_idx: int
-    expires_at_s: float  # Unix time
+    good_for_s: float  # after so many seconds it is refused
     jti: str  # this very grant's own name
 
 
-def issue(token: str, worker_id: int, url: str, request_idx: int, expires_in_s: float, now_s: float) -> str:
+def issue(
+    token: str,
+    worker_id: int,
+    url: str,
+    request_idx: int,
+    expires_in_s: float,
+    now_s: float,
+    worker_now: WorkerTime | None = None,
+) -> str:
     """Makes a grant.
 
     Args:
@@ -48,6 +64,7 @@ def issue(token: str, worker_id: int, url: str, request_idx: int, expires_in_s: 
         request_idx: the request that it is promised to.
         expires_in_s: seconds for which the grant is good; keep it well under two minutes.
         now_s: Unix time.
+        worker_now: what the worker's own clock shows now, None if that is not known.
 
     Raises:
         ValueError: ``token`` is empty, which would let anyone make grants.
@@ -62,6 +79,8 @@ def issue(token: str, worker_id: int, url: str, request_idx: int, expires_in_s: 
         "jti": secrets.token_urlsafe(16),
         "aud": AUDIENCE,
     }
+    if worker_now is not None:
+        claims |= {"clock": worker_now.clock, "clock_exp": worker_now.at_s + expires_in_s}
     return _signer().encode(json.dumps(claims, separators=(",", ":")).encode(), token, algorithm=ALGORITHM)
 
 
@@ -80,7 +99,7 @@ def _signer() -> PyJWS:
     return signer
 
 
-def verify(grant: str, token: str, *, worker_id: int, url: str, request_idx: int, now_s: float) -> Grant:
+def verify(grant: str, token: str, *, worker_id: int, url: str, request_idx: int, clock: WorkerClock) -> Grant:
     """Reads a grant that was shown to the worker ``worker_id`` for the request ``request_idx``.
 
     Args:
@@ -89,7 +108,7 @@ def verify(grant: str, token: str, *, worker_id: int, url: str, request_idx: int
         worker_id: the worker's own CONTAINER_ID.
         url: the worker's own URL.
         request_idx: what the request says of itself.
-        now_s: Unix time.
+        clock: the worker's own.
 
     Raises:
         GrantError: forged, expired, or made for something else.
@@ -104,13 +123,13 @@ def verify(grant: str, token: str, *, worker_id: int, url: str, request_idx: int
             token,
             algorithms=[ALGORITHM],
             audience=AUDIENCE,
-            # The time is compared below, with the caller's clock.
+            # The time is compared below, with the worker's clock.
             options={"require": list(_CLAIMS), "verify_exp": False, "verify_iat": False, "verify_nbf": False},
         )
     except jwt.PyJWTError:
         raise GrantError("The grant is not one that this worker's engine made.") from None
-    expires_at_s, jti = claims["exp"], claims["jti"]
-    if not isinstance(expires_at_s, (int, float)) or not isinstance(jti, str):
+    jti = claims["jti"]
+    if not isinstance(jti, str):
         raise GrantError("The grant is not one that this worker's engine made.")
     if claims["sub"] != str(worker_id):
         raise GrantError("The grant is for another worker.")
@@ -118,6 +137,21 @@ def verify(grant: str, token: str, *, worker_id: int, url: str, request_idx: int
         raise GrantError("The grant is for another URL than this worker's.")
     if claims["request_idx"] != request_idx:
         raise GrantError("The grant is for another request_idx.")
-    if not now_s <= expires_at_s + LEEWAY_S:
+    good_for_s = _good_for_s(claims, clock)
+    if not good_for_s >= 0:
         raise GrantError("The grant has expired; ask the engine again.")
-    return Grant(worker_id, url, request_idx, float(expires_at_s), jti)
+    return Grant(worker_id, url, request_idx, good_for_s, jti)
+
+
+def _good_for_s(claims: Mapping[str, Any], clock: WorkerClock) -> float:
+    expires_at_s, named, clock_s = claims["exp"], claims.get("clock"), claims.get("clock_exp")
+    if not isinstance(expires_at_s, (int, float)):
+        raise GrantError("The grant is not one that this worker's engine made.")
+    if named is None:
+        return expires_at_s + LEEWAY_S - clock.unix_s()
+    if not isinstance(named, str) or not isinstance(clock_s, (int, float)):
+        raise GrantError("The grant is not one that this worker's engine made.")
+    now = clock.now()
+    if named != now.clock:
+        raise GrantError("The grant is for an earlier process of this worker; ask the engine again.")
+    return clock_s + CLOCK_LEEWAY_S - now.at_s

@@ -195,6 +195,9 @@ class WorkerStatus(Message, frozen=True):
     working_request_idxs: list[Id] = field(default_factory=list)  # as many as are in progress: no bound of ours
     #: The Null PyWorker's own order of its reports, growing from process to process; 0: none given.
     seq: Id = 0
+    #: The name of the worker's own clock, "" for none, and what it shows: its grants expire by it.
+    clock: Word = ""
+    clock_s: Quantity = 0.0
 
 
 class FinishedRequest(Message, frozen=True):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from nullworker.wire.backoff import backoff_s
-from nullworker.wire.grant import LEEWAY_S
 from nullworker.wire.headers import FEATURES
 from nullworker.wire.paths import PUBKEY
 from nullworker.wire.worker_side.engine_trust import NotAuthenticError
@@ -111,7 +110,7 @@ class GrantedSessions:
         Args:
             grant: the grant.
             session_id: the session that it has opened.
-            now_s: Unix time.
+            now_s: of a monotonic clock.
         """
         self._opened = {jti: seen for jti, seen in self._opened.items() if seen[1] >= now_s}
-        self._opened[grant.jti] = (session_id, grant.expires_at_s + LEEWAY_S)
+        self._opened[grant.jti] = (session_id, now_s + grant.good_for_s)

@@ -165,7 +165,8 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
     identity = Identity(read.worker_id, read.token, framework.url)
     engine_auth = EngineAuth(http, read.report_addrs, EngineTrust(identity))
     # No process makes a thousand reports a second: the milliseconds at its start are beyond its predecessor's numbers.
-    reports = Reports(http, framework.metrics, lambda: engine_auth.addr, time.time_ns() // 1_000_000)
+    first = time.time_ns() // 1_000_000
+    reports = Reports(http, framework.metrics, lambda: engine_auth.addr, engine_auth.trust.clock, first)
     callbacks = Callbacks(private=read.callback_private)
     releaser = Releaser(http, sessions, read.own_http_url)
     consumer = Consumer(read, health, releaser.release)

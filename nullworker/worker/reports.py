@@ -35,6 +35,8 @@ from nullworker.wire.worker_side import messages
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nullworker.wire.worker_clock import WorkerClock
+
 log = logging.getLogger(__name__)
 
 #: The framework sends a status when none was sent for 10 s, which it looks at every second.
@@ -63,6 +65,7 @@ class Reports:
         http: keeps the connection to the engine.
         metrics: the framework's own account of what it does.
         addr: gives the engine's URL.
+        clock: the worker's own, by which its grants expire.
         numbers_from: the reports' numbers are greater than this, which is greater than those of the worker's processes
             before this one.
         heartbeat_s: seconds after a report until the next one goes out though nothing has changed.
@@ -73,12 +76,14 @@ class Reports:
         http: aiohttp.ClientSession,
         metrics: Metrics,
         addr: Callable[[], str],
+        clock: WorkerClock,
         numbers_from: int = 0,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._http = http
         self._metrics = metrics
         self._addr = addr
+        self._clock = clock
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -208,7 +213,8 @@ class Reports:
             disk_gb=disk_gb,
             disk_growth_gb=disk_gb - self._disk_gb,
         )
-        return messages.status(self._identity(), figures, self._next_seq())
+        status = messages.status(self._identity(), figures, self._next_seq())
+        return status | messages.clock_fields(self._clock.now())
 
 
 def _disk_used_gb() -> float:

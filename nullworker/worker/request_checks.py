@@ -125,7 +125,7 @@ class RequestChecks:
             return None
         await self._engine_auth.check_signed(auth)
         trust = self._engine_auth.trust
-        return trust.check_grant(auth.grant, auth.request_idx, _now_s()) if trust.issues_grants else None
+        return trust.check_grant(auth.grant, auth.request_idx) if trust.issues_grants else None
 
     def _same_session(self, auth: messages.Auth, grant: Grant | None) -> web.Response | None:
         """The answer to a request that has its session already: the one before was lost on its way."""
@@ -142,7 +142,7 @@ class RequestChecks:
 
     def _remember(self, grant: Grant | None, session: HeldSession) -> None:
         if grant is not None:
-            self._grants.opened(grant, session.session_id, _now_s())
+            self._grants.opened(grant, session.session_id, time.monotonic())
 
     async def _wait_for_room(self) -> None:
         """Waits until the previous reservation and its consumer have ended.
@@ -237,7 +237,3 @@ async def _body(request: web.Request) -> bytes:
 
 def _error(status: int, message: str) -> web.Response:
     return web.json_response({"error": message}, status=status)
-
-
-def _now_s() -> float:
-    return time.time()  # noqa: TID251 - grants carry Unix time

@@ -220,6 +220,15 @@ async def test_a_grant_opens_nothing_again_once_its_session_has_ended(
     assert (await kit.create(worker, engine.auth_data(worker.url, auth_data["request_idx"]))).status == 201
 
 
+@pytest.mark.parametrize("ahead_s", [-172_800.0, -3_600.0, 3_600.0])
+async def test_the_engines_wall_clock_may_be_any_wrong(
+    engine: kit.StubEngine, worker: kit.WorkerProcess, ahead_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.wait_for(lambda report: report.prompt and "clock" in report.body)
+    monkeypatch.setattr(engine, "unix_ahead_s", ahead_s)
+    assert (await kit.create(worker, engine.auth_data(worker.url))).status == 201
+
+
 async def test_pings_keep_a_session_alive_and_do_not_add_up(engine: kit.StubEngine, worker: kit.WorkerProcess) -> None:
     auth_data = engine.auth_data(worker.url)
     opened = await kit.create(worker, auth_data)

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from nullworker.wire import grant
 from nullworker.wire.headers import FEATURES
+from nullworker.wire.worker_clock import WorkerTime
 from tests.kit.authority import Authority
 from tests.kit.engine_key import EngineKey, engine_key
 from tests.kit.waiting import HANG_S
@@ -68,6 +69,7 @@ class StubEngine:
     asked_for_key: int = 0
     ready_url: str | None = None  # of the worker that last reported itself ready
     key_is_there: bool = True
+    unix_ahead_s: float = 0.0  # by how much its wall clock is ahead of its worker's
     takes_reports: bool = True
     refused: list[Report] = field(default_factory=list)  # from others than its worker
     key: EngineKey = field(default_factory=engine_key)
@@ -89,8 +91,17 @@ class StubEngine:
             "request_idx": request_idx,
         }
         if self.says and "grants" in self.says:
-            auth_data["grant"] = grant.issue(self.token, self.worker_id, url, request_idx, 60.0, now_s())
+            auth_data["grant"] = grant.issue(
+                self.token, self.worker_id, url, request_idx, 60.0, now_s() + self.unix_ahead_s, self._worker_now()
+            )
         return {**auth_data, **other}
+
+    def _worker_now(self) -> WorkerTime | None:
+        """What the worker's clock shows, by its last report that says so."""
+        told = next((report for report in reversed(self.reports) if "clock" in report.body), None)
+        if told is None:
+            return None
+        return WorkerTime(told.body["clock"], told.body["clock_s"] + time.monotonic() - told.at_s)
 
     def _next_idx(self) -> int:
         self._request_idx += 1

@@ -17,6 +17,7 @@ from nullworker.core.journal import described
 from nullworker.core.parameters import EndpointState
 from nullworker.engine.api.http import WORKER_BODY_BYTES_MAX, Reply, read, read_from_worker, reply
 from nullworker.engine.auth.account import bearer
+from nullworker.engine.auth.worker_clocks import WorkerClocks
 from nullworker.engine.auth.workers import WorkerGoneError
 from nullworker.wire import grant as grants
 from nullworker.wire import headers, tolerant
@@ -37,6 +38,7 @@ from nullworker.wire.types import (
     Success,
     WorkerStatus,
 )
+from nullworker.wire.worker_clock import WorkerTime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -90,6 +92,7 @@ class ClientApi:
         self._keys = keys
         self._signer = signer
         self._worker_auth = worker_auth
+        self._worker_clocks = WorkerClocks()
         self._numbers = numbers
         self._reqnum = int(time.time() * 1000)  # noqa: TID251 - unique over restarts is all it must be
 
@@ -143,7 +146,8 @@ class ClientApi:
             granted.url,
             granted.request_idx,
             granted.expires_in_s,
-            time.time(),  # noqa: TID251 - a grant expires by the wall clock, which is all that engine and worker share
+            time.time(),  # noqa: TID251 - for workers that tell of no clock of their own
+            self._worker_clocks.read(worker.worker_id, self._driver.now()),
         )
         return RouteReady(
             granted.request_idx,
@@ -175,6 +179,8 @@ class ClientApi:
             raise
         if status.url:
             _check_url(status.url, worker.url, self._driver.addresses.get(status.id, ""))
+        if status.clock:
+            self._worker_clocks.heard(status.id, WorkerTime(status.clock, status.clock_s), self._driver.now())
         self._driver.handle(_reported(status))
 
     async def delete_requests(self, request: web.BaseRequest) -> web.Response:

@@ -3,7 +3,8 @@
 In reading order:
 
 - `keys`: the account key, endpoints' keys, workers' tokens and join tokens, nearly all derived from one secret.
-- `account`: whether a call has the account key. `workers`: which worker a report is from.
+- `account`: whether a call has the account key. `workers`: which worker a report is from. `worker_clocks`: what its own
+  clock shows, by which its grants expire.
 - `request_numbers`: numbers of requests that other holders of the same key cannot guess.
 - `signing`: the signature of a worker's URL, which Vast's framework checks. `certificates`: the authority that signs
   workers' TLS certificates.

@@ -19,6 +19,7 @@ from Crypto.Signature import pkcs1_15
 from nullworker.wire import grant as grants
 from nullworker.wire.headers import GRANTS, PROMPT_REPORTS, features
 from nullworker.wire.signature import signed_message
+from nullworker.wire.worker_clock import WorkerClock
 
 if TYPE_CHECKING:
     from nullworker.wire.worker_side.messages import Identity
@@ -31,10 +32,16 @@ class NotAuthenticError(Exception):
 
 
 class EngineTrust:
-    """Checks what clients show, once `learn` has been given the engine's key. Safe to use from several threads."""
+    """Checks what clients show, once `learn` has been given the engine's key. Safe to use from several threads.
 
-    def __init__(self, identity: Identity) -> None:
+    Args:
+        identity: this worker.
+        clock: the worker's clock, which its reports state.
+    """
+
+    def __init__(self, identity: Identity, clock: WorkerClock | None = None) -> None:
         self._identity = identity
+        self.clock = clock or WorkerClock()
         self._key: RSA.RsaKey | None = None
         # The last good signature and what it was checked with. Signatures are deterministic, so one check is enough.
         self._good: tuple[RSA.RsaKey, str, str] | None = None
@@ -104,13 +111,12 @@ class EngineTrust:
             raise NotAuthenticError("auth_data.signature is not the engine's signature of auth_data.url.") from None
         self._good = (key, url, signature)
 
-    def check_grant(self, grant: object, request_idx: int, now_s: float) -> grants.Grant:
+    def check_grant(self, grant: object, request_idx: int) -> grants.Grant:
         """Reads the grant that came with a request.
 
         Args:
             grant: ``auth_data.grant``, None if there is none.
             request_idx: the request that it came with.
-            now_s: Unix time.
 
         Raises:
             NotAuthenticError: there is none, or it is not good for this request on this worker.
@@ -120,7 +126,7 @@ class EngineTrust:
         me = self._identity
         try:
             return grants.verify(
-                grant, me.token, worker_id=me.worker_id, url=me.url, request_idx=request_idx, now_s=now_s
+                grant, me.token, worker_id=me.worker_id, url=me.url, request_idx=request_idx, clock=self.clock
             )
         except grants.GrantError as error:
             raise NotAuthenticError(str(error)) from None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nullworker.wire.worker_clock import WorkerTime
 
 PROTOCOL_VERSION = "1.1.0"  # of Vast's worker protocol, as its framework states it
 ERROR_CHARACTERS_MAX = 2_000  # a sentence for the engine's records, not a log
@@ -66,6 +69,11 @@ def status(identity: Identity, figures: StatusFigures, seq: int | None = None) -
         "working_request_idxs": figures.request_idxs,
         "url": identity.url,
     }
+
+
+def clock_fields(now: WorkerTime) -> dict[str, Any]:
+    """What a status says beside Vast's fields to an engine that issues grants: what the worker's clock shows."""
+    return {"clock": now.clock, "clock_s": now.at_s}
 
 
 def failure(identity: Identity, error: str) -> dict[str, Any]:

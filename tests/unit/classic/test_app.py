@@ -38,7 +38,6 @@ def serve(write_backend: WriteBackend, source: str, *, parallel: bool = False, *
         settings=settings,
         stats=RequestStats(lambda: 0.0, lambda: None),
         trust=None,
-        unix_time=lambda: 0.0,
     )
     client = Client(middleware)
     return client, backend

@@ -96,7 +96,6 @@ class House:
             settings=made,
             stats=self.stats,
             trust=trust,
-            unix_time=lambda: 1000.0,
             open_paths=paths,
         )
         self.http = Client(middleware)

@@ -139,10 +139,12 @@ def test_many_ends_go_out_in_messages_of_bounded_size() -> None:
 def test_our_engine_gets_numbered_messages_and_vasts_does_not() -> None:
     desk = Desk()
     desk.stats.end(desk.stats.enter(1, 1), "Success")
-    assert "seq" not in (desk.sends(0) or {})
+    assert {"seq", "clock", "clock_s"}.isdisjoint(desk.sends(0) or {})
     desk.trust.learn(engine_key().pem, "prompt-reports")
     ended = desk.status.ended()
     report = desk.status.report(20, heartbeat_s=10)
     assert ended is not None
     assert report is not None
     assert (ended.body["seq"], report.body["seq"]) == (1000, 1001)
+    clock = desk.trust.clock.now()
+    assert (report.body["clock"], report.body["clock_s"] <= clock.at_s) == (clock.clock, True)

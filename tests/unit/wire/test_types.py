@@ -171,11 +171,11 @@ def test_the_real_client_reads_our_answers(recorder: Recorder, client: Any) -> N
 
 
 def test_the_frameworks_report_decodes_whole() -> None:
-    """Every field of the framework's report is one of ours, and the Null PyWorker's ``seq`` passes, too."""
+    """Every field of the framework's report is one of ours, and what the Null PyWorker adds passes, too."""
     from vastai.serverless.server.lib.data_types import WorkerStatusData
 
     names = {field.name for field in dataclasses.fields(WorkerStatusData)}
-    assert names | {"seq"} == set(WorkerStatus.__struct_fields__)
+    assert names | {"seq", "clock", "clock_s"} == set(WorkerStatus.__struct_fields__)
     report = WorkerStatusData(
         id=7,
         mtoken="t",
@@ -196,9 +196,10 @@ def test_the_frameworks_report_decodes_whole() -> None:
         working_request_idxs=[12],
         url="http://127.0.0.1:3000",
     )
-    found = decode(WorkerStatus, json.dumps(dataclasses.asdict(report) | {"seq": 4}).encode())
+    added = {"seq": 4, "clock": "a", "clock_s": 2.5}
+    found = decode(WorkerStatus, json.dumps(dataclasses.asdict(report) | added).encode())
     assert (found.id, found.cur_load, found.working_request_idxs, found.seq) == (7, 100.0, [12], 4)
-    assert msgspec.to_builtins(found) == dataclasses.asdict(report) | {"seq": 4}
+    assert msgspec.to_builtins(found) == dataclasses.asdict(report) | added
 
 
 def test_the_short_report_of_a_failed_start_decodes() -> None:

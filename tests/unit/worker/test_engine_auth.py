@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from nullworker.wire.grant import LEEWAY_S, Grant
+from nullworker.wire.grant import Grant
 from nullworker.wire.worker_side.engine_trust import EngineTrust, NotAuthenticError
 from nullworker.wire.worker_side.messages import Identity
 from nullworker.worker.engine_auth import EngineAuth, GrantedSessions
@@ -12,7 +12,6 @@ from tests.kit.engine_key import EngineKey, engine_key
 from tests.kit.stub_engine import StubEngine
 
 URL = "http://127.0.0.1:3000"
-NOW_S = 1_800_000_000.0
 WEAK = EngineKey(1024)
 
 
@@ -92,12 +91,13 @@ async def test_an_engine_whose_key_is_weak_gives_none(engine: StubEngine, http: 
 
 def test_the_session_that_a_grant_opened_is_remembered_until_the_grant_is_worthless() -> None:
     grants = GrantedSessions()
-    first = Grant(7, URL, 3, NOW_S + 60, "first")
+    first = Grant(7, URL, 3, 60.0, "first")
     assert grants.session_of(first) is None
-    grants.opened(first, "s", NOW_S)
+    grants.opened(first, "s", 1000.0)
     assert grants.session_of(first) == "s"
-    later = NOW_S + 60 + LEEWAY_S + 1
-    second = Grant(7, URL, 4, later + 60, "second")
-    grants.opened(second, "t", later)
+    second = Grant(7, URL, 4, 60.0, "second")
+    grants.opened(second, "t", 1060.0)
+    assert grants.session_of(first) == "s"
+    grants.opened(second, "t", 1060.1)
     assert grants.session_of(first) is None
     assert grants.session_of(second) == "t"

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from vastai.serverless.server.lib.data_types import ModelMetrics, RequestMetrics, SystemMetrics
 
+from nullworker.wire.worker_clock import WorkerClock
 from nullworker.worker.reports import HEARTBEAT_S, Reports
 
 
@@ -64,7 +65,8 @@ async def _running(heartbeat_s: float = HEARTBEAT_S) -> AsyncIterator[tuple[Engi
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as http:
-        reports = Reports(http, own, lambda: f"http://127.0.0.1:{runner.addresses[0][1]}", heartbeat_s=heartbeat_s)
+        addr = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        reports = Reports(http, own, lambda: addr, WorkerClock(lambda: 12.5), heartbeat_s=heartbeat_s)
         task = asyncio.ensure_future(reports.run())
         try:
             yield engine, own, reports
@@ -91,11 +93,13 @@ async def test_a_status_has_the_frameworks_fields_and_a_number(running: Running)
     path, body = (await engine.wait(1))[0]
     assert path == "/worker_status/"
     assert body.pop("disk_usage") > 0
+    assert body.pop("clock")
     assert body == {
         "id": 7,
         "mtoken": "token",
         "version": "1.1.0",
         "seq": 1,
+        "clock_s": 12.5,
         "loadtime": 0.0,
         "cur_load": 100.0,
         "rej_load": 0.0,

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from nullworker.wire import grant
+from nullworker.wire.worker_clock import WorkerClock
 from nullworker.wire.worker_side.engine_trust import EngineTrust, NotAuthenticError, same_url
 from nullworker.wire.worker_side.messages import Identity
 from tests.kit.engine_key import EngineKey, engine_key
@@ -18,7 +19,7 @@ NOT_THE_ENGINES = "signature is not the engine's"
 
 
 def trust(features: str | None = None) -> EngineTrust:
-    made = EngineTrust(ME)
+    made = EngineTrust(ME, WorkerClock(unix_s=lambda: NOW_S))
     made.learn(engine_key().pem, features)
     return made
 
@@ -114,7 +115,7 @@ class TestGrants:
     """An engine that issues grants wants them checked."""
 
     def test_a_good_one_is_read(self) -> None:
-        assert trust("grants").check_grant(issue(), 5, NOW_S).request_idx == 5
+        assert trust("grants").check_grant(issue(), 5).request_idx == 5
 
     @pytest.mark.parametrize(
         "changes",
@@ -128,12 +129,12 @@ class TestGrants:
     )
     def test_one_for_something_else_is_refused(self, changes: dict[str, Any]) -> None:
         with pytest.raises(NotAuthenticError, match="grant"):
-            trust("grants").check_grant(issue(**changes), 5, NOW_S)
+            trust("grants").check_grant(issue(**changes), 5)
 
     @pytest.mark.parametrize("given", [None, 7, "x.y.z"])
     def test_what_is_none_is_refused(self, given: object) -> None:
         with pytest.raises(NotAuthenticError, match="grant"):
-            trust("grants").check_grant(given, 5, NOW_S)
+            trust("grants").check_grant(given, 5)
 
     def test_vasts_engine_issues_none_and_takes_no_prompt_reports(self) -> None:
         assert not trust(None).issues_grants
