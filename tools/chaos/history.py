@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 class History:
     """What was seen of one episode."""
 
-    max_workers: int
+    #: The most workers that each endpoint may have.
+    max_workers: dict[str, int]
     jobs: list[str]
     #: Processes that the fault itself killed or stopped: what they had begun may be cut short.
     victims: set[int] = field(default_factory=set)
-    most_workers: int = 0
+    #: The most workers that were alive at once, by endpoint.
+    most_workers: dict[str, int] = field(default_factory=dict)
     #: What was seen besides, as sentences that are violations already.
     seen: list[str] = field(default_factory=list)
+
+    def alive(self, workers: Counter[str]) -> None:
+        """Takes in how many workers are alive now, by endpoint."""
+        for endpoint, number in workers.items():
+            self.most_workers[endpoint] = max(number, self.most_workers.get(endpoint, 0))
 
     def violations(self, notes: Path, left: Iterable[str]) -> list[str]:
         """Everything that is not as promised.
@@ -43,6 +50,9 @@ class History:
             for (payload, pid), open_ in begun.items()
             if open_ > 0 and pid not in self.victims
         ]
-        if self.most_workers > self.max_workers:
-            found.append(f"{self.most_workers} workers were alive, and max_workers is {self.max_workers}")
+        found += [
+            f"{number} workers of {endpoint} were alive, and its max_workers is {self.max_workers[endpoint]}"
+            for endpoint, number in self.most_workers.items()
+            if number > self.max_workers[endpoint]
+        ]
         return [*found, *self.seen, *(f"left behind: {each}" for each in left)]

@@ -12,66 +12,130 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nullworker.queues import sqlite_jobs
-from tools.chaos.consumer import LEASE_S
 from tools.chaos.history import History
+from tools.chaos.jobs import open_jobs
+from tools.chaos.sandbox import VARIABLE
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
+    from tools.chaos.jobs import Jobs
+
 ROOT = Path(__file__).parents[2]
-ENDPOINT = "chaos"
 MAX_WORKERS = 3
-JOBS = 8
+#: Jobs of one endpoint; of each, where there are two.
+JOBS = {1: 8, 2: 5}
 #: All jobs are done and the fleet is back at zero within this time after the fault has ended.
 SETTLES_S = 60.0
 NULLWORKER = (sys.executable, "-m", "nullworker.cli.main")
+#: In the environment of workers, and of what they start: the endpoint's name.
+MARK = "CHAOS_ENDPOINT"
 
 
 class World:
     """An engine, a dispatcher, and what they start."""
 
-    def __init__(self, folder: Path, rng: random.Random) -> None:
-        """Starts nothing yet."""
+    def __init__(self, folder: Path, rng: random.Random, broker: str = "sqlite") -> None:
+        """Starts nothing yet.
+
+        Args:
+            folder: an empty one, for all files.
+            rng: what is random.
+            broker: what kind of queue: ``sqlite`` or ``redis``.
+        """
         self.folder = folder
         self.rng = rng
         self.state = folder / "engine"
-        self.queue = folder / "jobs.db"
         self.notes = folder / "notes"
-        self.port = _free_port()
-        self.environ = {k: v for k, v in os.environ.items() if not k.startswith(("NULLWORKER_", "VAST_"))}
-        self.environ["PYTHONPATH"] = str(ROOT)
+        self.host, self.port = "127.0.0.1", _free_port()
+        self.endpoints = ["chaos", "chaos2"][: rng.choice((1, 1, 2))]
+        number = JOBS[len(self.endpoints)]
+        lengths = [(each, rng.choice((0.2, 1.0, 3.0))) for each in self.endpoints for _ in range(number)]
+        jobs = [f"{endpoint}-job{number}:{length}" for number, (endpoint, length) in enumerate(lengths)]
+        self.history = History(dict.fromkeys(self.endpoints, MAX_WORKERS), jobs)
         self.max_workers = MAX_WORKERS
-        lengths = [rng.choice((0.2, 1.0, 3.0)) for _ in range(JOBS)]
-        self.history = History(MAX_WORKERS, [f"job{number}:{length}" for number, length in enumerate(lengths)])
+        self.redis_port = _free_port() if broker == "redis" else 0
+        self.redis: subprocess.Popen[bytes] | None = None
+        #: What differs for one program ("engine", "dispatch"): its variables, what runs it, where its code is.
+        self.environ: dict[str, dict[str, str]] = {"engine": {}, "dispatch": {}}
+        self.prefix: dict[str, tuple[str, ...]] = {"engine": (), "dispatch": ()}
+        self.code: dict[str, Path] = {"engine": ROOT, "dispatch": ROOT}
+        self.old = Path()
+        self.worker_environ: dict[str, str] = {}
+        self.fleet: dict[str, object] = {"grace_s": 2.0}
         self.engine: subprocess.Popen[bytes] | None = None
         self.dispatcher: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[bytes]] = []
+        self._queues: dict[str, Jobs] = {}
+        self._watched_at = 0.0
 
     # ------------------------------------------------------------------------------------------------------ starting
 
     def start(self) -> None:
-        """Starts engine and dispatcher, with some of the jobs there and the others to come."""
+        """Starts broker, engine and dispatcher, with some of the jobs there and the others to come."""
+        self.start_broker()
+        self._queues = {endpoint: open_jobs(self._queue(endpoint)) for endpoint in self.endpoints}
         self.start_engine()
-        sqlite_jobs.enqueue(self.queue, self.history.jobs[:5])
+        self._enqueue(self.history.jobs[::2])
         self.start_dispatcher()
+
+    def enqueue_rest(self) -> None:
+        """Adds the jobs that were not there at the start."""
+        self._enqueue(self.history.jobs[1::2])
+
+    def _enqueue(self, payloads: list[str]) -> None:
+        for endpoint, queue in self._queues.items():
+            queue.enqueue([payload for payload in payloads if payload.startswith(f"{endpoint}-")])
+
+    def _queue(self, endpoint: str) -> str:
+        return f"redis:{self.redis_port}/{endpoint}" if self.redis_port else f"sqlite:{self.queue_file(endpoint)}"
+
+    def queue_file(self, endpoint: str) -> Path:
+        """The file of an endpoint's queue."""
+        return self.folder / f"jobs-{endpoint}.db"
+
+    def start_broker(self) -> None:
+        """Starts Redis, where the queue is there; it keeps what it has acknowledged."""
+        if self.redis_port:
+            words = f"redis-server --bind 127.0.0.1 --port {self.redis_port} --dir {self.folder} --save '' "
+            words += "--appendonly yes --appendfsync always"
+            self.redis = self.popen("redis", shlex.split(words))
+            self.until(lambda: _accepts("127.0.0.1", self.redis_port), 20.0, "the broker serves")
 
     def start_engine(self) -> None:
         """Starts the engine and waits until it serves."""
-        consumer = shlex.join([sys.executable, str(ROOT / "tools/chaos/consumer.py"), str(self.queue), str(self.notes)])
+        self.engine = self.run(*self.engine_arguments())
+        self.until(self.serves, 30.0, "the engine serves")
+
+    def engine_arguments(self, port: int | None = None) -> list[str]:
+        """The arguments of an engine; its configuration is written."""
         config = self.folder / "nullworker.toml"
-        config.write_text(
-            f'[[endpoint]]\nname = "{ENDPOINT}"\nmin_load = 0\ntarget_util = 1.0\ncold_workers = 0\ncold_mult = 1\n'
-            f"max_workers = {self.max_workers}\ninactivity_timeout = 1\n"
-            f"[[endpoint.workergroup]]\nconsumer = {json.dumps(consumer)}\n"
-            f"[fleet.processes]\ngrace_s = 2.0\n"
-        )
-        self.engine = self.run("engine", "--config", str(config), "--port", str(self.port), "--state", str(self.state))
-        self.until(self._serves, 30.0, "the engine serves")
+        config.write_text(self._toml())
+        where = ["--host", self.host, "--port", str(self.port if port is None else port)]
+        return ["engine", "--config", str(config), *where, "--state", str(self.state)]
+
+    def _toml(self) -> str:
+        text = ""
+        for endpoint in self.endpoints:
+            consumer = [sys.executable, "-m", "tools.chaos.consumer", self._queue(endpoint), str(self.notes)]
+            # The consumer has the code of this version and the machine's clock, whatever its worker has.
+            consumer = ["env", "-u", "LD_PRELOAD", f"PYTHONPATH={ROOT}", *consumer]
+            environ = {MARK: endpoint, **self.worker_environ}
+            text += (
+                f'[[endpoint]]\nname = "{endpoint}"\nmin_load = 0\ntarget_util = 1.0\ncold_workers = 0\n'
+                f"cold_mult = 1\nmax_workers = {self.max_workers}\ninactivity_timeout = 1\n"
+                f"[[endpoint.workergroup]]\nconsumer = {json.dumps(shlex.join(consumer))}\n"
+                f"env = {{ {', '.join(f'{name} = {json.dumps(value)}' for name, value in environ.items())} }}\n"
+                f"[[dispatch.queue]]\nendpoint = {json.dumps(endpoint)}\nmax = 4\nlifetime_s = 20.0\n"
+                f"queue = {json.dumps(open_jobs(self._queue(endpoint)).url)}\n"
+            )
+        text += f'[dispatch]\ninstance = "http://{self.host}:{self.port}"\n[fleet.processes]\n'
+        return text + "".join(f"{name} = {json.dumps(value)}\n" for name, value in self.fleet.items())
 
     def start_dispatcher(self) -> None:
         """Starts the dispatcher."""
@@ -79,83 +143,104 @@ class World:
 
     def dispatch_arguments(self, state: str) -> list[str]:
         """The arguments of a dispatcher with its state in the folder ``state``."""
-        where = ["--instance", f"http://127.0.0.1:{self.port}", "--api-key", self.key]
-        queue = ["--queue", sqlite_jobs.url(self.queue), "--endpoint", ENDPOINT, "--max", "4", "--lifetime", "20"]
-        return ["dispatch", *queue, *where, "--state", str(self.folder / state)]
+        config = ["--config", str(self.folder / "nullworker.toml"), "--api-key", self.key]
+        return ["dispatch", *config, "--state", str(self.folder / state)]
 
     @property
     def key(self) -> str:
         """The account key."""
         return (self.state / "api_key").read_text().strip()
 
-    def run(self, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    def run(self, command: str, *arguments: str, environ: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Starts a nullworker command; its output goes to the folder."""
-        with (self.folder / f"{arguments[0]}.log").open("ab") as log:
+        own = {"PYTHONPATH": str(self.code.get(command, ROOT)), **self.environ.get(command, {}), **(environ or {})}
+        return self.popen(command, [*self.prefix.get(command, ()), *NULLWORKER, command, *arguments], own)
+
+    def popen(self, name: str, words: list[str], environ: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Starts a program that ends with the episode."""
+        outside = {k: v for k, v in os.environ.items() if not k.startswith(("NULLWORKER_", "VAST_"))}
+        with self.log(name).open("ab") as log:
             process = subprocess.Popen(
-                [*prefix, *NULLWORKER, *arguments], env=self.environ, cwd=self.folder, stdout=log, stderr=log
+                words, env={**outside, **(environ or {})}, cwd=self.folder, stdout=log, stderr=log
             )
         self._started.append(process)
         return process
 
-    def _serves(self) -> bool:
+    def log(self, name: str) -> Path:
+        """Where a command's output goes."""
+        return self.folder / f"{name}.log"
+
+    def serves(self) -> bool:
+        """Whether the engine answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=2.0) as answer:
+            with urllib.request.urlopen(f"http://{self.host}:{self.port}/healthz", timeout=2.0) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
 
     # ------------------------------------------------------------------------------------------------------- looking
 
-    def worker_pids(self) -> list[int]:
-        """The first process of each worker that is alive."""
-        found = []
-        for file in self.state.glob("fleets/processes/*/*/instance.json"):
-            with contextlib.suppress(OSError, ValueError):
-                pid = json.loads(file.read_bytes()).get("pid")
-                if pid and _is_alive(pid):
-                    found.append(int(pid))
+    def worker_pids(self) -> dict[int, str]:
+        """The first process of each worker that is alive, with its endpoint.
+
+        It leads a session and has the endpoint's mark; a consumer, which has the mark as well, also has a session's id.
+        """
+        found = {}
+        for pid in _pids():
+            with contextlib.suppress(OSError):
+                if os.getsid(pid) == pid and (environ := _environ(pid)) and "NULL_SESSION_ID" not in environ:
+                    endpoint = environ.get(MARK, "")
+                    if endpoint in self.endpoints and _mine(self.folder, environ):
+                        found[pid] = endpoint
         return found
 
     def processes(self) -> dict[int, str]:
-        """All processes of this episode but engine and dispatcher, by their folder or their arguments."""
+        """All processes of this episode but those started here, by their arguments."""
         found = {}
-        own = {process.pid for process in self._started}
-        for entry in Path("/proc").glob("[0-9]*"):
+        own = {1, os.getpid(), *(process.pid for process in self._started)}
+        for pid in _pids():
             with contextlib.suppress(OSError):
-                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                where = str((entry / "cwd").readlink())
-                if (
-                    words
-                    and int(entry.name) not in own
-                    and (str(self.folder) in words or where.startswith(str(self.folder)))
-                ):
-                    found[int(entry.name)] = words
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                where = str(Path(f"/proc/{pid}/cwd").readlink())
+                all_ours = VARIABLE in os.environ
+                if words and pid not in own and (all_ours or str(self.folder) in words + where):
+                    found[pid] = words
         return found
 
     def consumers(self) -> list[int]:
         """Processes that do jobs."""
         return [
-            pid for pid, words in self.processes().items() if "chaos/consumer.py" in words and "supervis" not in words
+            pid
+            for pid, words in self.processes().items()
+            if words.startswith(f"{sys.executable} -m tools.chaos.consumer")
         ]
 
     def watch(self) -> None:
         """Counts the workers that are alive now, and gives jobs of dead consumers back, as a broker does."""
-        self.history.most_workers = max(self.history.most_workers, len(self.worker_pids()))
-        sqlite_jobs.requeue_stale(self.queue, older_than_s=LEASE_S)
+        self.history.alive(Counter(self.worker_pids().values()))
+        if time.monotonic() > self._watched_at + 0.3:
+            for queue in self._queues.values():
+                queue.give_back()
+            self._watched_at = time.monotonic()
 
     def pause(self, seconds: float) -> None:
         """Lets time pass, and watches."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.watch()
-            time.sleep(0.03)
+            time.sleep(0.05)
 
     def until(self, condition: Callable[[], bool], limit_s: float, what: str) -> bool:
         """Watches until ``condition`` holds; that it does not within ``limit_s`` is a violation."""
+        if not (held := self.within(condition, limit_s)):
+            self.history.seen.append(f"not within {limit_s:g} s: {what}")
+        return held
+
+    def within(self, condition: Callable[[], bool], limit_s: float) -> bool:
+        """Watches until ``condition`` holds, or ``limit_s`` are over; says which."""
         end = time.monotonic() + limit_s
         while not condition():
             if time.monotonic() > end:
-                self.history.seen.append(f"not within {limit_s:g} s: {what}")
                 return False
             self.watch()
             time.sleep(0.05)
@@ -180,6 +265,8 @@ class World:
         self.until(self._is_done, SETTLES_S, "all jobs are done")
         self.until(lambda: not self.worker_pids(), SETTLES_S, "no worker is left")
         for name, process in (("the dispatcher", self.dispatcher), ("the engine", self.engine)):
+            if process is not None and process.poll() is not None:
+                self.history.seen.append(f"{name} had ended by itself, with exit code {process.returncode}")
             if not self.kill(process, signal.SIGTERM):
                 self.history.seen.append(f"{name} did not end within 25 s of SIGTERM")
         left = [f"process {pid}: {words[:80]}" for pid, words in self.processes().items()]
@@ -187,8 +274,7 @@ class World:
         return self.history.violations(self.notes, left)
 
     def _is_done(self) -> bool:
-        counts = sqlite_jobs.counts(self.queue)
-        return counts["done"] == len(self.history.jobs)
+        return all(queue.left() == 0 for queue in self._queues.values())
 
     def end(self) -> None:
         """Kills whatever of the episode is left."""
@@ -207,8 +293,21 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
+def _accepts(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1.0):
+        return True
+    return False
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - many times a second
+
+
+def _environ(pid: int) -> dict[str, str]:
+    """The environment of a process; empty for one that has ended."""
+    text = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
+
+
+def _mine(folder: Path, environ: dict[str, str]) -> bool:
+    return any(str(folder) in value for value in environ.values())

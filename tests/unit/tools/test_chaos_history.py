@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,7 @@ GOOD = ["begin a:1 10", "end a:1 10", "begin b:1 11", "end b:1 11"]
         (GOOD[:2], set(), 2, [], ["job b:1 was never done"]),
         ([*GOOD, "begin a:1 12"], set(), 2, [], ["job a:1 was killed (process 12)"]),
         ([*GOOD, "begin a:1 12"], {12}, 2, [], []),
-        (GOOD, set(), 3, [], ["3 workers were alive, and max_workers is 2"]),
+        (GOOD, set(), 3, [], ["3 workers of x were alive, and its max_workers is 2"]),
         (GOOD, set(), 2, ["process 5"], ["left behind: process 5"]),
     ],
 )
@@ -31,9 +32,11 @@ def test_what_is_found(
 ) -> None:
     file = tmp_path / "notes"
     file.write_text("".join(f"{line}\n" for line in notes))
-    history = History(2, ["a:1", "b:1"], victims, workers)
+    history = History({"x": 2, "y": 2}, ["a:1", "b:1"], victims)
+    history.alive(Counter({"x": workers, "y": 2}))
+    history.alive(Counter({"x": 1}))
     assert history.violations(file, left) == found
 
 
 def test_what_was_seen_on_the_way_counts(tmp_path: Path) -> None:
-    assert History(2, [], seen=["it hung"]).violations(tmp_path / "none", []) == ["it hung"]
+    assert History({}, [], seen=["it hung"]).violations(tmp_path / "none", []) == ["it hung"]
