@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.mutants import planted
-from tests.simulation.mutations import MUTATIONS, SHOWN_BY_JOURNAL, Mutation
+from tests.simulation.mutations import MUTATIONS, SHOWN_BY_JOURNAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.simulation.mutants import Bug
 
 CAUGHT = Path(__file__).with_name("exhaustive_caught.json")
 ALL = (*MUTATIONS, *SHOWN_BY_JOURNAL)
@@ -26,15 +28,15 @@ STATES_MAX = 8_000
 SETTLES = 4
 
 
-def hunt(mutation: Mutation | None, scopes: Sequence[str] = (), states_max: int = STATES_MAX) -> dict[str, Any] | None:
+def hunt(bug: Bug, scopes: Sequence[str] = (), states_max: int = STATES_MAX) -> dict[str, Any] | None:
     """What finds the bug first; None: nothing does.
 
     Args:
-        mutation: the bug; None: there is none.
+        bug: what is planted; None: nothing.
         scopes: where to look; all of them, if none is named.
         states_max: of each scope.
     """
-    with planted(mutation):
+    with planted(bug):
         walk = importlib.import_module("nullworker.simulation.exhaustive.walk").walk
         every = importlib.import_module("nullworker.simulation.exhaustive.scope").SCOPES
         for name in scopes or every:

@@ -22,8 +22,13 @@ from tests.simulation.plants import planted_trees
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import CodeType, ModuleType
+
+    from tests.simulation.plants import Place
+
+    #: Planted by name, or as the trees of the modules that it changes; None: there is none.
+    Bug = Mutation | Mapping[Place, ast.Module] | None
 
 CAUGHT = Path(__file__).with_name("caught.json")
 SEEDS_MAX = 500
@@ -39,9 +44,11 @@ class _Planted(SourceFileLoader):
         return compile(self._tree, self.path, "exec", dont_inherit=True)
 
 
-class _Planter(MetaPathFinder):
-    def __init__(self, mutation: Mutation) -> None:
-        self._trees = {place.module: (str(place.path), tree) for place, tree in planted_trees(mutation).items()}
+class Planter(MetaPathFinder):
+    """Imports modules with a bug in them, from syntax trees; put it at the beginning of `sys.meta_path`."""
+
+    def __init__(self, trees: Mapping[Place, ast.Module]) -> None:
+        self._trees = {place.module: (str(place.path), tree) for place, tree in trees.items()}
 
     def find_spec(
         self,
@@ -56,9 +63,10 @@ class _Planter(MetaPathFinder):
 
 
 @contextmanager
-def planted(mutation: Mutation | None) -> Iterator[Callable[..., Any]]:
+def planted(bug: Bug) -> Iterator[Callable[..., Any]]:
     """`nullworker.simulation.run.run` over a core with the bug in it; ``None`` plants none."""
-    finders = [] if mutation is None else [_Planter(mutation)]
+    trees = planted_trees(bug) if isinstance(bug, Mutation) else bug
+    finders = [] if trees is None else [Planter(trees)]
     kept = _forget()
     sys.meta_path[:0] = finders
     try:
@@ -80,9 +88,9 @@ def _forget() -> dict[str, ModuleType]:
     return {name: sys.modules.pop(name) for name in mine}
 
 
-def hunt(mutation: Mutation | None, first: int, count: int) -> dict[str, Any] | None:
+def hunt(bug: Bug, first: int, count: int) -> dict[str, Any] | None:
     """Runs seeds as `test_seeds` does, with the bug in the core; what caught it first, or None."""
-    with planted(mutation) as run:
+    with planted(bug) as run:
         for seed in range(first, first + count):
             result = run(seed)
             if result.failure is not None:

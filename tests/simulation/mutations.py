@@ -96,3 +96,41 @@ for worker in [worker for worker in endpoint.workers.values() if worker.state is
 SHOWN_BY_JOURNAL: tuple[Mutation, ...] = (
     _bug("a report of the process before is believed", "ReportOrder._age_by_counts", "report.loadtime_s in self.loadtimes_before", "False"),
 )  # fmt: skip
+
+#: Bugs that others planted, without having seen the ones above: most are for unit tests to notice. docs/mutation.md says
+#: what does.
+HELD_OUT: tuple[Mutation, ...] = (
+    # What fleets and workers say
+    _bug("an old list is applied to a newer state", "_present", "if worker.state_since >= asked_at: return"),
+    _bug("a list from before a change ends a worker", "_missing", "worker.state_since >= asked_at - limits.LIST_LAG_S or _lives(worker, asked_at)", "_lives(worker, asked_at)"),
+    _bug("doubt is over after one report", "Trust.may_hold_until", "self.reports_wanted = 2", "self.reports_wanted = 1"),
+    _bug("late reports in a row are never counted from zero again", "ReportOrder.classify", "self.received, self.late_reports = report.received, 0", "self.received = report.received"),
+    _bug("an unknown instance's number is given again", "_unknown_instances", "state.next_worker_id = max(state.next_worker_id, worker_id + 1)"),
+    # Routing
+    _bug("max_queue_time is inclusive", "Endpoint.takes_more", "worker.held_cost / worker.perf_expected < self.parameters.max_queue_time", "worker.held_cost / worker.perf_expected <= self.parameters.max_queue_time"),
+    _bug("the worker that is free longest serves next", "Endpoint.pick", "next(reversed(self.free.values()))", "next(iter(self.free.values()))"),
+    _bug("a client that leaves after its answer loses its grant at once", "clients:gone", "reservation.stage is Stage.GRANTED and reservation.delivery.count == 0", "reservation.stage is Stage.GRANTED"),
+    _bug("an old reminder is kept when parameters change", "EngineState.put_endpoint", "endpoint.name, endpoint.parameters, endpoint.overdue_at = name, parameters, None", "endpoint.name, endpoint.parameters = name, parameters"),
+    # Restarts
+    _bug("a restored worker is not doubted", "Trust.restored", "self.may_hold_unknown_until, self.reports_wanted = now, 2"),
+    _bug("an answer is written down as never sent", "recovery:reservation_record", "known.delivery.pending", "False"),
+    _bug("a grant is written down as a session", "recovery:reservation_record", "known.stage is Stage.SESSION", "known.stage is not Stage.WAITING"),
+    _bug("the first report that does not list a restored session ends it", "_not_listed", "if session.delivery.restored: session.delivery.restored = False; return"),
+    _bug("why a worker is to go is not written down", "recovery:worker_record", "known.retire", "None"),
+    _bug("why a worker is to go is lost at a restart", "restored", "retire(state, retiring, record.retire)"),
+    # Fleets' orders
+    _bug("a destroy waits for the retry of the order before it", "FleetOrder.given", "self.given_at, self.attempts, self.retry_at, self.answered_at = now, 0, None, None", "self.given_at, self.attempts, self.answered_at = now, 0, None"),
+    _bug("a stop that fails is tried for ever", "failures:_order_again", "worker.state is WorkerState.STOPPING and order.attempts < limits.STOP_ATTEMPTS_MAX", "worker.state is WorkerState.STOPPING"),
+    _bug("a failed order is repeated with pauses that do not grow", "fleet_events:failed", "2.0 ** min(order.attempts, 10)", "2.0"),
+    _bug("a failed order is put off for ever longer", "fleet_events:failed", "min(limits.ORDER_RETRY_MAX_S, 2.0 ** min(order.attempts, 10))", "2.0 ** min(order.attempts, 10)"),
+    _bug("back-off has no limit", "Workergroup.backs_off", "min(limits.BACKOFF_MAX_S, 2.0 ** min(self.failures - 1, 30))", "2.0 ** min(self.failures - 1, 30)"),
+    # Scaling
+    _bug("cold_workers counts those on their way out", "_lacks_cold", "endpoint.staying", "endpoint.existing"),
+    _bug("a worker that never held is idle since its creation", "_ready", "worker.ready_at = worker.free_since = state.now", "worker.ready_at = state.now; worker.free_since = worker.state_since"),
+    _bug("the dearest workergroup grows", "_cheapest", "workergroup.price_for_perf < best.price_for_perf", "workergroup.price_for_perf > best.price_for_perf"),
+    _bug("a workergroup's own max_workers is ignored", "Workergroup.may_grow", "self.spec.max_workers is not None and self.workers >= self.spec.max_workers", "False"),
+    _bug("cold_mult is of min_load alone", "need", "parameters.cold_mult * load", "parameters.cold_mult * parameters.min_load"),
+    # Time
+    _bug("a clock that falls back is followed", "Engine._checked_time", "return last", "return now"),
+    _bug("the engine's own sleep goes unnoticed", "Engine._checked_time", "self.state.was_absent(now)"),
+)  # fmt: skip

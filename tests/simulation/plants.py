@@ -58,6 +58,11 @@ def planted_trees(mutation: Mutation) -> dict[Place, ast.Module]:
     return trees
 
 
+def places() -> tuple[Place, ...]:
+    """All modules of the core."""
+    return tuple(place for place, _ in _index())
+
+
 @lru_cache
 def _index() -> tuple[tuple[Place, frozenset[str]], ...]:
     """All modules of the core, and the functions in each."""
@@ -65,12 +70,13 @@ def _index() -> tuple[tuple[Place, frozenset[str]], ...]:
     for path in sorted(CORE.rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        names = frozenset(name for name, _ in _functions(ast.parse(path.read_text())))
+        names = frozenset(name for name, _ in functions_of(ast.parse(path.read_text())))
         index.append((Place(module, path), names))
     return tuple(index)
 
 
-def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+def functions_of(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """The functions and methods of a module, by name ("Class.method")."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             yield node.name, node
@@ -82,7 +88,7 @@ def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
 
 def _plant(tree: ast.Module, change: Change) -> None:
     name = change.function.rpartition(":")[2]
-    function = next(node for found, node in _functions(tree) if found == name)
+    function = next(node for found, node in functions_of(tree) if found == name)
     old, new = ast.parse(change.old).body, ast.parse(change.new).body
     expression = isinstance(old[0], ast.Expr) and len(old) == 1 and len(new) <= 1
     replaced = _replace_statements(function, old, new)

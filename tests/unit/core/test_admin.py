@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nullworker.core import commands, events, explain, limits, recovery
@@ -335,9 +337,12 @@ def test_a_session_that_no_report_mentions_after_a_restart_has_ended() -> None:
     scene = restarted(
         (RestoredWorker(1, 1, "held", "http://w1", 100.0),), (RestoredReservation(7, 1, 100.0, 1, confirmed=True),)
     )
-    scene.report(1)  # it may be a report of before
-    scene.report(1)  # and the client may have been sent there a moment before the end
-    assert scene.engine.state.reservations[7].stage is Stage.GRANTED
+    reservation = scene.engine.state.reservations[7]
+    stages = []
+    for _ in range(2):  # the first may be a report of before, and the client be sent there a moment before the end
+        scene.report(1)
+        stages.append(reservation.stage)
+    assert stages == [Stage.SESSION, Stage.GRANTED]
     scene.live(60)
     assert scene.engine.state.reservations == {}
 
@@ -416,6 +421,35 @@ def test_what_was_to_go_before_a_restart_goes_after_it_when_it_is_free() -> None
     scene.report(1, seq=2)
     assert destroyed(scene.report(1, seq=3) + scene.commands) == [1]
     assert scene.state(2) is WorkerState.READY
+
+
+@pytest.mark.promise("P11")
+def test_what_is_written_down_of_a_reservation_is_where_it_is_in_its_life() -> None:
+    scene = Scene()
+    state = scene.engine.state
+    scene.ask(1)
+    assert recovery.reservation_record(state, 1) is None  # its client cannot come back under a number it was not told
+    scene.hold_ends(1)
+    assert recovery.reservation_record(state, 1) == RestoredReservation(1, 1, 100.0, 0, confirmed=False, sent=False)
+    scene.ask(1)
+    scene.up(1)
+    assert recovery.reservation_record(state, 1) == RestoredReservation(1, 1, 100.0, 1, confirmed=False, sent=True)
+    scene.takes(1, 1)
+    assert recovery.reservation_record(state, 1) == RestoredReservation(1, 1, 100.0, 1, confirmed=True, sent=False)
+    scene.ask(1)  # it never heard the worker's answer
+    assert recovery.reservation_record(state, 1) == RestoredReservation(1, 1, 100.0, 1, confirmed=True, sent=True)
+    scene.send(events.InstanceExited(1, "killed"))
+    assert recovery.reservation_record(state, 1) is None
+
+
+@pytest.mark.promise("P11")
+def test_what_is_written_down_of_a_worker_says_why_it_is_to_go() -> None:
+    scene = Scene()
+    scene.serve(1)
+    held = RestoredWorker(1, 1, "held", "http://w1", 100.0)
+    assert recovery.worker_record(scene.engine.state, 1) == held
+    scene.send(events.WorkersUpdated(1))
+    assert recovery.worker_record(scene.engine.state, 1) == replace(held, state="draining", retire=Cause.UPDATED)
 
 
 @pytest.mark.promise("P2")

@@ -59,6 +59,14 @@ def test_a_worker_that_holds_all_that_it_takes_is_not_found_until_it_holds_less(
     assert endpoint(scene).pick() is scene.worker(1)
 
 
+def test_a_held_worker_whose_implied_queue_has_reached_max_queue_time_takes_no_more() -> None:
+    scene = Scene(max_queue_time=2.0, max_workers=1)
+    scene.workergroup(1, occupancy=8)
+    scene.serve(1)
+    assert len(of(scene.ask(2), commands.Grant)) == 1  # a queue of 1 s
+    assert of(scene.ask(3), commands.Grant) == []  # of 2 s
+
+
 def test_a_held_worker_that_was_suspect_is_found_again() -> None:
     scene = Scene(max_queue_time=30.0, max_workers=1)
     scene.workergroup(1, occupancy=2)

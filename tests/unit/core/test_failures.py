@@ -246,6 +246,33 @@ def test_a_stop_that_keeps_failing_becomes_a_destroy() -> None:
     assert scene.state(1) is WorkerState.DESTROYING
 
 
+def test_an_order_that_fails_is_repeated_after_pauses_that_double_up_to_a_minute() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.up(1)
+    scene.send(events.InstanceExited(1, "killed"))
+    pauses = []
+    for _ in range(8):
+        scene.send(events.InstanceFailed(1, "destroy", "busy"))
+        due = scene.worker(1).order.retry_at
+        assert due is not None
+        pauses.append(due - scene.now)
+        assert destroyed(scene.pass_time(pauses[-1] - 0.5)) == []
+        assert destroyed(scene.pass_time(0.5)) == [1]
+    assert pauses == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+
+
+def test_a_new_order_does_not_wait_for_the_repetition_of_the_one_before() -> None:
+    scene = Scene(cold_workers=1)
+    scene.up(1)
+    scene.pass_time(2)
+    scene.send(events.InstanceFailed(1, "stop", "busy"))
+    assert scene.worker(1).order.retry_at is not None
+    assert destroyed(scene.send(events.EndpointDeleted(1, force=True))) == [1]
+    assert destroyed(scene.pass_time(limits.ORDER_TIMEOUT_S - 1)) == []  # its fleet is at it
+    assert destroyed(scene.pass_time(1)) == [1]
+
+
 def test_after_a_suspension_no_worker_fails_for_its_silence_meanwhile() -> None:
     scene = Scene(min_load=100.0)
     scene.serve(2)

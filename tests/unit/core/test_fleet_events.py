@@ -153,6 +153,19 @@ def test_a_list_asked_for_before_a_change_says_nothing_about_it() -> None:
     assert scene.state(1) is WorkerState.CREATING
 
 
+def test_a_list_asked_for_before_a_start_does_not_end_the_worker() -> None:
+    scene = Scene(cold_workers=1)
+    scene.up(1)
+    scene.pass_time(2)
+    scene.send(events.InstanceStopped(1))
+    asked_at = scene.now
+    scene.pass_time(1)
+    scene.ask(1)
+    assert scene.state(1) is WorkerState.STARTING
+    assert scene.send(events.FleetListed("f", asked_at, ((1, "exited"),))) == []
+    assert scene.state(1) is WorkerState.STARTING
+
+
 @pytest.mark.promise("P2")
 def test_a_worker_that_reports_is_alive_whatever_lists_say() -> None:
     scene = Scene()

@@ -124,6 +124,18 @@ def test_three_late_reports_and_nothing_fresh_for_a_period_mean_a_new_process() 
     assert scene.state(1) is WorkerState.READY
 
 
+def test_late_reports_before_a_fresh_one_do_not_count() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.report(1, 7, received=9)
+    for _ in range(limits.LATE_REPORTS_MAX - 1):
+        assert scene.report(1, received=1) == []
+    scene.report(1, 7, received=9)
+    scene.pass_time(limits.LATE_REPORTS_S)
+    assert scene.report(1, received=1) == []
+    assert scene.state(1) is WorkerState.HELD
+
+
 @pytest.mark.promise("P10")
 def test_a_report_of_the_process_before_is_known_by_its_loading_time() -> None:
     scene = Scene(cold_workers=1)

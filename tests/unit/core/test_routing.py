@@ -183,6 +183,15 @@ def test_a_waiter_that_leaves_after_its_answer_may_use_it_all_the_same() -> None
     assert scene.engine.state.reservations[1].stage is Stage.SESSION
 
 
+def test_the_worker_of_a_waiter_that_left_after_its_answer_serves_no_other_meanwhile() -> None:
+    scene = Scene(max_workers=1)
+    scene.ask(1)
+    scene.up(1)
+    scene.set_absent(1)
+    assert granted(scene.ask(2)) == []
+    assert scene.engine.state.reservations[1].stage is Stage.GRANTED
+
+
 def test_a_worker_kept_between_two_polls_is_free_when_its_waiter_says_that_it_leaves() -> None:
     scene = Scene()
     scene.ask(1)

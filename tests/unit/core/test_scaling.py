@@ -225,6 +225,28 @@ def test_cold_workers_are_made_stopped_and_started_before_any_is_created() -> No
     assert len(of(scene.report(start.worker_id), commands.Grant)) == 1
 
 
+def test_a_worker_that_is_to_go_is_none_of_cold_workers() -> None:
+    scene = Scene(cold_workers=1)
+    scene.ask(1)
+    scene.up(1)
+    scene.takes(1, 1)
+    assert [create.worker_id for create in of(scene.commands, commands.Create)] == [1]
+    decided = scene.send(events.WorkersUpdated(1))
+    assert scene.state(1) is WorkerState.DRAINING
+    assert [create.worker_id for create in of(decided, commands.Create)] == [2]
+
+
+def test_the_idle_time_of_a_worker_that_never_held_begins_when_it_is_ready() -> None:
+    scene = Scene(inactivity_timeout=10.0)
+    scene.ask(1)
+    scene.set_absent(1)
+    scene.created(1)
+    scene.pass_time(30)
+    scene.report(1)
+    assert destroyed(scene.pass_time(9)) == []
+    assert destroyed(scene.pass_time(2)) == [1]
+
+
 def done(what: str, worker_id: int) -> events.Event:
     return events.InstanceStopped(worker_id) if what == "stopped" else events.InstanceStarted(worker_id)
 
