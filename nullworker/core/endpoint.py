@@ -78,6 +78,10 @@ class Endpoint:
         """Lets a held worker be found by `pick` if it takes more."""
         if worker.held and self.takes_more(worker):
             heapq.heappush(self.partly_free, (worker.held_cost / worker.perf_expected, worker.worker_id))
+        self.bound_partly_free()
+
+    def bound_partly_free(self) -> None:
+        """Drops entries that are out of date when they are too many for the workers that there are."""
         if len(self.partly_free) > 2 * len(self.workers) + 64:
             self._compact()
 

@@ -141,6 +141,7 @@ class EngineState:
     def _forget(self, worker: Worker, endpoint: Endpoint) -> None:
         del self.workers[worker.worker_id]
         del endpoint.workers[worker.worker_id]
+        endpoint.bound_partly_free()  # its entries are left there
         if worker.trust.awaiting_report:
             endpoint.awaiting_report -= 1
         workergroup = worker.workergroup
@@ -200,6 +201,7 @@ class EngineState:
         """Takes the worker out of routing, or back in."""
         if worker.trust.unresponsive != unresponsive:
             worker.trust.unresponsive = unresponsive
+            worker.trust.doubted = worker.trust.doubted and unresponsive
             self._changed(worker)
 
     def may_hold_until(self, worker: Worker, until: float) -> None:
@@ -207,8 +209,15 @@ class EngineState:
         worker.trust.may_hold_until(until)
         self.set_timer_for(worker)
 
-    def doubt(self, worker: Worker) -> None:
-        """The worker may hold something unknown now, and gets nothing new before it has told."""
+    def doubt(self, worker: Worker, *, used_late: bool = False) -> None:
+        """The worker may hold something unknown now, and gets nothing new before it has told.
+
+        Args:
+            worker: it.
+            used_late: what it may hold is a session by a grant that ran out; a report without a number that comes
+                within `RESEND_S` may have been made before that.
+        """
+        worker.trust.doubted = worker.trust.doubted or used_late
         self.may_hold_until(worker, self.now)
         self.set_unresponsive(worker, unresponsive=True)
 

@@ -40,7 +40,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     _bug("a silent waiter is never forgotten", "hold_ended", "state.timers.set(state.now + limits.POLL_GRACE_S, Timer.WAITER, request_idx)"),
     _bug("a grant never expires", "grant_due", "if state.now < reservation.expires_at: return", "return"),
     _bug("a stopped endpoint grants", "assign", "endpoint.parameters.state is EndpointState.STOPPED", "False"),
-    _bug("after an expired grant the worker may be granted at once", "_expire", "state.doubt(worker)"),
+    _bug("after an expired grant the worker may be granted at once", "_expire", "state.doubt(worker, used_late=True)"),
     _bug("a waiter whose grant ran out is forgotten", "_expire", "reservation.present or answered == 0", "answered == 0"),
     _bug("a full worker is offered again", "Endpoint.takes_more", "not worker.full", "True"),
     _bug("an unresponsive worker is granted", "_share", "not worker.grantable", "worker.retire is not None"),
@@ -63,7 +63,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     # Reports
     _bug("late reports are believed", "reports:report", "age is ReportAge.LATE", "False"),
     _bug("a report that does not list a grant ends it", "_sessions", "[held for held in worker.held.values() if held.stage is Stage.SESSION]", "list(worker.held.values())"),
-    _bug("sessions that a report lists no longer stay", "_sessions", "_not_listed(state, worker, over)"),
+    _bug("sessions that a report lists no longer stay", "_sessions", "_not_listed(state, worker, session, numbered=bool(event.seq))"),
     _bug("unknown sessions are not adopted", "_sessions", "_adopt(state, worker, request_idx, cost)"),
     _bug("a refusal is ignored", "reports:finished", "_rejected(state, worker, held)"),
     Mutation("an unnumbered report of a worker that numbers is fresh", (Change("ReportOrder.classify", "self.numbers and not report.seq and now < max(self.numbered_at, listening.since) + limits.RESEND_S", "False"),)),

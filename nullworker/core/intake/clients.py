@@ -188,7 +188,7 @@ def _expire(state: EngineState, reservation: Reservation) -> None:
         reason = f"worker {worker.worker_id} was kept for it for {kept_s:.1f} s, and its client did not ask again"
     state.note_worker(worker, "grant_expired", cause, reason, request_idx=reservation.request_idx)
     if answered:
-        state.doubt(worker)  # it may have been used all the same
+        state.doubt(worker, used_late=True)
     if reservation.present or answered == 0:
         state.requeue(reservation)
     else:

@@ -66,7 +66,7 @@ def report(state: EngineState, event: WorkerReported) -> None:
     else:
         if worker.state in BOOTING or (worker.state is WorkerState.ERROR and not worker.owned):
             _ready(state, worker)
-        if worker.trust.unresponsive:
+        if worker.trust.unresponsive and worker.trust.is_responsive_by(numbered=bool(event.seq)):
             _responsive(state, worker)
         _sessions(state, worker, event)
 
@@ -142,12 +142,15 @@ def _ready(state: EngineState, worker: Worker) -> None:
 def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None:
     if not worker.held and not event.request_idxs:  # what is usual of a free worker
         if worker.trust.may_hold_unknown_until is not None:
-            state.report_tells(worker, numbered=bool(event.seq))
+            _tells(state, worker, numbered=bool(event.seq))
         return
     listed = dict.fromkeys(event.request_idxs)  # each once, and found at once
     sessions = [held for held in worker.held.values() if held.stage is Stage.SESSION]
-    for over in [session for session in sessions if session.request_idx not in listed]:
-        _not_listed(state, worker, over)
+    for session in sessions:
+        if session.request_idx in listed:
+            session.delivery.restored = False
+        else:
+            _not_listed(state, worker, session, numbered=bool(event.seq))
     of_before = False
     unknown = [request_idx for request_idx in listed if request_idx not in worker.held]
     cost = _cost_of_each(worker, event.load, len(unknown)) if unknown else 0.0
@@ -177,6 +180,7 @@ def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None
 def _tells(state: EngineState, worker: Worker, *, numbered: bool) -> None:
     """A report contradicts nothing. Those whose sessions it makes certain are answered with them."""
     if state.report_tells(worker, numbered=numbered):
+        _responsive(state, worker)
         for session in list(worker.held.values()):
             if session.delivery.withheld and session.present and session.stage is Stage.SESSION:
                 answer(state, session, Cause.CONFIRMED, "its worker reported the session")
@@ -190,9 +194,10 @@ def _answer(state: EngineState, worker: Worker, session: Reservation) -> None:
         answer(state, session, Cause.CONFIRMED, "its worker reported the session")
 
 
-def _not_listed(state: EngineState, worker: Worker, session: Reservation) -> None:
+def _not_listed(state: EngineState, worker: Worker, session: Reservation, *, numbered: bool) -> None:
     if session.delivery.restored:
-        session.delivery.restored = False
+        # The report may have been made before the session; one without a number may be as old as it is sent again.
+        session.delivery.restored = not numbered and state.now < state.listening.since + limits.RESEND_S
         return
     worker.finishes.remember_finished(session.request_idx, state.now)
     worker.finishes.expect_session(session.request_idx)
@@ -295,7 +300,7 @@ def _ended(state: EngineState, worker: Worker, reservation: Reservation, cause: 
     state.end(reservation)
     if pending:
         # This report may have been made before its client came to the worker again, and have been long under way.
-        state.doubt(worker)
+        state.doubt(worker, used_late=True)
     state.note_worker(worker, "session_ended", cause, reason, request_idx=request_idx)
 
 

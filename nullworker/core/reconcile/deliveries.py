@@ -33,7 +33,7 @@ class Delivery:
     #: How many requests its worker had received, by its own count, when it was given this one.
     received_before: int = 0
     accounted_before: int = 0  # and how many of the answers were accounted for then
-    #: Taken over after a restart: one report that does not list it may be one of before.
+    #: Taken over after a restart, and not listed since: a report that does not list it may be one of before.
     restored: bool = False
     #: Two sessions bear its request_idx: this one is not the one that the engine answers with.
     orphan: bool = False

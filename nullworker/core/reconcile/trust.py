@@ -44,6 +44,9 @@ class Trust:
     unresponsive: bool = False
     may_hold_unknown_until: float | None = None
     reports_wanted: int = 0  # made after that time, before the worker is believed to hold nothing unknown
+    #: A client may have used a grant that ran out: a report without a number does not make it responsive before it is
+    #: certain that it holds nothing unknown, for the report may have been made before the client came.
+    doubted: bool = False
     #: Restored, and has not reported since; or what it reported may be of before the restart.
     awaiting_report: bool = False
     #: When it last told the end of a request: it lives, and what it holds now is not told.
@@ -73,7 +76,7 @@ class Trust:
 
     def holds_nothing_unknown(self) -> None:
         """Its process certainly runs no more, or it is ended by force."""
-        self.may_hold_unknown_until = None
+        self.may_hold_unknown_until, self.doubted = None, False
 
     def heard(self, now: float, *, numbered: bool) -> bool:
         """A fresh report came; True: the last one that was wanted to know that it holds nothing unknown."""
@@ -83,8 +86,12 @@ class Trust:
         self.reports_wanted -= 1 if numbered else 2
         if self.reports_wanted > 0:
             return False
-        self.may_hold_unknown_until = None
+        self.may_hold_unknown_until, self.doubted = None, False
         return True
+
+    def is_responsive_by(self, *, numbered: bool) -> bool:
+        """Whether a fresh report makes it responsive: a late one must not end the doubt of a grant that ran out."""
+        return numbered or not self.doubted
 
     @property
     def lived_at(self) -> float:

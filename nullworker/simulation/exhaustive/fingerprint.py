@@ -192,6 +192,7 @@ RULES: dict[str, dict[str, str]] = {
         "unresponsive": SAME,
         "may_hold_unknown_until": _due(-limits.RESEND_S),
         "reports_wanted": "o.trust.may_hold_unknown_until is not None and {}",
+        "doubted": SAME,
         "awaiting_report": SAME,
         "told_end_at": _age(limits.SILENCE_FAILS_HELD_S),
         "refused_at": _no("no report is refused here"),

@@ -173,7 +173,7 @@ def test_a_cancelled_update_of_a_worker_that_was_only_kept_for_a_doubt_lets_it_s
     scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
     scene.send(events.WorkersUpdated(1, cancel=True))
     assert scene.state(1) is WorkerState.READY
-    scene.report(1)
+    scene.report(1, seq=1)
     assert len(of(scene.ask(2), commands.Grant)) == 1
 
 
@@ -339,11 +339,36 @@ def test_a_session_that_no_report_mentions_after_a_restart_has_ended() -> None:
     )
     reservation = scene.engine.state.reservations[7]
     stages = []
-    for _ in range(2):  # the first may be a report of before, and the client be sent there a moment before the end
-        scene.report(1)
+    for seq in (1, 2):  # the first may be a report of before, and the client be sent there a moment before the end
+        scene.report(1, seq=seq)
         stages.append(reservation.stage)
     assert stages == [Stage.SESSION, Stage.GRANTED]
     scene.live(60)
+    assert scene.engine.state.reservations == {}
+
+
+@pytest.mark.promise("P11")
+def test_a_session_outlasts_reports_without_a_number_that_may_be_of_before_a_restart() -> None:
+    settled = RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False)
+    scene = restarted((RestoredWorker(1, 1, "held", "http://w1", 100.0),), (settled,))
+    scene.report(1, ready=False, received=0)  # made when it booted,
+    scene.report(1, received=0, loadtime_s=6.0)  # and soon after
+    assert scene.engine.state.reservations[7].stage is Stage.SESSION
+    scene.pass_time(limits.RESEND_S - 1)
+    scene.report(1, loadtime_s=6.0)
+    assert scene.engine.state.reservations[7].stage is Stage.SESSION
+    scene.pass_time(1)
+    scene.report(1, loadtime_s=6.0)
+    scene.report(1, loadtime_s=6.0)
+    assert scene.engine.state.reservations == {}, "later reports were made after it"
+
+
+@pytest.mark.promise("P11")
+def test_a_restored_session_that_was_listed_ends_with_the_next_report_that_does_not_list_it() -> None:
+    settled = RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False)
+    scene = restarted((RestoredWorker(1, 1, "held", "http://w1", 100.0),), (settled,))
+    scene.takes(1, 7)
+    scene.report(1)
     assert scene.engine.state.reservations == {}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.core import commands
+from nullworker.core import commands, events
 from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, of
 
@@ -101,6 +101,18 @@ def test_the_table_of_partly_held_workers_does_not_grow_with_the_number_of_chang
         scene.ask(idx, 1.0)
         scene.finishes(1, idx, "Success")
     assert len(endpoint(scene).partly_free) <= 2 * 1 + 65
+
+
+def test_nor_is_it_left_when_the_last_worker_is_gone() -> None:
+    scene = Scene(max_queue_time=1000.0, max_workers=1)
+    scene.workergroup(1, occupancy=5)
+    scene.serve(1)
+    while len(endpoint(scene).partly_free) < 66:
+        endpoint(scene).update_partly_free(scene.worker(1))
+    scene.send(events.InstanceExited(1, "pre-empted"))
+    scene.obey()
+    assert scene.states() == {}
+    assert len(endpoint(scene).partly_free) <= 64
 
 
 def test_a_spare_worker_is_the_last_to_serve() -> None:

@@ -95,7 +95,25 @@ def test_an_unconfirmed_grant_expires_and_its_worker_is_asked_what_it_holds_befo
     assert 1 not in scene.engine.state.reservations
     assert scene.worker(1).trust.may_hold_unknown
     assert granted(scene.ask(2)) == []
-    assert granted(scene.report(1)) == [(2, 1)]
+    assert granted(scene.report(1, seq=1)) == [(2, 1)]
+
+
+@pytest.mark.promise("P1")
+def test_a_report_without_a_number_that_may_be_older_than_the_use_of_a_grant_does_not_free_its_worker() -> None:
+    scene = Scene(max_workers=1)
+    scene.ask(1)
+    scene.up(1)
+    scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
+    scene.ask(2)
+    scene.pass_time(5)
+    assert granted(scene.report(1)) == []
+    assert granted(scene.report(1, perf=99.0)) == [], "however many they are"
+    scene.hold_ends(2)
+    scene.ask(2)
+    scene.pass_time(limits.RESEND_S - 6)
+    assert granted(scene.report(1)) == []
+    scene.pass_time(1)
+    assert granted(scene.report(1)) == [(2, 1)], "this one was made after the grant had run out"
 
 
 @pytest.mark.promise("P2")
