@@ -86,9 +86,9 @@ class Order(Checker):
         # What may excuse a second grant (a list that does not show the worker) need not have convinced the engine.
         if promise is None:
             return True
-        # It is woken for what is due a little late, and another event may come first; so also when it
-        # stood still, for what came meanwhile is read first. An engine that was started since does not know when the grant was answered, and
-        # counts from its start.
+        # It is woken for what is due a little late, and another event may come first; so also when it stood still, for
+        # what came meanwhile is read first. An engine that was started since does not know when the grant was answered,
+        # and counts from its start.
         runs_out = max(promise.answered_at, self._started) + limits.GRANT_TTL_S + limits.GRANT_REPORT_S
         noticed_at = max(runs_out, self.truth.away_until) + TIMER_SLACK_S
         return not self.evidence.binds(promise) and promise.closed == RAN_OUT and self.truth.clock >= noticed_at
