@@ -88,9 +88,9 @@ RULES: dict[str, dict[str, str]] = {
     "Endpoint": {
         "endpoint_id": _SAME_ON_ALL_PATHS,
         "name": _SAME_ON_ALL_PATHS,
-        "parameters": _SAME_ON_ALL_PATHS,
+        "parameters": _no("what an operator made of it is the world's"),
         "line": _BY_ITSELF,
-        "deleted": _SAME_ON_ALL_PATHS,
+        "deleted": _no("what an operator made of it is the world's"),
         "workergroups": _SAME_ON_ALL_PATHS,
         "workers": _FROM_WORKERS,
         "counts": _FROM_WORKERS,
@@ -195,8 +195,8 @@ RULES: dict[str, dict[str, str]] = {
         "doubted": SAME,
         "awaiting_report": SAME,
         "told_end_at": _age(limits.SILENCE_FAILS_HELD_S),
-        "refused_at": _no("no report is refused here"),
-        "refusal": _no("no report is refused here"),
+        "refused_at": _age(limits.SILENCE_FAILS_HELD_S),
+        "refusal": "bool({})",
     },
     "Reservation": {
         "request_idx": "requests[{}]",
@@ -246,11 +246,13 @@ RULES: dict[str, dict[str, str]] = {
         "reports": _no("is relative to what the engine knows of it"),
         "boot": _no("is relative to what the engine knows of it"),
         "error": SAME,
+        "erred": SAME,
         "announced": SAME,
         "made_at": _age(_STATE_S),
         "free_since": _age(_IDLE_S),
         "heard_at": _age(limits.SILENCE_FAILS_HELD_S),
         "heard": SAME,
+        "numbered_at": _age(limits.RESEND_S),
         "newest": f"({{0}} and min(o.boot * {NUMBERS_APART} + o.reports - {{0}}, 9))",
         "listed": "tuple([requests[i] for i in {} if i in o.sessions])",
         "ending_at": _age(2.0),
@@ -346,6 +348,7 @@ def _of_world(world: Surroundings, now: float, workers: Ranks, requests: Ranks) 
         world.newcomers,
         world.faults,
         world.calm,
+        world.put,
         min(now - world.restarted_at, limits.QUIET_S),
         min(now - world.started_at, 1.0),
         max(0.0, world.pause_until - now),
@@ -432,10 +435,10 @@ def live_reminders(world: Surroundings) -> Iterator[float]:
             if when > world.now:
                 yield when
         elif kind is Timer.SCALE_DOWN:
-            if state.endpoints[key].scale_down_at == when:
+            if key in state.endpoints and state.endpoints[key].scale_down_at == when:
                 yield when
         elif kind is Timer.OVERDUE:
-            if state.endpoints[key].overdue_at == when:
+            if key in state.endpoints and state.endpoints[key].overdue_at == when:
                 yield when
         elif (reservation := state.reservations.get(key)) is not None:
             yield from _of_request(reservation, kind, when)

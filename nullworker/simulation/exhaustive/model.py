@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from nullworker.core.engine import Engine
     from nullworker.core.events import Event
+    from nullworker.core.parameters import Parameters
     from nullworker.simulation.exhaustive.scope import Scope
+
+#: An instance with this id bears the engine's mark, and the engine never made it.
+UNKNOWN_ID = 1_000
 
 #: Each process numbers its reports from beyond those of the one before.
 NUMBERS_APART = 1_000_000
@@ -42,12 +46,14 @@ class Instance(NamedTuple):
     received: int = 0
     reports: int = 0
     boot: int = 0
-    error: bool = False
+    error: bool = False  # it reports one
+    erred: bool = False  # it has reported one in this boot
     announced: bool = False  # its end was
     made_at: float = 0.0
     free_since: float = 0.0
     heard_at: float = 0.0  # its last report that was delivered
     heard: bool = False  # by this engine
+    numbered_at: float = -1000.0  # its last report with a number that was delivered
     newest: int = 0  # the number of the newest report that was delivered
     listed: tuple[int, ...] = ()  # and the sessions that it listed
     ending_at: float = -1000.0  # the last stop or destroy ordered
@@ -80,6 +86,7 @@ class Surroundings:
     __slots__ = (
         "calm",
         "clients",
+        "endpoint",
         "engine",
         "failed_at",
         "faults",
@@ -92,6 +99,7 @@ class Surroundings:
         "next_request",
         "now",
         "pause_until",
+        "put",
         "restarted_at",
         "scope",
         "seen",
@@ -113,6 +121,8 @@ class Surroundings:
     pause_until: float  # no creation before it, after one that failed
     given: tuple[tuple[int, int], ...]  # (request_idx, worker_id) that this engine was restored with
     calm: bool  # nothing has gone wrong so far
+    put: str  # what an operator has made of the endpoint: a key of `Scope.as_put`, or `scope.DELETED`
+    endpoint: Parameters  # its parameters now
     #: "": no kill; else the engine is killed at its next event: before its "answers", or before its "rows".
     kill: str
     #: What has been seen in any world, for what must be seen sometimes; not part of a state.

@@ -1,8 +1,8 @@
 """What can happen next in a small world, and its happening. Each move is one event for the engine, or none.
 
-There are twelve kinds: a client asks, leaves, goes to its worker, or is done; a worker reports, or its message comes
-late or twice; a fleet answers a creation, or another order; an instance ends; a fleet lists what it has; the engine is
-killed; time passes until the engine is next to be woken.
+There are thirteen kinds: a client asks, leaves, goes to its worker, or is done; a worker reports, or its message comes
+late, twice or unusable; a fleet answers a creation, or another order; an instance ends; a fleet lists what it has; an
+operator changes the endpoint; the engine is killed; time passes until the engine is next to be woken.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from nullworker.core.events import (
     InstanceGone,
     InstanceStarted,
     InstanceStopped,
+    ReportRefused,
     RequestsFinished,
     TimePassed,
     WaiterGone,
     WorkerReported,
 )
-from nullworker.simulation.exhaustive import model, promises
+from nullworker.simulation.exhaustive import model, operators, promises
 from nullworker.simulation.exhaustive.fingerprint import live_reminders
 from nullworker.simulation.exhaustive.model import NUMBERS_APART, Client, Instance, Mail
 from nullworker.simulation.exhaustive.scope import ENDPOINT, FLEET
@@ -47,6 +48,8 @@ FRAMEWORK_TIMEOUT_S = 34.0  # three tries of 10 s, 2 s apart
 MAIL_MAX_S = {True: NUMBERED_TIMEOUT_S, False: limits.RESEND_S}
 #: A session that its client does not keep alive ends after this.
 LIFETIME_S = 60.0
+#: An engine may ask so often to be woken at a time that has come.
+AT_ONCE_MAX = 100
 #: A list may miss what is newer.
 LIST_MISSES_S = limits.LIST_LAG_S - 10.0
 
@@ -84,6 +87,7 @@ def moves(world: World) -> list[Move]:
             ("kill",),
             *[("kill_at", at, *move) for move in found for at in ("answers", "rows") if _is_event(move)],
         ]
+    operators.possible(world, faults, found)
     if any(True for _ in live_reminders(world)):
         found.append(("wait",))
     return found
@@ -129,6 +133,8 @@ def _of_instance(world: World, instance: Instance, faults: tuple[str, ...], foun
     _of_process(world, instance, faults, found)
     if "exit" in faults:
         found += [("exit", worker_id), ("exit_unseen", worker_id)]
+    if "unusable" in faults and life is model.READY:
+        found.append(("unusable", worker_id))
 
 
 def _of_process(world: World, instance: Instance, faults: tuple[str, ...], found: list[Move]) -> None:
@@ -150,8 +156,7 @@ def _of_process(world: World, instance: Instance, faults: tuple[str, ...], found
             found.append(("report", worker_id))
             if may_be_late:
                 found.append(("late", worker_id))
-            if "error" in faults and not instance.error:
-                found.append(("error", worker_id))
+            _of_error(instance, faults, found)
         if scope.heartbeats and not waits:
             found.append(("beat", worker_id))
             if may_be_late:
@@ -160,9 +165,15 @@ def _of_process(world: World, instance: Instance, faults: tuple[str, ...], found
         found.append(("beat", worker_id))
         if may_be_late:
             found.append(("beat_late", worker_id))
-        if "error" in faults and not instance.error:
-            found.append(("error", worker_id))
+        _of_error(instance, faults, found)
     found += [("expire", idx, worker_id) for idx in instance.sessions if may_expire(world, idx)]
+
+
+def _of_error(instance: Instance, faults: tuple[str, ...], found: list[Move]) -> None:
+    if instance.error:
+        found.append(("well", instance.worker_id))
+    elif "error" in faults:
+        found.append(("error", instance.worker_id))
 
 
 def may_expire(world: World, idx: int) -> bool:
@@ -293,11 +304,14 @@ def _report_of(world: World, worker_id: int, *, numbered: bool) -> WorkerReporte
     )
 
 
-def _heard(world: World, worker_id: int, number: int, listed: tuple[int, ...]) -> None:
+def _heard(world: World, event: WorkerReported, number: int) -> None:
     """A report is delivered; one that is older than another that was says nothing."""
-    instance = world.instances.get(worker_id)
+    instance, now = world.instances.get(event.worker_id), world.now
     if instance is not None and number > instance.newest:
-        world.set_instance(instance._replace(heard_at=world.now, heard=True, newest=number, listed=listed))
+        numbered_at, listed = now if event.seq else instance.numbered_at, event.request_idxs
+        world.set_instance(
+            instance._replace(heard_at=now, heard=True, newest=number, listed=listed, numbered_at=numbered_at)
+        )
     world.pause_until = -1000.0
 
 
@@ -308,19 +322,30 @@ def _number(world: World, worker_id: int) -> int:
 
 def _report(world: World, worker_id: int) -> None:
     event = _report_of(world, worker_id, numbered=True)
-    _heard(world, worker_id, _number(world, worker_id), event.request_idxs)
+    _heard(world, event, _number(world, worker_id))
     world.handle(event)
 
 
 def _beat(world: World, worker_id: int) -> None:
     event = _report_of(world, worker_id, numbered=False)
-    _heard(world, worker_id, _number(world, worker_id), event.request_idxs)
+    _heard(world, event, _number(world, worker_id))
     world.handle(event)
+
+
+def _unusable(world: World, worker_id: int) -> None:
+    world.fault()
+    world.set_instance(world.instances[worker_id]._replace(heard_at=world.now))  # a sign of life, and no more
+    world.handle(ReportRefused(worker_id, "its perf is no number"))
 
 
 def _error(world: World, worker_id: int) -> None:
     world.fault()
-    world.set_instance(world.instances[worker_id]._replace(error=True))
+    world.set_instance(world.instances[worker_id]._replace(error=True, erred=True))
+    (_report if world.scope.numbered else _beat)(world, worker_id)
+
+
+def _well(world: World, worker_id: int) -> None:
+    world.set_instance(world.instances[worker_id]._replace(error=False))
     (_report if world.scope.numbered else _beat)(world, worker_id)
 
 
@@ -358,7 +383,7 @@ def _mail(world: World, number: int, *, kept: bool = False) -> None:
     world.mail = (*world.mail[:number], *remains, *world.mail[number + 1 :])
     event, instance = mail.event, world.instances.get(mail.worker_id)
     if isinstance(event, WorkerReported) and instance is not None:
-        _heard(world, mail.worker_id, mail.number, event.request_idxs)
+        _heard(world, event, mail.number)
     elif isinstance(event, RequestsFinished) and instance is not None:
         told = {(end.request_idx, end.status, end.entered_at) for end in event.requests}
         world.set_instance(instance._replace(ends=tuple([end for end in instance.ends if end not in told])))
@@ -404,7 +429,7 @@ def _booting(world: World, instance: Instance) -> Instance:
     now = world.now
     return instance._replace(
         life=model.BOOTING, boot=instance.boot + 1, reports=0, received=0, made_at=now, heard_at=now, free_since=now,
-        error=False, announced=False, listed=(),
+        error=False, erred=False, announced=False, listed=(),
     )  # fmt: skip
 
 
@@ -502,7 +527,11 @@ def _wait(world: World) -> None:
     """Time passes until something is due that leads to something; what is due before is looked at on the way."""
     engine = world.engine
     until = min(live_reminders(world), default=world.now)
+    at_once = 0
     while (due := engine.wake_at()) is not None:
+        at_once = at_once + 1 if due <= world.now else 0
+        if at_once > AT_ONCE_MAX:
+            raise promises.Broken("P12", f"the engine asks to be woken {at_once} times without time going on")
         world.now = max(world.now, due)
         if world.mail:
             world.mail = tuple(
@@ -544,6 +573,8 @@ _DO: dict[str, Callable[..., None]] = {
     "beat": _beat,
     "beat_late": _beat_late,
     "error": _error,
+    "well": _well,
+    "unusable": _unusable,
     "tell": _tell,
     "ends_late": _ends_late,
     "mail": _mail,
@@ -561,4 +592,5 @@ _DO: dict[str, Callable[..., None]] = {
     "kill": _kill,
     "kill_at": _kill_at,
     "wait": _wait,
+    **operators.DO,
 }

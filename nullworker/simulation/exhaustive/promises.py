@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import events, limits
 from nullworker.core.causes import Cause
-from nullworker.core.commands import Create, Destroy, Grant, Note, Stop
+from nullworker.core.commands import Create, Destroy, Grant, Note, Start, Stop
 from nullworker.core.reservation import Stage
+from nullworker.core.worker import ACTIVE
 from nullworker.simulation.exhaustive import model
+from nullworker.simulation.exhaustive.scope import DELETED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +44,7 @@ def _silent_s(world: Surroundings, instance: Instance) -> float:
 
 
 def granted(world: Surroundings, event: Event, grant: Grant, decided: Sequence[Command]) -> None:
-    """P1, P7 and P11, of one grant."""
+    """P1, P5, P7 and P11, of one grant."""
     request_idx, worker_id = grant.request_idx, grant.worker_id
     instance = world.instances.get(worker_id)
     if (
@@ -54,6 +56,8 @@ def granted(world: Surroundings, event: Event, grant: Grant, decided: Sequence[C
     again = request_idx in instance.sessions
     if not instance.heard and not again and (request_idx, worker_id) not in world.given:
         raise Broken("P11", f"request {request_idx} is given worker {worker_id}, which this engine never heard")
+    if world.put in ("stopped", DELETED) and not again and grant.cause is Cause.FIRST_IN_LINE:
+        raise Broken("P5", f"request {request_idx} is given worker {worker_id} while its endpoint is {world.put}")
     others = [idx for idx in instance.sessions if idx != request_idx and idx not in instance.late]
     others += [
         client.request_idx
@@ -82,7 +86,7 @@ def _has(world: Surroundings, instance: Instance, request_idx: int) -> bool:
         return False  # it ran out without a session, as far as the engine was told
     # The unmodified worker refuses a second session of a request: the first then stays unused.
     holds = world.scope.numbered or (client is not None and client.stage is model.HOLDING)
-    return holds and not instance.error and _silent_s(world, instance) < DEAD_S
+    return holds and not instance.erred and _silent_s(world, instance) < DEAD_S
 
 
 def _in_order(world: Surroundings, grant: Grant, decided: Sequence[Command]) -> None:
@@ -102,20 +106,29 @@ def _in_order(world: Surroundings, grant: Grant, decided: Sequence[Command]) -> 
 # ----------------------------------------------------------------------------------------------- creations and ends
 
 
-def created(world: Surroundings, create: Create) -> None:
-    """P4, P6 and P12, of one creation."""
+def created(world: Surroundings, event: Event, create: Create) -> None:
+    """P4, P5, P6, P11 and P12, of one creation."""
     worker_id = create.worker_id
     if worker_id in world.instances:
         return  # the same order again
+    if world.put in _NONE_ARE_MADE:
+        raise Broken("P5", f"worker {worker_id} is created while its endpoint is {world.put}: {create.reason}")
     # One that its fleet has not made in ten minutes, and does not list, is given up; if it comes, it is unknown.
     known = world.engine.state.workers
     there = [
         i
         for i in world.instances.values()
-        if (i.ending_at < 0 or i.worker_id in known) and (i.life is not model.ABSENT or "create" in i.orders)
+        if (i.ending_at < 0 or i.worker_id in known)
+        and (i.life is not model.ABSENT or "create" in i.orders)
+        and i.worker_id != model.UNKNOWN_ID
     ]
-    if len(there) + 1 > world.scope.workers:
-        raise Broken("P6", f"worker {worker_id} is the {len(there) + 1}th, and max_workers is {world.scope.workers}")
+    most = world.endpoint.max_workers
+    if len(there) + 1 > most:
+        raise Broken("P6", f"worker {worker_id} is the {len(there) + 1}th, and max_workers is {most}")
+    if world.now < world.restarted_at + limits.QUIET_S and not isinstance(event, events.Restored):
+        for i in there:
+            if i.life is model.READY and not i.heard and known[i.worker_id].state in ACTIVE:
+                raise Broken("P11", f"worker {worker_id} is created before worker {i.worker_id} had time to report")
     if world.now < world.pause_until:
         raise Broken(
             "P12", f"worker {worker_id} is created {world.pause_until - world.now:g} s before its pause is over"
@@ -127,8 +140,23 @@ def created(world: Surroundings, create: Create) -> None:
             raise Broken("P4", f"worker {worker_id} is the {len(staying) + 1}th for {len(world.clients)} clients")
 
 
+def started(world: Surroundings, event: Event, start: Start) -> None:
+    """P5, of one start."""
+    if world.put in _NONE_ARE_MADE and not isinstance(event, events.Restored):
+        raise Broken("P5", f"worker {start.worker_id} is started while its endpoint is {world.put}: {start.reason}")
+
+
+#: What an operator made of an endpoint that gets no workers.
+_NONE_ARE_MADE = frozenset({"suspended", "stopped", DELETED})
+#: Reasons of scaling; those that an operator gives do not wait for `inactivity_timeout`.
+_SCALES_DOWN = frozenset({Cause.IDLE, Cause.OVER_CAP, Cause.COLD_RESERVE})
+_AT_ONCE = frozenset(
+    {Cause.OVER_CAP, Cause.COLD_RESERVE, Cause.ENDPOINT_STOPPED, Cause.ENDPOINT_DELETED, Cause.UPDATED}
+)
+
+
 def ended(world: Surroundings, event: Event, command: Stop | Destroy) -> None:
-    """P2, P11 and P12, of one stop or destroy."""
+    """P2, P5, P11 and P12, of one stop or destroy."""
     instance = world.instances.get(command.worker_id)
     if instance is None:
         return
@@ -136,7 +164,8 @@ def ended(world: Surroundings, event: Event, command: Stop | Destroy) -> None:
     alive = instance.life in (model.BOOTING, model.READY)
     silent_s = _silent_s(world, instance)
     what = f"{verb} of worker {instance.worker_id}"
-    if alive and silent_s < DEAD_S and instance.ending_at < 0:
+    by_force = isinstance(event, events.EndpointDeleted) and event.force
+    if alive and silent_s < DEAD_S and instance.ending_at < 0 and not by_force:
         holds = [idx for idx in instance.sessions if idx not in instance.late]
         if holds:
             raise Broken("P2", f"{what}, which holds {holds}: {command.reason}")
@@ -150,12 +179,16 @@ def ended(world: Surroundings, event: Event, command: Stop | Destroy) -> None:
         and instance.orders[-1] == verb
     ):
         raise Broken("P12", f"{what} is ordered again after {world.now - instance.ending_at:g} s")
+    if world.put == "suspended" and command.cause in _SCALES_DOWN:
+        raise Broken("P5", f"{what} while its endpoint is suspended: {command.reason}")
     if not alive or instance.ending_at >= 0 or _may_go(world, event, instance, silent_s):
         return
     if isinstance(event, events.Restored) or world.now < world.restarted_at + limits.QUIET_S:
         raise Broken("P11", f"{what} in the first reporting period after a restart: {command.reason}")
-    idle_s = world.scope.endpoint.idle_s
-    if world.now - instance.free_since < idle_s and command.cause is not Cause.COLD_RESERVE:
+    idle_s = world.endpoint.idle_s
+    if command.cause is Cause.UNKNOWN_INSTANCE and world.now - instance.made_at >= limits.LIST_LAG_S:
+        return
+    if world.now - instance.free_since < idle_s and command.cause not in _AT_ONCE:
         raise Broken(
             "P12", f"{what} after {world.now - instance.free_since:g} s, and inactivity_timeout is {idle_s:g} s"
         )
@@ -164,6 +197,8 @@ def ended(world: Surroundings, event: Event, command: Stop | Destroy) -> None:
 def carried_out(world: Surroundings, instance: Instance, verb: str) -> None:
     """P2, of a stop or destroy that its fleet carries out: what is held by then was given after the order."""
     holds = [idx for idx in instance.sessions if idx not in instance.late]
+    if world.put == DELETED:
+        return  # it grants nothing, and may have been deleted by force
     if holds and instance.life is model.READY and world.now - instance.heard_at < DEAD_S:
         holders = [world.clients[idx] for idx in holds if idx in world.clients]
         if any(holder.given_at >= instance.ending_at for holder in holders):
@@ -177,7 +212,7 @@ def _is_going_to(world: Surroundings, client: model.Client, instance: Instance) 
 def _may_go(world: Surroundings, event: Event, instance: Instance, silent_s: float) -> bool:
     """Whether something other than idleness is a reason."""
     return (
-        instance.error
+        instance.erred
         or silent_s >= limits.SILENCE_FAILS_S
         or isinstance(event, (events.InstanceFailed, events.InstanceExited, events.InstanceGone))
         or (instance.life is model.BOOTING and world.now - instance.made_at >= world.scope.workergroup.boot_timeout_s)
@@ -189,7 +224,7 @@ def _may_go(world: Surroundings, event: Event, instance: Instance, silent_s: flo
 
 
 def after(world: Surroundings, event: Event, decided: Sequence[Command]) -> None:
-    """P8, P12 and P13, of one event."""
+    """P3, P8, P10, P12 and P13, of one event."""
     state = world.engine.state
     kind = type(event)
     if kind is events.WaiterGone:
@@ -201,6 +236,8 @@ def after(world: Surroundings, event: Event, decided: Sequence[Command]) -> None
         # Those that were ordered together fail together: that is one failure.
         if failed is not None and failed.made_at > world.failed_at:
             world.pause_until = world.now + 1.0
+    elif kind is events.WorkerReported and not event.seq and world.scope.numbered:  # type: ignore[union-attr]
+        _changes_nothing(world, event.worker_id, decided)  # type: ignore[union-attr]  # it is a WorkerReported
     number = state.event_number
     for command in decided:
         if isinstance(command, Note) and command.kind == "worker_failed":
@@ -219,3 +256,23 @@ def after(world: Surroundings, event: Event, decided: Sequence[Command]) -> None
                 client = world.clients.get(request_idx)
                 if client is not None and client.stage is model.CALLING:
                     raise Broken("P7", f"request {request_idx} is forgotten by {kind.__name__} while its call is open")
+    if world.calm and world.scope.is_exact:
+        _enough_are_coming(world)
+
+
+def _enough_are_coming(world: Surroundings) -> None:
+    """P3, as long as nothing has gone wrong: each client that wants a worker has one, or one is on its way."""
+    wanting = sum(client.stage is not model.BETWEEN for client in world.clients.values())
+    staying = sum(instance.ending_at < 0 for instance in world.instances.values())
+    if staying < min(wanting, world.endpoint.max_workers - (len(world.instances) - staying)):
+        raise Broken("P3", f"{wanting} clients want a worker, and {staying} are there or on their way")
+
+
+def _changes_nothing(world: Surroundings, worker_id: int, decided: Sequence[Command]) -> None:
+    """P10, of a report without a number soon after one with a number: it may be older."""
+    instance = world.instances.get(worker_id)
+    if instance is None or world.now >= instance.numbered_at + limits.RESEND_S or world.started_at > 0:
+        return
+    kinds = {command.kind for command in decided if isinstance(command, Note)}
+    if not kinds.isdisjoint({"session_ended", "session_adopted"}) and "worker_counts_anew" not in kinds:
+        raise Broken("P10", f"a report of worker {worker_id} without a number is used: {', '.join(sorted(kinds))}")

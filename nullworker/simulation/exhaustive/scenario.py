@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from nullworker.simulation.exhaustive.moves import apply
 from nullworker.simulation.exhaustive.promises import Broken
+from nullworker.simulation.exhaustive.roots import at_root
 from nullworker.simulation.exhaustive.settle import settle
-from nullworker.simulation.exhaustive.walk import at_root, promise_of
+from nullworker.simulation.exhaustive.walk import promise_of
 
 if TYPE_CHECKING:
     from nullworker.simulation.exhaustive.scope import Scope

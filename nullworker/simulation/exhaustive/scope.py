@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nullworker.core.parameters import TESTED_PARAMETERS, WorkergroupSpec
+from nullworker.core.parameters import TESTED_PARAMETERS, EndpointState, WorkergroupSpec
 
 if TYPE_CHECKING:
     from nullworker.core.parameters import Parameters
@@ -15,10 +16,14 @@ GROUP = 1
 FLEET = "small"
 
 #: What can go wrong; each costs one of a path's faults.
-FAULTS = ("late", "unheard", "vanish", "create", "order", "exit", "error", "list", "kill")
+FAULTS = ("late", "unheard", "vanish", "create", "order", "exit", "error", "unusable", "list", "kill")
+#: What an operator can do besides, at the same price; to take it back costs nothing.
+OPERATORS = ("suspended", "stopped", "capped", "cold", "updated", "deleted")
+#: What the endpoint is after its deletion; there is no way back.
+DELETED = "deleted"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scope:
     """A small world."""
 
@@ -38,22 +43,29 @@ class Scope:
     #: What must be seen in some state besides `ALWAYS`, so that a walk that goes nowhere fails.
     sometimes: tuple[str, ...] = ()
 
-    @property
-    def endpoint(self) -> Parameters:
-        """The endpoint's parameters."""
-        return replace(self.parameters, max_workers=self.workers)
+    @cached_property
+    def as_put(self) -> dict[str, Parameters]:
+        """The endpoint's parameters, by what an operator has made of it ("": nothing)."""
+        plain = replace(self.parameters, max_workers=self.workers)
+        return {
+            "": plain,
+            "suspended": replace(plain, state=EndpointState.SUSPENDED),
+            "stopped": replace(plain, state=EndpointState.STOPPED),
+            "capped": replace(plain, max_workers=1),
+            "cold": replace(plain, cold_workers=1),
+        }
 
-    @property
+    @cached_property
     def floor(self) -> int:
         """How many workers run without any demand."""
         return int(self.parameters.min_load > 0)
 
-    @property
+    @cached_property
     def is_exact(self) -> bool:
         """Whether it is one worker for one client, and none for none."""
         return self.parameters.target_util == 1.0 and not self.parameters.cold_workers and not self.floor
 
-    @property
+    @cached_property
     def workergroup(self) -> WorkergroupSpec:
         """The workergroup."""
         return WorkergroupSpec(GROUP, ENDPOINT, FLEET, occupancy=self.occupancy, boot_timeout_s=120.0)
@@ -81,6 +93,9 @@ SCOPES: dict[str, Scope] = {
     scope.name: scope
     for scope in (
         Scope("calm", "nothing goes wrong", roots=("empty", "free"), clients=3),
+        Scope(
+            "half", "nothing goes wrong, and a job costs half of a worker that takes one", ("empty", "free"), cost=50.0
+        ),
         Scope("reports", "reports late, twice and lost", faults=("late", "unheard", "vanish"), sometimes=_LATE),
         Scope(
             "stock",
@@ -99,8 +114,15 @@ SCOPES: dict[str, Scope] = {
         Scope(
             "fleet",
             "creations and orders fail, lists lie, workers end",
+            roots=("empty", "free", "held", "unknown"),
             faults=("create", "order", "list", "exit"),
-            sometimes=("Note failed_create", "Note order_failed", "Destroy failed_not_listed", "late FleetListed"),
+            sometimes=(
+                "Destroy unknown_instance",
+                "Note failed_create",
+                "Note order_failed",
+                "Destroy failed_not_listed",
+                "late FleetListed",
+            ),
         ),
         Scope(
             "restarts",
@@ -110,9 +132,14 @@ SCOPES: dict[str, Scope] = {
         ),
         Scope(
             "failures",
-            "workers end, and report errors",
-            faults=("exit", "error", "vanish", "late"),
-            sometimes=("Destroy failed_exited", "Destroy failed_reported", "Destroy failed_listed_ended"),
+            "workers end, report errors, and what cannot be used",
+            faults=("exit", "error", "unusable", "vanish", "late"),
+            sometimes=(
+                "Note report_refused",
+                "Destroy failed_exited",
+                "Destroy failed_reported",
+                "Destroy failed_listed_ended",
+            ),
         ),
         Scope(
             "learns",
@@ -139,6 +166,35 @@ SCOPES: dict[str, Scope] = {
             faults=("order", "exit", "kill", "list"),
             parameters=replace(TESTED_PARAMETERS, cold_workers=1),
             sometimes=("Create cold_reserve", "Stop idle", "Stop cold_reserve", "Start load", "Start restarted"),
+        ),
+        Scope(
+            "again",
+            "a worker that was stopped runs again, without numbers; a report from before is under way",
+            roots=("again",),
+            faults=("late", "unheard"),
+            numbered=False,
+            parameters=replace(TESTED_PARAMETERS, cold_workers=1),
+            sometimes=("late WorkerReported", "Stop idle"),
+        ),
+        Scope(
+            "operators",
+            "the endpoint is suspended, stopped and deleted",
+            faults=("suspended", "stopped", "deleted", "vanish"),
+            sometimes=(
+                "Stop endpoint_stopped",
+                "Start load",
+                "Refuse endpoint_deleted",
+                "Destroy endpoint_deleted",
+                "Note no_workers",
+                "Note last_worker_gone",
+            ),
+        ),
+        Scope(
+            "changes",
+            "parameters change, and workers are updated",
+            roots=("free", "held", "two"),
+            faults=("capped", "cold", "updated", "exit"),
+            sometimes=("Destroy over_cap", "Destroy updated", "Create cold_reserve", "Stop cold_reserve", "Stop idle"),
         ),
     )
 }

@@ -16,6 +16,7 @@ from nullworker.simulation.exhaustive import model
 from nullworker.simulation.exhaustive.fingerprint import fingerprint
 from nullworker.simulation.exhaustive.moves import apply, may_expire
 from nullworker.simulation.exhaustive.promises import Broken
+from nullworker.simulation.exhaustive.scope import DELETED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +44,10 @@ def settle(world: World, settled: set[int]) -> None:
     """
     world.faults = world.newcomers = 0
     world.calm = False
+    if world.put not in ("", "stopped", DELETED):
+        apply(world, ("put", ""))
     passed: list[int] = []
-    creates_max = 2 * len(world.clients) + world.scope.workers + world.scope.endpoint.cold_workers
+    creates_max = 2 * len(world.clients) + world.scope.workers + world.endpoint.cold_workers
     creates = quiet = 0
     for _ in range(ROUNDS_MAX):
         key = fingerprint(world)
@@ -139,7 +142,7 @@ def _pass(world: World, until: float, orders: _Orders) -> None:
     number = engine.state.event_number
     while (due := engine.wake_at()) is not None and due <= until:
         if engine.state.event_number > number + 1_000:
-            raise Broken("P12", "the engine wakes itself a thousand times in ten seconds")
+            raise Broken("P12", "the engine asks to be woken a thousand times in ten seconds")
         world.now = max(world.now, due)
         world.handle(TimePassed())
         orders.count(world)
@@ -149,26 +152,29 @@ def _pass(world: World, until: float, orders: _Orders) -> None:
 
 def _unrest(world: World) -> tuple[str, str] | None:
     """What is not as it must be at rest: the promise, and the end of a sentence; None: all is."""
-    state, floor = world.engine.state, world.scope.floor
-    total = max(floor, world.scope.endpoint.cold_workers)
-    if world.clients:
+    state, stopped = world.engine.state, world.put == "stopped"
+    if world.clients and not stopped:
         client = next(iter(world.clients.values()))
         return "P3", f"request {client.request_idx} is not served: it is {client.stage}"
-    if state.reservations:
-        return "P14", f"requests {sorted(state.reservations)} are left without a client"
+    if left := sorted(state.reservations.keys() - world.clients.keys()):
+        return "P14", f"requests {left} are left without a client"
     if state.unknown_instances:
         return "P9", f"unknown instances {sorted(state.unknown_instances)} are left"
     there, known = sorted(world.instances), sorted(state.workers)
     if there != known:
         return "P9", f"workers {known} are known, and {there} are there"
     running = [i.worker_id for i in world.instances.values() if i.life in (model.BOOTING, model.READY)]
+    floor = 0 if world.put else world.scope.floor
+    total = len(known) if stopped else 0 if world.put else max(floor, world.endpoint.cold_workers)
     if len(running) != floor or len(known) != total:
         return "P5", f"there are workers {known} without demand, of which {running} run; {floor} of {total} are to run"
+    if world.put == DELETED and state.endpoints:
+        return "P14", "the endpoint that was deleted is left"
     if any(worker.trust.unresponsive or worker.trust.may_hold_unknown for worker in state.workers.values()):
         return "P10", "a worker is not trusted"
     lines = [endpoint.line for endpoint in state.endpoints.values()]
-    if any(line.waiting or line.in_time or line.overdue_next or line.order for line in lines):
+    if not stopped and any(line.waiting or line.in_time or line.overdue_next or line.order for line in lines):
         return "P14", "the waiting line is not empty"
-    if len(state.timers) > 4 * len(known) + 6:
+    if len(state.timers) > 4 * (len(known) + len(world.clients)) + 6:
         return "P14", f"{len(state.timers)} reminders are left for {len(known)} workers"
     return None

@@ -8,36 +8,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nullworker.core import invariants
+from nullworker.simulation.event_queue import Stalled
 from nullworker.simulation.exhaustive.fingerprint import fingerprint
-from nullworker.simulation.exhaustive.moves import Move, apply, moves
+from nullworker.simulation.exhaustive.moves import apply, moves
 from nullworker.simulation.exhaustive.promises import Broken
+from nullworker.simulation.exhaustive.roots import at_root
 from nullworker.simulation.exhaustive.scope import ALWAYS
 from nullworker.simulation.exhaustive.settle import settle
 from nullworker.simulation.exhaustive.world import World
 
 if TYPE_CHECKING:
+    from nullworker.simulation.exhaustive.moves import Move
     from nullworker.simulation.exhaustive.scope import Scope
-
-ROOTS: dict[str, tuple[Move, ...]] = {
-    "empty": (),
-    "free": (
-        ("ask",),
-        ("done", 1),
-        ("report", 1),
-        ("use", 1),
-        ("report", 1),
-        ("finish", 1),
-        ("tell", 1),
-        ("report", 1),
-    ),
-    "held": (("ask",), ("done", 1), ("report", 1), ("use", 1), ("report", 1)),
-}
 
 
 def promise_of(error: Exception) -> tuple[str, str]:
     """Which promise an exception says to be broken, and how."""
     if isinstance(error, Broken):
         return error.promise, error.message
+    if isinstance(error, Stalled):
+        return "P12", str(error)
     if isinstance(error, invariants.InvariantBroken):
         return "invariant", str(error)
     return "error", f"{type(error).__name__}: {error}"
@@ -203,25 +193,6 @@ def _word(seen: Any) -> str:
         return seen
     first, second = seen
     return f"{getattr(first, '__name__', first)} {getattr(second, 'value', second)}"
-
-
-def _fitting(scope: Scope, move: Move) -> Move:
-    return ("beat", *move[1:]) if move[0] == "report" and not scope.numbered else move
-
-
-def at_root(scope: Scope, name: str, lines: list[str] | None = None) -> World:
-    """A world in which what leads to a root has happened.
-
-    Args:
-        scope: the world's.
-        name: of the root.
-        lines: a journal of what happens is added to these; None: it is not kept.
-    """
-    world = World(scope, lines)
-    for move in ROOTS[name]:
-        apply(world, _fitting(scope, move))
-    world.newcomers = scope.clients
-    return world
 
 
 def walk(scope: Scope, states_max: int, settles: int = 1, depth_max: int = 1_000) -> Walk:

@@ -8,6 +8,7 @@ from nullworker.core import journal, recovery
 from nullworker.core.commands import Create, Destroy, Grant, Note, Refuse, Start, Stop
 from nullworker.core.engine import Engine
 from nullworker.core.events import EndpointPut, Restored, WorkergroupPut
+from nullworker.simulation.driver import CountedTimers
 from nullworker.simulation.exhaustive import model, promises
 from nullworker.simulation.exhaustive.model import Client, Instance, Surroundings
 from nullworker.simulation.exhaustive.scope import ENDPOINT
@@ -33,6 +34,7 @@ class World(Surroundings):
     def __init__(self, scope: Scope, lines: list[str] | None = None) -> None:
         self.scope = scope
         self.now = STARTS_AT_S
+        self.put, self.endpoint = "", scope.as_put[""]
         self.instances = {}
         self.clients = {}
         self.mail = ()
@@ -69,6 +71,8 @@ class World(Surroundings):
             self.pause_until,
             self.given,
             self.calm,
+            self.put,
+            self.endpoint,
         )
 
     def load(self, saved: tuple[Any, ...]) -> None:
@@ -88,6 +92,8 @@ class World(Surroundings):
             self.pause_until,
             self.given,
             self.calm,
+            self.put,
+            self.endpoint,
         ) = saved
         self.engine = load_engine(engine)
         self.kill = ""
@@ -131,12 +137,13 @@ class World(Surroundings):
                 promises.granted(self, event, command, decided)
                 self._answer(command)
             elif isinstance(command, Create):
-                promises.created(self, command)
+                promises.created(self, event, command)
                 self._order(command.worker_id, "create")
             elif isinstance(command, (Destroy, Stop)):
                 promises.ended(self, event, command)
                 self._order(command.worker_id, "stop" if isinstance(command, Stop) else "destroy")
             elif isinstance(command, Start):
+                promises.started(self, event, command)
                 self._order(command.worker_id, "start")
             elif isinstance(command, Refuse):
                 self.without_client(command.request_idx)
@@ -219,10 +226,10 @@ class World(Surroundings):
         self._start_engine(rows)
 
     def _start_engine(self, rows: Restored | None) -> None:
-        self.engine = Engine()
+        self.engine = Engine(CountedTimers())
         if self.journal is not None:
             self.journal.append(journal.begin(BEGUN_AS))
-        self.handle(EndpointPut(ENDPOINT, "small", self.scope.endpoint))
+        self.handle(EndpointPut(ENDPOINT, "small", self.endpoint))
         self.handle(WorkergroupPut(self.scope.workergroup))
         if rows is not None:
             self.handle(rows)
