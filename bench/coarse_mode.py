@@ -122,9 +122,9 @@ class CoarseMode:
                     self._unlisted_at.pop(worker.held[request_idx], None)
         self._original["_sessions"](state, worker, event)
 
-    def not_listed(self, state: EngineState, worker: Worker, session: Reservation) -> None:
+    def not_listed(self, state: EngineState, worker: Worker, session: Reservation, *, numbered: bool) -> None:
         if worker.report_order.numbers or session.delivery.restored:
-            self._original["_not_listed"](state, worker, session)
+            self._original["_not_listed"](state, worker, session, numbered=numbered)
             return
         first_at = self._unlisted_at.get(session)
         if first_at is None:
