@@ -36,9 +36,11 @@ def episode(kind: str, seed: int, folder: Path, *, redis: bool, old: str) -> lis
         world.pause(rng.uniform(0.0, 5.0))
         fault.harm(world)
         world.enqueue_rest()
-        return world.settle()
+        found = world.settle()
     finally:
         world.end()
+    about = f"it had {len(world.endpoints)} endpoints, {world.backend} workers, and its queues on {world.broker}"
+    return [*found, about] if found else []
 
 
 def main(kind: str, seed: str, folder: str, redis: str, old: str) -> None:

@@ -50,6 +50,7 @@ class World:
         """
         self.folder = folder
         self.rng = rng
+        self.broker = broker
         self.state = folder / "engine"
         self.notes = folder / "notes"
         self.host, self.port = "127.0.0.1", _free_port()
@@ -67,9 +68,12 @@ class World:
         self.code: dict[str, Path] = {"engine": ROOT, "dispatch": ROOT}
         self.old = Path()
         self.worker_environ: dict[str, str] = {}
-        self.fleet: dict[str, object] = {"grace_s": 2.0}
+        #: Whether the worker is ours, or one that knows nothing of our engine.
+        self.backend = rng.choice(("null", "null", "stock"))
+        self.fleet: dict[str, object] = {"grace_s": 2.0, "workers_path": str(ROOT / "tools/chaos/stock")}
         self.engine: subprocess.Popen[bytes] | None = None
         self.dispatcher: subprocess.Popen[bytes] | None = None
+        self._rest = jobs[1::2]
         self._started: list[subprocess.Popen[bytes]] = []
         self._queues: dict[str, Jobs] = {}
         self._watched_at = 0.0
@@ -85,8 +89,9 @@ class World:
         self.start_dispatcher()
 
     def enqueue_rest(self) -> None:
-        """Adds the jobs that were not there at the start."""
-        self._enqueue(self.history.jobs[1::2])
+        """Adds the jobs that were not there at the start, once."""
+        self._enqueue(self._rest)
+        self._rest = []
 
     def _enqueue(self, payloads: list[str]) -> None:
         for endpoint, queue in self._queues.items():
@@ -129,7 +134,8 @@ class World:
             text += (
                 f'[[endpoint]]\nname = "{endpoint}"\nmin_load = 0\ntarget_util = 1.0\ncold_workers = 0\n'
                 f"cold_mult = 1\nmax_workers = {self.max_workers}\ninactivity_timeout = 1\n"
-                f"[[endpoint.workergroup]]\nconsumer = {json.dumps(shlex.join(consumer))}\n"
+                f'[[endpoint.workergroup]]\nbackend = "{self.backend}"\noccupancy = 1\n'
+                f"consumer = {json.dumps(shlex.join(consumer))}\n"
                 f"env = {{ {', '.join(f'{name} = {json.dumps(value)}' for name, value in environ.items())} }}\n"
                 f"[[dispatch.queue]]\nendpoint = {json.dumps(endpoint)}\nmax = 4\nlifetime_s = 20.0\n"
                 f"queue = {json.dumps(open_jobs(self._queue(endpoint)).url)}\n"
@@ -262,7 +268,7 @@ class World:
 
     def settle(self) -> list[str]:
         """Lets all come to its end; returns the violations."""
-        self.until(self._is_done, SETTLES_S, "all jobs are done")
+        self.until(self.is_done, SETTLES_S, "all jobs are done")
         self.until(lambda: not self.worker_pids(), SETTLES_S, "no worker is left")
         for name, process in (("the dispatcher", self.dispatcher), ("the engine", self.engine)):
             if process is not None and process.poll() is not None:
@@ -273,7 +279,8 @@ class World:
         left += [str(path) for path in self.state.glob("fleets/processes/*/*/instance.json")]
         return self.history.violations(self.notes, left)
 
-    def _is_done(self) -> bool:
+    def is_done(self) -> bool:
+        """Whether the queues are empty, and nothing of them is in flight."""
         return all(queue.left() == 0 for queue in self._queues.values())
 
     def end(self) -> None:

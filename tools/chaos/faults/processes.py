@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from tools.chaos.faults.kind import fault, lasts
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
     from tools.chaos.world import World
 
@@ -29,6 +31,40 @@ def engine_killed_twice(world: World) -> None:
     engine_killed(world)
     lasts(world, 1.0)
     engine_killed(world)
+
+
+@fault()
+def engine_killed_at_creation(world: World) -> None:
+    """SIGKILL of the engine within 80 ms of its first new worker, with none before."""
+    world.within(lambda: world.is_done() and not world.worker_pids(), 30.0)
+    world.enqueue_rest()
+    _soon_after(lambda: bool(world.worker_pids()))
+    time.sleep(world.rng.uniform(0.0, 0.08))
+    engine_killed(world)
+
+
+@fault()
+def engine_killed_at_begin(world: World) -> None:
+    """SIGKILL of the engine as a job begins, or within 80 ms."""
+    _soon_after(_noted(world, "begin"))
+    time.sleep(world.rng.uniform(0.0, 0.08))
+    engine_killed(world)
+
+
+@fault()
+def engine_killed_at_end(world: World) -> None:
+    """SIGKILL of the engine as a job ends, or within 80 ms."""
+    _soon_after(_noted(world, "end"))
+    time.sleep(world.rng.uniform(0.0, 0.08))
+    engine_killed(world)
+
+
+@fault()
+def dispatcher_killed_at_begin(world: World) -> None:
+    """SIGKILL of the dispatcher as a job begins, or within 80 ms."""
+    _soon_after(_noted(world, "begin"))
+    time.sleep(world.rng.uniform(0.0, 0.08))
+    dispatcher_killed(world)
 
 
 @fault()
@@ -95,6 +131,18 @@ def all_killed(world: World) -> None:
 
 
 @fault()
+def all_stopped(world: World) -> None:
+    """SIGSTOP of every process, and SIGCONT up to 8 s later, as when a machine is suspended."""
+    pids = [process.pid for process in (world.engine, world.dispatcher, world.redis) if process is not None]
+    pids += world.processes()
+    for pid in pids:
+        _signal(pid, signal.SIGSTOP)
+    time.sleep(world.rng.uniform(0.5, 8.0))
+    for pid in reversed(pids):
+        _signal(pid, signal.SIGCONT)
+
+
+@fault()
 def worker_killed(world: World) -> None:
     """SIGKILL of a worker's first process."""
     for pid in list(world.worker_pids())[:1]:
@@ -131,6 +179,23 @@ def _stopped(world: World, process: subprocess.Popen[bytes] | None) -> None:
         process.send_signal(signal.SIGSTOP)
         lasts(world, 8.0)
         process.send_signal(signal.SIGCONT)
+
+
+def _noted(world: World, what: str) -> Callable[[], bool]:
+    """Whether a consumer has noted one more ``what`` since now."""
+
+    def number() -> int:
+        return world.notes.read_text().count(f"{what} ") if world.notes.exists() else 0
+
+    before = number()
+    return lambda: number() > before
+
+
+def _soon_after(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
+    """Returns within milliseconds of a moment, or when it has not come."""
+    end = time.monotonic() + limit_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.002)
 
 
 def _signal(pid: int, signum: int) -> None:
