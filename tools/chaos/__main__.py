@@ -140,12 +140,14 @@ def main() -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.default_int_handler)
     with ThreadPoolExecutor(options.jobs) as pool:
+        episodes = [pool.submit(one, kind, seed + number) for number in range(options.episodes) for kind in kinds]
         try:
-            for _ in [pool.submit(one, kind, seed + number) for number in range(options.episodes) for kind in kinds]:
-                pass
-            pool.shutdown()
-        except KeyboardInterrupt:
+            for episode in episodes:
+                episode.result()
+        except BaseException as error:
             run.end()
+            if not isinstance(error, KeyboardInterrupt):
+                raise
     print(run.table(kinds))
     print(f"{time.monotonic() - began:.0f} s")
     if not options.no_record:

@@ -289,9 +289,12 @@ class World:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        for pid in self.processes():
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 5.0
+        while (left := self.processes()) and time.monotonic() < end:
+            for pid in left:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
 
 
 def _free_port() -> int:
