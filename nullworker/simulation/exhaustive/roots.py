@@ -24,6 +24,8 @@ ROOTS: dict[str, tuple[Move, ...]] = {
         ("report", 1),
     ),
     "held": (("ask",), ("done", 1), ("report", 1), ("use", 1), ("report", 1)),
+    #: A worker has a session of which its client and the engine have not heard.
+    "unheard": (("ask",), ("done", 1), ("report", 1), ("use_unheard", 1)),
     "two": (
         ("ask",),
         ("ask",),

@@ -100,6 +100,7 @@ SCOPES: dict[str, Scope] = {
         Scope(
             "stock",
             "the same with the unmodified framework",
+            roots=("empty", "free", "held", "unheard"),
             faults=("late", "unheard", "vanish"),
             numbered=False,
             sometimes=(*_LATE, "a session with an old grant", "refused by its worker", "Note refused_by_worker"),
