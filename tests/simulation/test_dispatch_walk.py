@@ -1,0 +1,53 @@
+"""All states of small worlds around the dispatcher's `plan`: it opens and withdraws what the queue calls for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nullworker.dispatch import plan as planning
+from tests.simulation.dispatch_world import SCOPES, Broken, Scope, World
+
+STATES = 20_000
+
+
+@pytest.mark.parametrize("scope", SCOPES.values(), ids=lambda scope: scope.name)
+def test_reservations_are_as_many_as_the_jobs_that_can_be_served(scope: Scope) -> None:
+    world = World(scope)
+    world.walk(STATES)
+    assert scope.sometimes <= world.seen
+    assert world.states >= STATES
+
+
+def _one_more(*args: Any, before: Any = planning.want) -> int:
+    wanted: int = before(*args)
+    return wanted + 1 if wanted else 0
+
+
+def _none_at_work(*_: Any) -> int:
+    return 0
+
+
+def _unknown_is_zero(depth: Any, *args: Any, before: Any = planning.at_work) -> int:
+    at_work: int = 0 if depth.in_flight is None else before(depth, *args)
+    return at_work
+
+
+def _covers_nothing(*_: Any) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    ("function", "bug", "scope"),
+    [
+        ("want", _one_more, "capped"),
+        ("at_work", _none_at_work, "late"),
+        ("at_work", _unknown_is_zero, "unknown"),
+        ("covers", _covers_nothing, "late"),
+    ],
+)
+def test_a_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch, function: str, bug: Any, scope: str) -> None:
+    monkeypatch.setattr(planning, function, bug)
+    with pytest.raises(Broken):
+        World(SCOPES[scope]).walk(STATES)
