@@ -55,4 +55,6 @@ class History:
             for endpoint, number in self.most_workers.items()
             if number > self.max_workers[endpoint]
         ]
+        # Else the watch is blind, and what it did not see means nothing.
+        found += [f"no worker of {each} was ever seen" for each in self.max_workers if not self.most_workers.get(each)]
         return [*found, *self.seen, *(f"left behind: {each}" for each in left)]

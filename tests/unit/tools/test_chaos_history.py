@@ -24,6 +24,7 @@ GOOD = ["begin a:1 10", "end a:1 10", "begin b:1 11", "end b:1 11"]
         ([*GOOD, "begin a:1 12"], set(), 2, [], ["job a:1 was killed (process 12)"]),
         ([*GOOD, "begin a:1 12"], {12}, 2, [], []),
         (GOOD, set(), 3, [], ["3 workers of x were alive, and its max_workers is 2"]),
+        (GOOD, set(), 0, [], ["no worker of x was ever seen"]),
         (GOOD, set(), 2, ["process 5"], ["left behind: process 5"]),
     ],
 )
@@ -34,7 +35,7 @@ def test_what_is_found(
     file.write_text("".join(f"{line}\n" for line in notes))
     history = History({"x": 2, "y": 2}, ["a:1", "b:1"], victims)
     history.alive(Counter({"x": workers, "y": 2}))
-    history.alive(Counter({"x": 1}))
+    history.alive(Counter({"y": 1}))
     assert history.violations(file, left) == found
 
 
