@@ -29,8 +29,11 @@ QUIET_S = 2 * REPORT_PERIOD_S
 SUSPENDED_AFTER_S = 5.0
 #: Finished requests are remembered so long, so that a late report does not bring them back.
 FINISHED_MEMORY_S = 120.0
-#: And at most so many of them for a worker: far above what one worker finishes in that time.
-FINISHED_MEMORY = 1024
+#: And at most so many of them for a worker: 270 a second, beyond what one worker was seen to finish. Each takes about
+#: 280 bytes, so that a worker that tells of as many takes 9 MiB, and one that ends ten jobs a minute 6 KiB.
+FINISHED_MEMORY = 32_768
+#: Ends that a worker is expected to tell of that say nothing of a later grant: at most of so many requests.
+ENDS_EXPECTED_MAX = 1024
 #: Numbers from here on are for workers that join by themselves; those that we make count up from 1.
 JOINED_IDS_FROM = 1_000_000_000
 #: Refusals in a row by a worker that holds nothing, after which something is wrong with it.

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _K = TypeVar("_K")
 
+#: Of a memory of more than so many, the old ones are forgotten many at a time: to find the first key of a dict takes
+#: the longer, the more keys before it were deleted.
+_ONE_BY_ONE = 1024
+
 
 @dataclass(slots=True, eq=False)
 class Delivery:
@@ -149,7 +153,7 @@ class FinishLog:
 
 def _expect(pending: dict[int, int], request_idx: int, count: int) -> None:
     pending[request_idx] = pending.pop(request_idx, 0) + count
-    if len(pending) > limits.FINISHED_MEMORY:
+    if len(pending) > limits.ENDS_EXPECTED_MAX:
         del pending[next(iter(pending))]
 
 
@@ -166,5 +170,11 @@ def _take(pending: dict[int, int], request_idx: int) -> bool:
 def _remember(memory: dict[_K, float], key: _K, now: float) -> None:
     memory.pop(key, None)  # its place is at the end now
     memory[key] = now
-    while len(memory) > limits.FINISHED_MEMORY or next(iter(memory.values())) < now - limits.FINISHED_MEMORY_S:
-        del memory[next(iter(memory))]
+    over = now - limits.FINISHED_MEMORY_S
+    if len(memory) <= _ONE_BY_ONE:
+        while next(iter(memory.values())) < over:
+            del memory[next(iter(memory))]
+    elif len(memory) > limits.FINISHED_MEMORY or next(iter(memory.values())) < over - limits.FINISHED_MEMORY_S / 4:
+        kept = list(memory.items())[-limits.FINISHED_MEMORY * 3 // 4 :]
+        memory.clear()
+        memory.update((known, at) for known, at in kept if at >= over)

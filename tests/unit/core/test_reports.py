@@ -10,6 +10,7 @@ import pytest
 from nullworker.core import commands, events, limits
 from nullworker.core.causes import Cause
 from nullworker.core.events import WorkerReported
+from nullworker.core.reconcile.deliveries import FinishLog
 from nullworker.core.reconcile.report_order import ReportAge, ReportOrder
 from nullworker.core.reconcile.trust import Listening
 from nullworker.core.reservation import Stage
@@ -395,19 +396,40 @@ def test_what_a_stopping_worker_says_is_not_heard() -> None:
     assert scene.worker(1).held == {}
 
 
-def test_only_so_many_finished_requests_are_remembered() -> None:
+def test_finished_requests_are_remembered_for_so_long() -> None:
     scene = Scene(min_load=100.0)
     scene.up(1)
-    for idx in range(limits.FINISHED_MEMORY + 10):
+    for idx in range(10):
         scene.finishes(1, idx, entered_at=float(idx))
-    assert (
-        len(scene.worker(1).finishes.finished_at)
-        == len(scene.worker(1).finishes.seen_attempts)
-        == limits.FINISHED_MEMORY
-    )
+    finishes = scene.worker(1).finishes
+    assert len(finishes.finished_at) == len(finishes.seen_attempts) == 10
     scene.live(limits.FINISHED_MEMORY_S + 10.0)
     scene.finishes(1, 5000)
-    assert len(scene.worker(1).finishes.finished_at) == 1
+    assert len(finishes.finished_at) == len(finishes.seen_attempts) == 1
+
+
+def _ends(log: FinishLog, count: int, rate_hz: float) -> None:
+    for idx in range(count):
+        at = idx / rate_hz
+        assert log.new_finishes([events.Finished(idx, "Success", at)], at)
+        log.remember_finished(idx, at)
+
+
+def test_a_worker_that_ends_two_hundred_jobs_a_second_is_remembered_all_that_time() -> None:
+    log = FinishLog()
+    _ends(log, 40_000, rate_hz=200.0)  # 200 s
+    over = 40_000 - int(limits.FINISHED_MEMORY_S * 200.0)
+    assert set(range(over + 1, 40_000)) <= set(log.finished_at)
+    assert not log.new_finishes([events.Finished(over + 1, "Success", (over + 1) / 200.0)], 200.0), "told before"
+    assert min(log.finished_at) >= over - limits.FINISHED_MEMORY_S / 4 * 200.0, "and not much longer"
+
+
+def test_nor_are_more_remembered_than_there_may_be() -> None:
+    log = FinishLog()
+    _ends(log, limits.FINISHED_MEMORY + 10, rate_hz=100_000.0)
+    assert limits.FINISHED_MEMORY // 2 < len(log.finished_at) <= limits.FINISHED_MEMORY
+    assert len(log.seen_attempts) <= limits.FINISHED_MEMORY
+    assert limits.FINISHED_MEMORY + 9 in log.finished_at
 
 
 @pytest.mark.promise("P1")
