@@ -1,14 +1,16 @@
 """The engine's connections: how many there are at once, and how long one may be open that asks for nothing.
 
-There are as many as the system's limit on open files allows, less what the engine needs itself; a further one is
-answered 503 and closed. Without that, accepting would fail for all, and so would the store. Nor can a client use all of
-them up by opening them and sending nothing, or a request's head that never ends.
+There are as many as the system's limit on open files allows, less what the engine needs itself. Without that, accepting
+would fail for all, and so would the store. For a further one the one that has asked for nothing for longest is closed:
+connections that are left open must not keep workers' reports out. Where all are being answered, the further one gets a
+503 and is closed. One that sends nothing, or a request's head that never ends, is closed in time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import resource
+from collections import OrderedDict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
@@ -70,6 +72,8 @@ class HttpServer(web.Server):
         self._loop = asyncio.get_running_loop()
         #: Connections that have sent no request yet, and when they are closed for it.
         self._new: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+        #: Connections on which no request is being answered, the one that is so for longest first.
+        self._idle: OrderedDict[web.RequestHandler, None] = OrderedDict()
 
     def __call__(self) -> web.RequestHandler:
         """What serves one connection."""
@@ -82,15 +86,27 @@ class HttpServer(web.Server):
 
     def accept(self) -> asyncio.BaseProtocol:
         """What serves a new connection: this server, or an answer that there are too many."""
-        return self() if len(self.connections) < self._most else _TooManyConnections()
+        if len(self.connections) < self._most or self._closed_an_idle_one():
+            return self()
+        return _TooManyConnections()
+
+    def _closed_an_idle_one(self) -> bool:
+        while self._idle:
+            handler, _ = self._idle.popitem(last=False)
+            if handler.transport is not None:
+                handler.transport.abort()
+                return True
+        return False
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """A connection begins, and with it the time for its first request."""
         super().connection_made(handler, transport)
+        self._idle[handler] = None
         self._expect_request(handler, transport)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         """A connection has ended."""
+        self._idle.pop(handler, None)
         timer = self._new.pop(handler, None)
         if timer is not None:
             timer.cancel()
@@ -107,11 +123,17 @@ class HttpServer(web.Server):
             transport.abort()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        handler = request.protocol
+        self._idle.pop(handler, None)
         if self._new:
-            timer = self._new.pop(request.protocol, None)
+            timer = self._new.pop(handler, None)
             if timer is not None:
                 timer.cancel()
-        return await self._answer(request)
+        try:
+            return await self._answer(request)
+        finally:
+            if handler.transport is not None:
+                self._idle[handler] = None
 
 
 class _Connection(web.RequestHandler):

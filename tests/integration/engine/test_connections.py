@@ -84,6 +84,23 @@ async def connected(port: int) -> AsyncIterator[Client]:
         client.close()
 
 
+@pytest.mark.parametrize("sent", [b"", REQUEST], ids=["new ones", "kept ones"])
+async def test_for_one_too_many_the_one_that_asks_for_nothing_for_longest_is_closed(sent: bytes) -> None:
+    """So connections that are left open do not keep a worker's report out."""
+    async with serving() as port, contextlib.AsyncExitStack() as stack:
+        first, *others = [await stack.enter_async_context(connected(port)) for _ in range(10)]
+        for each in (first, *others):
+            await each.send(sent)
+            assert not sent or await each.answered()
+        async with connected(port) as one_more:
+            await one_more.send(REQUEST)
+            assert await one_more.answered()
+            await first.closed()
+            for each in others:
+                await each.send(REQUEST)
+                assert await each.answered()
+
+
 @pytest.mark.parametrize("sent", [b"", HALF], ids=["nothing", "half a head"])
 async def test_a_new_connection_that_asks_for_nothing_is_closed_and_no_other(
     sent: bytes, monkeypatch: pytest.MonkeyPatch

@@ -230,12 +230,12 @@ async def test_more_connections_than_the_system_has_files_for_are_sent_away_with
 ) -> None:
     monkeypatch.setattr(listening, "connections_max", lambda: 3)
     async with running(config(tmp_path, quick(max_workers=0))) as engine:
-        hello = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        half = b"POST /route/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(3):
                 reader, writer = await stack.enter_async_context(connection(engine))
-                writer.write(hello)
-                assert b" 200 " in await reader.readline()
+                writer.write(half)
+                assert b" 100 " in await reader.readline()  # it is being answered
             async with connection(engine) as (reader, writer):
                 assert b" 503 " in await reader.readline()
                 assert b"too many connections" in await reader.read()
