@@ -98,9 +98,10 @@ class Restart(Checker):
         ]
         known = {r.request_idx for r in truth.noted_reservations().values() if r.endpoint_id == endpoint_id}
         asking = {idx for idx, call in truth.calls.items() if call.endpoint_id == endpoint_id}
-        sessions = [idx for process in truth.processes() for idx in process.sessions]
-        asking |= set(sessions)
-        twice = len(sessions) - len(set(sessions))  # a client's earlier session may be left on another worker
+        # Each session takes a worker, also one that its client has left: the unmodified worker refuses it a second one.
+        sessions = [(process, idx) for process in truth.processes() for idx in process.sessions]
+        used = {idx for process, idx in sessions if process.kind.repeats or idx not in truth.calls}
+        wanted = len(sessions) + len((known | asking) - used)
         engine = truth.engine
         there = len(engine.state.endpoints[endpoint_id].workers) if engine is not None else 0
-        return len(good) >= len(known | asking) + twice and there - 1 >= len(good)
+        return len(good) >= wanted and there - 1 >= len(good)
