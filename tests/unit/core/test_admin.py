@@ -249,6 +249,14 @@ def test_a_restart_adopts_workers_and_sessions_and_ends_nothing() -> None:
     assert destroyed(scene.live(60)) == [2]
 
 
+def test_a_restored_worker_that_ends_before_it_reports_is_waited_for_no_more_and_the_others_are() -> None:
+    known = tuple(RestoredWorker(worker_id, 1, "ready", "http://w", 100.0) for worker_id in (1, 2, 3))
+    scene = restarted(known)
+    scene.send(events.InstanceExited(1, "killed"))
+    scene.send(events.InstanceGone(1))
+    assert scene.engine.state.endpoints[1].awaiting_report == 2
+
+
 @pytest.mark.promise("P11")
 def test_a_restart_honours_every_grant_that_was_answered() -> None:
     scene = restarted(

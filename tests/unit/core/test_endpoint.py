@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.core import commands, events
+from nullworker.core.reservation import Reservation
+from nullworker.core.waiting_line import WaitingLine
 from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, of
 
@@ -30,6 +32,13 @@ def test_sums_follow_every_change_and_are_exact_zeros_when_nothing_is_left() -> 
     assert endpoint(scene).existing == 0
     assert (endpoint(scene).ready_perf, endpoint(scene).held_cost, endpoint(scene).line.active_cost) == (0.0, 0.0, 0.0)
     assert (endpoint(scene).booting_perf, endpoint(scene).inactive_perf) == (0.0, 0.0)
+
+
+def test_a_waiter_is_overdue_at_target_queue_time_and_not_after_it() -> None:
+    line = WaitingLine(10.0)
+    for request_idx, asked_at in enumerate((0.0, 0.5), 1):
+        line.add(Reservation(request_idx, 1, 100.0, asked_at, asked_at, 60.0), 10.0)
+    assert (line.active_count, line.overdue_count) == (2, 1)
 
 
 def test_of_held_workers_that_take_more_the_one_with_the_shortest_implied_queue_serves_next() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nullworker.core import commands, events, invariants, limits, views
 from nullworker.core.causes import Blocker
 from nullworker.core.invariants import InvariantBroken
-from nullworker.core.parameters import ParameterError, Parameters, WorkergroupSpec
+from nullworker.core.parameters import BOUNDS, TESTED_PARAMETERS, ParameterError, Parameters, WorkergroupSpec
 from tests.unit.core.harness import Scene, of
 
 if TYPE_CHECKING:
@@ -182,6 +183,15 @@ def test_a_parameter_out_of_its_bounds_is_named() -> None:
         with pytest.raises(ParameterError) as refused:
             WorkergroupSpec(1, 1, "f", **wrong)
         assert refused.value.name == name
+
+
+def test_the_bounds_themselves_are_allowed() -> None:
+    WorkergroupSpec(1, 1, "f", perf=1e9, occupancy=1, price_per_hour=1e6, max_workers=0, boot_timeout_s=1e6)
+    WorkergroupSpec(1, 1, "f", price_per_hour=0.0)
+    for name, bounds in BOUNDS.items():
+        for bound in bounds:
+            changed: dict[str, Any] = {name: bound}
+            assert getattr(replace(TESTED_PARAMETERS, **changed), name) == bound
 
 
 def test_a_snapshot_reads_plainly() -> None:

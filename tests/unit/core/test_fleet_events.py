@@ -68,6 +68,20 @@ def test_a_start_that_failed_ends_the_worker() -> None:
     assert destroyed(scene.send(events.InstanceFailed(1, "start", "no room"))) == [1]
 
 
+def test_the_failure_of_an_order_that_another_one_has_replaced_does_not_count() -> None:
+    scene = Scene(cold_workers=1)
+    scene.up(1)
+    scene.pass_time(2)
+    assert scene.state(1) is WorkerState.STOPPING
+    scene.send(events.InstanceFailed(1, "destroy", "busy"))
+    scene.send(events.InstanceFailed(1, "start", "busy"))
+    scene.send(events.InstanceFailed(1, "create", "busy"))
+    assert (scene.state(1), scene.worker(1).order.attempts) == (WorkerState.STOPPING, 0)
+    scene.send(events.EndpointDeleted(1, force=True))
+    scene.send(events.InstanceFailed(1, "stop", "busy"))
+    assert (scene.state(1), scene.worker(1).order.attempts) == (WorkerState.DESTROYING, 0)
+
+
 def test_a_worker_that_was_started_again_counts_its_requests_from_zero() -> None:
     scene = Scene(cold_workers=1)
     scene.ask(1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nullworker.core import commands, events, limits
+from nullworker.core import commands, events, limits, recovery
 from nullworker.core.causes import Cause
 from nullworker.core.events import WorkerReported
 from nullworker.core.reconcile.deliveries import FinishLog
@@ -221,9 +221,11 @@ def test_a_session_kept_for_a_poll_moves_to_the_worker_that_really_has_it() -> N
     scene.up(1, 2)
     scene.ask(1)
     scene.hold_ends(1)
+    granted_at = scene.now
     scene.pass_time(1)
     scene.takes(2, 1)
-    assert scene.engine.state.reservations[1].worker_id == 2
+    reservation = scene.engine.state.reservations[1]
+    assert (reservation.worker_id, reservation.granted_at) == (2, granted_at)
 
 
 @pytest.mark.promise("P1")
@@ -430,6 +432,59 @@ def test_nor_are_more_remembered_than_there_may_be() -> None:
     assert limits.FINISHED_MEMORY // 2 < len(log.finished_at) <= limits.FINISHED_MEMORY
     assert len(log.seen_attempts) <= limits.FINISHED_MEMORY
     assert limits.FINISHED_MEMORY + 9 in log.finished_at
+
+
+def test_only_so_many_ends_are_waited_for() -> None:
+    log = FinishLog()
+    for request_idx in range(limits.FINISHED_MEMORY + 1):
+        log.expect(request_idx)
+    assert list(log.pending) == list(range(1, limits.FINISHED_MEMORY + 1))
+
+
+def test_heartbeats_of_a_worker_that_is_trusted_do_not_prolong_its_idle_time() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.finishes(1, 1)
+    scene.report(1, seq=1)
+    assert scene.state(1) is WorkerState.READY
+    free_since = scene.worker(1).free_since
+    scene.pass_time(5)
+    scene.report(1)
+    assert scene.worker(1).free_since == free_since
+
+
+def test_refusals_with_a_session_between_them_are_not_in_a_row() -> None:
+    scene = Scene(max_workers=1)
+    scene.ask(1)
+    scene.up(1)
+    for attempt in range(limits.REFUSALS_MAX - 1):
+        scene.finishes(1, 1, "Rejected", entered_at=float(attempt + 1))
+        scene.ask(1)
+        scene.report(1)
+    scene.clears_doubt(1)
+    seq = scene.worker(1).report_order.seq
+    scene.report(1, 1, seq=seq + 1, received=9)
+    scene.finishes(1, 1)
+    scene.report(1, seq=seq + 2, received=9)
+    scene.ask(2)
+    scene.finishes(1, 2, "Rejected")
+    assert scene.worker(1).failure is None
+
+
+def test_a_heartbeat_of_an_earlier_process_is_late_after_a_restart_of_the_engine_too() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.report(1, received=9, loadtime_s=0.5)
+    scene.report(1, received=0, loadtime_s=0.75)
+    record = recovery.worker_record(scene.engine.state, 1)
+    assert record is not None
+    assert record.loadtimes_s == (0.75, 0.5)
+    after = Scene(min_load=100.0, begun=False)
+    after.send(events.Restored(2, (record,)))
+    assert after.report(1, received=9, loadtime_s=0.5) == []
+    assert after.worker(1).trust.awaiting_report
+    after.report(1, received=0, loadtime_s=0.75)
+    assert not after.worker(1).trust.awaiting_report
 
 
 @pytest.mark.promise("P1")

@@ -152,6 +152,28 @@ def test_between_two_polls_a_worker_is_kept_for_the_waiter_until_its_next_poll_i
     assert granted(scene.ask(1)) == [(1, 1)]
 
 
+def test_the_next_poll_is_due_from_the_end_of_the_last_one() -> None:
+    scene = Scene(max_workers=2)
+    scene.ask(1)
+    scene.pass_time(6)
+    scene.hold_ends(1)
+    ended_at = scene.now
+    scene.pass_time(2)
+    scene.up(1)
+    assert scene.engine.state.reservations[1].expires_at == ended_at + limits.POLL_GRACE_S
+
+
+def test_a_grant_that_ran_out_while_the_engine_was_suspended_may_still_be_confirmed() -> None:
+    scene = Scene()
+    scene.ask(1)
+    scene.up(1)
+    scene.oversleep(limits.GRANT_TTL_S + limits.GRANT_REPORT_S + limits.SUSPENDED_AFTER_S + 1)
+    scene.pass_time(limits.GRANT_REPORT_S - 0.1)
+    assert scene.engine.state.reservations[1].stage is Stage.GRANTED
+    scene.pass_time(0.2)
+    assert 1 not in scene.engine.state.reservations
+
+
 def test_a_worker_kept_for_a_waiter_that_does_not_come_back_goes_to_the_next() -> None:
     scene = Scene(max_workers=1)
     scene.ask(1)

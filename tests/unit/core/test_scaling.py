@@ -197,6 +197,22 @@ def test_a_waiter_is_pressed_when_the_estimated_wait_or_its_own_age_reaches_targ
     assert len(of(scene.ask(2), commands.Create)) == 1
 
 
+def test_a_waiter_that_waits_again_is_urgent_before_one_that_came_later() -> None:
+    scene = Scene(DEFAULTS, target_util=1.0, target_queue_time=10.0, max_queue_time=0.0, min_load=200.0)
+    scene.up(1, 2)
+    scene.ask(1)
+    scene.takes(2, 1)
+    scene.ask(2)  # granted worker 1
+    scene.pass_time(5)
+    scene.ask(3)
+    scene.pass_time(1)
+    scene.put(min_load=0.0)
+    scene.send(events.InstanceExited(1, "killed"))
+    scene.ask(2)
+    assert of(scene.pass_time(3.9), commands.Create) == []
+    assert len(of(scene.pass_time(0.2), commands.Create)) == 1
+
+
 def test_a_waiter_that_waits_again_comes_of_age_by_its_first_asking() -> None:
     scene = Scene(DEFAULTS, target_util=1.0, target_queue_time=30.0, max_queue_time=0.0)
     scene.serve(2)
