@@ -218,14 +218,17 @@ def test_a_session_of_one_that_waits_again_is_its_own_and_answers_its_call() -> 
 @pytest.mark.promise("P1")
 def test_a_session_kept_for_a_poll_moves_to_the_worker_that_really_has_it() -> None:
     scene = Scene(min_load=200.0)
-    scene.up(1, 2)
     scene.ask(1)
     scene.hold_ends(1)
+    scene.up(1)
     granted_at = scene.now
     scene.pass_time(1)
-    scene.takes(2, 1)
+    scene.up(2)
     reservation = scene.engine.state.reservations[1]
+    assert reservation.worker_id == 1
+    scene.takes(2, 1)
     assert (reservation.worker_id, reservation.granted_at) == (2, granted_at)
+    assert scene.state(1) is WorkerState.READY
 
 
 @pytest.mark.promise("P1")
