@@ -194,6 +194,19 @@ def test_who_waits_is_told_why_workers_fail() -> None:
     assert "quota of GPUs is used up" in why
 
 
+def test_who_waits_is_told_of_the_workergroup_that_is_tried_next() -> None:
+    scene = Scene()
+    scene.workergroup(2)
+    scene.ask(1)
+    scene.send(events.InstanceFailed(1, "create", "no quota"))
+    scene.pass_time(0.5)
+    scene.send(events.InstanceFailed(2, "create", "no image"))
+    scene.pass_time(0.5)
+    scene.send(events.InstanceFailed(3, "create", "no quota"))
+    assert [group.failures for group in scene.engine.state.workergroups.values()] == [2, 1]
+    assert explain.why_waiting(scene.engine, 1).startswith("workers of workergroup 2 failed to start 1 times")
+
+
 def test_a_worker_that_never_becomes_ready_is_given_up_after_boot_timeout() -> None:
     scene = Scene()
     scene.workergroup(1, boot_timeout_s=120.0)
