@@ -104,11 +104,14 @@ def verify(bugs: Sequence[Mutant | Mutation], record: Record) -> list[str]:
     """Runs for each bug the one unit test that noticed it, by the record.
 
     Returns:
-        The names of the bugs that it does not notice any more, or of which the record has none.
+        The names of those that it does not notice any more, or of which the record says nothing.
     """
     unnoticed = []
     for bug in bugs:
-        noticed = record.entry(bug).get("unit") or {}
+        known = record.entry(bug)
+        if "unit" in known and known["unit"] is None:
+            continue  # docs/mutation.md says why
+        noticed = known.get("unit") or {}
         trees = planted_trees(bug) if isinstance(bug, Mutation) else bug.planted()
         if "test" not in noticed or trial.trial("unit", trees, [noticed["test"]]) is None:
             unnoticed.append(bug.name)
