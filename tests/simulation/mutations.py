@@ -115,7 +115,11 @@ HELD_OUT: tuple[Mutation, ...] = (
     _bug("a restored worker is not doubted", "Trust.restored", "self.may_hold_unknown_until, self.reports_wanted = now, 2"),
     _bug("an answer is written down as never sent", "recovery:reservation_record", "known.delivery.pending", "False"),
     _bug("a grant is written down as a session", "recovery:reservation_record", "known.stage is Stage.SESSION", "known.stage is not Stage.WAITING"),
-    _bug("the first report that does not list a restored session ends it", "_not_listed", "if session.delivery.restored: session.delivery.restored = False; return"),
+    _bug("the first report that does not list a restored session ends it", "_not_listed", """
+if session.delivery.restored:
+    session.delivery.restored = not numbered and state.now < state.listening.since + limits.RESEND_S
+    return
+"""),
     _bug("why a worker is to go is not written down", "recovery:worker_record", "known.retire", "None"),
     _bug("why a worker is to go is lost at a restart", "restored", "retire(state, retiring, record.retire)"),
     # Fleets' orders

@@ -71,8 +71,9 @@ def test_bugs_that_others_planted_are_noticed_by_the_test_that_noticed_them() ->
     assert ran.returncode == 0, f"{ran.stderr}\n{again}"
 
 
-def test_at_least_fifty_were_tried_by_every_net() -> None:
-    assert sum(all(net in entry for net in NETS) for entry in generated().values()) >= 50
+@pytest.mark.parametrize("net", ["unit", "simulator"])
+def test_at_least_fifty_were_tried(net: str) -> None:
+    assert sum(net in entry for entry in generated().values()) >= 50
 
 
 def test_what_nothing_notices_is_argued_to_be_no_mistake() -> None:

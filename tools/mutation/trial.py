@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 UNIT_TESTS = ("tests/unit/core",)
 SEEDS_MAX = 200
 #: What each net may take, in s of a processor's time: far more than it takes of a sound core (3, 10 and 20 s).
-CPU_S = {"unit": 30, "simulator": 100, "exhaustive": 200}
+CPU_S = {"unit": 30, "simulator": 100, "exhaustive": 120}
 MEMORY_BYTES = 3 * 2**30
 #: Of the wall clock, in s: a bug that waits for something uses no processor.
 WALL_S = 1_200.0
