@@ -32,7 +32,8 @@ def verdicts(of: str, *arguments: str) -> dict[str, Verdict]:
     ran = mutation(*arguments, "--only", of, "--seeds", "3", "--states", "100", "--json")
     assert ran.returncode == 0, ran.stderr
     known = json.loads(ran.stdout)
-    return {**known["planted"], **known["generated"]}[of]
+    found: dict[str, Verdict] = {**known["planted"], **known["generated"]}[of]
+    return found
 
 
 def test_it_catches() -> None:

@@ -439,9 +439,9 @@ def test_nor_are_more_remembered_than_there_may_be() -> None:
 
 def test_only_so_many_ends_are_waited_for() -> None:
     log = FinishLog()
-    for request_idx in range(limits.FINISHED_MEMORY + 1):
+    for request_idx in range(limits.ENDS_EXPECTED_MAX + 1):
         log.expect(request_idx)
-    assert list(log.pending) == list(range(1, limits.FINISHED_MEMORY + 1))
+    assert list(log.pending) == list(range(1, limits.ENDS_EXPECTED_MAX + 1))
 
 
 def test_heartbeats_of_a_worker_that_is_trusted_do_not_prolong_its_idle_time() -> None:
