@@ -12,7 +12,8 @@ import pytest
 
 from docs.tools.mutation_equivalent import EQUIVALENT
 from docs.tools.mutation_figures import NETS, RECORD, generated, held_out, planted
-from tests.simulation.plants import ROOT
+from tests.simulation.mutations import HELD_OUT
+from tests.simulation.plants import ROOT, planted_trees
 from tools.mutation.draw import Mutant, draw, every_mutant
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ def test_a_mutant_is_one_small_change_of_its_module() -> None:
     ) == (ast.unparse(tree))
 
 
+def test_bugs_that_others_planted_can_still_be_planted() -> None:
+    assert all(len(planted_trees(bug)) == 1 for bug in HELD_OUT)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_bugs_that_others_planted_are_noticed_by_the_test_that_noticed_them() -> None:
     ran = mutation("--verify", "--held-out", "--keep", str(RECORD))
     again = "after a change: python -m tools.mutation --planted --net unit --missed unit --keep docs/mutation.json"
