@@ -76,7 +76,9 @@ class Evidence(Checker):
         self.known_ids: set[int] = set()  # created by us, or listed under our mark
         self._numbered: dict[int, tuple[int, float]] = {}  # a worker's highest number that this engine got, and when
         self.sign_of_life = False  # the report in hand is no more than that
-        self._retiring: set[int] = set()  # workers that an operator wants gone when they are free
+        # Workers that an operator wants gone when they are free, because they are updated, or their group is deleted.
+        self._updated: set[int] = set()
+        self._deleted: set[int] = set()
         self._states: dict[int, EndpointState] = {}  # of endpoints, as the engine was told
         self._most: dict[int, int] = {}  # and their max_workers
         self._given: set[tuple[int, int]] = set()  # (request, worker) that were granted, or kept for a request
@@ -143,7 +145,8 @@ class Evidence(Checker):
         endpoint = engine.state.endpoints.get(known.endpoint_id)
         return (
             isinstance(event, _OPERATORS)
-            or worker_id in self._retiring
+            or worker_id in self._updated
+            or worker_id in self._deleted
             or bool(known.leaving and worker_id not in self._leaving_now)
             or self._has_failed(worker_id, known, silence_s)
             or self._states.get(known.endpoint_id) is EndpointState.STOPPED
@@ -324,13 +327,15 @@ class Evidence(Checker):
         elif isinstance(event, events.EndpointDeleted):
             if event.force:
                 self.forced.add(event.endpoint_id)
-            self._retiring |= {i for i, known in self.workers.items() if known.endpoint_id == event.endpoint_id}
+            self._deleted |= {i for i, known in self.workers.items() if known.endpoint_id == event.endpoint_id}
         elif isinstance(event, (events.WorkergroupDeleted, events.WorkersUpdated)):
             mine = {i for i, known in self.workers.items() if known.workergroup_id == event.workergroup_id}
-            if isinstance(event, events.WorkersUpdated) and event.cancel:
-                self._retiring -= mine
+            if isinstance(event, events.WorkergroupDeleted):
+                self._deleted |= mine
+            elif event.cancel:
+                self._updated -= mine
             else:
-                self._retiring |= mine
+                self._updated |= mine
 
     def _expired(self, request_idx: int) -> None:
         """The engine says that a grant ran out; if it did, it binds no longer."""

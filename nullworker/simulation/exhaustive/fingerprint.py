@@ -249,6 +249,7 @@ RULES: dict[str, dict[str, str]] = {
         "erred": SAME,
         "announced": SAME,
         "made_at": _age(_STATE_S),
+        "ordered_at": _no("counts while the engine asks for it, which has the same time in its own table"),
         "free_since": _age(_IDLE_S),
         "heard_at": _age(limits.SILENCE_FAILS_HELD_S),
         "heard": SAME,

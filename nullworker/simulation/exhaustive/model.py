@@ -50,6 +50,7 @@ class Instance(NamedTuple):
     erred: bool = False  # it has reported one in this boot
     announced: bool = False  # its end was
     made_at: float = 0.0
+    ordered_at: float = 0.0  # when its creation was ordered
     free_since: float = 0.0
     heard_at: float = 0.0  # its last report that was delivered
     heard: bool = False  # by this engine

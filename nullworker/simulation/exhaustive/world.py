@@ -158,7 +158,7 @@ class World(Surroundings):
     def _order(self, worker_id: int, verb: str) -> None:
         instance = self.instances.get(worker_id)
         if instance is None:
-            instance = Instance(worker_id, model.ABSENT, made_at=self.now, heard_at=self.now)
+            instance = Instance(worker_id, model.ABSENT, made_at=self.now, ordered_at=self.now, heard_at=self.now)
         orders = instance.orders
         if not (orders and orders[-1] == verb):  # else it is being carried out
             orders = (*orders, verb)
