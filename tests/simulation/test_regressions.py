@@ -51,6 +51,8 @@ def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
         (1008748, "restarts"),
         # A long queue of long jobs was taken for a standstill.
         (1002285, "queue"),
+        # A deletion was taken back when an update of the same workers was cancelled.
+        (232518841576055, "operators"),
     ],
 )
 def test_a_world_that_a_checker_took_for_broken_breaks_nothing(seed: int, scenario: str) -> None:
