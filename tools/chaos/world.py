@@ -33,7 +33,7 @@ JOBS = {1: 8, 2: 5}
 #: All jobs are done and the fleet is back at zero within this time after the fault has ended.
 SETTLES_S = 60.0
 #: Workers that do not number their reports: one whose grant was not used is in doubt for 40 s after the 20 s of the
-#: grant, and then until its next report or two, each 10 s after the last; after a start of the engine all that is later.
+#: grant, and then until its next report or two, 10 s apart; after a start of the engine all that is later.
 SETTLES_STOCK_S = 120.0
 NULLWORKER = (sys.executable, "-m", "nullworker.cli.main")
 #: In the environment of workers, and of what they start: the endpoint's name.
