@@ -118,6 +118,7 @@ HELD_OUT: tuple[Mutation, ...] = (
     _bug("the first report that does not list a restored session ends it", "_not_listed", """
 if session.delivery.restored:
     session.delivery.restored = not numbered and state.now < state.listening.since + limits.RESEND_S
+    state.await_report(worker)
     return
 """),
     _bug("why a worker is to go is not written down", "recovery:worker_record", "known.retire", "None"),

@@ -198,6 +198,7 @@ def _not_listed(state: EngineState, worker: Worker, session: Reservation, *, num
     if session.delivery.restored:
         # The report may have been made before the session; one without a number may be as old as it is sent again.
         session.delivery.restored = not numbered and state.now < state.listening.since + limits.RESEND_S
+        state.await_report(worker)
         return
     worker.finishes.remember_finished(session.request_idx, state.now)
     worker.finishes.expect_session(session.request_idx)

@@ -372,6 +372,17 @@ def test_a_session_outlasts_reports_without_a_number_that_may_be_of_before_a_res
 
 
 @pytest.mark.promise("P11")
+def test_nothing_is_created_for_a_restored_session_that_a_report_does_not_list() -> None:
+    """It may have ended, and the worker serve the next request: a further report tells."""
+    settled = RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False)
+    scene = restarted((RestoredWorker(1, 1, "held", "http://w1", 100.0),), (settled,))
+    scene.ask(8)
+    decided = scene.report(1, seq=1) + scene.pass_time(limits.REPORT_PERIOD_S) + scene.report(1, seq=2)
+    assert of(decided, commands.Create) == []
+    assert [grant.request_idx for grant in of(decided, commands.Grant)] == [8]
+
+
+@pytest.mark.promise("P11")
 def test_a_restored_session_that_was_listed_ends_with_the_next_report_that_does_not_list_it() -> None:
     settled = RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False)
     scene = restarted((RestoredWorker(1, 1, "held", "http://w1", 100.0),), (settled,))
