@@ -187,6 +187,8 @@ def ended(world: Surroundings, event: Event, command: Stop | Destroy) -> None:
         raise Broken("P5", f"{what} while its endpoint is suspended: {command.reason}")
     if not alive or instance.ending_at >= 0 or _may_go(world, event, instance, silent_s):
         return
+    if command.cause is Cause.RESTARTED:
+        return  # the engine before this one decided and wrote it down, and was killed before it gave the order
     if command.cause is Cause.FAILED_CREATE_UNKNOWN and world.now - instance.ordered_at >= limits.CREATE_UNKNOWN_S:
         return
     if isinstance(event, events.Restored) or world.now < world.restarted_at + limits.QUIET_S:
