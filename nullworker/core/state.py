@@ -259,7 +259,9 @@ class EngineState:
 
     def report_tells(self, worker: Worker, *, numbered: bool) -> bool:
         """A report contradicts nothing; whether it is the one after which the worker holds nothing unknown."""
-        if worker.trust.may_hold_unknown_until is not None and worker.trust.heard(self.now, numbered=numbered):
+        if worker.trust.may_hold_unknown_until is not None and worker.trust.heard(
+            self.now, self.listening, numbered=numbered
+        ):
             self._changed(worker)
             if not worker.held:
                 self.freed.append(worker)

@@ -78,10 +78,16 @@ class Trust:
         """Its process certainly runs no more, or it is ended by force."""
         self.may_hold_unknown_until, self.doubted = None, False
 
-    def heard(self, now: float, *, numbered: bool) -> bool:
-        """A fresh report came; True: the last one that was wanted to know that it holds nothing unknown."""
+    def heard(self, now: float, listening: Listening, *, numbered: bool) -> bool:
+        """A fresh report came; True: the last one that was wanted to know that it holds nothing unknown.
+
+        Args:
+            now: the time.
+            listening: what came in while the engine was away is read at its return, and is older than it seems.
+            numbered: whether the report has a number.
+        """
         until = self.may_hold_unknown_until
-        if until is None or now < (until if numbered else until + limits.RESEND_S):
+        if until is None or now < (until if numbered else max(until, listening.since) + limits.RESEND_S):
             return False
         self.reports_wanted -= 1 if numbered else 2
         if self.reports_wanted > 0:
