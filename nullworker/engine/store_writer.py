@@ -184,8 +184,9 @@ class StoreWriter:
     def _write_for_ever(self) -> None:
         while True:
             with self.lock:
-                self._idle = not len(self._pending)
-                self.lock.wait_for(lambda: len(self._pending) or self._closing)
+                while not len(self._pending) and not self._closing:
+                    self._idle = True  # each time: what it was woken for may have been written by a caller
+                    self.lock.wait()
                 self._idle = False
                 self.lock.wait_for(lambda: self._urgent or self._closing, COMMIT_PERIOD_S)
                 closing_now = self._closing

@@ -53,6 +53,8 @@ def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
         (1002285, "queue"),
         # A deletion was taken back when an update of the same workers was cancelled.
         (232518841576055, "operators"),
+        # A worker that was ready and loads for ever was taken for one that does not fail.
+        (2542534296520058, "everything"),
     ],
 )
 def test_a_world_that_a_checker_took_for_broken_breaks_nothing(seed: int, scenario: str) -> None:

@@ -59,6 +59,7 @@ class KnownWorker:
     )
     ready: bool = False
     became_ready: bool = False  # since it was created or started
+    loads_since: float = math.inf  # it was ready, and reported that it loads again
     leaving: str = ""  # what was decided: stop, destroy
     refused: int = 0
     grants: dict[int, GrantRecord] = field(default_factory=dict)
@@ -162,6 +163,7 @@ class Evidence(Checker):
             or known.refused >= limits.REFUSALS_MAX
             or self.silence_s(worker_id) >= silence_s
             or (not known.became_ready and self.truth.clock - known.created_at >= boot_timeout_s)
+            or self.truth.clock - known.loads_since >= boot_timeout_s
         )
 
     # ----------------------------------------------------------------------------------------------------------- told
@@ -224,6 +226,10 @@ class Evidence(Checker):
         known.absent = known.exited = False
         known.ended_lists = 0
         known.error = known.error or bool(message.error)
+        if message.ready:
+            known.loads_since = math.inf
+        elif known.ready:
+            known.loads_since = self.truth.clock
         known.ready = message.ready
         known.became_ready = known.became_ready or message.ready
         known.listed = frozenset(idx for idx in message.request_idxs if idx not in known.finished)

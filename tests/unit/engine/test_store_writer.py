@@ -13,6 +13,7 @@ from nullworker.engine import store_writer
 from nullworker.engine.decisions import Decision
 from nullworker.engine.store_file import connect, open_store_file
 from nullworker.engine.store_writer import Pending, StoreWriter
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,6 +188,19 @@ def test_a_little_is_written_when_the_call_returns(idle_writer: StoreWriter, pat
     idle_writer.write_little()
     assert rows(path, "SELECT id FROM workers") == [(1,)]
     assert rows(path, "SELECT reason FROM decisions") == [("one",)]
+
+
+async def test_the_thread_writes_the_next_row_after_it_was_woken_for_one_that_a_caller_wrote(
+    writer: StoreWriter, path: Path
+) -> None:
+    for number in range(1, 11):
+        with writer.lock:  # so that the thread finds nothing when it wakes
+            writer.leave("workers", number, worker_row(number))
+            writer.write_little()
+        await until(lambda: writer.lock._waiters, "the thread never waits again")  # type: ignore[attr-defined]
+        writer.leave("workers", 100, worker_row(100, f"http://{number}"))
+        query = f"SELECT id FROM workers WHERE url = 'http://{number}'"
+        await until(lambda: rows(path, query), "the row is never written", hang_s=10)  # noqa: B023 - called at once
 
 
 def test_more_than_a_little_is_left_to_the_thread(idle_writer: StoreWriter, path: Path) -> None:
