@@ -123,3 +123,14 @@ def test_the_digest_of_the_code_changes_with_each_of_its_files(tmp_path: Path, m
     (tmp_path / "simulation" / "b.py").write_text("")
     digests.add(hunt.code_digest())
     assert len(digests) == 3
+
+
+def test_the_dispatchers_simulator_does_not_change_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A soak of the core runs none of it: what was soaked holds as it did."""
+    for folder in ("core", "simulation/queueing", "demand"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setattr(hunt, "PACKAGE", tmp_path)
+    before = hunt.code_digest()
+    (tmp_path / "simulation" / "queueing" / "a.py").write_text("one\n")
+    (tmp_path / "demand" / "a.py").write_text("one\n")
+    assert hunt.code_digest() == before
