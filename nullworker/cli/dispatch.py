@@ -221,6 +221,7 @@ def _show(info: QueueInfo, depth: Depth, advice: list[str]) -> None:
     in_flight = "unknown" if depth.in_flight is None else str(depth.in_flight)
     print(f"{info.kind} {info.name} ({info.broker})")
     text = f"  {depth.waiting} waiting, {in_flight} in flight, {depth.delayed} delayed"
+    text += f", {depth.abandoned} abandoned" if depth.abandoned else ""
     text += f", {depth.redelivered} redelivered" if depth.redelivered else ""
     text += f", {depth.parallel_max} at a time at most" if depth.parallel_max is not None else ""
     print(text + (", paused" if depth.paused else "") + ("" if depth.exact else " (not exact)"))
@@ -358,7 +359,8 @@ class _StatusPrinter:
         from dataclasses import asdict, replace
 
         state = replace(status, reason="", waits_because="")
-        if self._printed.get(status.queue) == state:
+        before = self._printed.get(status.queue)
+        if before == state:
             return
         self._printed[status.queue] = state
         if self._as_json:
@@ -367,6 +369,11 @@ class _StatusPrinter:
             self._write(json.dumps(shown))
             return
         text = f"{status.queue}: want {'?' if status.want is None else status.want} ({status.reason}), "
-        text += f"{status.held} held, {status.asked} requested"
+        doing = ", ".join(f"{count} {what}" for what, count in sorted(status.doing.items()))
+        text += f"{status.held} held{f' ({doing})' if doing else ''}, {status.asked} requested"
         text += f" ({status.waits_because})" if status.waits_because else ""
         self._write(text + (f" | {status.trouble}" if status.trouble else ""))
+        told = {warning.code for warning in before.warnings} if before is not None else set()
+        for warning in status.warnings:
+            if warning.code not in told:
+                self._write(f"{status.queue}: warning ({warning.code}): {warning.message}")

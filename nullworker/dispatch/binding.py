@@ -8,23 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from nullworker.dispatch.plan import (
-    HOLDING,
-    LIVE,
-    Limits,
-    Phase,
-    Reading,
-    ReservationPlan,
-    covers,
-    is_fresh,
-    plan,
-    want,
-)
-from nullworker.dispatch.reading_history import ReadingHistory
+from nullworker.demand.plan import Limits, Reading, ReservationPlan, covers, is_fresh, want
+from nullworker.demand.reservations import HOLDING, LIVE, Phase
+from nullworker.demand.round import Demand
 from nullworker.dispatch.reservation_task import CHECKS_PER_S, ReservationTask, Terms, Tools
 from nullworker.dispatch.store import DispatchStoreError
 from nullworker.queues.base import QueueError, QueueUrlError
@@ -33,7 +24,7 @@ from nullworker.wire import tasks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nullworker.queues.base import Queue, QueueInfo
+    from nullworker.queues.base import Queue, QueueInfo, QueueWarning
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +35,8 @@ BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 15.0
 #: How long `Binding.drain` waits for workers that are about to confirm a reservation.
 DRAIN_S = 15.0
+#: A queue's settings and the warnings of them are read again so often.
+INFO_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +86,10 @@ class BindingStatus:
     trouble: str  # why the queue cannot be read, and why nothing can be opened
     reason: str  # of ``want``
     waits_because: str  # why a request waits, as the engine says
+    abandoned: int | None = 0
+    #: How many of the held are believed to be doing what, by `Belief`'s words.
+    doing: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[QueueWarning, ...] = ()  # of the queue, as ``--check`` prints them
 
 
 class Binding:
@@ -131,14 +128,14 @@ class Binding:
         self.trouble = ""  # why nothing can be opened
         self._tools = tools
         self._terms = Terms(settings.endpoint, settings.cost, settings.lifetime_s, settings.price_per_hour)
-        self._limits = settings.limits
-        self._history = ReadingHistory()
+        self._demand = Demand(settings.limits)
         self._open_queue = open_queue
         self._allowed = allowed
         self._on_closed = on_closed
         self._on_change = on_change
         self._holds = holds
         self._wake = asyncio.Event()
+        self._info_at_s = float("-inf")
         self._failures = 0
         self._not_before_s = float("-inf")  # the next attempt after opening failed
         self._opened_at_s = float("-inf")
@@ -184,7 +181,15 @@ class Binding:
             trouble="; ".join(text for text in (self.queue_trouble, self.trouble) if text),
             reason=self.last.reason if self.last else "no reading yet",
             waits_because=next((r.waits_because for r in waiting if r.phase is Phase.ASKED), ""),
+            abandoned=depth.abandoned if depth else None,
+            doing=self._doing(),
+            warnings=self.info.warnings if self.info else (),
         )
+
+    def _doing(self) -> dict[str, int]:
+        claim_s, now_s = self._limits.claim_s, self._now_s()
+        held = [r.state for r in self.reservations if r.phase is Phase.HELD]
+        return dict(Counter(state.belief(claim_s, now_s).value for state in held))
 
     @property
     def is_done(self) -> bool:
@@ -193,6 +198,10 @@ class Binding:
         if reading is None or self.live or not is_fresh(reading, self._limits, self._now_s()):
             return False
         return reading.at_s >= self._closed_at_s and not reading.depth.waiting and not reading.depth.in_flight
+
+    @property
+    def _limits(self) -> Limits:
+        return self._demand.limits
 
     def _now_s(self) -> float:
         return self._tools.clock.monotonic_s()
@@ -247,9 +256,9 @@ class Binding:
         try:
             while True:
                 began_s = self._now_s()
-                if self.info is None:
-                    self.info = await queue.info()
-                    self._limits = replace(self._limits, lag_s=self.info.lag_s)
+                if self.info is None or began_s - self._info_at_s >= INFO_EVERY_S:
+                    self.info, self._info_at_s = await queue.info(), began_s
+                    self._demand.limits = replace(self._limits, lag_s=self.info.lag_s, lease_s=self.info.lease_s)
                 self._wake.clear()
                 self.consider(await self._read(queue))
                 if watching is None or watching.done():
@@ -290,9 +299,9 @@ class Binding:
         lag_s, now_s = self._limits.lag_s, self._now_s()
         self.reservations = [r for r in self.reservations if r.phase in LIVE or covers(r.state, reading, lag_s)]
         reservations = [r.state for r in self.reservations]
-        self._history.add(reading, reservations)
         allowed, why = self._allowed(self)
-        decided = plan(reading, reservations, self._limits, now_s, allowed)
+        decision = self._demand.consider(reading, reservations, now_s, allowed)
+        decided = decision.plan
         if allowed is not None and allowed < self.wanted and why:
             decided = replace(decided, reason=f"{decided.reason}: {why}")
         self.last = decided
@@ -301,19 +310,18 @@ class Binding:
         waiting = [r for r in self.reservations if r.phase is Phase.ASKED]
         for reservation in waiting[len(waiting) - decided.withdraw :]:
             reservation.withdraw()
-        idle = self._history.idle(reservations, self._limits, now_s)
         for reservation in self.reservations:
-            if any(reservation.state is state for state in idle):
+            if any(reservation.state is state for state in decision.end):
                 self._end(reservation)
         self._on_change(self.status)
 
     @property
     def _next_open_s(self) -> float:
         """Nothing is opened before this moment: opening failed, or earlier reservations made no progress."""
-        return max(self._not_before_s, self._opened_at_s + self._history.pause_s)
+        return max(self._not_before_s, self._opened_at_s + self._demand.evidence.pause_s)
 
     def _open(self, count: int, now_s: float) -> None:
-        is_futile = self._history.pause_s > 0
+        is_futile = self._demand.evidence.pause_s > 0
         if self.trouble == FUTILE and not is_futile:
             self.report_trouble("")
         if self._draining or not count or now_s < self._next_open_s:
@@ -345,7 +353,7 @@ class Binding:
                 self._failed(str(reservation.failure))
             elif reservation.state.held_at_s is not None:
                 self._closed_at_s = self._now_s()
-                self._history.closed(reservation.state)
+                self._demand.evidence.closed(reservation.state)
                 self._on_closed(self)
         elif self._failures:  # the engine answers again
             self._failures = 0
@@ -370,7 +378,7 @@ class Binding:
             self._on_change(self.status)
 
     def _cannot_read(self, sentence: str) -> None:
-        self._history.interrupt()
+        self._demand.evidence.interrupt()
         if sentence != self.queue_trouble:
             log.warning("%s: %s", self.name, sentence)
             self.queue_trouble = sentence

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from nullworker.client import NullClient
 from nullworker.client.errors import ClientError, EndpointUnknownError, KeyRefusedError
 from nullworker.client.instances import find_instance
+from nullworker.demand.reservations import HOLDING
 from nullworker.dispatch import machine_claim
 from nullworker.dispatch.binding import Binding, BindingSettings, BindingStatus, backoff_s
 from nullworker.dispatch.budget import Budget
 from nullworker.dispatch.close_webhook import CloseWebhook
 from nullworker.dispatch.limits import SharedLimits
-from nullworker.dispatch.plan import HOLDING
 from nullworker.dispatch.reservation_task import ReservationTask, Terms, Tools
 from nullworker.dispatch.store import DispatchStore, DispatchStoreError
 from nullworker.dispatch.trace import write_trace

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from nullworker.demand.reservations import Phase
 from nullworker.dispatch.budget import DAY_S, Budget, Spending, affordable
 from nullworker.dispatch.fair_share import Demand, fair_shares
-from nullworker.dispatch.plan import Phase
 from nullworker.dispatch.store import DispatchStoreError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nullworker.client.errors import ClientError, ReservationLostError, WorkerRefusedError
-from nullworker.dispatch.plan import Phase, ReservationState
+from nullworker.demand.reservations import Phase, ReservationState
 from nullworker.dispatch.store import DispatchStoreError, Row
 from nullworker.wire import tasks
 
@@ -106,6 +106,7 @@ class ReservationTask:
         self.is_adopted = row is not None
         self.row = row or Row(secrets.token_hex(8), binding, Phase.ASKED.value, clock.wall_s())
         self.state = ReservationState(Phase(self.row.phase), self._since(clock, self.row.asked_at_s))
+        self.state.is_adopted = self.is_adopted
         if self.row.held_at_s is not None:
             self.state.held_at_s = self._since(clock, self.row.held_at_s)
         self.failure: ClientError | DispatchStoreError | None = None

@@ -9,38 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from nullworker.demand.depth import Depth
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """How deep a queue is, at one instant.
-
-    ``waiting`` is what a consumer could start now (due, unblocked, not paused). ``in_flight`` is what consumers
-    work on, or ``None`` where the broker cannot tell. ``delayed`` is due later, and not demand yet.
-    """
-
-    waiting: int
-    in_flight: int | None
-    #: Unix time in seconds at which the broker's numbers were true, if the broker says; else when they were read.
-    sampled_at_s: float
-    delayed: int = 0
-    #: Age in seconds of the oldest waiting message, where the broker tells.
-    oldest_age_s: float | None = None
-    #: Seconds until the next delayed message is due, where the broker tells.
-    next_due_in_s: float | None = None
-    #: At most this many can run at the same time, whatever waits (serialising keys, a global limit of the queue).
-    parallel_max: int | None = None
-    #: The queue is paused by its library's own means: nothing in it is demand.
-    paused: bool = False
-    #: False: there may be more than these numbers show, because reading all would have cost too much, or because jobs
-    #: may run unseen. What is not known to be in flight counts as waiting. Such a reading ends no reservation.
-    exact: bool = True
-    #: Messages delivered more often than their consumers would expect (a poison message, an expired lease).
-    redelivered: int = 0
+__all__ = ["Depth", "Queue", "QueueError", "QueueInfo", "QueueUrlError", "QueueWarning"]
 
 
 @dataclass(frozen=True, slots=True)

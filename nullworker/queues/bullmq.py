@@ -28,6 +28,14 @@ MARKER = b"0:"
 ACTIVE_LOOKED_AT_MAX = 100
 OLDEST_VERSION = 5
 
+_WITHOUT_LOCK = """
+local count = 0
+for _, id in ipairs(redis.call('LRANGE', KEYS[1] .. 'active', 0, tonumber(ARGV[1]) - 1)) do
+    if redis.call('EXISTS', KEYS[1] .. id .. ':lock') == 0 then count = count + 1 end
+end
+return count
+"""
+
 
 class BullmqQueue(RedisQueue):
     """Reads one queue of BullMQ."""
@@ -54,7 +62,8 @@ class BullmqQueue(RedisQueue):
         """Reads the queue by one round trip.
 
         Waiting are also delayed jobs that are due: a worker that comes moves them. A job whose worker died stays among
-        the active ones until another worker finds it stalled, so that one comes for it.
+        the active ones without a lock, until another worker finds it stalled: it is abandoned. Locks are looked at by
+        a second round trip, of the first active jobs.
         """
         now = now_s()
         due_scores_end = (int(now * 1000) + 1) * SCORES_PER_MS
@@ -72,9 +81,12 @@ class BullmqQueue(RedisQueue):
         paused, concurrency = settings
         markers = 1 if last is not None and last.startswith(MARKER) else 0
         next_score = first_score(next_due)
+        abandoned = await self._without_lock() if active else 0
         return Depth(
             waiting=0 if paused is not None else ready - markers + prioritized + due,
-            in_flight=active,
+            in_flight=active - abandoned,
+            abandoned=0 if paused is not None else abandoned,
+            exact=active <= ACTIVE_LOOKED_AT_MAX,
             sampled_at_s=now,
             delayed=delayed - due,
             next_due_in_s=None if next_score is None else max(0.0, next_score / SCORES_PER_MS / 1000 - now),
@@ -82,12 +94,16 @@ class BullmqQueue(RedisQueue):
             paused=paused is not None,
         )
 
+    async def _without_lock(self) -> int:
+        """How many of the active jobs have no lock, by one script: a job that ends in between has none either."""
+        return int(await self.broker.ask("EVAL", _WITHOUT_LOCK, 1, self._prefix, ACTIVE_LOOKED_AT_MAX))
+
     async def warnings(self) -> list[QueueWarning]:
         """Of a paused queue, of limits on how many jobs run, of jobs whose worker died, of an older library."""
         key = self._prefix
         exists, active, settings = await self.broker.read(
             ("EXISTS", key + "id"),
-            ("LRANGE", key + "active", 0, ACTIVE_LOOKED_AT_MAX - 1),
+            ("LLEN", key + "active"),
             ("HMGET", key + "meta", "paused", "concurrency", "max", "duration", "version"),
         )
         paused, concurrency, limit, limit_ms, version = [value and value.decode() for value in settings]
@@ -108,12 +124,12 @@ class BullmqQueue(RedisQueue):
                     f"The queue starts at most {limit} job(s) in {limit_ms} ms: workers beyond that are held and idle.",
                 )
             )
-        locked = await self.broker.ask("EXISTS", *[f"{key}{job.decode()}:lock" for job in active]) if active else 0
-        if locked < len(active):
+        abandoned = await self._without_lock() if active else 0
+        if abandoned:
             found.append(
                 QueueWarning(
                     "stalled",
-                    f"{len(active) - locked} active job(s) have no lock: their worker died, or its event loop was "
+                    f"{abandoned} active job(s) have no lock: their worker died, or its event loop was "
                     "blocked for over lockDuration; the next worker's stalled check runs them again.",
                 )
             )

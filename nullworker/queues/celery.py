@@ -39,13 +39,13 @@ UNACKED_LOOKED_AT_MAX = 1000
 
 # The end of an unacknowledged message is its routing key, so whose it is takes no reading of the rest.
 _READ = """
-local waiting_max, unacked_max = tonumber(ARGV[1]), tonumber(ARGV[2])
+local waiting_max, unacked_max, expired_before = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local function eta_of(message)
     local _, before = string.find(message, '"eta": "', 1, true)
     return before and string.match(message, '^[^"]+', before + 1)
 end
 local function is_ours(value)
-    for i = 3, #ARGV do
+    for i = 4, #ARGV do
         if string.sub(value, -#ARGV[i]) == ARGV[i] then return true end
     end
 end
@@ -56,7 +56,7 @@ if waiting <= waiting_max then
         for _, message in ipairs(redis.call('LRANGE', KEYS[i], 0, -1)) do etas[#etas + 1] = eta_of(message) end
     end
 end
-local held, held_etas, redelivered, looked_at, cursor = 0, {}, 0, 0, '0'
+local held, held_etas, redelivered, expired, looked_at, cursor = 0, {}, 0, 0, 0, '0'
 repeat
     local page = redis.call('HSCAN', KEYS[1], cursor, 'COUNT', 100)
     cursor = page[1]
@@ -64,13 +64,18 @@ repeat
         local value = page[2][i]
         looked_at = looked_at + 1
         if is_ours(value) then
-            held = held + 1
+            local since = tonumber(redis.call('ZSCORE', KEYS[1] .. '_index', page[2][i - 1]) or '')
+            if since and since < expired_before then
+                expired = expired + 1
+            else
+                held = held + 1
+            end
             held_etas[#held_etas + 1] = eta_of(value)
             if string.find(value, '"redelivered": true', 1, true) then redelivered = redelivered + 1 end
         end
     end
 until cursor == '0' or looked_at >= unacked_max
-return {waiting, etas, held, held_etas, redelivered, cursor == '0' and 1 or 0}
+return {waiting, etas, held, held_etas, redelivered, expired, cursor == '0' and 1 or 0}
 """
 
 
@@ -81,6 +86,7 @@ class _CeleryReading:
     held: int  # by workers: unacknowledged
     held_etas: list[float]
     redelivered: int
+    expired: int  # unacknowledged for longer than the visibility timeout: the next worker gives them back
     complete: bool
 
 
@@ -128,6 +134,8 @@ class CeleryQueue(RedisQueue):
         """Reads the queue by one round trip; ``in_flight`` is None unless the URL says ``acks_late=true``.
 
         Tasks with an ETA or countdown that is not reached are delayed, whether they are in the queue or in a worker.
+        Those that are unacknowledged beyond the visibility timeout are abandoned: kombu gives them back when a worker
+        comes.
         """
         now = now_s()
         reading = await self._read()
@@ -135,7 +143,7 @@ class CeleryQueue(RedisQueue):
         held_later = [eta for eta in reading.held_etas if eta > now]
         next_due = min((*later, *held_later), default=None)
         waiting, in_flight = reading.waiting - len(later), reading.held - len(held_later)
-        is_certain = self._hand_over.is_over(time.monotonic(), is_empty=waiting == in_flight == 0)
+        is_certain = self._hand_over.is_over(time.monotonic(), is_empty=waiting == in_flight == reading.expired == 0)
         return Depth(
             waiting=waiting,
             in_flight=in_flight if self._acks_late else None,
@@ -143,15 +151,16 @@ class CeleryQueue(RedisQueue):
             delayed=len(later) + len(held_later),
             next_due_in_s=None if next_due is None else next_due - now,
             redelivered=reading.redelivered,
+            abandoned=reading.expired,
             exact=reading.complete and is_certain,
         )
 
     async def _read(self) -> _CeleryReading:
         keys = [self._unacked, *self._lists]
-        limits = (WAITING_LOOKED_AT_MAX, UNACKED_LOOKED_AT_MAX)
+        limits = (WAITING_LOOKED_AT_MAX, UNACKED_LOOKED_AT_MAX, now_s() - self._visibility_timeout_s)
         answer = await self.broker.ask("EVAL", _READ, len(keys), *keys, *limits, *self._endings)
-        waiting, etas, held, held_etas, redelivered, complete = answer
-        return _CeleryReading(waiting, _unix(etas), held, _unix(held_etas), redelivered, bool(complete))
+        waiting, etas, held, held_etas, redelivered, expired, complete = answer
+        return _CeleryReading(waiting, _unix(etas), held, _unix(held_etas), redelivered, expired, bool(complete))
 
     async def warnings(self) -> list[QueueWarning]:
         """Of early acknowledgement, of prefetching, of tasks that outlive the visibility timeout."""

@@ -95,17 +95,19 @@ class DramatiqQueue(RedisQueue):
     async def depth(self) -> Depth:
         """Reads the queue by one round trip.
 
-        Waiting are also delayed messages that are due and messages of dead workers: a worker has to come for either.
+        Waiting are also delayed messages that are due; messages of dead workers are abandoned: a worker has to come for
+        either.
         """
         now = now_s()
         ready, delayed, due, next_due_ms, in_flight, orphaned, _, _, processes = await self._read(now)
         return Depth(
-            waiting=ready + due + orphaned,
+            waiting=ready + due,
             in_flight=in_flight,
             sampled_at_s=now,
             delayed=delayed - due,
             next_due_in_s=max(0.0, next_due_ms / 1000 - now) if next_due_ms >= 0 else None,
             redelivered=orphaned,
+            abandoned=orphaned,
             exact=processes <= WORKERS_MAX,
         )
 
@@ -147,7 +149,7 @@ class DramatiqQueue(RedisQueue):
             found.append(
                 QueueWarning(
                     "abandoned",
-                    f"{orphaned} message(s) belong to workers that are dead, and count as waiting: dramatiq gives them "
+                    f"{orphaned} message(s) belong to workers that are dead, and wait for another: dramatiq gives them "
                     "back when a living worker happens to do maintenance (maintenance_chance).",
                 )
             )

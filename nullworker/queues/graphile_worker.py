@@ -22,8 +22,8 @@ OLD_RUNNING_S = 3600.0
 #: Stands between task and queue in what is asked for; neither may hold it.
 SEPARATOR = "\x1f"
 
-# One pass over the table for all that is asked for, since there is no index by task. A lock that has run out counts
-# as waiting, for it is a worker's business to take it back, and from zero there is no worker.
+# One pass over the table for all that is asked for, since there is no index by task. A job whose lock has run out is
+# abandoned: it is a worker's business to take it back, and from zero there is no worker.
 DEPTH_QUERY = """
 WITH jobs AS MATERIALIZED (
     SELECT task_identifier, queue_name,
@@ -40,8 +40,10 @@ WITH jobs AS MATERIALIZED (
     SELECT queue_name FROM jobs WHERE locked > 0 AND queue_name IS NOT NULL GROUP BY queue_name
 ), counted AS (
     SELECT asked.name,
-        coalesce(sum(due + again) FILTER (WHERE jobs.queue_name IS NULL), 0) + count(DISTINCT jobs.queue_name)
-            FILTER (WHERE due + again > 0 AND jobs.queue_name NOT IN (SELECT queue_name FROM busy)) AS waiting,
+        coalesce(sum(due) FILTER (WHERE jobs.queue_name IS NULL), 0) + count(DISTINCT jobs.queue_name)
+            FILTER (WHERE due > 0 AND jobs.queue_name NOT IN (SELECT queue_name FROM busy)) AS waiting,
+        coalesce(sum(again) FILTER (WHERE jobs.queue_name IS NULL), 0) + count(DISTINCT jobs.queue_name)
+            FILTER (WHERE again > 0 AND due = 0 AND jobs.queue_name NOT IN (SELECT queue_name FROM busy)) AS left_over,
         coalesce(sum(due + later + again), 0) AS jobs, sum(locked) AS locked, sum(abandoned) AS abandoned,
         min(due_since) AS due_since, min(next_due_at) AS next_due_at
     FROM unnest(%(names)s::text[]) AS asked(name) LEFT JOIN jobs
@@ -49,7 +51,8 @@ WITH jobs AS MATERIALIZED (
         AND (split_part(asked.name, chr(31), 2) = '' OR split_part(asked.name, chr(31), 2) = jobs.queue_name)
     GROUP BY asked.name
 )
-SELECT name, waiting::int, coalesce(locked, 0)::int AS in_flight, (jobs - waiting)::int AS delayed,
+SELECT name, waiting::int, coalesce(locked, 0)::int AS in_flight, left_over::int AS abandoned,
+    (jobs - waiting - left_over)::int AS delayed,
     extract(epoch FROM now() - due_since)::float8 AS oldest_age_s,
     extract(epoch FROM next_due_at - now())::float8 AS next_due_in_s,
     coalesce(abandoned, 0)::int AS redelivered
@@ -73,7 +76,7 @@ FROM jobs LEFT JOIN (
 
 
 class GraphileWorkerQueue(PostgresQueue):
-    """Reads the jobs of graphile-worker; locks that have run out count as waiting and as ``redelivered``."""
+    """Reads the jobs of graphile-worker; those whose lock has run out are abandoned."""
 
     PARAMETERS: ClassVar[frozenset[str]] = frozenset(("task", "queue", "schema"))
     UPGRADE: ClassVar[str] = "upgrade graphile-worker to 0.16 or later"

@@ -88,9 +88,12 @@ class NatsQueue:
         acknowledges = info.config.ack_policy != AckPolicy.NONE
         limit = info.config.max_ack_pending
         paused = bool(getattr(info, "paused", None))  # servers from 2.11 can pause a consumer
+        pending = int(info.num_ack_pending or 0)
         return Depth(
             waiting=0 if paused else int(info.num_pending or 0),
-            in_flight=int(info.num_ack_pending or 0) if acknowledges else None,
+            in_flight=pending if acknowledges else None,
+            # What is over its lease is given out again only when a consumer asks, and pending until then.
+            abandoned=None if pending and acknowledges else 0,
             sampled_at_s=now,
             parallel_max=limit if acknowledges and limit and limit > 0 else None,
             paused=paused,

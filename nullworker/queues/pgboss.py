@@ -42,15 +42,16 @@ WITH slots AS MATERIALIZED (
         AND (state <> 'failed' OR queue.policy = 'key_strict_fifo')
     GROUP BY job.name, queue.policy, slot
 ), runnable AS (
-    SELECT *, CASE WHEN NOT is_keyed THEN due + again
-        WHEN due + again > 0 AND active = 0 AND NOT is_stuck THEN 1 ELSE 0 END AS waiting
+    SELECT *, CASE WHEN NOT is_keyed THEN due WHEN due > 0 AND active = 0 AND NOT is_stuck THEN 1 ELSE 0 END AS waiting,
+        CASE WHEN NOT is_keyed THEN again
+            WHEN again > 0 AND due = 0 AND active = 0 AND NOT is_stuck THEN 1 ELSE 0 END AS abandoned
     FROM slots
 )
 SELECT asked.name, coalesce(sum(waiting), 0)::int AS waiting, coalesce(sum(active), 0)::int AS in_flight,
-    coalesce(sum(due + later + again - waiting), 0)::int AS delayed,
+    coalesce(sum(due + later + again - waiting - abandoned), 0)::int AS delayed,
     extract(epoch FROM now() - min(due_since))::float8 AS oldest_age_s,
     extract(epoch FROM min(next_due_at) - now())::float8 AS next_due_in_s,
-    coalesce(sum(expired), 0)::int AS redelivered
+    coalesce(sum(expired), 0)::int AS redelivered, coalesce(sum(abandoned), 0)::int AS abandoned
 FROM unnest(%(names)s::text[]) AS asked(name) LEFT JOIN runnable ON runnable.name = asked.name
 GROUP BY asked.name
 """
@@ -71,7 +72,7 @@ FROM {schema}.version LEFT JOIN {schema}.queue ON queue.name = %(name)s
 
 
 class PgBossQueue(PostgresQueue):
-    """Reads a pg-boss queue; jobs past their time limit count as ``redelivered``."""
+    """Reads a pg-boss queue; jobs past their time limit are abandoned, where they may be tried again."""
 
     PARAMETERS: ClassVar[frozenset[str]] = frozenset(("queue", "schema"))
     UPGRADE: ClassVar[str] = "upgrade pg-boss to 12.22 or later"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nullworker.queues._leases import no_lease
 from nullworker.queues._redis import RedisQueue, now_s
 from nullworker.queues.base import Depth, Queue, QueueWarning
 
@@ -25,23 +26,27 @@ class RedisListQueue(RedisQueue):
     """Reads the length of a list, and of the list of what is processed if there is one."""
 
     kind = "redis-list"
-    parameters = frozenset({"key", "processing"})
+    parameters = frozenset({"key", "processing", "lease"})
 
-    def __init__(self, url: QueueUrl, key: str, processing: str | None) -> None:
+    def __init__(self, url: QueueUrl, key: str, processing: str | None, lease_s: float | None) -> None:
         """Use `open`.
 
         Args:
             url: of the queue, taken apart.
             key: of the list.
             processing: the key of the list of elements in flight; None: there is none.
+            lease_s: after this, consumers put back what others seem to have left there; None: not known.
         """
         super().__init__(url, key)
         self._key = key
         self._processing = processing
+        self._lease_s = lease_s
 
     @classmethod
     def from_url(cls, url: QueueUrl) -> Self:
-        return cls(url, url.text("key"), url.text("processing") if "processing" in url.parameters else None)
+        processing = url.text("processing") if "processing" in url.parameters else None
+        lease_s = url.seconds("lease", 0.0) if "lease" in url.parameters else None
+        return cls(url, url.text("key"), processing, lease_s)
 
     async def depth(self) -> Depth:
         """Reads both lengths; ``in_flight`` is None without a processing list."""
@@ -49,12 +54,15 @@ class RedisListQueue(RedisQueue):
             (waiting,) = await self.broker.read(("LLEN", self._key))
             return Depth(waiting, None, now_s())
         waiting, in_flight = await self.broker.read(("LLEN", self._key), ("LLEN", self._processing))
-        return Depth(waiting, in_flight, now_s())
+        return Depth(waiting, in_flight, now_s(), abandoned=None if in_flight else 0)
+
+    def lease_s(self) -> float | None:
+        return self._lease_s
 
     async def warnings(self) -> list[QueueWarning]:
         """A consumer that pops loses its job when it dies, and its work is not visible."""
         if self._processing is not None:
-            return []
+            return [no_lease("lease")] if self._lease_s is None else []
         return [
             QueueWarning(
                 "early-ack",

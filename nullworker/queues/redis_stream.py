@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
+from nullworker.queues._leases import no_lease
 from nullworker.queues._redis import RedisQueue, now_s
 from nullworker.queues._redis_watch import StreamWatch
 from nullworker.queues.base import Depth, Queue, QueueError, QueueWarning
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 COUNTED_MAX = 256
 #: A message in flight for longer, without ``claim_after`` in the URL, is worth a warning.
 IDLE_S = 3600.0
+IDLE_LOOKED_AT_MAX = 100
 
 
 class RedisStreamQueue(RedisQueue):
@@ -65,7 +67,16 @@ class RedisStreamQueue(RedisQueue):
             after = b"(" + group["last-delivered-id"]
             entries = await self.broker.ask("XRANGE", self._stream, after, "+", "COUNT", COUNTED_MAX + 1)
             lag, exact = min(len(entries), COUNTED_MAX), len(entries) <= COUNTED_MAX
-        return Depth(int(lag), int(group["pending"]), now_s(), exact=exact)
+        pending = int(group["pending"])
+        idle = await self._idle(self._claim_after_s) if pending and self._claim_after_s is not None else []
+        unknown = pending > 0 and self._claim_after_s is None
+        return Depth(
+            int(lag),
+            pending - len(idle),
+            now_s(),
+            exact=exact and len(idle) < IDLE_LOOKED_AT_MAX,
+            abandoned=None if unknown else len(idle),
+        )
 
     async def warnings(self) -> list[QueueWarning]:
         """Of a missing group, of consumers that hold more than one message, of messages in flight for very long."""
@@ -78,7 +89,8 @@ class RedisStreamQueue(RedisQueue):
                     f"it with XGROUP CREATE {self._stream} {self._group} 0 MKSTREAM, for with $ it would skip that.",
                 )
             ]
-        return [*await self._prefetch(), *await self._idle()]
+        unknown = [no_lease("claim_after")] if self._claim_after_s is None else []
+        return [*await self._prefetch(), *await self._idle_warning(), *unknown]
 
     async def _prefetch(self) -> list[QueueWarning]:
         consumers = await self.broker.ask("XINFO", "CONSUMERS", self._stream, self._group)
@@ -93,18 +105,22 @@ class RedisStreamQueue(RedisQueue):
             )
         ]
 
-    async def _idle(self) -> list[QueueWarning]:
-        idle_s = self._claim_after_s or IDLE_S
-        question = ("XPENDING", self._stream, self._group, "IDLE", int(idle_s * 1000), "-", "+", 100)
+    async def _idle(self, idle_s: float) -> list[Any]:
+        """Pending entries that have not been touched for ``idle_s`` seconds, `IDLE_LOOKED_AT_MAX` of them at most."""
+        question = ("XPENDING", self._stream, self._group, "IDLE", int(idle_s * 1000), "-", "+", IDLE_LOOKED_AT_MAX)
         try:
-            idle = await self.broker.ask(*question, parse_detail=True)
+            return list(await self.broker.ask(*question, parse_detail=True))
         except QueueError as error:
             if isinstance(error.__cause__, ResponseError):
                 return []  # a Redis before 6.2, which cannot tell
             raise
+
+    async def _idle_warning(self) -> list[QueueWarning]:
+        idle_s = self._claim_after_s or IDLE_S
+        idle = await self._idle(idle_s)
         if not idle:
             return []
-        some = f"{len(idle)}{'+' if len(idle) == 100 else ''}"
+        some = f"{len(idle)}{'+' if len(idle) == IDLE_LOOKED_AT_MAX else ''}"
         return [
             QueueWarning(
                 "idle-pending",

@@ -49,7 +49,8 @@ class RqQueue(RedisQueue):
     async def depth(self) -> Depth:
         """Reads the queue by one round trip, by two in the milliseconds in which a job is handed over.
 
-        Waiting are also scheduled jobs that are due and jobs whose worker is gone: a worker has to come for either.
+        Waiting are also scheduled jobs that are due; jobs whose worker is gone are abandoned: a worker has to come for
+        either.
         """
         now = now_s()
         commands: list[tuple[Any, ...]] = [
@@ -71,7 +72,7 @@ class RqQueue(RedisQueue):
             answers[1] = [job_id for job_id in answers[1] if job_id not in running_ids]
         ready, handed_over, running, abandoned, due, next_due, scheduled, suspended = answers
         next_due_at = first_score(next_due)
-        waiting, in_flight = ready + due + abandoned, running + len(handed_over)
+        waiting, in_flight = ready + due, running + len(handed_over)
         return Depth(
             waiting=0 if suspended else waiting,
             in_flight=in_flight,
@@ -80,8 +81,9 @@ class RqQueue(RedisQueue):
             next_due_in_s=None if next_due_at is None else max(0.0, next_due_at - now),
             paused=bool(suspended),
             redelivered=abandoned,
+            abandoned=0 if suspended else abandoned,
             # A worker of one queue hands a job over by the list, a worker of several without.
-            exact=self._hand_over.is_over(time.monotonic(), is_empty=waiting == in_flight == 0),
+            exact=self._hand_over.is_over(time.monotonic(), is_empty=waiting == in_flight == abandoned == 0),
         )
 
     async def warnings(self) -> list[QueueWarning]:
@@ -109,7 +111,7 @@ class RqQueue(RedisQueue):
             found.append(
                 QueueWarning(
                     "abandoned",
-                    f"{abandoned} job(s) had a worker whose heartbeat has expired, and count as waiting: the next "
+                    f"{abandoned} job(s) had a worker whose heartbeat has expired, and wait for another one: the next "
                     "worker's maintenance fails them, or puts them back if they were enqueued with retry=.",
                 )
             )

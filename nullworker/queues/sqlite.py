@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
+from nullworker.queues._leases import no_lease
 from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueUrlError, QueueWarning
 from nullworker.queues.sqlite_jobs import DUE
 from nullworker.queues.urls import parse_url
@@ -47,16 +48,21 @@ class _TableReading:
 
     depth: Depth
     data_version: int
-    next_due_at: float | None
-    oldest_available_at: float | None
+    next_due_at: float | None = None
+    oldest_available_at: float | None = None
+    next_over_at: float | None = None  # of the leases of running jobs
+
+    def is_wrong(self, now: float) -> bool:
+        return any(at is not None and at <= now for at in (self.next_due_at, self.next_over_at))
 
 
 class SqliteQueue:
     """Reads how deep a table of jobs is. Opened by ``await SqliteQueue.open(url)``."""
 
-    def __init__(self, path: Path, table: str) -> None:
+    def __init__(self, path: Path, table: str, lease_s: float | None) -> None:
         self._path = path
         self._table = table
+        self._lease_s = lease_s
         self._guard = threading.Lock()  # SQLite calls run in threads; a cancelled one may outlive its caller
         self._connection: sqlite3.Connection | None = None
         self._file_id: tuple[int, int] | None = None
@@ -66,19 +72,20 @@ class SqliteQueue:
 
     @classmethod
     async def open(cls, url: str) -> Self:
-        """Opens ``sqlite:///path?table=name``; the directory must exist, the file need not.
+        """Opens ``sqlite:///path?table=name&lease=60``; the directory must exist, the file need not.
 
         Raises:
             QueueUrlError: the URL is wrong, or there is no such directory.
             QueueError: the file holds something else.
         """
-        parts = parse_url(url, parameters=("table",))
+        parts = parse_url(url, parameters=("table", "lease"))
         if parts.host not in {"", ".", ".."} or parts.port or parts.username:
             raise QueueUrlError(f"{parts.shown}: write sqlite:///absolute/path or sqlite://./relative/path.")
         path = Path(parts.host + "/" + parts.path.lstrip("/"))
         if problem := await asyncio.to_thread(_problem, path):
             raise QueueUrlError(f"{parts.shown}: {problem}.")
-        queue = cls(path, parts.text("table", "jobs"))
+        lease_s = parts.seconds("lease", 0.0) if "lease" in parts.parameters else None
+        queue = cls(path, parts.text("table", "jobs"), lease_s)
         try:
             await queue.depth()
         except BaseException:
@@ -139,7 +146,7 @@ class SqliteQueue:
             self._connect()
             version = self._data_version()
             reading = self._reading
-            due = reading is not None and reading.next_due_at is not None and reading.next_due_at <= _now()
+            due = reading is not None and reading.is_wrong(_now())
             if due:
                 self._reading = None
             changed = due or version != self._seen_version
@@ -170,8 +177,7 @@ class SqliteQueue:
         now = _now()
         version = self._data_version()  # before the query: what is written between is seen once more
         reading = self._reading
-        is_due = reading is not None and reading.next_due_at is not None and reading.next_due_at <= now
-        if reading is None or is_due or reading.data_version != version:
+        if reading is None or reading.is_wrong(now) or reading.data_version != version:
             reading = self._reading = self._read(now, version)
         self._seen_version = version
         return replace(
@@ -183,25 +189,39 @@ class SqliteQueue:
 
     def _read(self, now: float, version: int) -> _TableReading:
         if self._connection is None or not self._has_table(self._connection):
-            return _TableReading(Depth(0, 0, now), version, None, None)
+            return _TableReading(Depth(0, 0, now), version)
         table = _quoted(self._table)
-        due = DUE if "enqueued_at" in self._columns(self._connection) else "available_at <= :now"
+        columns = self._columns(self._connection)
+        due = DUE if "enqueued_at" in columns else "available_at <= :now"
+        claimed_at = "claimed_at" if "claimed_at" in columns else "NULL"
+        before = -1.0 if self._lease_s is None else now - self._lease_s
         row = self._connection.execute(
             f"""
             WITH
                 due AS (SELECT available_at FROM {table} WHERE status = 'waiting' AND {due}),
                 later AS (SELECT available_at FROM {table} WHERE status = 'waiting' AND NOT {due}),
-                running AS (SELECT attempts FROM {table} WHERE status = 'running')
+                running AS (SELECT attempts, {claimed_at} AS claimed_at FROM {table} WHERE status = 'running')
             SELECT
                 (SELECT count(*) FROM due), (SELECT count(*) FROM running), (SELECT count(*) FROM later),
                 (SELECT min(available_at) FROM due), (SELECT min(available_at) FROM later),
-                (SELECT count(*) FROM running WHERE attempts > 1)
+                (SELECT count(*) FROM running WHERE attempts > 1),
+                (SELECT count(*) FROM running WHERE claimed_at <= :before),
+                (SELECT min(claimed_at) FROM running WHERE claimed_at > :before)
             """,
-            {"now": now},
+            {"now": now, "before": before},
         ).fetchone()
-        waiting, running, delayed, oldest_available_at, next_due_at, redelivered = row
-        depth = Depth(waiting, running, now, delayed=delayed, redelivered=redelivered)
-        return _TableReading(depth, version, next_due_at, oldest_available_at)
+        waiting, running, delayed, oldest_available_at, next_due_at, redelivered, over, claimed_at = row
+        depth = Depth(
+            waiting,
+            running - over,
+            now,
+            delayed=delayed,
+            redelivered=redelivered,
+            # Without a lease it is not known when a running job is to be given to another consumer.
+            abandoned=None if running and self._lease_s is None else over,
+        )
+        next_over_at = None if self._lease_s is None or claimed_at is None else claimed_at + self._lease_s
+        return _TableReading(depth, version, next_due_at, oldest_available_at, next_over_at)
 
     def _info(self) -> QueueInfo:
         old = 0
@@ -222,7 +242,9 @@ class SqliteQueue:
                     "are dead, put them back with sqlite_jobs.requeue_stale, for a reservation stays open for each.",
                 )
             )
-        return QueueInfo("sqlite", self._table, str(self._path), pushes=True, warnings=tuple(warnings))
+        if self._lease_s is None:
+            warnings.append(no_lease("lease"))
+        return QueueInfo("sqlite", self._table, str(self._path), self._lease_s, pushes=True, warnings=tuple(warnings))
 
     def _missing(self) -> str:
         if self._connection is None:

@@ -62,9 +62,16 @@ class Job:
     claimed_by: str
 
 
-def url(path: str | Path, table: str = DEFAULT_TABLE) -> str:
-    """The queue URL of a file, for ``nullworker dispatch --queue``."""
-    return f"sqlite://{quote(str(Path(path).absolute()))}?{urlencode({'table': table})}"
+def url(path: str | Path, table: str = DEFAULT_TABLE, *, lease_s: float | None = None) -> str:
+    """The queue URL of a file, for ``nullworker dispatch --queue``.
+
+    Args:
+        path: the file.
+        table: the table's name.
+        lease_s: what consumers `claim` with.
+    """
+    parameters = {"table": table} | ({} if lease_s is None else {"lease": f"{lease_s:g}"})
+    return f"sqlite://{quote(str(Path(path).absolute()))}?{urlencode(parameters)}"
 
 
 def create(path: str | Path, table: str = DEFAULT_TABLE) -> None:
@@ -109,18 +116,22 @@ def enqueue(
         return ids
 
 
-def claim(path: str | Path, worker: str, *, table: str = DEFAULT_TABLE) -> Job | None:
+def claim(path: str | Path, worker: str, *, lease_s: float | None = None, table: str = DEFAULT_TABLE) -> Job | None:
     """Takes the job that has been due longest, for ``worker``; None when nothing is due, or nothing was ever enqueued.
 
-    No two callers ever get the same job, unless `requeue_stale` put it back in between.
+    No two callers ever get the same job, unless it was put back in between.
 
     Args:
         path: the file.
         worker: the name of the consumer, for `requeue_stale`.
+        lease_s: first puts back what others have claimed and not renewed for so long, as `requeue_stale` does; None:
+            nothing.
         table: the table's name.
     """
     if not exists(path, table):
         return None
+    if lease_s is not None:
+        requeue_stale(path, older_than_s=lease_s, table=table)
     with _opened(path, must_exist=True) as connection:
         rows = connection.execute(
             f"""

@@ -47,6 +47,8 @@ class QueueDriver(abc.ABC):
     tells_paused: ClassVar[bool] = False
     #: `stop_broker` and `start_broker` work. Messages must survive (or there must be none left to lose).
     breaks: ClassVar[bool] = False
+    #: `abandon` works.
+    abandons: ClassVar[bool] = False
     #: How long the broker's counts may lag behind, in seconds: the kit waits up to this long, plus a margin.
     settle_s: ClassVar[float] = 0.0
 
@@ -77,6 +79,13 @@ class QueueDriver(abc.ABC):
     @abc.abstractmethod
     async def finish(self, job: Any) -> None:
         """Ends a job begun by `consume_one_start` with success. Returns when the broker knows."""
+
+    async def abandon(self, job: Any) -> None:
+        """Kills the consumer of a job begun by `consume_one_start`, in the middle of it, without a word to the broker.
+
+        Returns when its lease is over, where the broker or the library has leases.
+        """
+        raise _not_given(self, f"abandon({job})")
 
     async def produce_delayed(self, delay_s: float) -> None:
         """Puts one message into the queue that is due in ``delay_s`` seconds."""
@@ -213,7 +222,7 @@ async def _run(kit: _QueueKit, name: str, check: Callable[[_QueueKit], Awaitable
 
 def _check_depth(depth: Depth) -> None:
     assert type(depth) is Depth, f"depth() should return a Depth, not {type(depth).__name__}"
-    for name in ("waiting", "in_flight", "delayed", "redelivered", "parallel_max"):
+    for name in ("waiting", "in_flight", "delayed", "redelivered", "parallel_max", "abandoned"):
         value = getattr(depth, name)
         assert value is None or (type(value) is int and value >= 0), f"Depth.{name} should be 0 or more, not {value!r}"
     assert depth.waiting is not None, "Depth.waiting is never unknown: raise QueueError instead"
@@ -377,6 +386,50 @@ async def _emptied(kit: _QueueKit) -> None:
     await kit.settled("after everything was consumed")
 
 
+async def _abandoned(kit: _QueueKit) -> str | None:
+    """The lone job of a dead consumer, with nothing else in the queue: it waits again, or is said to be left."""
+    if not kit.driver.abandons:
+        return "the driver cannot kill a consumer"
+    await kit.driver.produce(1)
+    kit.waiting += 1
+    await kit.settled("after one message was produced")
+    job = await kit.driver.consume_one_start()
+    kit.waiting, kit.in_flight = kit.waiting - 1, kit.in_flight + 1
+    await kit.settled("while a consumer is at it")
+    await kit.driver.abandon(job)
+    kit.in_flight -= 1
+    await _left(kit)
+    job = await kit.driver.consume_one_start()
+    kit.in_flight += 1
+    await kit.settled("after another consumer has brought it back")
+    await kit.driver.finish(job)
+    kit.in_flight -= 1
+    await kit.settled("after that one finished it")
+    return None
+
+
+async def _left(kit: _QueueKit) -> None:
+    """Waits until the depth shows that a consumer is needed, or that this cannot be told."""
+    deadline = _now_s() + kit.driver.settle_s + kit.patience_s
+    while True:
+        depth = await kit.queue.depth()
+        _check_depth(depth)
+        if depth.abandoned is None:
+            assert depth.in_flight, f"Depth.abandoned is unknown only of what is in flight: {depth}"
+            info = await kit.queue.info()
+            assert info.lease_s or "no-lease" in {warning.code for warning in info.warnings}, (
+                "where Depth.abandoned is unknown, info().lease_s says when to look after it, or a warning 'no-lease' "
+                "how to say so"
+            )
+            return
+        if depth.waiting + depth.abandoned == 1 and not depth.in_flight:
+            return
+        assert _now_s() < deadline, (
+            f"the job of a dead consumer should be waiting or abandoned, or Depth.abandoned unknown: {depth}"
+        )
+        await asyncio.sleep(0.02)
+
+
 async def _closed(kit: _QueueKit) -> None:
     await kit.queue.close()
     await kit.queue.close()
@@ -414,4 +467,5 @@ _CHECKS: tuple[tuple[str, Callable[[_QueueKit], Awaitable[str | None]]], ...] = 
     ("changed() tells of changes, and of nothing else", _changes),
     ("a broker that is down is an error, and no more when it is back", _broken),
     ("what is consumed is gone", _emptied),
+    ("the lone job of a dead consumer calls for another", _abandoned),
 )

@@ -26,6 +26,7 @@ SELF_EXPLAINING = {
         "config_source",
         "decoding",
         "demo",
+        "run",
         "timeouts",
     ),
     *("ending", "environment", "errors", "flags", "headers", "history", "http", "launch", "loading", "logs", "main"),

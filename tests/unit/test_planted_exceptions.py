@@ -15,7 +15,7 @@ from nullworker.client.reservation import Reservation
 from nullworker.core.causes import Cause
 from nullworker.core.commands import Destroy
 from nullworker.core.events import Asked
-from nullworker.dispatch.plan import Phase
+from nullworker.demand.reservations import Phase
 from nullworker.engine.driver import AsyncDriver, EngineFailedError
 from nullworker.engine.fleet_orders import FleetOrders
 from nullworker.fleets.base import FleetError

@@ -108,7 +108,7 @@ async def test_limits_on_what_runs_are_told_of(driver: BullmqDriver) -> None:
         assert await codes(queue) == ["concurrency", "rate-limit"]
 
 
-async def test_a_job_whose_worker_died_stays_in_flight_and_is_told_of(driver: BullmqDriver) -> None:
+async def test_a_job_whose_worker_died_is_abandoned_and_told_of(driver: BullmqDriver) -> None:
     await driver.produce(1)
     held = await driver.consume_one_start()
     async with await open_queue(driver.url) as queue:
@@ -116,7 +116,8 @@ async def test_a_job_whose_worker_died_stays_in_flight_and_is_told_of(driver: Bu
         held.process.kill()
         held.process.wait()
         driver.client.delete("bull:gpu:1:lock")  # which expires after lockDuration
-        assert (await queue.depth()).in_flight == 1
+        depth = await queue.depth()
+        assert (depth.in_flight, depth.abandoned) == (0, 1)
         assert await codes(queue) == ["stalled"]
 
 

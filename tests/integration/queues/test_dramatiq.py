@@ -79,7 +79,7 @@ async def test_a_delayed_message_that_is_due_waits_for_a_worker_to_come(driver: 
         assert depth.next_due_in_s == pytest.approx(60, abs=5)
 
 
-async def test_messages_of_a_dead_worker_wait_and_are_not_in_flight(driver: DramatiqDriver) -> None:
+async def test_messages_of_a_dead_worker_are_abandoned_and_not_in_flight(driver: DramatiqDriver) -> None:
     await driver.produce(1)
     held = await driver.consume_one_start()
     held.process.kill()
@@ -90,7 +90,7 @@ async def test_messages_of_a_dead_worker_wait_and_are_not_in_flight(driver: Dram
         client.zadd(heartbeats, {worker: (now_s() - 61) * 1000})
     async with await open_queue(driver.url) as queue:
         depth = await queue.depth()
-        assert (depth.waiting, depth.in_flight, depth.redelivered) == (1, 0, 1)
+        assert (depth.waiting, depth.in_flight, depth.abandoned, depth.redelivered) == (0, 0, 1, 1)
         assert await codes(queue) == ["abandoned"]
     async with await open_queue(driver.url + "&heartbeat_timeout=3600") as queue:
         depth = await queue.depth()

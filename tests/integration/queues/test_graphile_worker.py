@@ -158,9 +158,11 @@ async def test_a_lock_that_ran_out_waits_for_a_worker_to_take_it_back(postgres: 
             assert await depth_of(queue) == (0, 1, 0, 0)
             assert "1 job(s)" in (await codes(queue))["old-running"]
             driver.execute(f"UPDATE {driver.jobs} SET locked_at = now() - interval '5 hours'")
-            assert await depth_of(queue) == (1, 0, 0, 1)
+            assert await depth_of(queue) == (0, 0, 0, 1)
+            assert (await queue.depth()).abandoned == 1
             driver.execute(f"UPDATE {driver.jobs} SET attempts = max_attempts")
             assert await depth_of(queue) == (0, 0, 0, 1)
+            assert (await queue.depth()).abandoned == 0
 
 
 async def test_a_worker_that_holds_several_jobs_is_told(postgres: Postgres) -> None:

@@ -162,7 +162,7 @@ async def test_other_policies_let_all_that_is_queued_run(postgres: Postgres, pol
             assert await driver.take() == waiting
 
 
-async def test_a_job_past_its_time_limit_waits_if_it_will_be_tried_again(postgres: Postgres) -> None:
+async def test_a_job_past_its_time_limit_is_abandoned_if_it_will_be_tried_again(postgres: Postgres) -> None:
     """It is not in flight, for no worker is taken to run it; without tries left it is no demand either."""
     async with made_driver(postgres) as driver:
         await driver.create(retryLimit=1, expireInSeconds=900, heartbeatSeconds=60)
@@ -175,12 +175,15 @@ async def test_a_job_past_its_time_limit_waits_if_it_will_be_tried_again(postgre
             assert "stalled" not in await codes(queue)
             first = "id = (SELECT id FROM pgboss.job ORDER BY id LIMIT 1)"
             driver.execute(f"UPDATE pgboss.job SET started_on = now() - interval '901 seconds' WHERE {first}")
-            assert await depth_of(queue) == (1, 1, 0, 1)
+            assert await depth_of(queue) == (0, 1, 0, 1)
+            assert (await queue.depth()).abandoned == 1
             assert "1 active job(s)" in (await codes(queue))["stalled"]
             driver.execute(f"UPDATE pgboss.job SET heartbeat_on = now() - interval '61 seconds' WHERE NOT {first}")
-            assert await depth_of(queue) == (2, 0, 0, 2)
+            assert await depth_of(queue) == (0, 0, 0, 2)
+            assert (await queue.depth()).abandoned == 2
             driver.execute("UPDATE pgboss.job SET retry_count = 1")
             assert await depth_of(queue) == (0, 0, 0, 2)
+            assert (await queue.depth()).abandoned == 0
 
 
 async def test_jobs_that_depend_on_others_are_delayed(postgres: Postgres) -> None:

@@ -23,30 +23,40 @@ if TYPE_CHECKING:
 
 
 class ListDriver(QueueDriver):
-    """Consumers move an element to a second list while they work on it."""
+    """Consumers move an element to a second list while they work on it, and put back what the dead left there."""
 
     tells_delayed = False
+    abandons = True
 
     def __init__(self, client: redis.Redis, url: str, **rest: object) -> None:
         super().__init__(url, **rest)  # type: ignore[arg-type]  # passed on
         self.client = client
+        self.left: list[bytes] = []
 
     async def produce(self, count: int) -> None:
         self.client.rpush("jobs", *[f"job {number}" for number in range(count)])
 
     async def consume_one_start(self) -> bytes:
-        job = self.client.lmove("jobs", "doing", "LEFT", "RIGHT")
-        assert isinstance(job, bytes)
-        return job
+        for job in self.left:
+            await self.finish(job)
+            self.client.lpush("jobs", job)
+        self.left.clear()
+        moved = self.client.lmove("jobs", "doing", "LEFT", "RIGHT")
+        assert isinstance(moved, bytes)
+        return moved
 
     async def finish(self, job: bytes) -> None:
         assert self.client.lrem("doing", 1, job.decode()) == 1
+
+    async def abandon(self, job: bytes) -> None:
+        self.left.append(job)
 
 
 class BareListDriver(ListDriver):
     """Consumers pop, and what they work on is not visible."""
 
     tells_in_flight = False
+    abandons = False  # what is popped is lost with its consumer
 
     async def consume_one_start(self) -> bytes:
         job = self.client.lpop("jobs")
@@ -65,7 +75,7 @@ def client_of(port: int, number: int = 0, **rest: object) -> Iterator[redis.Redi
 
 async def test_with_a_processing_list_it_passes_the_kit(database: RedisDatabase) -> None:
     with client_of(database.port, database.number) as client:
-        url = f"redis-list://{database.address}?key=jobs&processing=doing"
+        url = f"redis-list://{database.address}?key=jobs&processing=doing&lease=60"
         bad = (
             f"redis-list://{database.address}",
             f"redis-list://{database.address}?key=",

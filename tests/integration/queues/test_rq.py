@@ -84,7 +84,7 @@ async def test_a_scheduled_job_that_is_due_waits_for_a_worker_to_come(driver: Rq
         assert [warning.code for warning in (await queue.info()).warnings] == ["scheduler"]
 
 
-async def test_a_job_whose_worker_is_gone_waits_and_is_not_in_flight(driver: RqDriver) -> None:
+async def test_a_job_whose_worker_is_gone_is_abandoned_and_not_in_flight(driver: RqDriver) -> None:
     await driver.produce(1)
     await driver.consume_one_start()
     async with await open_queue(driver.url) as queue:
@@ -93,7 +93,7 @@ async def test_a_job_whose_worker_is_gone_waits_and_is_not_in_flight(driver: RqD
         (member,) = driver.ask("ZRANGE", "rq:wip:gpu", 0, -1)
         driver.client.zadd("rq:wip:gpu", {member: now_s() - 1})  # the worker's heartbeat was a while ago
         depth = await queue.depth()
-        assert (depth.waiting, depth.in_flight, depth.redelivered) == (1, 0, 1)
+        assert (depth.waiting, depth.in_flight, depth.abandoned, depth.redelivered) == (0, 0, 1, 1)
         assert [warning.code for warning in (await queue.info()).warnings] == ["abandoned"]
 
 

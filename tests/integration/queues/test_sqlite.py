@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 class SqliteDriver(QueueDriver):
     """Produces and consumes as a user does."""
 
-    def __init__(self, path: Path) -> None:
+    abandons = True
+
+    def __init__(self, path: Path, lease_s: float | None = 600.0) -> None:
         directory = path.parent
         (directory / "text.db").write_text("not a database, by any means\n" * 100)
         super().__init__(
-            sqlite_jobs.url(path),
+            sqlite_jobs.url(path, lease_s=lease_s),
             bad_urls=(
                 "sqlite://work.db",
                 f"sqlite://{directory}",
@@ -36,6 +39,7 @@ class SqliteDriver(QueueDriver):
             ),
         )
         self.path = path
+        self.lease_s = lease_s
 
     async def produce(self, count: int) -> None:
         sqlite_jobs.enqueue(self.path, [f"job {number}" for number in range(count)])
@@ -44,9 +48,13 @@ class SqliteDriver(QueueDriver):
         sqlite_jobs.enqueue(self.path, ["later"], delay_s=delay_s)
 
     async def consume_one_start(self) -> sqlite_jobs.Job:
-        job = sqlite_jobs.claim(self.path, "consumer")
+        job = sqlite_jobs.claim(self.path, "consumer", lease_s=self.lease_s)
         assert job is not None
         return job
+
+    async def abandon(self, job: sqlite_jobs.Job) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as db, db:  # ten minutes later
+            db.execute("UPDATE jobs SET claimed_at = claimed_at - ? WHERE id = ?", (self.lease_s, job.id))
 
     async def finish(self, job: sqlite_jobs.Job) -> None:
         assert sqlite_jobs.finish(self.path, job)
@@ -65,10 +73,10 @@ async def test_it_passes_the_conformance_kit(tmp_path: Path) -> None:
 async def test_a_file_or_table_that_is_not_there_yet_is_warned_of(tmp_path: Path) -> None:
     path = tmp_path / "work.db"
     async with await open_queue(sqlite_jobs.url(path, "other")) as queue:
-        [warning] = (await queue.info()).warnings
+        warning = (await queue.info()).warnings[0]
         assert (warning.code, f"no file {path} yet" in warning.message) == ("missing", True)
         sqlite_jobs.enqueue(path, ["one"])
-        [warning] = (await queue.info()).warnings
+        warning = (await queue.info()).warnings[0]
         assert (warning.code, f"no table other in {path} yet" in warning.message) == ("missing", True)
 
 

@@ -7,8 +7,9 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from nullworker.demand.plan import Reading
+from nullworker.demand.reservations import Phase
 from nullworker.dispatch.binding import Binding, BindingSettings
-from nullworker.dispatch.plan import Phase, Reading
 from nullworker.dispatch.reservation_task import Clock, Tools
 from nullworker.dispatch.store import DispatchStore
 from nullworker.queues.base import Depth

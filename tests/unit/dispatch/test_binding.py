@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nullworker.client.errors import EngineUnreachableError
+from nullworker.demand.evidence import FUTILE_FREE
+from nullworker.demand.reservations import Phase
 from nullworker.dispatch.binding import FUTILE, BindingStatus
-from nullworker.dispatch.plan import Phase
-from nullworker.dispatch.reading_history import FUTILE_FREE
 from nullworker.queues.base import Depth, QueueError, QueueInfo, QueueUrlError
 from tests.unit.dispatch.harness import QUEUE, settle
 
@@ -312,6 +312,7 @@ class TestStatus:
             trouble="The engine is busy.",
             reason="2 waiting, 1 in flight",
             waits_because="all workers are held",
+            doing={"at a job": 1},
         )
         assert before.waiting is None  # a view of its moment
         await harness.end(binding)

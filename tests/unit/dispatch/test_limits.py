@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nullworker.demand.reservations import Phase
 from nullworker.dispatch.budget import Budget
 from nullworker.dispatch.limits import SharedLimits
-from nullworker.dispatch.plan import Phase
 from nullworker.dispatch.store import Row
 from tests.unit.dispatch.harness import settle
 

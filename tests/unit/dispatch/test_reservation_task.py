@@ -12,7 +12,7 @@ from nullworker.client.errors import (
     WorkerRefusedError,
     WorkerUnreachableError,
 )
-from nullworker.dispatch.plan import Phase
+from nullworker.demand.reservations import Phase
 from nullworker.dispatch.reservation_task import CREATE_S, ReservationTask, Terms, Tools
 from nullworker.dispatch.store import DispatchStoreError, Row
 from tests.unit.dispatch.harness import ScriptedReservation, settle

@@ -1,4 +1,4 @@
-"""All states of small worlds around the dispatcher's `plan`: it opens and withdraws what the queue calls for."""
+"""All states of small worlds around `nullworker.demand`: it opens and withdraws what the queue calls for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nullworker.dispatch import plan as planning
-from tests.simulation.dispatch_world import SCOPES, Broken, Scope, World
+from nullworker.demand import plan as planning
+from tests.simulation.demand_world import SCOPES, Broken, Scope, World
 
 STATES = 20_000
 
@@ -29,8 +29,8 @@ def _none_at_work(*_: Any) -> int:
     return 0
 
 
-def _unknown_is_zero(depth: Any, *args: Any, before: Any = planning.at_work) -> int:
-    at_work: int = 0 if depth.in_flight is None else before(depth, *args)
+def _unknown_is_zero(reading: Any, *args: Any, before: Any = planning.at_work) -> int:
+    at_work: int = 0 if reading.depth.in_flight is None else before(reading, *args)
     return at_work
 
 

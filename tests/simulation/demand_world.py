@@ -1,8 +1,7 @@
-"""A small world around the dispatcher's `plan`: one queue, a few jobs and reservations, and all orders of what happens.
+"""A small world around `nullworker.demand`: one queue, a few jobs and reservations, and all orders of what happens.
 
-The states are immutable values with ages for times, so that two that go on alike are equal. `ReadingHistory` and `plan`
-are the dispatcher's own; `_considered` is what `Binding.consider` does with them. Which demand dead jobs are is for
-`Jobs.most_wanted` and `Jobs.least_wanted` to say.
+The states are immutable values with ages for times, so that two that go on alike are equal. `Demand` is the
+dispatcher's own. Which demand dead jobs are is for `Jobs.most_wanted` and `Jobs.least_wanted` to say.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nullworker.dispatch import plan as planning
-from nullworker.dispatch.plan import LIVE, TAKE_S, Limits, Phase, Reading, ReservationState, covers
-from nullworker.dispatch.reading_history import ReadingHistory
-from nullworker.queues.base import Depth
+from nullworker.demand.depth import Depth
+from nullworker.demand.plan import TAKE_S, Limits, Reading, covers
+from nullworker.demand.reservations import LIVE, Phase, ReservationState
+from nullworker.demand.round import Demand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +43,7 @@ class Scope(NamedTuple):
     @property
     def limits(self) -> Limits:
         """The dispatcher's, with short times."""
-        return Limits(self.most, lag_s=self.lag_s, stale_after_s=2.0, claim_s=3.0)
+        return Limits(self.most, lag_s=self.lag_s, stale_after_s=2.0, claim_s=0.6)
 
 
 _ALWAYS = {"opened", "stale", "adopted", "died", "lost", "served"}
@@ -65,7 +64,7 @@ class Held(NamedTuple):
     asked_s: int = 0
     held_s: int = NEVER  # ages
     closed_s: int = NEVER
-    took_job: bool = False  # as far as the dispatcher saw
+    seen: tuple[int, bool, bool, bool] = (0, False, False, False)  # what the dispatcher saw: as in `ReservationState`
     busy: bool = False  # in truth
     soon: bool = False  # it took its job soon after it was held
 
@@ -101,6 +100,7 @@ class State(NamedTuple):
     read: tuple[int, int | None] = (0, None)
     empty_s: int = NEVER
     futile: int = 0
+    jobs_ended: int = 0
 
 
 class Broken(AssertionError):  # noqa: N818 - it reads as what it is
@@ -120,33 +120,35 @@ def _age(moment_s: float | None) -> int:
 
 def _known(held: Held) -> ReservationState:
     asked_at_s = NOW_S - held.asked_s
-    return ReservationState(Phase(held.phase), asked_at_s, _moment(held.held_s), _moment(held.closed_s), held.took_job)
+    return ReservationState(Phase(held.phase), asked_at_s, _moment(held.held_s), _moment(held.closed_s), *held.seen)
 
 
-def _history(state: State) -> ReadingHistory:
-    history = ReadingHistory()
-    history.futile, history._empty_since_s = state.futile, _moment(state.empty_s)
+def _demand(scope: Scope, state: State) -> Demand:
+    demand = Demand(scope.limits)
+    evidence = demand.evidence
+    evidence.futile, evidence._empty_since_s = state.futile, _moment(state.empty_s)
+    evidence._jobs_ended = state.jobs_ended
     if state.read_s != NEVER:
-        history._last = Reading(Depth(*state.read, 0.0), NOW_S - state.read_s)
-    return history
+        evidence._last = Reading(Depth(*state.read, 0.0), NOW_S - state.read_s)
+    return demand
 
 
 def _considered(world: World, state: State, reading: Reading) -> State:
     """One round of the dispatcher."""
-    limits, history = world.scope.limits, _history(state)
+    limits, demand = world.scope.limits, _demand(world.scope, state)
+    evidence = demand.evidence
     pairs = [(held, _known(held)) for held in state.held]
     pairs = [(held, known) for held, known in pairs if known.phase in LIVE or covers(known, reading, limits.lag_s)]
     known = [known for _, known in pairs]
     if len(pairs) > sum(each.phase in LIVE for each in known):
         world.seen.add("covered")
-    history.add(reading, known)
-    decided = planning.plan(reading, known, limits, NOW_S)
-    held = [held._replace(took_job=known.took_job) for held, known in pairs]
+    decided = demand.consider(reading, known, NOW_S).plan
+    held = [held._replace(seen=(known.jobs, known.is_done, known.moved, known.is_adopted)) for held, known in pairs]
     asked = [each for each in held if each.phase == "asked"]
     for each in sorted(asked, key=lambda each: each.asked_s)[: decided.withdraw]:
         held.remove(each)
         world.seen.add("withdrawn")
-    opened = decided.open if history.pause_s == 0 else min(1, decided.open)
+    opened = decided.open if evidence.pause_s == 0 else min(1, decided.open)
     held += [Held("asked")] * opened
     if opened:
         world.seen.add("opened")
@@ -160,8 +162,9 @@ def _considered(world: World, state: State, reading: Reading) -> State:
         held=tuple(held),
         read_s=_age(reading.at_s),
         read=(depth.waiting, depth.in_flight),
-        empty_s=_age(history._empty_since_s),
-        futile=history.futile,
+        empty_s=_age(evidence._empty_since_s),
+        futile=evidence.futile,
+        jobs_ended=0,
     )
 
 
@@ -186,10 +189,10 @@ def _with(state: State, number: int, held: Held, jobs: Jobs | None = None) -> St
 
 
 def _closed(state: State, number: int, jobs: Jobs) -> State:
-    held, history = state.held[number], _history(state)
+    held, evidence = state.held[number], _demand(SCOPES["late"], state).evidence
     closed = held._replace(phase="closed", closed_s=0, busy=False)
-    history.closed(_known(closed))
-    return _with(state, number, closed, jobs)._replace(futile=history.futile)
+    evidence.closed(_known(closed))
+    return _with(state, number, closed, jobs)._replace(futile=evidence.futile, jobs_ended=evidence._jobs_ended)
 
 
 def _tick(state: State) -> State:
@@ -215,7 +218,8 @@ def _done(state: State, number: int) -> State:
 
 def _killed(state: State) -> State:
     """Another dispatcher starts: requests that waited are gone, and what was read and closed is forgotten."""
-    held = tuple([each._replace(took_job=False) for each in state.held if each.phase in ("creating", "held")])
+    adopted = (0, False, False, True)
+    held = tuple([each._replace(seen=adopted) for each in state.held if each.phase in ("creating", "held")])
     return State(state.jobs, held, state.to_come, state.faults - 1)
 
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nullworker.dispatch.plan import Limits, Phase, Reading, ReservationPlan, ReservationState, plan, want
-from nullworker.queues.base import Depth
+from nullworker.demand.depth import Depth
+from nullworker.demand.plan import Limits, Reading, ReservationPlan, plan, want
+from nullworker.demand.reservations import Belief, Phase, ReservationState
 
 NOW = 1_000.0
 
@@ -19,8 +20,12 @@ def reading(waiting: int = 0, in_flight: int | None = 0, age_s: float = 0.0, **m
     return Reading(Depth(waiting, in_flight, 1.7e9 - age_s, **more), NOW - age_s)
 
 
-def held(seconds: float = 100.0, *, took_job: bool = False) -> ReservationState:
-    return ReservationState(Phase.HELD, NOW - seconds - 1, NOW - seconds, took_job=took_job)
+def held(seconds: float = 100.0, **known: Any) -> ReservationState:
+    return ReservationState(Phase.HELD, NOW - seconds - 1, NOW - seconds, **known)
+
+
+def working(seconds: float = 100.0) -> ReservationState:
+    return held(seconds, jobs=1)
 
 
 def asked() -> ReservationState:
@@ -36,11 +41,11 @@ def closed(seconds_ago: float, held_s: float = 10.0) -> ReservationState:
 
 
 def test_one_reservation_for_each_job_that_waits_or_is_in_flight() -> None:
-    assert want(reading(5, 2), [held(), held()], Limits(16), NOW) == 7
+    assert want(reading(5, 2), [working(), working()], Limits(16), NOW) == 7
 
 
 def test_never_more_than_the_maximum() -> None:
-    assert want(reading(500, 2), [held(), held()], Limits(16), NOW) == 16
+    assert want(reading(500, 2), [working(), working()], Limits(16), NOW) == 16
 
 
 @pytest.mark.parametrize(("waiting", "per_worker", "wanted"), [(0, 4, 0), (1, 4, 1), (4, 4, 1), (5, 4, 2), (8, 4, 2)])
@@ -50,7 +55,7 @@ def test_jobs_per_worker_divides_the_work(waiting: int, per_worker: int, wanted:
 
 def test_those_who_are_at_work_do_their_share_of_what_waits() -> None:
     """Two reservations that are to do four jobs each need no help with the other six."""
-    assert want(reading(6, 2), [held(), held()], Limits(16, 4), NOW) == 2
+    assert want(reading(6, 2), [working(), working()], Limits(16, 4), NOW) == 2
 
 
 def test_serialising_keys_cap_what_is_wanted() -> None:
@@ -58,14 +63,54 @@ def test_serialising_keys_cap_what_is_wanted() -> None:
 
 
 def test_a_paused_queue_wants_what_is_in_flight_and_no_more() -> None:
-    assert want(reading(50, 2, paused=True), [held(), held()], Limits(16), NOW) == 2
+    assert want(reading(50, 2, paused=True), [working(), working()], Limits(16), NOW) == 2
 
 
 def test_what_is_in_flight_beyond_our_reservations_is_no_demand() -> None:
     """Its consumer is dead, or not ours: a new reservation would find nothing to take."""
     assert want(reading(0, 3), [], Limits(16), NOW) == 0
-    assert want(reading(2, 3), [held()], Limits(16), NOW) == 3
-    assert plan(reading(0, 5), [held()], Limits(16), NOW) == ReservationPlan(1, 1, reason="0 waiting, 5 in flight")
+    assert want(reading(2, 3), [working()], Limits(16), NOW) == 3
+    assert plan(reading(0, 5), [working()], Limits(16), NOW) == ReservationPlan(1, 1, reason="0 waiting, 5 in flight")
+
+
+@pytest.mark.parametrize("in_flight", [0, 10, None])
+def test_one_that_has_taken_no_job_is_there_for_one_that_waits(in_flight: int | None) -> None:
+    """Ten jobs of others are in flight, and ours loads a model for five minutes: it is at none of those."""
+    assert plan(reading(1, in_flight), [held(290)], Limits(16), NOW).open == 0
+    assert plan(reading(2, in_flight), [held(290)], Limits(16), NOW).open == 1
+
+
+def test_what_its_consumer_has_left_is_demand() -> None:
+    decided = plan(reading(0, 0, abandoned=1), [], Limits(16), NOW)
+    assert (decided.open, decided.reason) == (1, "0 waiting, 0 in flight, 1 abandoned")
+
+
+def test_one_that_is_done_is_there_for_the_next() -> None:
+    assert plan(reading(1, 0), [held(is_done=True)], Limits(16), NOW).open == 0
+
+
+def test_one_that_may_have_taken_a_job_unseen_is_at_one_if_so_many_are_in_flight() -> None:
+    unseen = held(31, moved=True)
+    assert unseen.belief(30, NOW) is Belief.UNKNOWN
+    assert plan(reading(1, 1), [unseen], Limits(16, claim_s=30), NOW).open == 1
+    assert plan(reading(1, 0), [unseen], Limits(16, claim_s=30), NOW).open == 0
+    assert plan(reading(1, None), [unseen], Limits(16, claim_s=30), NOW).open == 1
+    assert plan(reading(1, 1), [held(29, moved=True)], Limits(16, claim_s=30), NOW).open == 0
+
+
+def test_one_that_an_earlier_dispatcher_held_may_be_at_a_job() -> None:
+    assert plan(reading(1, 1), [held(1, is_adopted=True)], Limits(16), NOW).open == 1
+
+
+def test_no_more_are_at_work_than_are_in_flight() -> None:
+    assert plan(reading(1, 0), [working()], Limits(16), NOW).open == 0
+    assert plan(reading(1, 1), [working()], Limits(16), NOW).open == 1
+
+
+def test_one_is_sent_for_what_nobody_is_at() -> None:
+    decided = plan(reading(0, 1), [], Limits(16), NOW, rescue="it is left")
+    assert (decided.open, decided.reason) == (1, "0 waiting, 1 in flight; it is left")
+    assert plan(reading(0, 1), [], Limits(0), NOW, rescue="it is left").open == 0
 
 
 def test_one_whose_worker_is_about_to_confirm_may_be_at_work() -> None:
@@ -74,15 +119,17 @@ def test_one_whose_worker_is_about_to_confirm_may_be_at_work() -> None:
 
 
 def test_where_in_flight_is_unknown_those_who_have_taken_a_job_stand_in() -> None:
-    assert want(reading(3, None), [held(1, took_job=True), held(1, took_job=True)], Limits(16), NOW) == 5
+    assert want(reading(3, None), [working(1), working(1)], Limits(16), NOW) == 5
 
 
 def test_one_just_held_may_not_have_taken_its_job_and_does_not_stand_in() -> None:
-    assert want(reading(3, None), [held(1, took_job=True), held(20)], Limits(16, claim_s=30), NOW) == 4
+    assert want(reading(3, None), [working(1), held(20, moved=True)], Limits(16, claim_s=30), NOW) == 4
 
 
-def test_one_held_for_longer_than_a_claim_takes_stands_in() -> None:
-    assert want(reading(3, None), [held(31)], Limits(16, claim_s=30), NOW) == 4
+def test_a_slow_loader_is_no_reason_for_another() -> None:
+    """In flight is unknown, and the queue has not moved: one job, one reservation, for ten times ``claim_s``."""
+    assert want(reading(1, None), [held(299)], Limits(16, claim_s=30), NOW) == 1
+    assert want(reading(1, None), [held(450), held(149)], Limits(16, claim_s=30), NOW) == 2
 
 
 def test_what_is_asked_for_counts_from_the_instant_of_asking() -> None:
@@ -103,7 +150,7 @@ def test_a_stale_reading_opens_and_withdraws_nothing() -> None:
 
 
 def test_what_is_no_longer_wanted_is_withdrawn_while_it_waits() -> None:
-    assert plan(reading(0, 1), [asked(), asked(), held()], Limits(16), NOW).withdraw == 2
+    assert plan(reading(0, 1), [asked(), asked(), working()], Limits(16), NOW).withdraw == 2
 
 
 def test_one_that_a_worker_is_about_to_confirm_is_not_withdrawn() -> None:
@@ -161,6 +208,8 @@ RESERVATIONS = st.lists(
         st.just(NOW - 50),
         st.none() | st.floats(NOW - 50, NOW),
         st.none() | st.floats(NOW - 50, NOW),
+        st.integers(0, 3),
+        st.booleans(),
         st.booleans(),
     ),
     max_size=40,
@@ -193,6 +242,6 @@ def test_never_more_open_than_the_maximum_and_never_a_held_one_withdrawn(
 @given(waiting=st.integers(0, 50), at_work=st.integers(0, 50), dead=st.integers(0, 5))
 def test_once_steady_there_are_as_many_as_wait_or_are_at_work(waiting: int, at_work: int, dead: int) -> None:
     """Whatever dead consumers have left in flight."""
-    reservations = [held() for _ in range(at_work)]
+    reservations = [working() for _ in range(at_work)]
     decided = plan(reading(waiting, at_work + dead), reservations, Limits(1000), NOW)
     assert (decided.want, decided.open) == (waiting + at_work, waiting)

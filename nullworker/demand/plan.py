@@ -1,55 +1,31 @@
 """How many reservations a queue calls for: one pure function, with the reasons of its result.
 
-    want = min(max, parallel_max, ceil((waiting + at work) / jobs_per_worker))
+    want = min(max, parallel_max, ceil((waiting + abandoned + at work) / jobs_per_worker))
 
-A reservation counts from the moment of its request. *At work* is what the broker reports in flight, but never more than
-the held reservations can work on: further jobs in flight belong to consumers that are dead or not ours, and a new
-reservation would find no job. An unknown is never taken for zero: without a fresh reading nothing is opened and nothing
-withdrawn, and where the broker cannot tell what is in flight, reservations that must have taken a job by now count
-instead.
+*At work* are the jobs that our held reservations are seen to be at, or may be at (`Belief`). A reservation that has
+taken no job yet is there for one that waits, and counts from the moment of its request; what is in flight beyond ours
+belongs to other consumers, and a new reservation would find no job. An unknown is never taken for zero: without a fresh
+reading nothing is opened and nothing withdrawn.
 
 All times are seconds of one monotonic clock.
 """
 
 from __future__ import annotations
 
-import enum
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nullworker.demand.reservations import HOLDING, LIVE, Belief, Phase
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from nullworker.queues.base import Depth
+    from nullworker.demand.depth import Depth
+    from nullworker.demand.reservations import ReservationState
 
 #: The time in which a consumer is taken to take its first job, where a reading is late.
 TAKE_S = 3.0
-
-
-class Phase(enum.Enum):
-    """The phase of a dispatcher's reservation."""
-
-    ASKED = "asked"  # waits for a worker; may be withdrawn
-    CREATING = "creating"  # a worker may hold it already; its answer is awaited
-    HELD = "held"
-    CLOSED = "closed"  # kept while a late reading may still show its job
-
-
-#: The phases in which a worker holds the reservation, or may hold it.
-HOLDING = frozenset((Phase.CREATING, Phase.HELD))
-LIVE = frozenset((Phase.ASKED, Phase.CREATING, Phase.HELD))
-
-
-@dataclass(slots=True)
-class ReservationState:
-    """One reservation, as far as the plan needs it."""
-
-    phase: Phase
-    asked_at_s: float
-    held_at_s: float | None = None
-    closed_at_s: float | None = None
-    took_job: bool = False  # the queue became shorter; only where in flight is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +44,9 @@ class Limits:
     jobs_per_worker: int = 1
     lag_s: float = 0.0  # how late the broker's numbers may be
     stale_after_s: float = 10.0
-    claim_s: float = 30.0  # by then a consumer has taken a job; only where in flight is unknown
+    claim_s: float = 30.0  # by then a consumer has taken a job, if the queue moved
     end_idle_s: float | None = None
+    lease_s: float | None = None  # after which a job without a live consumer may be given to another; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +60,28 @@ class ReservationPlan:
     reason: str = ""
 
 
-def at_work(depth: Depth, reservations: Iterable[ReservationState], limits: Limits, now_s: float) -> int:
+def pool(depth: Depth) -> int:
+    """How many jobs a consumer that comes could take, now or as soon as it has brought them back."""
+    return 0 if depth.paused else depth.waiting + (depth.abandoned or 0)
+
+
+def at_work(reading: Reading, reservations: Iterable[ReservationState], limits: Limits, now_s: float) -> int:
     """How many jobs our reservations work on.
 
     Args:
-        depth: of the queue.
+        reading: of the queue.
         reservations: all that are not forgotten.
         limits: of the queue.
         now_s: the time.
     """
+    depth = reading.depth
+    holding = [r for r in reservations if r.phase in HOLDING]
+    seen = sum(r.jobs for r in holding)
+    unknown = sum(r.belief(limits.claim_s, now_s) is Belief.UNKNOWN for r in holding)
     if depth.in_flight is None:
-        held = [r for r in reservations if r.phase is Phase.HELD]
-        return sum(r.took_job or now_s - (r.held_at_s or 0.0) >= limits.claim_s for r in held)
-    return min(depth.in_flight, sum(r.phase in HOLDING for r in reservations) * limits.jobs_per_worker)
+        return seen + unknown
+    seen = min(seen, depth.in_flight)
+    return seen + min(max(0, depth.in_flight - seen), unknown * limits.jobs_per_worker)
 
 
 def want(reading: Reading, reservations: Sequence[ReservationState], limits: Limits, now_s: float) -> int:
@@ -108,12 +94,11 @@ def want(reading: Reading, reservations: Sequence[ReservationState], limits: Lim
         now_s: the time.
     """
     depth = reading.depth
-    working = at_work(depth, reservations, limits, now_s)
-    waiting = 0 if depth.paused else depth.waiting
+    working = at_work(reading, reservations, limits, now_s)
     # A job that was taken since the reading, or shortly before a late one, may still be in it, as waiting or in flight.
     covering = sum(covers(r, reading, limits.lag_s) for r in reservations)
-    beyond_ours = (depth.in_flight or 0) - working if depth.in_flight is not None else 0
-    waiting = max(0, waiting - max(0, covering - beyond_ours))
+    beyond_ours = max(0, depth.in_flight - working) if depth.in_flight is not None else 0
+    waiting = max(0, pool(depth) - max(0, covering - beyond_ours))
     wanted = math.ceil((waiting + working) / limits.jobs_per_worker)
     if depth.parallel_max is not None:
         wanted = min(wanted, depth.parallel_max)
@@ -153,6 +138,7 @@ def plan(
     limits: Limits,
     now_s: float,
     allowed: int | None = None,
+    rescue: str = "",
 ) -> ReservationPlan:
     """What to open or withdraw.
 
@@ -162,21 +148,31 @@ def plan(
         limits: of the queue.
         now_s: the time.
         allowed: what a shared cap or a limit on money leaves to this queue; None: no such limit.
+        rescue: why one reservation is wanted though the reading calls for none; "" for none.
     """
     live = [r for r in reservations if r.phase in LIVE]
     if reading is None or not is_fresh(reading, limits, now_s):
         age = "none yet" if reading is None else f"{now_s - reading.at_s:.0f} s old"
         return ReservationPlan(len(live), len(live), reason=f"the reading is {age}: nothing is opened or withdrawn")
-    depth = reading.depth
     wanted = want(reading, reservations, limits, now_s)
+    described = _described(reading.depth)
+    if rescue:
+        wanted, described = min(wanted + 1, limits.most), f"{described}; {rescue}"
     capped = wanted if allowed is None else min(wanted, allowed)
     have = len(live)
-    described = f"{depth.waiting} waiting, {'unknown' if depth.in_flight is None else depth.in_flight} in flight"
-    if depth.paused:
-        described += ", paused"
     if capped < wanted:
         described += f"; capped from {wanted}"
     if have < capped:
         return ReservationPlan(capped, have, open=capped - have, reason=described)
     asked = sum(r.phase is Phase.ASKED for r in live)
-    return ReservationPlan(capped, have, withdraw=min(asked, have - capped), reason=described)
+    # One that a worker is about to confirm may have its job by now, and is not there for what waits.
+    unheard = min(sum(r.phase is Phase.CREATING for r in live), reading.depth.in_flight or 0)
+    withdraw = max(0, min(asked, have - capped - unheard))
+    return ReservationPlan(capped, have, withdraw=withdraw, reason=described)
+
+
+def _described(depth: Depth) -> str:
+    words = f"{depth.waiting} waiting, {'unknown' if depth.in_flight is None else depth.in_flight} in flight"
+    if depth.abandoned:
+        words += f", {depth.abandoned} abandoned"
+    return words + (", paused" if depth.paused else "")

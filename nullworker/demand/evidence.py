@@ -1,0 +1,188 @@
+"""What successive readings of a queue show that one does not.
+
+Which reservations took a job: the queue became shorter, or more is in flight. Which jobs have no live consumer:
+something stays in flight while none of ours is there. Whether reservations that end have come to nothing, and how long
+the queue has been empty.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nullworker.demand.plan import at_work, pool
+from nullworker.demand.reservations import HOLDING, LIVE, Belief, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nullworker.demand.depth import Depth
+    from nullworker.demand.plan import Limits, Reading
+    from nullworker.demand.reservations import ReservationState
+
+#: This many reservations in a row may end while the queue makes no progress; after that, opening slows down.
+FUTILE_FREE = 8
+#: A reservation that was held for longer has done work, whatever the queue shows.
+FUTILE_HELD_S = 10.0
+FUTILE_FIRST_S = 0.5
+FUTILE_MAX_S = 60.0
+#: The longest pause between two workers that are sent to bring back jobs without a live consumer.
+RESCUE_MAX_S = 3600.0
+
+_SPARE = frozenset((Belief.LOADING, Belief.DONE))
+
+
+class Evidence:
+    """Is given every reading and every end of a reservation."""
+
+    def __init__(self) -> None:
+        self.futile = 0  # reservations in a row that ended soon, while the queue made no progress
+        self._last: Reading | None = None
+        self._empty_since_s: float | None = None
+        self._jobs_ended = 0  # at which reservations were that have closed since the last reading
+        self._left_since_s: float | None = None  # something is in flight, and none of ours is there
+        self._rescues = 0  # in a row that changed nothing
+        self._rescuing = False
+
+    def add(self, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
+        """Compares a reading with the previous one, and notes what each reservation is seen to be at.
+
+        Args:
+            reading: the new one.
+            reservations: all that are not forgotten; they are changed.
+            limits: of the queue.
+        """
+        depth, last = reading.depth, self._last.depth if self._last is not None else None
+        self._last = reading
+        if pool(depth) or depth.in_flight != 0 or not depth.exact:
+            self._empty_since_s = None
+        elif self._empty_since_s is None:
+            self._empty_since_s = reading.at_s
+        holding = [r for r in reservations if r.phase in HOLDING]
+        if last is not None:
+            self._compare(last, depth, holding, limits.jobs_per_worker)
+        self._jobs_ended = 0
+        if depth.in_flight is not None and depth.exact and not limits.lag_s:
+            _settle(holding, depth.in_flight)
+        self._look_for_left(reading, last, reservations, limits)
+
+    def _compare(self, last: Depth, depth: Depth, holding: list[ReservationState], most: int) -> None:
+        fewer = pool(last) - pool(depth)
+        risen = 0
+        if depth.in_flight is not None and last.in_flight is not None:
+            risen = depth.in_flight - last.in_flight + self._jobs_ended
+        changed = (depth.waiting, depth.in_flight, depth.abandoned) != (last.waiting, last.in_flight, last.abandoned)
+        if depth.in_flight != last.in_flight or fewer < 0:  # a job that was taken, and one that came, or was done
+            for reservation in holding:
+                reservation.moved = True
+        # Where pops are not counted, arrivals hide them.
+        is_progress = changed if depth.in_flight is None else fewer > 0 or depth.in_flight != last.in_flight
+        if is_progress or not pool(depth):
+            self.futile = 0
+        taken = max(fewer, risen)
+        for reservation in sorted(holding, key=_held_first):
+            if taken <= 0:
+                break
+            jobs = min(taken, most - reservation.jobs)
+            if jobs > 0:
+                reservation.jobs += jobs
+                taken -= jobs
+
+    def _look_for_left(
+        self, reading: Reading, last: Depth | None, reservations: Sequence[ReservationState], limits: Limits
+    ) -> None:
+        depth = reading.depth
+        live = [r for r in reservations if r.phase in LIVE]
+        is_left = False
+        if depth.in_flight and depth.abandoned is None and not pool(depth) and not depth.paused:
+            is_left = depth.in_flight > at_work(reading, live, limits, reading.at_s)
+        if self._rescuing and not (is_left and any(not r.jobs for r in live)):
+            self._rescuing = False  # the one that was sent has taken a job, or ended
+            self._left_since_s = None
+        changed = last is not None and last.in_flight != depth.in_flight
+        if not is_left or changed:
+            self._rescues = 0  # somebody is there
+        spare = any(r.belief(limits.claim_s, reading.at_s) in _SPARE for r in live)
+        if not is_left or changed or spare:
+            self._left_since_s = None
+        if is_left and not spare and self._left_since_s is None:
+            self._left_since_s = reading.at_s
+
+    def rescue(self, limits: Limits, now_s: float) -> str:
+        """Why a worker is to be sent though nothing waits, in words; "" if none is.
+
+        What none of ours can be at, and has been in flight for longer than its lease, may be a dead consumer's: some
+        brokers give it to another one only when that comes. It may be somebody else's as well, which the broker does
+        not tell; so a worker that changed nothing is followed by another after twice as long.
+
+        Args:
+            limits: of the queue.
+            now_s: the time.
+        """
+        since_s, last, lease_s = self._left_since_s, self._last, limits.lease_s
+        if last is None or lease_s is None:
+            return ""
+        if not self._rescuing:
+            pause_s = min(max(RESCUE_MAX_S, lease_s), lease_s * 2.0 ** min(self._rescues, 20))
+            if since_s is None or now_s - since_s < pause_s:
+                return ""
+            self._rescuing = True
+            self._rescues += 1
+        return f"they are at none of our workers for longer than their lease of {lease_s:g} s: one is sent for them"
+
+    def interrupt(self) -> None:
+        """The queue could not be read: between two readings it may not have stayed as it was."""
+        self._empty_since_s = None
+
+    def closed(self, reservation: ReservationState) -> None:
+        """A reservation that was held has ended."""
+        if reservation.held_at_s is None or reservation.closed_at_s is None:
+            return
+        self._jobs_ended += reservation.jobs
+        if reservation.closed_at_s - reservation.held_at_s >= FUTILE_HELD_S:
+            self.futile = 0
+        elif self._last is not None and pool(self._last.depth):
+            self.futile += 1
+
+    @property
+    def pause_s(self) -> float:
+        """The pause before the next reservation is opened, after so many without progress."""
+        beyond = self.futile - FUTILE_FREE
+        return 0.0 if beyond <= 0 else min(FUTILE_MAX_S, FUTILE_FIRST_S * 2.0 ** min(beyond - 1, 20))
+
+    def idle(self, reservations: Sequence[ReservationState], limits: Limits, now_s: float) -> list[ReservationState]:
+        """Held reservations that, as far as the queue shows, have had no work for ``end_idle_s``.
+
+        Empty while the broker's numbers are late or inexact: a consumer that they do not show may be at work.
+
+        Args:
+            reservations: all that are not forgotten.
+            limits: of the binding.
+            now_s: the time.
+        """
+        since_s, last = self._empty_since_s, self._last
+        if limits.end_idle_s is None or limits.lag_s > 0 or since_s is None or last is None:
+            return []
+        if last.at_s - since_s < limits.end_idle_s or now_s - last.at_s > limits.stale_after_s:
+            return []
+        return [
+            r
+            for r in reservations
+            if r.phase is Phase.HELD and r.held_at_s is not None and last.at_s - r.held_at_s >= limits.end_idle_s
+        ]
+
+
+def _held_first(reservation: ReservationState) -> float:
+    return float("inf") if reservation.held_at_s is None else reservation.held_at_s
+
+
+def _settle(holding: list[ReservationState], in_flight: int) -> None:
+    """No more jobs are at ours than are in flight at all: the others are done, by those that began first."""
+    over = sum(r.jobs for r in holding) - in_flight
+    for reservation in sorted(holding, key=_held_first):
+        if over <= 0:
+            return
+        done = min(over, reservation.jobs)
+        if done:
+            reservation.jobs -= done
+            reservation.is_done = True
+            over -= done

@@ -1,0 +1,65 @@
+"""A dispatcher's reservations, as far as demand needs them, and what each is believed to be doing."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Phase(enum.Enum):
+    """The phase of a dispatcher's reservation."""
+
+    ASKED = "asked"  # waits for a worker; may be withdrawn
+    CREATING = "creating"  # a worker may hold it already; its answer is awaited
+    HELD = "held"
+    CLOSED = "closed"  # kept while a late reading may still show its job
+
+
+#: The phases in which a worker holds the reservation, or may hold it.
+HOLDING = frozenset((Phase.CREATING, Phase.HELD))
+LIVE = frozenset((Phase.ASKED, Phase.CREATING, Phase.HELD))
+#: A job that is taken makes the queue shorter, unless another comes between the same readings. That is rare enough to
+#: believe for so many times as long that nothing was taken, and not rare enough to believe it for ever.
+UNMOVED_CLAIMS = 10
+
+
+class Belief(enum.Enum):
+    """What a held reservation is believed to be doing. The words are what users read."""
+
+    LOADING = "loading"  # it has taken no job: it will take one that waits
+    AT_JOB = "at a job"
+    DONE = "done"  # its job is over; it may take another, or end
+    UNKNOWN = "unknown"  # it may have taken a job while the queue moved
+
+
+@dataclass(slots=True)
+class ReservationState:
+    """One reservation. Times are seconds of one monotonic clock."""
+
+    phase: Phase
+    asked_at_s: float
+    held_at_s: float | None = None
+    closed_at_s: float | None = None
+    jobs: int = 0  # that it is seen to be at
+    is_done: bool = False  # a job that it was at is over
+    moved: bool = False  # while it was held the queue changed so that it may have taken a job unseen
+    is_adopted: bool = False  # an earlier dispatcher held it, and what that one saw is lost
+
+    def belief(self, claim_s: float, now_s: float) -> Belief:
+        """What it is believed to be doing; only of one that is held, or may be.
+
+        Args:
+            claim_s: a consumer that is held for so long may have taken a job unseen, if the queue moved; for
+                `UNMOVED_CLAIMS` times as long, if it did not.
+            now_s: the time.
+        """
+        if self.jobs:
+            return Belief.AT_JOB
+        if self.is_done:
+            return Belief.DONE
+        if self.is_adopted:
+            return Belief.UNKNOWN
+        sure_s = claim_s if self.moved else UNMOVED_CLAIMS * claim_s
+        if self.held_at_s is not None and now_s - self.held_at_s >= sure_s:
+            return Belief.UNKNOWN
+        return Belief.LOADING

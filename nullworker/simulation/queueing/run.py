@@ -1,0 +1,54 @@
+"""The world of a seed, from beginning to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nullworker.simulation.queueing.checkers import broken
+from nullworker.simulation.queueing.plan import ARRIVALS_S, QueuePlan, draw
+from nullworker.simulation.queueing.world import QueueWorld
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nullworker.demand.round import Demand
+
+#: A world is run for so long after the last job has come, at most, and until all are done.
+END_S = 40_000.0
+STEP_S = 500.0
+#: And for so long after that, for reservations to end.
+QUIET_S = 400.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueOutcome:
+    """What a world came to."""
+
+    plan: QueuePlan
+    broken: tuple[str, ...]
+    opened: int  # reservations
+    simulated_s: float
+
+
+def run_seed(seed: int, demand: Callable[[QueuePlan], Demand] | None = None) -> QueueOutcome:
+    """Runs the world of a seed.
+
+    Args:
+        seed: any number.
+        demand: makes what decides, in place of `nullworker.demand.round.Demand`.
+    """
+    return run_plan(draw(seed), demand)
+
+
+def run_plan(plan: QueuePlan, demand: Callable[[QueuePlan], Demand] | None = None) -> QueueOutcome:
+    """As `run_seed`, of a plan."""
+    world = QueueWorld(plan, None if demand is None else lambda: demand(plan))
+    end = ARRIVALS_S
+    while end < END_S:
+        world.run_until(end)
+        if len(world.history.jobs) == len(plan.arrivals) and all(j.done_at or j.lost for j in world.history.jobs):
+            break
+        end += STEP_S
+    world.run_until(world.now + QUIET_S)
+    return QueueOutcome(plan, tuple(broken(world)), world.history.opened, world.now)

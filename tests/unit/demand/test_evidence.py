@@ -1,0 +1,249 @@
+"""What several readings in a row tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nullworker.demand.depth import Depth
+from nullworker.demand.evidence import FUTILE_FREE, FUTILE_MAX_S, Evidence
+from nullworker.demand.plan import Limits, Reading
+from nullworker.demand.reservations import Phase, ReservationState
+
+LIMITS = Limits(16, end_idle_s=5.0)
+
+
+def reading(at_s: float, waiting: int = 0, in_flight: int | None = 0, **more: Any) -> Reading:
+    return Reading(Depth(waiting, in_flight, 1.7e9 + at_s, **more), at_s)
+
+
+def held(since_s: float) -> ReservationState:
+    return ReservationState(Phase.HELD, since_s - 1, since_s)
+
+
+def ended(history: Evidence, count: int, held_s: float = 0.1) -> None:
+    for _ in range(count):
+        history.closed(ReservationState(Phase.CLOSED, 0, 1, 1 + held_s))
+
+
+class TestJobsTaken:
+    @pytest.mark.parametrize("in_flight", [None, 0])
+    def test_a_queue_that_became_shorter_shows_who_has_taken_a_job(self, in_flight: int | None) -> None:
+        history, reservations = Evidence(), [held(2.0), held(1.0), held(3.0)]
+        history.add(reading(4, 5, in_flight), reservations, LIMITS)
+        history.add(reading(5, 3, None if in_flight is None else 2), reservations, LIMITS)
+        assert [s.jobs for s in reservations] == [1, 1, 0]
+
+    def test_more_in_flight_shows_it_where_arrivals_hide_it(self) -> None:
+        history, reservations = Evidence(), [held(2.0), held(1.0), held(3.0)]
+        history.add(reading(4, 5, 7), reservations, LIMITS)
+        history.add(reading(5, 6, 8), reservations, LIMITS)
+        assert [s.jobs for s in reservations] == [0, 1, 0]
+
+    def test_so_does_as_many_in_flight_after_one_was_done(self) -> None:
+        history, reservations = Evidence(), [held(2.0), held(1.0)]
+        reservations[1].jobs = 1
+        history.add(reading(4, 5, 1), reservations, LIMITS)
+        ended = reservations.pop()
+        ended.phase, ended.closed_at_s = Phase.CLOSED, 4.5
+        history.closed(ended)
+        history.add(reading(5, 5, 1), reservations, LIMITS)
+        assert [s.jobs for s in reservations] == [1]
+
+    def test_a_queue_that_became_longer_shows_nothing_for_certain(self) -> None:
+        history, reservations = Evidence(), [held(2.0)]
+        history.add(reading(4, 5, None), reservations, LIMITS)
+        history.add(reading(5, 8, None), reservations, LIMITS)
+        assert (reservations[0].jobs, reservations[0].moved) == (0, True)
+
+    def test_one_that_did_not_move_shows_that_none_was_taken(self) -> None:
+        history, reservations = Evidence(), [held(2.0)]
+        for at_s in range(4, 400):
+            history.add(reading(at_s, 5, None), reservations, LIMITS)
+        assert (reservations[0].jobs, reservations[0].moved) == (0, False)
+
+    def test_less_in_flight_than_ours_were_at_shows_that_some_are_done(self) -> None:
+        history, reservations = Evidence(), [held(2.0), held(1.0)]
+        history.add(reading(4, 2, 0), reservations, LIMITS)
+        history.add(reading(5, 0, 2), reservations, LIMITS)
+        history.add(reading(9, 0, 1), reservations, LIMITS)
+        assert [(s.jobs, s.is_done) for s in reservations] == [(1, False), (0, True)]
+
+    def test_late_numbers_do_not_show_that(self) -> None:
+        history, reservations, late = Evidence(), [held(2.0)], Limits(16, lag_s=60)
+        history.add(reading(4, 1, 0), reservations, late)
+        history.add(reading(5, 0, 0), reservations, late)
+        assert reservations[0].jobs == 1
+
+    def test_a_worker_takes_as_many_as_it_may(self) -> None:
+        history, reservations = Evidence(), [held(1.0), held(2.0)]
+        history.add(reading(4, 5, 0), reservations, Limits(16, 4))
+        history.add(reading(5, 0, 5), reservations, Limits(16, 4))
+        assert [s.jobs for s in reservations] == [4, 1]
+
+
+class TestLeft:
+    """What is in flight at none of ours, where the broker does not tell whether anybody lives who is at it."""
+
+    LIMITS = Limits(16, lease_s=30.0)
+
+    def waits_until(self, history: Evidence, from_s: float, **more: Any) -> float | None:
+        """When a worker is sent, if within a day."""
+        for at_s in range(int(from_s), int(from_s) + 86_400, 5):
+            history.add(reading(at_s, 0, 1, **{"abandoned": None, **more}), [], self.LIMITS)
+            if history.rescue(self.LIMITS, at_s):
+                return at_s
+        return None
+
+    def test_one_is_sent_when_its_lease_is_over_and_then_ever_more_seldom(self) -> None:
+        history = Evidence()
+        moments, at_s = [], 0.0
+        for _ in range(6):
+            sent_at_s = self.waits_until(history, at_s)
+            assert sent_at_s is not None
+            moments.append(sent_at_s - at_s)
+            at_s = sent_at_s
+        assert moments == [30, 60, 120, 240, 480, 960]
+
+    def test_a_broker_that_tells_needs_none(self) -> None:
+        assert self.waits_until(Evidence(), 0, abandoned=0) is None
+
+    def test_without_a_lease_none_is_sent(self) -> None:
+        history = Evidence()
+        for at_s in range(0, 86_400, 60):
+            history.add(reading(at_s, 0, 1, abandoned=None), [], LIMITS)
+            assert not history.rescue(LIMITS, at_s)
+
+    def test_a_number_that_changes_shows_that_somebody_is_there(self) -> None:
+        history = Evidence()
+        for at_s in range(0, 3600, 20):
+            history.add(reading(at_s, 0, 1 + at_s % 40, abandoned=None), [], self.LIMITS)
+            assert not history.rescue(self.LIMITS, at_s)
+
+    def test_ours_are_at_what_they_took(self) -> None:
+        history, reservations = Evidence(), [held(0.0)]
+        reservations[0].jobs = 1
+        for at_s in range(0, 3600, 20):
+            history.add(reading(at_s, 0, 1, abandoned=None), reservations, self.LIMITS)
+            assert not history.rescue(self.LIMITS, at_s)
+        history.add(reading(3600, 0, 2, abandoned=None), reservations, self.LIMITS)
+        history.add(reading(3631, 0, 2, abandoned=None), reservations, self.LIMITS)
+        assert history.rescue(self.LIMITS, 3631)
+
+    def test_the_one_that_was_sent_is_wanted_until_it_has_a_job_or_ends(self) -> None:
+        history, sent = Evidence(), ReservationState(Phase.ASKED, 31.0)
+        for at_s in (0, 31):
+            history.add(reading(at_s, 0, 1, abandoned=None), [], self.LIMITS)
+        assert "30 s" in history.rescue(self.LIMITS, 31)
+        history.add(reading(90, 0, 1, abandoned=None), [sent], self.LIMITS)
+        assert history.rescue(self.LIMITS, 90)
+        sent.phase, sent.held_at_s, sent.jobs = Phase.HELD, 91.0, 1
+        history.add(reading(92, 0, 1, abandoned=None), [sent], self.LIMITS)
+        assert not history.rescue(self.LIMITS, 92)
+
+
+class TestProgress:
+    def test_reservations_that_come_to_nothing_slow_the_next_down_more_and_more(self) -> None:
+        """Something waits that the consumers do not take: without this they would start and end all day."""
+        history = Evidence()
+        history.add(reading(0, 1), [], LIMITS)
+        ended(history, FUTILE_FREE)
+        assert history.pause_s == 0
+        pauses = []
+        for _ in range(20):
+            ended(history, 1)
+            pauses.append(history.pause_s)
+        assert pauses == sorted(pauses)
+        assert (pauses[0], pauses[-1]) == (0.5, FUTILE_MAX_S)
+
+    @pytest.mark.parametrize(
+        "sign",
+        [reading(1, 4, 0), reading(1, 5, 1), reading(1, 0, 0)],
+        ids=["shorter", "in flight", "empty"],
+    )
+    def test_a_queue_that_moves_ends_that(self, sign: Reading) -> None:
+        history = Evidence()
+        history.add(reading(0, 5), [], LIMITS)
+        ended(history, 20)
+        history.add(sign, [], LIMITS)
+        assert history.pause_s == 0
+
+    def test_arrivals_alone_do_not_end_it(self) -> None:
+        history = Evidence()
+        history.add(reading(0, 5), [], LIMITS)
+        ended(history, 20)
+        history.add(reading(1, 6), [], LIMITS)
+        assert history.pause_s > 0
+
+    def test_unless_pops_are_not_counted(self) -> None:
+        """A producer that is faster than all workers hides what they take."""
+        history = Evidence()
+        history.add(reading(0, 5, None), [], LIMITS)
+        ended(history, 20)
+        history.add(reading(1, 6, None), [], LIMITS)
+        assert history.pause_s == 0
+
+    def test_one_that_was_held_for_a_while_has_worked(self) -> None:
+        history = Evidence()
+        history.add(reading(0, 5), [], LIMITS)
+        ended(history, 20)
+        ended(history, 1, held_s=60)
+        assert history.pause_s == 0
+
+    def test_the_end_of_a_queue_is_no_failure(self) -> None:
+        """Many consumers find nothing when a queue is drained."""
+        history = Evidence()
+        history.add(reading(0, 0, 0), [], LIMITS)
+        ended(history, 50)
+        assert history.pause_s == 0
+
+
+class TestIdle:
+    def test_nothing_for_long_enough_is_idle(self) -> None:
+        history, reservations = Evidence(), [held(0.0), held(8.0)]
+        for at_s in range(1, 11):
+            history.add(reading(at_s), reservations, LIMITS)
+        assert history.idle(reservations, LIMITS, 10.1) == [reservations[0]]
+
+    def test_it_is_never_assumed_unless_asked_for(self) -> None:
+        history, reservations = Evidence(), [held(0.0)]
+        for at_s in range(1, 100):
+            history.add(reading(at_s), reservations, LIMITS)
+        assert history.idle(reservations, Limits(16), 100) == []
+
+    @pytest.mark.parametrize(
+        "between",
+        [
+            reading(6, 1),
+            reading(6, 0, 1),
+            reading(6, 0, None),
+            reading(6, exact=False),
+        ],
+        ids=["waiting", "in flight", "unknown", "inexact"],
+    )
+    def test_anything_else_in_between_begins_it_again(self, between: Reading) -> None:
+        history, reservations = Evidence(), [held(0.0)]
+        for each in (*(reading(at) for at in range(1, 6)), between, *(reading(at) for at in range(7, 11))):
+            history.add(each, reservations, LIMITS)
+            assert history.idle(reservations, LIMITS, each.at_s) == []
+
+    def test_a_time_in_which_it_could_not_be_read_begins_it_again(self) -> None:
+        history, reservations = Evidence(), [held(0.0)]
+        history.add(reading(1), reservations, LIMITS)
+        history.interrupt()
+        history.add(reading(60), reservations, LIMITS)
+        assert history.idle(reservations, LIMITS, 60) == []
+
+    def test_late_numbers_never_show_it(self) -> None:
+        """A job may have been taken a moment ago, and the broker shows it in a minute."""
+        history, reservations = Evidence(), [held(0.0)]
+        for at_s in range(1, 1000):
+            history.add(reading(at_s), reservations, LIMITS)
+        assert history.idle(reservations, Limits(16, end_idle_s=5, lag_s=60), 1000) == []
+
+    def test_an_old_reading_does_not_show_it(self) -> None:
+        history, reservations = Evidence(), [held(0.0)]
+        for at_s in range(1, 11):
+            history.add(reading(at_s), reservations, LIMITS)
+        assert history.idle(reservations, LIMITS, 60) == []
