@@ -56,7 +56,8 @@ if waiting <= waiting_max then
         for _, message in ipairs(redis.call('LRANGE', KEYS[i], 0, -1)) do etas[#etas + 1] = eta_of(message) end
     end
 end
-local held, held_etas, redelivered, expired, looked_at, cursor = 0, {}, 0, 0, 0, '0'
+local held, held_etas, redelivered, looked_at, cursor = 0, {}, 0, 0, '0'
+local expired, expired_etas = 0, {}
 repeat
     local page = redis.call('HSCAN', KEYS[1], cursor, 'COUNT', 100)
     cursor = page[1]
@@ -67,15 +68,16 @@ repeat
             local since = tonumber(redis.call('ZSCORE', KEYS[1] .. '_index', page[2][i - 1]) or '')
             if since and since < expired_before then
                 expired = expired + 1
+                expired_etas[#expired_etas + 1] = eta_of(value)
             else
                 held = held + 1
+                held_etas[#held_etas + 1] = eta_of(value)
             end
-            held_etas[#held_etas + 1] = eta_of(value)
             if string.find(value, '"redelivered": true', 1, true) then redelivered = redelivered + 1 end
         end
     end
 until cursor == '0' or looked_at >= unacked_max
-return {waiting, etas, held, held_etas, redelivered, expired, cursor == '0' and 1 or 0}
+return {waiting, etas, held, held_etas, redelivered, expired, expired_etas, cursor == '0' and 1 or 0}
 """
 
 
@@ -87,6 +89,7 @@ class _CeleryReading:
     held_etas: list[float]
     redelivered: int
     expired: int  # unacknowledged for longer than the visibility timeout: the next worker gives them back
+    expired_etas: list[float]
     complete: bool
 
 
@@ -141,17 +144,19 @@ class CeleryQueue(RedisQueue):
         reading = await self._read()
         later = [eta for eta in reading.etas if eta > now]
         held_later = [eta for eta in reading.held_etas if eta > now]
-        next_due = min((*later, *held_later), default=None)
+        expired_later = [eta for eta in reading.expired_etas if eta > now]
+        next_due = min((*later, *held_later, *expired_later), default=None)
         waiting, in_flight = reading.waiting - len(later), reading.held - len(held_later)
-        is_certain = self._hand_over.is_over(time.monotonic(), is_empty=waiting == in_flight == reading.expired == 0)
+        abandoned = reading.expired - len(expired_later)
+        is_certain = self._hand_over.is_over(time.monotonic(), is_empty=waiting == in_flight == abandoned == 0)
         return Depth(
             waiting=waiting,
             in_flight=in_flight if self._acks_late else None,
             sampled_at_s=now,
-            delayed=len(later) + len(held_later),
+            delayed=len(later) + len(held_later) + len(expired_later),
             next_due_in_s=None if next_due is None else next_due - now,
             redelivered=reading.redelivered,
-            abandoned=reading.expired,
+            abandoned=abandoned,
             exact=reading.complete and is_certain,
         )
 
@@ -159,8 +164,10 @@ class CeleryQueue(RedisQueue):
         keys = [self._unacked, *self._lists]
         limits = (WAITING_LOOKED_AT_MAX, UNACKED_LOOKED_AT_MAX, now_s() - self._visibility_timeout_s)
         answer = await self.broker.ask("EVAL", _READ, len(keys), *keys, *limits, *self._endings)
-        waiting, etas, held, held_etas, redelivered, expired, complete = answer
-        return _CeleryReading(waiting, _unix(etas), held, _unix(held_etas), redelivered, expired, bool(complete))
+        waiting, etas, held, held_etas, redelivered, expired, expired_etas, complete = answer
+        return _CeleryReading(
+            waiting, _unix(etas), held, _unix(held_etas), redelivered, expired, _unix(expired_etas), bool(complete)
+        )
 
     async def warnings(self) -> list[QueueWarning]:
         """Of early acknowledgement, of prefetching, of tasks that outlive the visibility timeout."""

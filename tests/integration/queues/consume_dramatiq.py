@@ -25,7 +25,7 @@ class EndAfterOne(dramatiq.Middleware):
 def main() -> None:
     url, queue = sys.argv[1:]
     make: Any = RedisBroker  # without types
-    broker = make(url=url, middleware=[EndAfterOne()])
+    broker = make(url=url, middleware=[EndAfterOne()], maintenance_chance=1_000_000)  # of a million: each time
     dramatiq.actor(broker=broker, queue_name=queue, actor_name="hold")(work.hold)
     dramatiq.Worker(broker, queues={queue, f"{queue}.DQ"}, worker_threads=1, worker_timeout=50).start()
     while True:

@@ -103,6 +103,11 @@ class Consumers:
         assert self._client.llen(begun_key), f"{command} ended with {process.returncode}:\n{held.tail()}"
         return held
 
+    async def kill(self, held: Held) -> None:
+        """Kills a consumer with everything that it started, in the middle of its job."""
+        os.killpg(held.process.pid, signal.SIGKILL)
+        await asyncio.to_thread(held.process.wait, LIMIT_S)
+
     def end_job(self, held: Held) -> None:
         """Lets the job of a consumer end."""
         self._client.rpush(held.release_key, "go")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tests.integration.queues.brokers import node_library
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 FOLDER = Path(__file__).parent / "node_pg"
 CALL_LIMIT_S = 30
@@ -23,10 +23,16 @@ LINE_BYTES_MAX = 1 << 20
 class NodeProcess:
     """Calls operations of one script in `FOLDER`, several at the same time if need be."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
         self._ids = itertools.count()
         self._answers: dict[int, asyncio.Future[Any]] = {}
+
+    async def start(self) -> None:
+        """Starts the process."""
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_BYTES_MAX
+        )
         self._reader = asyncio.create_task(self._read())
 
     async def call(self, op: str, **request: Any) -> Any:
@@ -38,7 +44,7 @@ class NodeProcess:
         return await asyncio.wait_for(self._answers[number], CALL_LIMIT_S)
 
     async def close(self) -> None:
-        """Ends the process."""
+        """Kills the process, with whatever it is at; `start` starts another."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
@@ -68,16 +74,8 @@ async def node_process(script: str, *arguments: str) -> AsyncIterator[NodeProces
         there = directory / source.name
         if not there.exists() or there.read_bytes() != source.read_bytes():
             shutil.copy(source, there)
-    process = await asyncio.create_subprocess_exec(
-        node,
-        "--no-warnings",
-        str(directory / script),
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=LINE_BYTES_MAX,
-    )
-    running = NodeProcess(process)
+    running = NodeProcess([node, "--no-warnings", str(directory / script), *arguments])
+    await running.start()
     try:
         yield running
     finally:

@@ -31,6 +31,8 @@ MODULE = "tests.integration.queues.consume_arq"
 class ArqDriver(QueueDriver):
     """Produces with arq's pool; each consumer is an arq worker that takes one job."""
 
+    abandons = True
+
     def __init__(self, database: RedisDatabase, client: redis.Redis, consumers: Consumers, library: Path) -> None:
         url = f"arq://{database.address}?queue=gpu"
         bad = [
@@ -57,6 +59,11 @@ class ArqDriver(QueueDriver):
 
     async def finish(self, job: Held) -> None:
         await self.consumers.finish(job)
+
+    async def abandon(self, job: Held) -> None:
+        await self.consumers.kill(job)
+        (key,) = self.client.scan_iter("arq:in-progress:*")
+        self.client.delete(key)  # which expires when the job's time limit is over
 
 
 @pytest.fixture

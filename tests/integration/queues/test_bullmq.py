@@ -29,6 +29,7 @@ class BullmqDriver(QueueDriver):
     """Everything is done by node/bullmq.cjs."""
 
     tells_paused = True
+    abandons = True
 
     def __init__(self, database: RedisDatabase, client: Any, consumers: Consumers) -> None:
         place = f"bullmq://{database.address}"
@@ -56,6 +57,11 @@ class BullmqDriver(QueueDriver):
 
     async def finish(self, job: Held) -> None:
         await self.consumers.finish(job)
+
+    async def abandon(self, job: Held) -> None:
+        await self.consumers.kill(job)
+        (lock,) = self.client.scan_iter("bull:gpu:*:lock")
+        self.client.delete(lock)  # which expires after lockDuration
 
     async def pause(self) -> None:
         await self.run("pause")
@@ -108,16 +114,14 @@ async def test_limits_on_what_runs_are_told_of(driver: BullmqDriver) -> None:
         assert await codes(queue) == ["concurrency", "rate-limit"]
 
 
-async def test_a_job_whose_worker_died_is_abandoned_and_told_of(driver: BullmqDriver) -> None:
+async def test_a_job_whose_worker_died_is_abandoned_and_is_told_of(driver: BullmqDriver) -> None:
     await driver.produce(1)
     held = await driver.consume_one_start()
     async with await open_queue(driver.url) as queue:
         assert await codes(queue) == []
-        held.process.kill()
-        held.process.wait()
-        driver.client.delete("bull:gpu:1:lock")  # which expires after lockDuration
+        await driver.abandon(held)
         depth = await queue.depth()
-        assert (depth.in_flight, depth.abandoned) == (0, 1)
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (0, 0, 1)
         assert await codes(queue) == ["stalled"]
 
 

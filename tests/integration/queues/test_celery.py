@@ -34,6 +34,7 @@ class CeleryDriver(QueueDriver):
 
     acks_late: ClassVar[bool] = True
     pool: ClassVar[str] = "solo"  # starts fastest
+    abandons = True
 
     def __init__(self, database: RedisDatabase, client: Any, consumers: Consumers) -> None:
         url = f"celery+redis://{database.address}?queue=gpu" + ("&acks_late=true" if self.acks_late else "")
@@ -61,11 +62,17 @@ class CeleryDriver(QueueDriver):
         job.process.send_signal(signal.SIGTERM)  # a warm shutdown: no task after this one
         await self.consumers.finish(job)
 
+    async def abandon(self, job: Held) -> None:
+        await self.consumers.kill(job)
+        for tag in self.client.zrange("unacked_index", 0, -1):  # an hour ago
+            self.client.zadd("unacked_index", {tag: now_s() - 3601})
+
 
 class EarlyCeleryDriver(CeleryDriver):
     """As Celery is by default."""
 
     acks_late = False
+    abandons = False  # the task is lost with its worker
     pool = "threads"  # with solo, Celery's acknowledgement waits until the task is done
     tells_in_flight = False
 
@@ -145,6 +152,16 @@ async def test_a_task_with_a_countdown_is_delayed_wherever_it_is(driver: CeleryD
     async with await open_queue(driver.url + "&visibility_timeout=60") as queue:
         assert await codes(queue) == ["eta-beyond-lease"]
         assert (await queue.info()).lease_s == 60
+
+
+async def test_beyond_the_visibility_timeout_a_task_is_abandoned_unless_it_is_due_later(driver: CeleryDriver) -> None:
+    """The next worker gives both back; a worker for a task that is due in a year would have nothing to do."""
+    for tag, eta in (("dead", None), ("due", "2020-01-01T00:00:00+00:00"), ("later", "2999-01-01T00:00:00+00:00")):
+        driver.client.hset("unacked", tag, json.dumps([{"body": "", "headers": {"eta": eta}}, "", "gpu"]))
+        driver.client.zadd("unacked_index", {tag: now_s() - 4000})
+    async with await open_queue(driver.url) as queue:
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.abandoned, depth.delayed) == (0, 0, 2, 1)
 
 
 async def test_messages_beyond_the_visibility_timeout_are_told_of(driver: CeleryDriver) -> None:

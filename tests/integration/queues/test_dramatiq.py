@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class DramatiqDriver(QueueDriver):
     """Produces with an actor; each consumer is a worker that takes one message."""
 
+    abandons = True
+
     def __init__(self, database: RedisDatabase, consumers: Consumers) -> None:
         url = f"dramatiq://{database.address}?queue=gpu"
         super().__init__(url, bad_urls=[url + "&heartbeat_timeout=-1", url + "&namespace=", url + "&ns=x"])
@@ -47,6 +49,12 @@ class DramatiqDriver(QueueDriver):
 
     async def finish(self, job: Held) -> None:
         await self.consumers.finish(job)
+
+    async def abandon(self, job: Held) -> None:
+        await self.consumers.kill(job)
+        heartbeats, client = "dramatiq:__heartbeats__", self.broker.client
+        for worker in client.zrange(heartbeats, 0, -1):
+            client.zadd(heartbeats, {worker: (now_s() - 61) * 1000})
 
 
 @pytest.fixture
@@ -81,20 +89,14 @@ async def test_a_delayed_message_that_is_due_waits_for_a_worker_to_come(driver: 
 
 async def test_messages_of_a_dead_worker_are_abandoned_and_not_in_flight(driver: DramatiqDriver) -> None:
     await driver.produce(1)
-    held = await driver.consume_one_start()
-    held.process.kill()
-    held.process.wait()
-    heartbeats = "dramatiq:__heartbeats__"
-    client = driver.broker.client
-    for worker in client.zrange(heartbeats, 0, -1):
-        client.zadd(heartbeats, {worker: (now_s() - 61) * 1000})
+    await driver.abandon(await driver.consume_one_start())
     async with await open_queue(driver.url) as queue:
         depth = await queue.depth()
         assert (depth.waiting, depth.in_flight, depth.abandoned, depth.redelivered) == (0, 0, 1, 1)
         assert await codes(queue) == ["abandoned"]
     async with await open_queue(driver.url + "&heartbeat_timeout=3600") as queue:
         depth = await queue.depth()
-        assert (depth.waiting, depth.in_flight) == (0, 1)
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (0, 1, 0)
 
 
 async def test_a_worker_that_fetches_ahead_or_holds_what_is_not_due_is_told_of(driver: DramatiqDriver) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STREAM = "JOBS"
 CONSUMER = "workers"
 HANG_LIMIT_S = 20
+ABANDONED_LEASE_S = 0.5
 
 
 @pytest.fixture
@@ -60,6 +61,7 @@ class NatsDriver(QueueDriver):
     """A stream with one subject, and a durable pull consumer that fetches one message at a time."""
 
     tells_delayed = False
+    abandons = True
     breaks = True
 
     def __init__(self, server: NatsServer) -> None:
@@ -98,6 +100,17 @@ class NatsDriver(QueueDriver):
         client, message = job
         await message.ack_sync()
         await client.close()
+
+    async def abandon(self, job: tuple[Client, Msg]) -> None:
+        """The lease is changed to be over soon; the consumer goes without a word, as its connection does."""
+        client, message = job
+        jetstream = client.jetstream()
+        config = (await jetstream.consumer_info(STREAM, CONSUMER)).config
+        config.ack_wait = ABANDONED_LEASE_S
+        await jetstream.add_consumer(STREAM, config)
+        await client.close()
+        await asyncio.sleep(ABANDONED_LEASE_S)
+        assert message.metadata.num_delivered == 1
 
     async def stop_broker(self) -> None:
         await asyncio.to_thread(self.server.stop)

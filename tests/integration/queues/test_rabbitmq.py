@@ -54,6 +54,7 @@ class RabbitmqDriver(QueueDriver):
     """Publishes to a durable queue, and takes one message at a time."""
 
     tells_delayed = False
+    abandons = True
 
     def __init__(self, rabbitmq: RabbitmqServer, name: str, url: str, bad_urls: tuple[str, ...]) -> None:
         super().__init__(url, secret=PASSWORD, bad_urls=bad_urls)
@@ -76,6 +77,10 @@ class RabbitmqDriver(QueueDriver):
         connection, message = job
         await message.ack()
         await connection.close()
+
+    async def abandon(self, job: tuple[AbstractConnection, AbstractIncomingMessage]) -> None:
+        connection, _ = job
+        await connection.close()  # as the system does with those of a process that is killed
 
 
 class AmqpDriver(RabbitmqDriver):

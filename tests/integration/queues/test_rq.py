@@ -27,6 +27,7 @@ class RqDriver(QueueDriver):
     """Produces with rq.Queue; each consumer is an `rq worker` that takes one job."""
 
     tells_paused = True
+    abandons = True
 
     def __init__(self, database: RedisDatabase, client: redis.Redis, consumers: Consumers) -> None:
         super().__init__(
@@ -43,7 +44,7 @@ class RqDriver(QueueDriver):
 
     async def produce(self, count: int) -> None:
         for _ in range(count):
-            self.queue.enqueue(work.hold)
+            self.queue.enqueue(work.hold, retry=rq.Retry(max=1))
 
     async def produce_delayed(self, delay_s: float) -> None:
         self.queue.enqueue_in(timedelta(seconds=delay_s), work.hold)
@@ -54,6 +55,11 @@ class RqDriver(QueueDriver):
 
     async def finish(self, job: Held) -> None:
         await self.consumers.finish(job)
+
+    async def abandon(self, job: Held) -> None:
+        await self.consumers.kill(job)
+        for member in self.ask("ZRANGE", "rq:wip:gpu", 0, -1):  # the worker's heartbeat was a while ago
+            self.client.zadd("rq:wip:gpu", {member: now_s() - 1})
 
     async def pause(self) -> None:
         rq.suspension.suspend(self.client)
@@ -86,12 +92,11 @@ async def test_a_scheduled_job_that_is_due_waits_for_a_worker_to_come(driver: Rq
 
 async def test_a_job_whose_worker_is_gone_is_abandoned_and_not_in_flight(driver: RqDriver) -> None:
     await driver.produce(1)
-    await driver.consume_one_start()
+    job = await driver.consume_one_start()
     async with await open_queue(driver.url) as queue:
         depth = await queue.depth()
-        assert (depth.waiting, depth.in_flight, depth.redelivered) == (0, 1, 0)
-        (member,) = driver.ask("ZRANGE", "rq:wip:gpu", 0, -1)
-        driver.client.zadd("rq:wip:gpu", {member: now_s() - 1})  # the worker's heartbeat was a while ago
+        assert (depth.waiting, depth.in_flight, depth.abandoned, depth.redelivered) == (0, 1, 0, 0)
+        await driver.abandon(job)
         depth = await queue.depth()
         assert (depth.waiting, depth.in_flight, depth.abandoned, depth.redelivered) == (0, 0, 1, 1)
         assert [warning.code for warning in (await queue.info()).warnings] == ["abandoned"]

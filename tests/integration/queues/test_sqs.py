@@ -48,6 +48,8 @@ def name() -> str:
 class SqsDriver(QueueDriver):
     """Sends, and receives one message at a time."""
 
+    abandons = True
+
     def __init__(self, moto: Moto, name: str) -> None:
         url = moto.url(name)
         super().__init__(
@@ -93,6 +95,11 @@ class SqsDriver(QueueDriver):
         with self.moto.client() as client:
             url = client.get_queue_url(QueueName=self.name)["QueueUrl"]
             client.delete_message(QueueUrl=url, ReceiptHandle=job)
+
+    async def abandon(self, job: str) -> None:
+        with self.moto.client() as client:  # its time is over
+            url = client.get_queue_url(QueueName=self.name)["QueueUrl"]
+            client.change_message_visibility(QueueUrl=url, ReceiptHandle=job, VisibilityTimeout=0)
 
 
 async def test_it_passes_the_conformance_kit(moto: Moto, name: str) -> None:

@@ -24,7 +24,7 @@ async function consume() {
       worker.close(); // takes no job after this one
       await hold();
     },
-    { connection, concurrency: 1 },
+    { connection, concurrency: 1, stalledInterval: 300 }, // ms; a job is stalled at the second look
   );
   await new Promise((resolve) => worker.once("closed", resolve));
 }

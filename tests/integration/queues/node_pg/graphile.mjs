@@ -6,6 +6,8 @@ const [packageName, connectionString, schema] = process.argv.slice(2)
 const { makeWorkerUtils, run, Logger } = await import(packageName)
 const logger = new Logger(() => () => {})
 const held = new Map()
+// What a dead worker has locked is looked for at the start, and not some minutes later.
+const preset = { worker: { minResetLockedInterval: 50, maxResetLockedInterval: 100 } }
 // Of our own, for a worker that stops would end its own pool before it has written down that its job is done.
 const pgPool = new pg.Pool({ connectionString })
 
@@ -31,7 +33,7 @@ serve({
       })
       const taskList = Object.fromEntries(tasks.map(task => [task, handler]))
       const running = run({
-        pgPool, schema, logger, taskList, concurrency: concurrentJobs, pollInterval: 100, noHandleSignals: true
+        pgPool, preset, schema, logger, taskList, concurrency: concurrentJobs, pollInterval: 100, noHandleSignals: true
       })
       running.catch(reject)
     })
