@@ -23,7 +23,7 @@ class Store:
     """A broker in memory."""
 
     def __init__(self) -> None:
-        self.waiting = self.in_flight = self.delayed = 0
+        self.waiting = self.in_flight = self.delayed = self.abandoned = 0
         self.paused = self.down = False
         self.changes = 0
         self.change = asyncio.Event()
@@ -58,7 +58,9 @@ class MemoryQueue:
         store = self.store
         waiting = 0 if store.paused else store.waiting
         now = time.time()  # noqa: TID251 - an adapter reads the wall clock
-        return Depth(waiting, store.in_flight, now, delayed=store.delayed, paused=store.paused)
+        return Depth(
+            waiting, store.in_flight, now, delayed=store.delayed, paused=store.paused, abandoned=store.abandoned
+        )
 
     async def info(self) -> QueueInfo:
         self._check()
@@ -91,6 +93,7 @@ class MemoryQueue:
 class MemoryDriver(QueueDriver):
     tells_paused = True
     breaks = True
+    abandons = True
 
     def __init__(self, store: Store, **rest: Any) -> None:
         super().__init__("memory://jobs", **rest)
@@ -104,12 +107,19 @@ class MemoryDriver(QueueDriver):
         self.store.delayed += 1
 
     async def consume_one_start(self) -> str:
-        self.store.waiting -= 1
+        if self.store.abandoned:
+            self.store.abandoned -= 1
+        else:
+            self.store.waiting -= 1
         self.store.in_flight += 1
         return "job"
 
     async def finish(self, job: str) -> None:
         self.store.in_flight -= 1
+
+    async def abandon(self, job: str) -> None:
+        self.store.in_flight -= 1
+        self.store.abandoned += 1
 
     async def pause(self) -> None:
         self.store.paused = True
@@ -136,16 +146,16 @@ def run(queue_class: type[MemoryQueue], driver_class: type[MemoryDriver] = Memor
 def test_a_queue_that_tells_the_truth_passes_everything() -> None:
     result = run(MemoryQueue, bad_urls=["memory://"], secret="never shown")
     assert result.left_out == ()
-    assert len(result.passed) == 14
+    assert len(result.passed) == 15
     assert len(result.push_delays_s) == 2
 
 
 def test_what_a_broker_cannot_do_is_said_to_be_left_out() -> None:
     class Less(MemoryDriver):
-        tells_paused = breaks = tells_delayed = False
+        tells_paused = breaks = tells_delayed = abandons = False
 
     result = run(MemoryQueue, Less)
-    assert sum("(" in reason for reason in result.left_out) == len(result.left_out) == 4
+    assert sum("(" in reason for reason in result.left_out) == len(result.left_out) == 5
 
 
 class Polling(MemoryQueue):
@@ -172,6 +182,47 @@ class UnknownDriver(MemoryDriver):
 def test_a_queue_that_says_that_it_does_not_know_passes() -> None:
     assert run(Unknown, UnknownDriver).push_delays_s
     assert not run(Polling).push_delays_s
+
+
+class CannotTell(MemoryQueue):
+    """Does not know whether what is in flight is at a living consumer."""
+
+    lease_s: float | None = 30.0
+
+    async def depth(self) -> Depth:
+        depth = await super().depth()
+        in_flight = (depth.in_flight or 0) + (depth.abandoned or 0)
+        return replace(depth, in_flight=in_flight, abandoned=None if in_flight else 0)
+
+    async def info(self) -> QueueInfo:
+        return replace(await super().info(), lease_s=self.lease_s)
+
+
+class AsksForItsLease(CannotTell):
+    lease_s = None
+    warnings = (QueueWarning("no-lease", "Say after how long a consumer is dead."),)
+
+
+@pytest.mark.parametrize("queue_class", [CannotTell, AsksForItsLease])
+def test_a_queue_that_cannot_tell_what_is_abandoned_passes_with_a_lease(queue_class: type[MemoryQueue]) -> None:
+    assert run(queue_class).left_out[-1].startswith("bad URLs")
+
+
+class TakesTheDeadForLiving(MemoryQueue):
+    """Counts the job of a dead consumer as in flight."""
+
+    async def depth(self) -> Depth:
+        depth = await super().depth()
+        return replace(depth, in_flight=(depth.in_flight or 0) + (depth.abandoned or 0), abandoned=0)
+
+
+class ForgetsTheDead(MemoryQueue):
+    async def depth(self) -> Depth:
+        return replace(await super().depth(), abandoned=0)
+
+
+class NeitherTellsNorAsks(CannotTell):
+    lease_s = None
 
 
 class ZeroForUnknown(MemoryQueue):
@@ -267,6 +318,9 @@ class Credulous(MemoryQueue):
     ("queue_class", "rule"),
     [
         (ZeroForUnknown, "should be \\(2, 1, 0, False\\), and is \\(2, 0, 0, False\\)"),
+        (TakesTheDeadForLiving, "should be waiting or abandoned, or Depth.abandoned unknown"),
+        (ForgetsTheDead, "should be waiting or abandoned, or Depth.abandoned unknown"),
+        (NeitherTellsNorAsks, "a warning 'no-lease'"),
         (Takes, "after reading it ten times at once|after 3 messages were produced"),
         (ZeroWhenDown, "while the broker is down should raise QueueError"),
         (DelayedIsWaiting, "due in 1000 s"),
