@@ -11,7 +11,6 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from nullworker.demand.plan import Limits, Reading, ReservationPlan, covers, is_fresh, want
 from nullworker.demand.reservations import HOLDING, LIVE, Phase
@@ -19,6 +18,7 @@ from nullworker.demand.round import Demand
 from nullworker.dispatch.reservation_task import CHECKS_PER_S, ReservationTask, Terms, Tools
 from nullworker.dispatch.store import DispatchStoreError
 from nullworker.queues.base import QueueError, QueueUrlError
+from nullworker.queues.urls import shown_url
 from nullworker.wire import tasks
 
 if TYPE_CHECKING:
@@ -409,15 +409,11 @@ def without_password(url: str) -> str:
     Raises:
         ValueError: it is not a URL.
     """
-    scheme, separator, rest = url.partition("://")
-    parts = urlsplit(url)
-    place, _ = parts.netloc, parts.port  # raises where the port is no number: perhaps part of a password
-    user, at, host = place.rpartition("@")
-    if not at and "@" in rest.partition("?")[0]:
-        return f"{scheme}{separator}…"  # most likely the rest of a password that was not percent-encoded
-    name, colon, _ = user.partition(":")  # without a password, a name may be a token
-    shown = f"{name}@{host}" if name and colon else host
-    return f"{scheme}{separator}{shown}{rest[len(place) :]}"
+    shown = shown_url(url)
+    for hidden, short in (("://:***@", "://"), ("://***@", "://"), (":***@", "@")):
+        if hidden in shown:
+            return shown.replace(hidden, short, 1)
+    return shown
 
 
 def backoff_s(failures: int) -> float:

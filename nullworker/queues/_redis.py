@@ -7,7 +7,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nullworker.queues._redis_broker import TLS_CA_PARAMETER, RedisBroker
+from nullworker.queues._redis_broker import RedisBroker
+from nullworker.queues._redis_servers import CONNECTIONS, Servers
 from nullworker.queues._redis_watch import KeyspaceWatch, Watch
 from nullworker.queues.base import Depth, QueueInfo, QueueWarning
 from nullworker.queues.urls import QueueUrl, parse_url
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+
+    from nullworker.queues.connections import Connections
 
 
 #: Popping a message and noting that it is held are milliseconds apart.
@@ -62,11 +65,23 @@ class RedisQueue(abc.ABC):
     kind: ClassVar[str]
     #: Names of the URL's parameters.
     parameters: ClassVar[frozenset[str]]
+    #: How the URL says where the server is.
+    CONNECTIONS: ClassVar[Connections] = CONNECTIONS
+    #: Whether the library works on a Redis Cluster.
+    has_clusters: ClassVar[bool] = False
 
-    def __init__(self, url: QueueUrl, name: str) -> None:
+    def __init__(self, url: QueueUrl, name: str, *, key: str | None = None) -> None:
+        """Use `open`.
+
+        Args:
+            url: of the queue, taken apart.
+            name: of the queue.
+            key: one of its keys; None: its name is one.
+        """
         self.url = url
         self.name = name
-        self.broker = RedisBroker(url)
+        self._servers = Servers.of(url, key=key or name, has_clusters=self.has_clusters)
+        self.broker = RedisBroker(self._servers)
         self.watch: Watch | None = None
 
     @classmethod
@@ -76,7 +91,7 @@ class RedisQueue(abc.ABC):
         Raises:
             QueueError: the URL is wrong, or the broker does not answer or refuses.
         """
-        queue = cls.from_url(parse_url(url, parameters=cls.parameters | {TLS_CA_PARAMETER}))
+        queue = cls.from_url(parse_url(url, parameters=cls.parameters, connections=cls.CONNECTIONS))
         try:
             await queue.start()
         except BaseException:
@@ -146,7 +161,7 @@ class RedisQueue(abc.ABC):
             QueueError: as for `depth`.
         """
         await self.broker.connect()
-        warnings = await self.warnings()
+        warnings = [*self._servers.warnings(), *await self.warnings()]
         version = self.broker.version
         return QueueInfo(
             kind=self.kind,

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis.asyncio
 from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from nullworker.queues.base import QueueError, QueueUrlError
+from nullworker.queues.base import QueueError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from nullworker.queues.urls import QueueUrl
+    from nullworker.queues._redis_servers import Servers
+    from nullworker.queues.urls import Host
 
 Command = tuple[Any, ...]
+_T = TypeVar("_T")
 
-DEFAULT_PORT = 6379
 ANSWER_LIMIT_S = 5.0  # a Redis that has not answered a read by then is as good as down
-TLS_CA_PARAMETER = "tls_ca"
+#: What shows that another server may have taken over.
+MOVED = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.MovedError, exceptions.ReadOnlyError, OSError)
 
 
 async def execute(client: redis.asyncio.Redis, *command: Any, **options: Any) -> Any:
@@ -35,50 +37,80 @@ async def execute(client: redis.asyncio.Redis, *command: Any, **options: Any) ->
 
 
 class RedisBroker:
-    """A Redis server and database, as a queue's URL names them."""
+    """A Redis database, as a queue's URL names it."""
 
-    def __init__(self, url: QueueUrl) -> None:
-        """Takes host, port, database and credentials from the URL; connects later.
+    def __init__(self, servers: Servers) -> None:
+        """Connects later.
 
         Raises:
-            QueueError: the URL names no host, or a database that is no number.
+            QueueUrlError: the database is no number.
         """
-        if not url.host:
-            raise QueueUrlError(f"{url.shown}: the URL names no host ({url.scheme}://host:port/db?…).")
-        database = url.path.strip("/") or "0"
-        if not database.isdecimal():
-            raise QueueUrlError(f"{url.shown}: the path should be the number of a Redis database, not {database!r}.")
-        self.url = url
-        self.host, self.port, self.database = url.host, url.port or DEFAULT_PORT, int(database)
+        self.url = servers.url
+        self.database = servers.database
         self.version = ""  # known after `connect`
+        self._servers = servers
         self._closed = False
-        self._reader = self.client(ANSWER_LIMIT_S)
+        self._reader: redis.asyncio.Redis | None = None
+        self._making = asyncio.Lock()
 
     @property
     def place(self) -> str:
         """Where the server is, for messages."""
-        return f"Redis at {self.host}:{self.port}"
+        return self._servers.shown
 
-    def client(self, socket_timeout_s: float | None) -> redis.asyncio.Redis:
-        """A client of the server; the caller closes it. Without a timeout it may block."""
-        tls: dict[str, Any] = {}
-        if self.url.scheme.endswith(("+tls", "+rediss")):
-            tls = {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
-            tls["ssl_ca_certs"] = self.url.parameters.get(TLS_CA_PARAMETER)
+    async def client(self, socket_timeout_s: float | None) -> redis.asyncio.Redis:
+        """A client of the server that is to be read from; the caller closes it. Without a timeout it may block."""
+        host = await self._servers.current(self._ask_server)
+        access = {"username": self._username, "password": self._password, "db": self.database}
+        return self._client(host, access, socket_timeout_s)
+
+    @property
+    def _username(self) -> str | None:
+        return self.url.username or self.url.parameters.get("username") or None
+
+    @property
+    def _password(self) -> str | None:
+        return self.url.password or self.url.parameters.get("password") or None
+
+    def _client(self, host: Host, access: dict[str, Any], socket_timeout_s: float | None) -> redis.asyncio.Redis:
         return redis.asyncio.Redis(
-            host=self.host,
-            port=self.port,
-            db=self.database,
-            username=self.url.username or None,
-            password=self.url.password or None,
+            **{"username": self._username, "password": self._password, **access},
+            **self._servers.options(host),
             socket_timeout=socket_timeout_s,
             socket_connect_timeout=ANSWER_LIMIT_S,
             socket_keepalive=True,
             protocol=2,  # every Redis speaks it, and every redis-py answers it in the same shapes
-            retry=Retry(NoBackoff(), 1),  # a connection that the server closed meanwhile is replaced once
+            # A connection that the server closed meanwhile is replaced once; here, unless it takes asking where to.
+            retry=Retry(NoBackoff(), 0 if self._servers.may_move else 1),
             retry_on_error=[exceptions.ConnectionError],
-            **tls,
         )
+
+    async def _ask_server(self, host: Host, access: dict[str, Any], command: Command) -> Any:
+        client = self._client(host, access, ANSWER_LIMIT_S)
+        try:
+            return await execute(client, *command)
+        finally:
+            await client.aclose()
+
+    async def _with_reader(self, work: Callable[[redis.asyncio.Redis], Awaitable[_T]]) -> _T:
+        """What ``work`` returns; done once more with a new connection where another server may have taken over."""
+        while True:
+            is_fresh = self._reader is None
+            async with self._making:
+                if self._reader is None:
+                    self._reader = await self.client(ANSWER_LIMIT_S)
+                reader = self._reader
+            try:
+                return await work(reader)
+            except MOVED:
+                if not self._servers.may_move:
+                    raise
+                if self._reader is reader:
+                    self._reader = None
+                    with contextlib.suppress(exceptions.RedisError, OSError):
+                        await reader.aclose()
+                if is_fresh:
+                    raise
 
     async def connect(self) -> None:
         """Talks to the server once, so that a wrong address or password is known at once.
@@ -88,7 +120,8 @@ class RedisBroker:
         """
         async with self.explained():
             with contextlib.suppress(exceptions.ResponseError):  # a user without the right to ask: that is an answer
-                self.version = str((await self._reader.info("server")).get("redis_version", ""))
+                facts = await self._with_reader(lambda reader: reader.info("server"))
+                self.version = str(facts.get("redis_version", ""))
 
     async def read(self, *commands: Command) -> list[Any]:
         """The answers to read-only commands, taken at one instant by one round trip; None for "no such key".
@@ -97,16 +130,7 @@ class RedisBroker:
             QueueError: the server does not answer, or refuses one of them.
         """
         async with self.explained():
-            async with self._reader.pipeline(transaction=True) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                answers: list[Any] = await pipe.execute(raise_on_error=False)
-            for index, answer in enumerate(answers):
-                if isinstance(answer, exceptions.ResponseError) and "no such key" in str(answer):
-                    answers[index] = None
-                elif isinstance(answer, Exception):
-                    raise answer
-            return answers
+            return await self._with_reader(lambda reader: _transaction(reader, commands))
 
     async def ask(self, *command: Any, **options: Any) -> Any:
         """The answer to one read-only command.
@@ -115,7 +139,7 @@ class RedisBroker:
             QueueError: as for `read`.
         """
         async with self.explained():
-            return await execute(self._reader, *command, **options)
+            return await self._with_reader(lambda reader: execute(reader, *command, **options))
 
     async def notifies(self, classes: str) -> bool:
         """Whether the server tells of changes to keys of these classes (its letters: ``l`` for lists, …).
@@ -124,7 +148,7 @@ class RedisBroker:
         """
         try:
             async with self.explained():
-                settings = await self._reader.config_get("notify-keyspace-events")
+                settings = await self._with_reader(lambda reader: reader.config_get("notify-keyspace-events"))
         except QueueError as error:
             if isinstance(error.__cause__, exceptions.ResponseError):
                 return False  # a user, or a managed server, without the right to ask
@@ -140,7 +164,8 @@ class RedisBroker:
         try:
             yield
         except (exceptions.RedisError, OSError, ValueError, asyncio.IncompleteReadError) as error:
-            raise QueueError(f"{self.url.shown}: {self._sentence(error)}") from error
+            secrets = (self._password, self.url.parameters.get("sentinel_password"))
+            raise QueueError(self.url.hidden(f"{self.url.shown}: {self._sentence(error)}", *secrets)) from error
 
     def _sentence(self, error: Exception) -> str:
         words = str(error).strip().rstrip(".") or type(error).__name__
@@ -157,6 +182,10 @@ class RedisBroker:
                 f"a key of that name in {self.place} holds something else than such a queue; check the URL, "
                 "and that the library is not older than the one tested (docs/queues.md)."
             )
+        if isinstance(error, exceptions.MovedError) or (
+            isinstance(error, exceptions.ResponseError) and "slot" in words
+        ):
+            return f"{self.place} has the keys of this queue in different slots; put a part of their names in braces."
         if isinstance(error, exceptions.ResponseError):
             return f"{self.place} refused a read ({words})."
         return f"{self.place} does not answer ({words}); is it running, and the address right?"
@@ -165,4 +194,19 @@ class RedisBroker:
         """Closes the connections. Twice is no error."""
         self._closed = True
         with contextlib.suppress(exceptions.RedisError, OSError):
-            await self._reader.aclose()
+            if self._reader is not None:
+                await self._reader.aclose()
+
+
+async def _transaction(reader: redis.asyncio.Redis, commands: Sequence[Command]) -> list[Any]:
+    """The answers to commands, taken at one instant; None for "no such key"."""
+    async with reader.pipeline(transaction=True) as pipe:
+        for command in commands:
+            pipe.execute_command(*command)
+        answers: list[Any] = await pipe.execute(raise_on_error=False)
+    for index, answer in enumerate(answers):
+        if isinstance(answer, exceptions.ResponseError) and "no such key" in str(answer):
+            answers[index] = None
+        elif isinstance(answer, Exception):
+            raise answer
+    return answers

@@ -64,7 +64,7 @@ class KeyspaceWatch:
         """
         try:
             async with self._broker.explained():
-                self._client = self._broker.client(None)
+                self._client = await self._broker.client(None)
                 self._pubsub = self._client.pubsub(ignore_subscribe_messages=False)
                 await self._pubsub.subscribe(*self._channels)
                 if self._patterns:
@@ -131,7 +131,8 @@ class StreamWatch:
         Raises:
             QueueError: the server does not answer, or refuses.
         """
-        self._client = self._broker.client(None)
+        async with self._broker.explained():
+            self._client = await self._broker.client(None)
         self._last_id = await self._end()
 
     async def _end(self) -> Any:

@@ -42,6 +42,7 @@ class BullmqQueue(RedisQueue):
 
     kind = "bullmq"
     parameters = frozenset({"queue", "prefix"})
+    has_clusters = True
 
     def __init__(self, url: QueueUrl, name: str, prefix: str) -> None:
         """Use `open`.
@@ -51,7 +52,7 @@ class BullmqQueue(RedisQueue):
             name: of the queue.
             prefix: of its keys.
         """
-        super().__init__(url, name)
+        super().__init__(url, name, key=f"{prefix}:{name}:")
         self._prefix = f"{prefix}:{name}:"
 
     @classmethod

@@ -2,7 +2,7 @@
 
     celery+redis://host:6379/0?queue=celery
     celery+redis://host:6379/0?queue=gpu&acks_late=true      tasks are acknowledged when they are done (see below)
-    celery+rediss://…                                        with TLS
+    celery+rediss://… celery+sentinel://…                    with TLS, by Sentinel: see docs/queues.md
 
 By default Celery acknowledges a task when it *starts*, so that a running one is nowhere in Redis, and what is in flight
 is unknown. With ``task_acks_late = True`` (and ``worker_prefetch_multiplier = 1``) it is in the hash of unacknowledged
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from nullworker.queues._redis_watch import Watch
     from nullworker.queues.urls import QueueUrl
 
-SCHEMES = frozenset({"celery+redis", "celery+rediss", "celery+redis+tls"})
 DEFAULT_SEPARATOR = "\x06\x16"
 DEFAULT_PRIORITY_STEPS = "0,3,6,9"
 DEFAULT_VISIBILITY_TIMEOUT_S = 3600.0
@@ -125,9 +124,17 @@ class CeleryQueue(RedisQueue):
         self._endings = [f"{json.dumps(key)}]" for key in url.text("routing_keys", name).split(",")]
 
     @classmethod
+    async def open(cls, url: str) -> Self:
+        scheme = url.partition("://")[0].lower()
+        if scheme.partition("+")[2] not in {*cls.CONNECTIONS.transports} - {""}:
+            raise QueueUrlError(
+                f"{scheme}://…: Celery is read on Redis: celery+redis://…, celery+rediss://… or celery+sentinel://…; "
+                "its queues on RabbitMQ are read by rabbitmq+http://…, those on SQS by sqs://…."
+            )
+        return await super().open(url)
+
+    @classmethod
     def from_url(cls, url: QueueUrl) -> Self:
-        if url.scheme not in SCHEMES:
-            raise QueueUrlError(f"{url.shown}: Celery is read on Redis: celery+redis://… or celery+rediss://….")
         acks_late = url.text("acks_late", "false").lower()
         if acks_late not in {"true", "1", "false", "0"}:
             raise QueueUrlError(f"{url.shown}: acks_late should be true or false, not {acks_late!r}.")

@@ -27,6 +27,7 @@ class RedisListQueue(RedisQueue):
 
     kind = "redis-list"
     parameters = frozenset({"key", "processing", "lease"})
+    has_clusters = True
 
     def __init__(self, url: QueueUrl, key: str, processing: str | None, lease_s: float | None) -> None:
         """Use `open`.

@@ -35,6 +35,7 @@ class RedisStreamQueue(RedisQueue):
 
     kind = "redis-stream"
     parameters = frozenset({"stream", "group", "claim_after"})
+    has_clusters = True
 
     def __init__(self, url: QueueUrl, stream: str, group: str, claim_after_s: float | None) -> None:
         """Use `open`.
@@ -45,7 +46,7 @@ class RedisStreamQueue(RedisQueue):
             group: of consumers.
             claim_after_s: after this, consumers claim what others hold; None: not known.
         """
-        super().__init__(url, f"{stream}, group {group}")
+        super().__init__(url, f"{stream}, group {group}", key=stream)
         self._stream = stream
         self._group = group
         self._claim_after_s = claim_after_s

@@ -36,6 +36,7 @@ EXTRAS = {
     "nullworker/queues/_postgres.py": ["postgres"],
     "nullworker/queues/_postgres_database.py": ["postgres"],
     "nullworker/queues/_redis_broker.py": ["redis"],
+    "nullworker/queues/_redis_servers.py": ["redis"],
     "nullworker/queues/_redis_watch.py": ["redis"],
     "nullworker/queues/amqp.py": ["rabbitmq"],
     "nullworker/queues/nats.py": ["nats"],

@@ -136,6 +136,10 @@ def test_a_limit_on_money_needs_prices() -> None:
         ("rq://me:sec@ret@localhost/0", "rq://me@localhost/0"),
         ("nats://token@host/stream/consumer", "nats://host/stream/consumer"),
         ("rq://me:12/secret@localhost/0", "rq://…"),
+        ("rq://me:12?secret@localhost/0?queue=q", "rq://…"),
+        ("rq+sentinel://me:secret@h1:1,h2:2/0", "rq+sentinel://me@h1:1,h2:2/0"),
+        ("celery+redis://:secret@h1/0;redis://:secret@h2/0", "celery+redis://h1,h2/0"),
+        ("rq://localhost/0?password=secret&queue=q", "rq://localhost/0?password=***&queue=q"),
     ],
 )
 def test_a_name_has_no_password_in_it(url: str, shown: str) -> None:

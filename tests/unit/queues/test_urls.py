@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 
 from nullworker.queues.base import QueueError
-from nullworker.queues.urls import parse_url
+from nullworker.queues.connections import Connections, Way
+from nullworker.queues.urls import Host, parse_url, place, shown_url
 
 NAMES = ("queue", "seconds")
+SEVERAL = Connections(
+    "Some",
+    several=True,
+    ways=(
+        Way("plain", "", "", transports=("", "redis"), parameters=("password",), unused=("socket_timeout",)),
+        Way("authority", "", "", transports=("tls",), parameters=("tls_ca",), also={"ssl_ca_certs": "tls_ca"}),
+    ),
+)
 
 
 def test_every_part_is_decoded() -> None:
@@ -49,8 +58,9 @@ def test_what_is_wrong_is_named(url: str, complaint: str) -> None:
 
 
 def test_what_is_shown_is_the_url_but_for_the_password() -> None:
-    for url in ("some://host/?queue=a@b", "some://user@host:1/0?queue=a@b"):
-        assert parse_url(url, parameters=NAMES).shown == url
+    assert parse_url("some://host/?queue=a@b", parameters=NAMES).shown == "some://host/?queue=a@b"
+    # A name without a password may be a token, as with NATS.
+    assert parse_url("some://user@host:1/0?queue=a", parameters=NAMES).shown == "some://***@host:1/0?queue=a"
     assert parse_url("some://:pw@host/?queue=a@b", parameters=NAMES).shown == "some://:***@host/?queue=a@b"
 
 
@@ -77,3 +87,64 @@ def test_the_password_is_shown_nowhere(url: str) -> None:
         shown = parsed.shown + repr(parsed)
         assert "***@host" in parsed.shown
     assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("some://h1,H2:2/0", [("h1", None), ("h2", 2)]),
+        ("some://u:pw@[::1]:1,[fe80::1%25eth0],h/0", [("::1", 1), ("fe80::1%25eth0", None), ("h", None)]),
+        ("some://%2Frun%2FSocket/0", [("/run/Socket", None)]),
+        # As Celery writes several servers, and NATS.
+        ("some://u:pw@h1:1/0;redis://u:pw@h2:2/0", [("h1", 1), ("h2", 2)]),
+        ("some://h1:1,nats://h2:2?queue=x", [("h1", 1), ("h2", 2)]),
+        ("some:///0", [("", None)]),
+    ],
+)
+def test_several_servers_and_ipv6_addresses(url: str, hosts: list[tuple[str, int | None]]) -> None:
+    parsed = parse_url(url, parameters=NAMES, connections=SEVERAL)
+    assert list(parsed.hosts) == hosts
+    assert (parsed.host, parsed.port) == hosts[0]
+    assert parsed.path in {"/0", ""}
+
+
+def test_several_servers_are_refused_where_one_is_read_from() -> None:
+    with pytest.raises(QueueError, match=r"^some://h1,h2/0: write one host, for this adapter reads from one server\.$"):
+        parse_url("some://h1,h2/0", parameters=NAMES)
+
+
+def test_servers_with_different_users_are_refused_and_neither_is_shown() -> None:
+    with pytest.raises(QueueError) as caught:
+        parse_url("some://a:s3cret@h1/0;redis://b:s3cret@h2/0", parameters=NAMES, connections=SEVERAL)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_libraries_names_of_parameters_are_known_and_settings_of_their_clients_change_nothing() -> None:
+    url = "some+tls://h/0?ssl_ca_certs=/ca.pem&socket_timeout=5&queue=x"
+    assert parse_url(url, parameters=NAMES, connections=SEVERAL).parameters == {"tls_ca": "/ca.pem", "queue": "x"}
+    with pytest.raises(QueueError, match="'tls_ca' is there twice"):
+        parse_url(url + "&tls_ca=/ca.pem", parameters=NAMES, connections=SEVERAL)
+    known = r"\(known: password, queue, seconds, tls_ca; docs/queues\.md has what libraries call them\)"
+    with pytest.raises(QueueError, match=rf"^some://h/0: unknown parameter 'socket' {known}\.$"):
+        parse_url("some://h/0?queue=x&socket=1", parameters=NAMES, connections=SEVERAL)
+
+
+def test_what_follows_the_plus_is_known_or_refused() -> None:
+    """It was passed over: with a misspelt name for TLS, the password went over the net in clear."""
+    with pytest.raises(QueueError, match=r"^some\+ssl://…: .* write one of some, some\+redis, some\+tls\.$"):
+        parse_url("some+ssl://h/0", parameters=NAMES, connections=SEVERAL)
+
+
+def test_secrets_among_the_parameters_are_shown_nowhere() -> None:
+    url = "some://h/0?password=s3cret%2F&queue=x&sentinel_password=s3cret"
+    assert shown_url(url) == "some://h/0?password=***&queue=x&sentinel_password=***"
+    with pytest.raises(QueueError) as caught:
+        parse_url(url, parameters=NAMES, connections=SEVERAL)
+    assert "s3cret" not in str(caught.value)
+    parsed = parse_url("some://me:s3cret%2F@h/0?password=0ther", parameters=NAMES, connections=SEVERAL)
+    said = parsed.hidden("cannot log in with s3cret/ (s3cret%2F), 0ther or t0ken", "t0ken", None)
+    assert said == "cannot log in with *** (***), *** or ***"
+
+
+def test_a_place_is_written_as_a_url_has_it() -> None:
+    assert [place("h", None), place("::1", 5), place(*Host("h", 5))] == ["h", "[::1]:5", "h:5"]
