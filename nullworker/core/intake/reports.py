@@ -158,7 +158,8 @@ def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None
         held = worker.held.get(request_idx)
         finished = request_idx in worker.finishes.finished_at
         if held is None:
-            if worker.finishes.has_just_finished(request_idx, state.now, state.listening.since):
+            made_after = worker.report_order.made_after if event.seq else 0.0
+            if worker.finishes.has_just_finished(request_idx, made_after, state.now, state.listening.since):
                 of_before = True  # or the same request again: reports that go on listing it will tell
             else:
                 _adopt(state, worker, request_idx, cost)
@@ -200,7 +201,8 @@ def _not_listed(state: EngineState, worker: Worker, session: Reservation, *, num
         session.delivery.restored = not numbered and state.now < state.listening.since + limits.RESEND_S
         state.await_report(worker)
         return
-    worker.finishes.remember_finished(session.request_idx, state.now)
+    if numbered or not worker.report_order.numbers:  # else a numbered report that lists it is the better witness
+        worker.finishes.remember_finished(session.request_idx, state.now)
     worker.finishes.expect_session(session.request_idx)
     _ended(state, worker, session, Cause.NOT_LISTED_BY_WORKER, "its worker lists it no longer")
 

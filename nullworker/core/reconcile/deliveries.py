@@ -122,13 +122,19 @@ class FinishLog:
         """The request's session has ended."""
         _remember(self.finished_at, request_idx, now)
 
-    def has_just_finished(self, request_idx: int, now: float, listening_since: float) -> bool:
+    def has_just_finished(self, request_idx: int, made_after: float, now: float, listening_since: float) -> bool:
         """Whether a report that lists the request as held may be one of before its end.
 
-        While the engine was away, reports waited for it: the time since its return is what counts.
+        Args:
+            request_idx: the request.
+            made_after: a time after which the report was certainly made; 0: none is known.
+            now: the time.
+            listening_since: while the engine was away, reports waited for it: the time since its return is what counts.
         """
         finished_at = self.finished_at.get(request_idx)
-        return finished_at is not None and now - max(finished_at, listening_since) < limits.STRAGGLER_S
+        if finished_at is None or made_after > finished_at:
+            return False  # the worker has another session for it
+        return now - max(finished_at, listening_since) < limits.STRAGGLER_S
 
     def expect(self, request_idx: int, count: int = 1) -> None:
         """The worker may still tell so many ends or refusals of the request that say nothing of a later grant."""

@@ -34,6 +34,9 @@ class ReportOrder:
     numbers: bool = False  # whether the worker numbers its reports; known again after a restart
     seq: int = 0  # the highest number that came
     numbered_at: float = 0.0  # when that came, in s of the engine's clock
+    #: When the numbered one before that came, after which that was made: the worker makes one when the one before has
+    #: arrived.
+    made_after: float = 0.0
     received: int = 0  # requests that the process had received, by the newest report
     late_reports: int = 0  # late ones in a row
     #: Of a worker that does not number: its process's loading time in s, and those of the processes before it.
@@ -64,7 +67,8 @@ class ReportOrder:
             age = ReportAge.COUNTS_FROM_ZERO
         self.received, self.late_reports = report.received, 0
         if report.seq:
-            self.numbers, self.seq, self.numbered_at = True, report.seq, now
+            self.numbers, self.seq = True, report.seq
+            self.made_after, self.numbered_at = self.numbered_at, now
         elif report.loadtime_s > 0:
             self.loadtime_s = report.loadtime_s
         return age

@@ -173,6 +173,7 @@ RULES: dict[str, dict[str, str]] = {
         "numbers": SAME,
         "seq": f"({{0}} and min(instance.boot * {NUMBERS_APART} + instance.reports - {{0}}, 9))",
         "numbered_at": _age(limits.RESEND_S),
+        "made_after": _no("is used only while the report that sets it is taken in"),
         "received": "instance.received - {}",
         "late_reports": SAME,
         "loadtime_s": "instance.boot - {}",

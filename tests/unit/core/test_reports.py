@@ -667,3 +667,29 @@ def test_a_numbered_report_that_a_heartbeat_overtook_is_late() -> None:
     assert age(51.0, received=0, seq=2, loadtime_s=2.0) is ReportAge.LATE
     assert age(52.0, received=1, seq=3, loadtime_s=2.0) is ReportAge.FRESH
     assert age(53.0, received=0, seq=4, loadtime_s=0.0) is ReportAge.FRESH  # another process, which counts from 0
+
+
+@pytest.mark.promise("P1")
+def test_a_numbered_report_after_one_that_came_after_the_end_lists_a_new_session() -> None:
+    """It was made when the one before it had arrived: no straggler of the session that ended lists the request then."""
+    scene = Scene()
+    scene.serve(1)
+    scene.report(1, 1, seq=1)
+    scene.finishes(1, 1)
+    scene.pass_time(1.0)
+    scene.report(1, seq=2)
+    scene.report(1, 1, seq=3)
+    assert list(scene.worker(1).held) == [1]
+
+
+@pytest.mark.promise("P1")
+def test_a_numbered_report_is_believed_against_a_heartbeat_that_did_not_list_the_session() -> None:
+    """The heartbeat may be older. While the session counted as ended, its client was given another worker."""
+    scene = Scene()
+    scene.serve(1)
+    scene.report(1, 1, seq=1)
+    scene.pass_time(limits.RESEND_S + 1.0)
+    scene.report(1)
+    assert not scene.worker(1).held
+    scene.report(1, 1, seq=2)
+    assert list(scene.worker(1).held) == [1]
