@@ -135,10 +135,7 @@ class CeleryQueue(RedisQueue):
 
     @classmethod
     def from_url(cls, url: QueueUrl) -> Self:
-        acks_late = url.text("acks_late", "false").lower()
-        if acks_late not in {"true", "1", "false", "0"}:
-            raise QueueUrlError(f"{url.shown}: acks_late should be true or false, not {acks_late!r}.")
-        return cls(url, url.text("queue", "celery"), acks_late=acks_late in {"true", "1"})
+        return cls(url, url.text("queue", "celery"), acks_late=url.flag("acks_late"))
 
     async def depth(self) -> Depth:
         """Reads the queue by one round trip; ``in_flight`` is None unless the URL says ``acks_late=true``.

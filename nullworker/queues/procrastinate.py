@@ -3,8 +3,10 @@
     procrastinate://user:password@host:5432/database?queue=default
 
 ``schema=`` where its tables are not on the user's search path; ``stalled_s=`` where workers run with another
-``stalled_worker_timeout`` than procrastinate's own 30 s. Jobs with a lock run one at a time, in the order of their
-priority and id: of each lock the first job is waiting, and the others count as delayed until it is done.
+``stalled_worker_timeout`` than procrastinate's own 30 s. procrastinate never runs a stalled job again by itself;
+``retries_stalled=true`` says that each consumer does so when it starts, and then such a job calls for one. Jobs with a
+lock run one at a time, in the order of their priority and id: of each lock the first job is waiting, and the others
+count as delayed until it is done.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ SELECT asked.name,
     coalesce(doing.alive, 0)::int AS in_flight,
     (coalesce(queues.jobs, 0) - coalesce(queues.unlocked, 0) - coalesce(heads.runnable, 0))::int AS delayed,
     extract(epoch FROM queues.next_due_at - now())::float8 AS next_due_in_s,
-    (coalesce(doing.jobs, 0) - coalesce(doing.alive, 0))::int AS redelivered
+    (coalesce(doing.jobs, 0) - coalesce(doing.alive, 0))::int AS redelivered,
+    CASE WHEN {retries} THEN (coalesce(doing.jobs, 0) - coalesce(doing.alive, 0))::int ELSE 0 END AS abandoned
 FROM unnest(%(names)s::text[]) AS asked(name)
 LEFT JOIN queues ON queues.queue_name = asked.name
 LEFT JOIN heads ON heads.queue_name = asked.name
@@ -72,9 +75,9 @@ WHERE status = 'todo' AND queue_name = %(name)s AND lock IS NOT NULL
 
 
 class ProcrastinateQueue(PostgresQueue):
-    """Reads a procrastinate queue; stalled jobs are not in flight, and count as ``redelivered``."""
+    """Reads a procrastinate queue; stalled jobs are not in flight, and abandoned if consumers retry them."""
 
-    PARAMETERS: ClassVar[frozenset[str]] = frozenset(("queue", "schema", "stalled_s"))
+    PARAMETERS: ClassVar[frozenset[str]] = frozenset(("queue", "schema", "stalled_s", "retries_stalled"))
     UPGRADE: ClassVar[str] = "apply procrastinate's migrations up to 3.1 or later"
 
     @property
@@ -92,7 +95,12 @@ class ProcrastinateQueue(PostgresQueue):
     def _sql(self, query: str) -> str:
         schema = self._url.parameters.get("schema")
         prefix = f"{quoted(schema)}." if schema else ""
-        return query.format(schema=prefix, stalled_s=self._url.seconds("stalled_s", STALLED_S))
+        stalled_s = self._url.seconds("stalled_s", STALLED_S)
+        return query.format(schema=prefix, stalled_s=stalled_s, retries=self._retries_stalled)
+
+    @property
+    def _retries_stalled(self) -> bool:
+        return self._url.flag("retries_stalled")
 
     async def _find_channel(self) -> str | None:
         return f"procrastinate_queue_v1#{self._name}"
@@ -121,7 +129,12 @@ class ProcrastinateQueue(PostgresQueue):
                 QueueWarning(
                     "stalled",
                     f"{depth.redelivered} job(s) are held by workers without a heartbeat, and procrastinate does not "
-                    "run them again by itself: call job_manager.get_stalled_jobs and retry_job from a periodic task.",
+                    + (
+                        "run them again by itself: they wait for a consumer that does so when it starts."
+                        if self._retries_stalled
+                        else "run them again by itself: have each consumer call job_manager.get_stalled_jobs and "
+                        "retry_job when it starts, and add &retries_stalled=true to the URL."
+                    ),
                 )
             )
         return QueueInfo(

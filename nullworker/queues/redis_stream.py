@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from nullworker.queues._leases import no_lease
 from nullworker.queues._redis import RedisQueue, now_s
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from nullworker.queues._redis_watch import Watch
     from nullworker.queues.urls import QueueUrl
 
-#: Where Redis does not know the group's lag (before version 7, or after XDEL), entries are counted up to this many.
+#: Where Redis does not know the group's lag, or may be wrong about it, entries are counted up to this many.
 COUNTED_MAX = 256
 #: A message in flight for longer, without ``claim_after`` in the URL, is worth a warning.
 IDLE_S = 3600.0
 IDLE_LOOKED_AT_MAX = 100
+
+_COUNT = "return #redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])"
 
 
 class RedisStreamQueue(RedisQueue):
@@ -58,26 +60,52 @@ class RedisStreamQueue(RedisQueue):
 
     async def depth(self) -> Depth:
         """Reads lag and pending; a group that does not exist yet is taken to begin at the stream's start."""
-        length, groups = await self.broker.read(("XLEN", self._stream), ("XINFO", "GROUPS", self._stream))
-        group = self._ours(groups)
+        facts, groups = await self.broker.read(("XINFO", "STREAM", self._stream), ("XINFO", "GROUPS", self._stream))
+        stream, group = _pairs(facts or []), self._ours(groups)
         if group is None:
-            return Depth(length, 0, now_s())
-        lag = group.get("lag")
-        exact = True
-        if lag is None:
-            after = b"(" + group["last-delivered-id"]
-            entries = await self.broker.ask("XRANGE", self._stream, after, "+", "COUNT", COUNTED_MAX + 1)
-            lag, exact = min(len(entries), COUNTED_MAX), len(entries) <= COUNTED_MAX
+            return Depth(int(stream.get("length", 0)), 0, now_s())
+        waiting, is_exact = await self._undelivered(stream, group)
         pending = int(group["pending"])
-        idle = await self._idle(self._claim_after_s) if pending and self._claim_after_s is not None else []
-        unknown = pending > 0 and self._claim_after_s is None
+        idle: list[Any] | None = []
+        if pending:
+            idle = None if self._claim_after_s is None else await self._idle(self._claim_after_s)
+        left = len(idle or ())
         return Depth(
-            int(lag),
-            pending - len(idle),
+            waiting,
+            max(0, pending - left),
             now_s(),
-            exact=exact and len(idle) < IDLE_LOOKED_AT_MAX,
-            abandoned=None if unknown else len(idle),
+            exact=is_exact and left < IDLE_LOOKED_AT_MAX,
+            abandoned=None if idle is None else left,
         )
+
+    async def _undelivered(self, stream: dict[str, Any], group: dict[str, Any]) -> tuple[int, bool]:
+        """How many entries the group has not been given, and whether that is exact.
+
+        The lag that Redis keeps is wrong for ever once entries were removed before the group had read them (up to 8.0),
+        so that it is believed only of a stream from which nothing was ever removed.
+        """
+        length, delivered = int(stream["length"]), _id(group["last-delivered-id"])
+        if not length or _id(stream["last-entry"][0]) <= delivered:
+            return 0, True
+        if _id(stream["first-entry"][0]) > delivered:
+            return length, True
+        lag = group.get("lag")
+        if lag is not None and stream.get("entries-added") == length:
+            return int(lag), True
+        counted = await self._count(b"(" + group["last-delivered-id"])
+        if counted <= COUNTED_MAX:
+            return counted, True
+        return max(COUNTED_MAX, min(length, int(lag or 0))), False
+
+    async def _count(self, after: bytes) -> int:
+        """How many entries there are from ``after`` on, `COUNTED_MAX` + 1 at most; by a script, which sends none."""
+        question = (self._stream, after, COUNTED_MAX + 1)
+        try:
+            return int(await self.broker.ask("EVAL", _COUNT, 1, *question))
+        except QueueError as error:
+            if not isinstance(error.__cause__, NoPermissionError):
+                raise
+        return len(await self.broker.ask("XRANGE", self._stream, after, "+", "COUNT", COUNTED_MAX + 1))
 
     async def warnings(self) -> list[QueueWarning]:
         """Of a missing group, of consumers that hold more than one message, of messages in flight for very long."""
@@ -106,14 +134,18 @@ class RedisStreamQueue(RedisQueue):
             )
         ]
 
-    async def _idle(self, idle_s: float) -> list[Any]:
-        """Pending entries that have not been touched for ``idle_s`` seconds, `IDLE_LOOKED_AT_MAX` of them at most."""
+    async def _idle(self, idle_s: float) -> list[Any] | None:
+        """Pending entries that have not been touched for ``idle_s`` seconds, `IDLE_LOOKED_AT_MAX` of them at most.
+
+        Returns:
+            None where Redis cannot tell: before 6.2.
+        """
         question = ("XPENDING", self._stream, self._group, "IDLE", int(idle_s * 1000), "-", "+", IDLE_LOOKED_AT_MAX)
         try:
             return list(await self.broker.ask(*question, parse_detail=True))
         except QueueError as error:
             if isinstance(error.__cause__, ResponseError):
-                return []  # a Redis before 6.2, which cannot tell
+                return None
             raise
 
     async def _idle_warning(self) -> list[QueueWarning]:
@@ -141,6 +173,12 @@ class RedisStreamQueue(RedisQueue):
         watch = StreamWatch(self.broker, self._stream)
         await watch.start()
         return watch
+
+
+def _id(text: bytes) -> tuple[int, int]:
+    """An entry's id as what orders it."""
+    milliseconds, _, number = text.partition(b"-")
+    return int(milliseconds), int(number)
 
 
 def _pairs(flat: list[Any]) -> dict[str, Any]:

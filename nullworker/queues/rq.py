@@ -24,6 +24,8 @@ SUSPENDED_KEY = "rq:suspended"
 #: A job is on the hand-over list for milliseconds, so there are never many, and as many running ones can be among them.
 HANDED_OVER_MAX = 100
 RUNNING_MAX = 1000
+#: A job that is on the hand-over list for so long had a worker that died in between.
+HAND_OVER_MAX_S = 10.0
 #: A scheduled job that is due is enqueued by a worker with a scheduler within a second; after this long none is there.
 OVERDUE_S = 10.0
 
@@ -41,6 +43,7 @@ class RqQueue(RedisQueue):
         self._running = f"rq:wip:{name}"
         self._scheduled = f"rq:scheduled:{name}"
         self._hand_over = HandOver()
+        self._handed_over_since: dict[bytes, float] = {}  # when a job was first seen there, in monotonic seconds
 
     @classmethod
     def from_url(cls, url: QueueUrl) -> Self:
@@ -50,7 +53,7 @@ class RqQueue(RedisQueue):
         """Reads the queue by one round trip, by two in the milliseconds in which a job is handed over.
 
         Waiting are also scheduled jobs that are due; jobs whose worker is gone are abandoned: a worker has to come for
-        either.
+        either. A worker that dies while it takes a job leaves that on the hand-over list.
         """
         now = now_s()
         commands: list[tuple[Any, ...]] = [
@@ -70,9 +73,11 @@ class RqQueue(RedisQueue):
             )
             running_ids = {member.rpartition(b":")[0] for member in members}
             answers[1] = [job_id for job_id in answers[1] if job_id not in running_ids]
-        ready, handed_over, running, abandoned, due, next_due, scheduled, suspended = answers
+        ready, handed_over, running, expired, due, next_due, scheduled, suspended = answers
         next_due_at = first_score(next_due)
-        waiting, in_flight = ready + due, running + len(handed_over)
+        stuck = self._stuck(handed_over, time.monotonic())
+        abandoned = expired + stuck
+        waiting, in_flight = ready + due, running + len(handed_over) - stuck
         return Depth(
             waiting=0 if suspended else waiting,
             in_flight=in_flight,
@@ -85,6 +90,12 @@ class RqQueue(RedisQueue):
             # A worker of one queue hands a job over by the list, a worker of several without.
             exact=self._hand_over.is_over(time.monotonic(), is_empty=waiting == in_flight == abandoned == 0),
         )
+
+    def _stuck(self, handed_over: list[bytes], now: float) -> int:
+        """How many jobs have been on the hand-over list for too long, as of ``now`` in monotonic seconds."""
+        since = {job_id: self._handed_over_since.get(job_id, now) for job_id in handed_over}
+        self._handed_over_since = since
+        return sum(now - first_seen >= HAND_OVER_MAX_S for first_seen in since.values())
 
     async def warnings(self) -> list[QueueWarning]:
         """Of suspended workers, of scheduled jobs that no worker enqueues, of jobs whose worker is gone."""

@@ -79,6 +79,17 @@ class QueueUrl:
             raise QueueUrlError(f"{self.shown}: {name} should be a positive number of seconds, not {value!r}.")
         return number
 
+    def flag(self, name: str) -> bool:
+        """Whether the parameter ``name`` is true; it is false where it is missing.
+
+        Raises:
+            QueueUrlError: it is neither true nor false.
+        """
+        value = self.text(name, "false").lower()
+        if value not in {"true", "1", "false", "0"}:
+            raise QueueUrlError(f"{self.shown}: {name} should be true or false, not {value!r}.")
+        return value in {"true", "1"}
+
     def hidden(self, text: str, *others: str | None) -> str:
         """A text of a library, with the secrets of this URL, and ``others``, hidden."""
         secrets = (value for name, value in self.parameters.items() if SECRET_NAME.search(name))

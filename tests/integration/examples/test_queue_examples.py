@@ -1,4 +1,4 @@
-"""The examples for Celery, RQ and BullMQ, as their first lines say to run them: from zero workers and back to zero."""
+"""The examples for queue libraries, as their first lines say to run them: from zero workers and back to zero."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.dispatch.kit import ROOT, check_peak, dispatching, farm
 from tests.integration.queues.brokers import node_library
+from tests.integration.queues.postgres import postgres_server
 from tests.integration.queues.redis_server import RedisDatabase, redis_server
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 EXAMPLES = ROOT / "examples"
 LINES_MAX = 40
@@ -74,6 +75,25 @@ async def test_each_job_has_a_worker_and_then_there_is_none(
         environment["NODE_PATH"] = str(modules / "node_modules")
     queue = head.queue.replace("localhost/0", database.address)
     assert queue != head.queue
+    await check(tmp_path, head, queue, environment)
+
+
+@pytest.mark.long
+async def test_so_it_is_with_postgresql(tmp_path: Path) -> None:
+    head = Head.of("procrastinate_app.py")
+    with postgres_server() as postgres:
+        name = postgres.create_database()
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an environment that is active
+        environment = {"DATABASE_URL": postgres.dsn(name), "NULL_CONSUMER_DIR": str(EXAMPLES), "PATH": path}
+        schema = [sys.executable, "-m", "procrastinate", "--app", "procrastinate_app.app", "schema", "--apply"]
+        await asyncio.to_thread(run, schema, environment)
+        queue = head.queue.replace("procrastinate://localhost/jobs", postgres.url("procrastinate", name))
+        assert queue != head.queue
+        await check(tmp_path, head, queue, environment)
+
+
+async def check(tmp_path: Path, head: Head, queue: str, environment: dict[str, str]) -> None:
+    """Every job is done, each once, two at a time and one in each reservation; then all workers go."""
     async with farm(tmp_path, head.consumer, most=2, **environment) as running:
         await asyncio.to_thread(produce, head, environment)
         with dispatching(running, tmp_path, queue, "--until-empty", most=2) as dispatcher:
@@ -88,7 +108,11 @@ async def test_each_job_has_a_worker_and_then_there_is_none(
 
 def produce(head: Head, environment: dict[str, str]) -> None:
     program = [sys.executable if head.producer[0] == "python" else head.producer[0], *head.producer[1:]]
-    subprocess.run([*program, str(JOBS)], cwd=EXAMPLES, env={**os.environ, **environment}, check=True, timeout=60)
+    run([*program, str(JOBS)], environment)
+
+
+def run(command: list[str], environment: dict[str, str]) -> None:
+    subprocess.run(command, cwd=EXAMPLES, env={**os.environ, **environment}, check=True, timeout=60)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import procrastinate
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
     from nullworker.queues.base import Queue
 
 QUEUE = "render"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "procrastinate_app.py"
 HANG_LIMIT_S = 20
+HEARTBEAT_S = 3600  # a worker of the tests has one heartbeat, so that it can be dead by the next statement
 
 
 @dataclass
@@ -34,16 +39,19 @@ class Running:
 
 
 class ProcrastinateDriver(QueueDriver):
-    """An app with one task, which runs until it is told to end."""
+    """An app with one task, which runs until it is told to end; each worker first retries what is stalled."""
+
+    abandons = True
 
     def __init__(self, server: Postgres, database: str, app: procrastinate.App) -> None:
         super().__init__(
-            server.url("procrastinate", database, f"queue={QUEUE}"),
+            server.url("procrastinate", database, f"queue={QUEUE}&retries_stalled=true"),
             secret=PASSWORD,
             bad_urls=(
                 server.url("procrastinate", database),
                 server.url("procrastinate", database, "queue="),
                 server.url("procrastinate", database, f"queue={QUEUE}&stalled_s=soon"),
+                server.url("procrastinate", database, f"queue={QUEUE}&retries_stalled=perhaps"),
                 server.url("procrastinate", database, f"queue={QUEUE}&sslmode=perhaps"),
                 server.url("procrastinate", database, f"queue={QUEUE}&queues=2"),
                 server.url("procrastinate", "nowhere", f"queue={QUEUE}"),
@@ -71,12 +79,15 @@ class ProcrastinateDriver(QueueDriver):
         await self.task.configure(schedule_in={"seconds": int(delay_s)}).defer_async()
 
     async def consume_one_start(self) -> Running:
+        for job in await self.app.job_manager.get_stalled_jobs(queue=QUEUE):
+            await self.app.job_manager.retry_job(job)
         worker = asyncio.create_task(
             self.app.run_worker_async(
                 queues=[QUEUE],
                 concurrency=1,
                 listen_notify=False,  # a worker that listens takes 5 s to end
                 fetch_job_polling_interval=0.05,
+                update_heartbeat_interval=HEARTBEAT_S,
                 install_signal_handlers=False,
             )
         )
@@ -88,6 +99,15 @@ class ProcrastinateDriver(QueueDriver):
         job.release.set()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait_for(job.worker, HANG_LIMIT_S)
+
+    async def abandon(self, job: Running) -> None:
+        assert not job.worker.done()  # it stays at its job, as far as the tables show
+        await self.silence()
+
+    async def silence(self) -> None:
+        """Lets 31 s go by, as far as the workers' heartbeats are concerned."""
+        silence = "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 seconds'"
+        await self.app.connector.execute_query_async(silence)
 
 
 @contextlib.asynccontextmanager
@@ -161,24 +181,60 @@ async def a_worker(driver: ProcrastinateDriver) -> int:
 
 
 async def test_a_stalled_job_is_not_in_flight(driver: ProcrastinateDriver) -> None:
-    """A job whose worker has no heartbeat, or is gone, keeps no reservation open; --check tells of it."""
+    """Unless its consumers retry such jobs, it calls for none: procrastinate does not; --check tells of it."""
     await driver.produce(2)
     worker = await a_worker(driver)
     for _ in range(2):
         assert await driver.app.job_manager.fetch_job(queues=[QUEUE], worker_id=worker)
-    async with await open_queue(driver.url) as queue:
+    bare = driver.url.partition("&")[0]
+    async with await open_queue(bare) as queue, await open_queue(driver.url) as retried:
         assert await depth_of(queue) == (0, 2, 0, 0)
         assert (await queue.depth()).exact
-        await driver.app.connector.execute_query_async(
-            "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 seconds'"
-        )
-        assert await depth_of(queue) == (0, 0, 0, 2)
+        await driver.silence()
+        assert await depth_of(queue) == await depth_of(retried) == (0, 0, 0, 2)
+        assert ((await queue.depth()).abandoned, (await retried.depth()).abandoned) == (0, 2)
+        assert "&retries_stalled=true" in (await codes(queue))["stalled"]
+        assert "&retries_stalled=true" not in (await codes(retried))["stalled"]
         assert not (await queue.depth()).exact, "a worker may be at work without a heartbeat"
         assert "2 job(s)" in (await codes(queue))["stalled"]
         async with await open_queue(driver.url + "&stalled_s=600") as patient:
             assert await depth_of(patient) == (0, 2, 0, 0)
             await driver.app.job_manager.prune_stalled_workers(30)
             assert await depth_of(patient) == (0, 0, 0, 2)
+
+
+async def test_the_job_of_a_consumer_that_was_killed_is_done_by_the_next(postgres: Postgres) -> None:
+    """With the example, which retries what is stalled when it starts."""
+    database = postgres.create_database()
+    environment = {**os.environ, "DATABASE_URL": postgres.dsn(database), "NULL_SESSION_ID": "1"}
+
+    async def at_work() -> asyncio.subprocess.Process:
+        pipe = asyncio.subprocess.PIPE
+        consumer = await asyncio.create_subprocess_exec(sys.executable, EXAMPLE, env=environment, stdout=pipe)
+        begun = "SELECT 1 FROM procrastinate_jobs WHERE status IN ('doing', 'succeeded')"
+        while not postgres.execute(database, begun):  # noqa: ASYNC110 - it begins in its own time
+            await asyncio.sleep(0.02)
+        return consumer
+
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=postgres.dsn(database)))
+    async with app.open_async():
+        await app.schema_manager.apply_schema_async()
+        await app.configure_task("render", queue="gpu", allow_unknown=True).defer_async(frame="lone", seconds=60)
+    async with await open_queue(postgres.url("procrastinate", database, "queue=gpu&retries_stalled=true")) as queue:
+        assert (await queue.depth()).waiting == 1
+        consumer = await at_work()
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (0, 1, 0)
+        consumer.kill()
+        await consumer.wait()
+        postgres.execute(database, "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 seconds'")
+        postgres.execute(database, "UPDATE procrastinate_jobs SET args = args || '{\"seconds\": 0}'")
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (0, 0, 1)
+        out, _ = await asyncio.wait_for((await at_work()).communicate(), HANG_LIMIT_S)
+        assert out == b"rendered lone\n"
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (0, 0, 0)
 
 
 async def test_other_queues_are_not_counted_and_are_read_together(driver: ProcrastinateDriver) -> None:

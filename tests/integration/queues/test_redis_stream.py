@@ -90,6 +90,56 @@ async def test_where_redis_does_not_know_the_lag_entries_are_counted_up_to_a_bou
         assert (depth.waiting, depth.in_flight, depth.exact) == (5, 1, True)
 
 
+async def test_entries_that_were_removed_before_the_group_read_them_do_not_wait_for_ever(client: Any, url: str) -> None:
+    """Redis 7 goes on counting them in the group's lag (redis/redis#13957)."""
+
+    def read(count: int) -> None:
+        for _, entries in client.xreadgroup("workers", "me", {"jobs": ">"}, count=count):
+            client.xack("jobs", "workers", *[job for job, _ in entries])
+
+    for _ in range(3):
+        client.xadd("jobs", {"number": 1})
+    client.xgroup_create("jobs", "workers", "0")
+    read(1)
+    for _ in range(20):
+        client.xadd("jobs", {"number": 1}, maxlen=5, approximate=False)
+    async with await open_queue(url) as queue:
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.exact) == (5, 0, True)
+        read(3)
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.exact) == (2, 0, True)
+        read(100)
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.exact) == (0, 0, True)
+        client.xadd("jobs", {"number": 1})
+        assert (await queue.depth()).waiting == 1
+
+
+async def test_an_entry_that_was_deleted_before_the_group_read_it_does_not_wait_for_ever(client: Any, url: str) -> None:
+    ids = [client.xadd("jobs", {"number": number}) for number in range(4)]
+    client.xgroup_create("jobs", "workers", "0")
+    client.xreadgroup("workers", "me", {"jobs": ">"}, count=2)
+    client.xdel("jobs", ids[2])
+    async with await open_queue(url) as queue:
+        assert (await queue.depth()).waiting == 1
+        client.xreadgroup("workers", "me", {"jobs": ">"}, count=2)
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.exact) == (0, 3, True)
+
+
+async def test_a_user_who_may_run_no_scripts_reads_the_same(client: Any, url: str) -> None:
+    ids = [client.xadd("jobs", {"number": number}) for number in range(4)]
+    client.xgroup_create("jobs", "workers", "0")
+    client.xreadgroup("workers", "me", {"jobs": ">"}, count=1)
+    client.xdel("jobs", ids[1])
+    commands = ["+multi", "+exec", "+select", "+xinfo", "+xrange", "+xrevrange", "+xread", "+xpending"]
+    client.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["jobs"], commands=commands)
+    async with await open_queue(url.replace("://", "://reader:pw@")) as queue:
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.exact) == (2, 1, True)
+
+
 async def test_a_consumer_that_holds_several_messages_is_told_of(client: Any, url: str) -> None:
     driver = StreamDriver(client, url)
     await driver.produce(3)
@@ -112,6 +162,28 @@ async def test_messages_idle_beyond_the_claim_time_are_told_of(client: Any, url:
         info = await queue.info()
         assert info.lease_s == 0.001
         assert [warning.code for warning in info.warnings] == ["idle-pending"]
+
+
+async def test_where_redis_cannot_tell_how_long_entries_are_idle_it_is_unknown(
+    client: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As before version 6.2, which has no such argument."""
+    driver = StreamDriver(client, url)
+    await driver.produce(1)
+    await driver.consume_one_start()
+    queue: Any = await open_queue(url + "&claim_after=0.001")
+    async with queue:
+        await asyncio.sleep(0.01)
+        assert (await queue.depth()).abandoned == 1
+        ask = queue.broker.ask
+
+        async def older(*command: object, **options: object) -> Any:
+            return await ask(*("IDLING" if part == "IDLE" else part for part in command), **options)
+
+        monkeypatch.setattr(queue.broker, "ask", older)
+        depth = await queue.depth()
+        assert (depth.in_flight, depth.abandoned) == (1, None)
+        assert (await queue.info()).lease_s == 0.001
 
 
 async def test_a_key_that_is_no_stream_is_refused(client: Any, url: str) -> None:

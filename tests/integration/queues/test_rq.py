@@ -115,6 +115,24 @@ async def test_a_job_that_is_handed_over_is_in_flight_once(driver: RqDriver) -> 
         assert (depth.waiting, depth.in_flight) == (1, 1)
 
 
+async def test_a_job_whose_worker_died_while_it_took_it_is_abandoned(
+    driver: RqDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left on the hand-over list, and only workers that come bring it back."""
+    await driver.produce(1)
+    driver.client.lmove("rq:queue:gpu", "rq:queue:gpu:intermediate", "LEFT", "RIGHT")
+    async with await open_queue(driver.url) as queue:
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (0, 1, 0)
+        monkeypatch.setattr("nullworker.queues.rq.HAND_OVER_MAX_S", 0.0)
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (0, 0, 1)
+        (job_id,) = driver.ask("LRANGE", "rq:queue:gpu:intermediate", 0, -1)
+        driver.client.zadd("rq:wip:gpu", {job_id + b":execution": now_s() + 90})
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (0, 1, 0)
+
+
 async def test_keys_of_another_schema_are_refused(driver: RqDriver) -> None:
     driver.client.sadd("rq:wip:gpu", "a set, where RQ has a sorted set")
     with pytest.raises(QueueError, match="not older than the one tested"):
