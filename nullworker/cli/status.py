@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
 from nullworker.cli.asking import ask, engine_options
 from nullworker.wire.paths import STATUS
+
+#: A dispatcher reports every 30 s.
+_SILENT_AFTER_S = 70.0
 
 EPILOG = """\b
 Examples:
@@ -51,8 +55,35 @@ def command(instance: str, api_key: str | None, as_json: bool) -> None:
                 str(worker["id"]), worker["state"], _age(worker["for_s"]), held, _age(worker["reported_s_ago"]), note
             )
         console.print(table)
+    for queue in answer["queues"]:
+        for line in _queue_lines(queue):
+            console.print(escape(line))
     if not answer["endpoints"]:
         console.print("The engine has no endpoint; vastai create endpoint makes one.")
+
+
+def _queue_lines(queue: dict[str, Any]) -> list[str]:
+    """What a dispatcher reads of a queue, its trouble and the queue's warnings."""
+
+    def told(count: int | None) -> str:
+        return "?" if count is None else str(count)
+
+    text = f"{queue['endpoint']} {queue['queue']}: {told(queue['waiting'])} waiting"
+    text += f", {told(queue['in_flight'])} in flight"
+    text += f", {queue['abandoned']} abandoned" if queue["abandoned"] else ""
+    text += f", {queue['delayed']} delayed" if queue["delayed"] else ""
+    text += ", paused" if queue["paused"] else ""
+    doing = ", ".join(f"{count} {what}" for what, count in sorted(queue["doing"].items()))
+    text += f"; want {told(queue['want'])}, {queue['held']} held{f' ({doing})' if doing else ''}"
+    text += f", {queue['asked']} requested"
+    text += "" if queue["read_s_ago"] is None else f"; read {_age(queue['read_s_ago'])} ago"
+    silent = queue["heard_s_ago"] > _SILENT_AFTER_S
+    return [
+        text,
+        *([f"  its dispatcher ({queue['dispatcher']}) is silent for {_age(queue['heard_s_ago'])}"] if silent else []),
+        *([f"  {queue['trouble']}"] if queue["trouble"] else []),
+        *(f"  warning: {warning}" for warning in queue["warnings"]),
+    ]
 
 
 def _counted(count: int, what: str) -> str:

@@ -224,6 +224,18 @@ class NullClient:
         """
         return await self._engine.list_workers(endpoint)
 
+    async def tell_queues(self, dispatcher: str, queues: list[dict[str, Any]]) -> None:
+        """Tells a nullworker engine what a dispatcher reads of its queues, so that ``nullworker status`` shows it.
+
+        Args:
+            dispatcher: its name.
+            queues: one mapping for each, with the fields of `nullworker.wire.types.QueueReport`.
+
+        Raises:
+            ClientError: the engine cannot be told, or refuses; Vast's own does.
+        """
+        await self._engine.tell_queues(dispatcher, queues)
+
     def _worker_client(self, session: Session) -> WorkerClient:
         http = self._engine.connections_for(session.url)
         return WorkerClient(http, session.url, session.session_id, session.auth_data)

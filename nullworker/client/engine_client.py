@@ -225,6 +225,24 @@ class EngineClient:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._not_understood(error) from error
 
+    async def tell_queues(self, dispatcher: str, queues: list[dict[str, Any]]) -> None:
+        """Tells the engine of a dispatcher's queues, as `nullworker.wire.types.DispatcherReport` has them.
+
+        Args:
+            dispatcher: its name.
+            queues: one mapping for each.
+
+        Raises:
+            ClientError: the engine cannot be told, or refuses.
+        """
+        await self.connect()
+        await self._ask(
+            "POST",
+            self._instance.engine_url + paths.DISPATCHERS,
+            body={"dispatcher": dispatcher, "queues": queues, "api_key": self._api_key},
+            timeout_s=LIST_TIMEOUT_S,
+        )
+
     # ------------------------------------------------------------------------------------------------------------ calls
 
     async def _ask(

@@ -186,6 +186,11 @@ class Binding:
             warnings=self.info.warnings if self.info else (),
         )
 
+    @property
+    def reading_age_s(self) -> float | None:
+        """How old the last reading is; None: there is none."""
+        return None if self.reading is None else max(0.0, self._now_s() - self.reading.at_s)
+
     def _doing(self) -> dict[str, int]:
         claim_s, now_s = self._limits.claim_s, self._now_s()
         held = [r.state for r in self.reservations if r.phase is Phase.HELD]
@@ -197,7 +202,8 @@ class Binding:
         reading = self.reading
         if reading is None or self.live or not is_fresh(reading, self._limits, self._now_s()):
             return False
-        return reading.at_s >= self._closed_at_s and not reading.depth.waiting and not reading.depth.in_flight
+        depth = reading.depth
+        return reading.at_s >= self._closed_at_s and not (depth.waiting or depth.in_flight or depth.abandoned)
 
     @property
     def _limits(self) -> Limits:

@@ -17,6 +17,7 @@ from nullworker.dispatch.binding import Binding, BindingSettings, BindingStatus,
 from nullworker.dispatch.budget import Budget
 from nullworker.dispatch.close_webhook import CloseWebhook
 from nullworker.dispatch.limits import SharedLimits
+from nullworker.dispatch.queue_reporter import QueueReporter
 from nullworker.dispatch.reservation_task import ReservationTask, Terms, Tools
 from nullworker.dispatch.store import DispatchStore, DispatchStoreError
 from nullworker.dispatch.trace import write_trace
@@ -85,11 +86,13 @@ class Dispatcher:
                 open_queue=functools.partial(open_queue, settings.queue),
                 allowed=self._allowed,
                 on_closed=self._closed,
-                on_change=on_change,
+                on_change=functools.partial(self._on_change, on_change),
                 holds=self._holds,
             )
             for settings in bindings
         ]
+        #: Vast's engine has no place for it.
+        self._reporter = QueueReporter(self._tools, self.bindings) if self._engine.url is not None else None
         self._limits = SharedLimits(self.bindings, self._tools, shared_cap, budget or Budget())
         self._unbound: list[ReservationTask] = []
         self._reported = ""  # the engine's trouble, as last reported
@@ -188,6 +191,8 @@ class Dispatcher:
         work += [binding.run() for binding in self.bindings]
         if self._trace_file is not None:
             work.append(self._keep_trace())
+        if self._reporter is not None:
+            work.append(self._reporter.run())
         loops = [tasks.start(each) for each in work]
         try:
             if until_empty:
@@ -261,6 +266,11 @@ class Dispatcher:
     async def drain(self) -> int:
         """Withdraws waiting requests; returns how many reservations are held, which the next dispatcher adopts."""
         return sum(await asyncio.gather(*(binding.drain() for binding in self.bindings)))
+
+    def _on_change(self, then: Callable[[BindingStatus], None], status: BindingStatus) -> None:
+        if self._reporter is not None:
+            self._reporter.changed()
+        then(status)
 
     def _allowed(self, binding: Binding) -> tuple[int | None, str]:
         return self._limits.allowed(binding)

@@ -27,6 +27,7 @@ from nullworker.engine.api import listening
 from nullworker.engine.api.admin import AdminApi
 from nullworker.engine.api.app import App
 from nullworker.engine.api.client import ClientApi
+from nullworker.engine.api.dispatchers import DispatchersApi
 from nullworker.engine.api.routes import ROUTES, handlers
 from nullworker.engine.api.status import StatusApi
 from nullworker.engine.auth.certificates import CertificateAuthority
@@ -37,6 +38,7 @@ from nullworker.engine.auth.workers import WorkerAuth
 from nullworker.engine.catalog import Catalog
 from nullworker.engine.crash_dump import CrashDump
 from nullworker.engine.decisions import Decisions
+from nullworker.engine.dispatchers import Dispatchers
 from nullworker.engine.driver import AsyncDriver, EngineFailedError
 from nullworker.engine.fleet_orders import FleetOrders
 from nullworker.engine.journal_file import JournalFile
@@ -175,10 +177,12 @@ class Server:
         await self._restore(loaded, orders)
         worker_auth = WorkerAuth(self.driver, self.catalog, self.keys)
         numbers = RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places)
+        dispatchers = Dispatchers()
         parts = (
             ClientApi(self.driver, self.catalog, self.keys, signer, worker_auth, numbers),
             AdminApi(self.driver, self.catalog, self.keys, authority, worker_auth, self._report_addr),
-            StatusApi(self.driver, self.catalog, self.decisions, self.keys, self.usage, self._complaints),
+            StatusApi(self.driver, self.catalog, self.decisions, self.keys, self.usage, self._complaints, dispatchers),
+            DispatchersApi(self.driver, self.keys, dispatchers),
         )
         await self._serve(App(ROUTES, handlers(*parts)))
         self.driver.start_listing()

@@ -34,6 +34,7 @@ OPENAPI = "/openapi.json"
 INVITE = "/api/v0/invite/"
 STATUS = "/api/v0/status/"
 STORY = "/api/v0/story/"
+DISPATCHERS = "/api/v0/dispatchers/"
 
 # Answered by workers.
 SESSION_CREATE = "/session/create"

@@ -17,6 +17,7 @@ __all__ = [
     "SECRET_FIELDS",
     "Credentials",
     "DeleteRequests",
+    "DispatcherReport",
     "EndpointBody",
     "EndpointCreated",
     "EndpointList",
@@ -29,6 +30,7 @@ __all__ = [
     "Invitation",
     "Logs",
     "Message",
+    "QueueReport",
     "Removal",
     "RouteReady",
     "RouteRequest",
@@ -58,6 +60,7 @@ NewName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x
 Word = Annotated[str, Meta(max_length=200)]
 Key = Annotated[str, Meta(max_length=1_000)]
 Url = Annotated[str, Meta(max_length=2_000)]
+Sentence = Annotated[str, Meta(max_length=2_000)]
 Text = Annotated[str, Meta(max_length=100_000)]
 Load = Annotated[float, Meta(ge=0, le=AMOUNT_MAX)]  # cost, load and perf, all in perf units
 #: Anything else that is measured; finite is what matters.
@@ -391,3 +394,31 @@ class WorkersUpdating(Message, frozen=True):
     workers_to_update: int | UnsetType = UNSET
     cancelled: bool | UnsetType = UNSET
     error_msg: str | UnsetType = UNSET
+
+
+class QueueReport(Message, frozen=True):
+    """A queue as its dispatcher reads it. Null: not read yet, or not told by the broker."""
+
+    queue: Name
+    endpoint: Name
+    waiting: Count | None = None
+    in_flight: Count | None = None
+    delayed: Count | None = None
+    abandoned: Count | None = None
+    paused: bool = False
+    want: Count | None = None
+    asked: Count = 0
+    held: Count = 0
+    doing: Annotated[dict[Word, Count], Meta(max_length=10)] = field(default_factory=dict)  # of those held
+    reason: Sentence = ""
+    trouble: Sentence = ""
+    warnings: Annotated[list[Sentence], Meta(max_length=50)] = field(default_factory=list)
+    read_s_ago: Quantity | None = None
+
+
+class DispatcherReport(Message, frozen=True):
+    """What a dispatcher tells the engine of its queues, for people to read: nothing is decided by it."""
+
+    dispatcher: Name  # host and process
+    queues: Annotated[list[QueueReport], Meta(max_length=1_000)]
+    api_key: Key | None = None

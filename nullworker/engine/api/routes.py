@@ -13,10 +13,7 @@ from nullworker.wire import types as wire
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from nullworker.engine.api.admin import AdminApi
     from nullworker.engine.api.app import Handler
-    from nullworker.engine.api.client import ClientApi
-    from nullworker.engine.api.status import StatusApi
 
 ROUTES: tuple[Route, ...] = (
     # What clients call.
@@ -113,17 +110,15 @@ ROUTES: tuple[Route, ...] = (
         "GET", paths.STORY, "story", "What happened to an endpoint, a worker or a request, and why", "account",
         query=(("about", "an endpoint's name, `worker ID` or `request ID`"),),
     ),
+    Route(
+        "POST", paths.DISPATCHERS, "heard_dispatcher", "A dispatcher tells of its queues", "account",
+        wire.DispatcherReport, wire.Success,
+    ),
 )  # fmt: skip
 
 
-def handlers(client: ClientApi, admin: AdminApi, status: StatusApi) -> dict[str, Handler]:
-    """What serves each route, by the name that the route gives.
-
-    Args:
-        client: the calls of clients and workers.
-        admin: those that change something.
-        status: those that read.
-    """
+def handlers(*parts: object) -> dict[str, Handler]:
+    """What serves each route, by the name that the route gives: a method of one of ``parts``."""
     document = openapi(ROUTES, version("nullworker"))
 
     async def show_document(_request: web.BaseRequest) -> web.Response:
@@ -132,7 +127,7 @@ def handlers(client: ClientApi, admin: AdminApi, status: StatusApi) -> dict[str,
     served: dict[str, Handler] = {"document": show_document}
     for route in ROUTES:
         name = route.handler.removesuffix("_sdk")
-        for part in (client, admin, status):
+        for part in parts:
             found = getattr(part, name, None)
             if found is not None:
                 served[route.handler] = found

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nullworker.core.engine import Engine
     from nullworker.engine.auth.keys import Keys
     from nullworker.engine.catalog import Catalog
+    from nullworker.engine.dispatchers import Dispatchers
     from nullworker.engine.driver import AsyncDriver
     from nullworker.engine.usage import Usage
 
@@ -41,6 +42,7 @@ class StatusApi:
         keys: Keys,
         usage: Usage,
         complaints: Callable[[], list[str]],
+        dispatchers: Dispatchers,
     ) -> None:
         """Takes what its handlers use.
 
@@ -51,6 +53,7 @@ class StatusApi:
             keys: checks and makes keys.
             usage: how long workers were in each state.
             complaints: what is wrong with the engine itself, in sentences.
+            dispatchers: what dispatchers told of their queues.
         """
         self._driver = driver
         self._catalog = catalog
@@ -58,6 +61,7 @@ class StatusApi:
         self._account_auth = AccountAuth(keys)
         self._usage = usage
         self._complaints = complaints
+        self._dispatchers = dispatchers
 
     async def health(self, _request: web.BaseRequest) -> web.Response:
         """Says without a key that the engine runs, and whether all is well with it (`status` says what is not)."""
@@ -94,6 +98,7 @@ class StatusApi:
             {
                 "success": True,
                 "endpoints": rows,
+                "queues": self._dispatchers.rows(self._driver.now()),
                 "held_calls": self._driver.holding,
                 "complaints": self._complaints(),
                 "usage_s": {str(group): states for group, states in self._usage.by_group(self._driver.now()).items()},

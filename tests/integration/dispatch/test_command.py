@@ -193,6 +193,30 @@ async def test_a_key_that_is_refused_while_something_is_held_is_said_and_tried_a
             assert dispatcher.log.read_text().splitlines()[-1].startswith("error: The engine at")
 
 
+async def test_the_status_of_the_engine_shows_what_its_dispatcher_reads_and_the_warnings(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    sqlite_jobs.enqueue(file, ["job-1 60"])
+
+    def status(url: str, key: str) -> str:
+        flags = ["--instance", url, "--api-key", key]
+        command = [sys.executable, "-m", "nullworker.cli.main", "status", *flags]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    async with farm(tmp_path, python("sqlite_consumer.py", str(file), "1")) as running:
+        with dispatching(running, tmp_path, sqlite_jobs.url(file)) as dispatcher:
+            await until(lambda: dispatcher.last.get("doing") == {"at a job": 1}, dispatcher.tail)
+            assert [warning["code"] for warning in dispatcher.last["warnings"]] == ["no-lease"]
+            shown = ""
+            for _ in range(100):
+                shown = await asyncio.to_thread(status, running.url, running.key)
+                if "at a job" in shown:
+                    break
+            line = next(line for line in shown.splitlines() if "sqlite" in line)
+            assert line.startswith(f"gpu sqlite://{file}"), line
+            assert "0 waiting, 1 in flight; want 1, 1 held (1 at a job), 0 requested; read " in line
+            assert "  warning: It is not known after how long a job may be taken" in shown
+
+
 @pytest.mark.parametrize("check", [[], ["--check"]])
 def test_a_database_of_another_program_is_refused_in_a_sentence(
     tmp_path: Path, dispatch_here: Dispatch, check: list[str]

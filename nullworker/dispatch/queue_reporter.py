@@ -1,0 +1,90 @@
+"""Tells the engine what a dispatcher reads of its queues, for ``nullworker status``: nothing is decided by it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from nullworker.client.errors import ClientError
+from nullworker.dispatch.binding import without_password
+from nullworker.wire import tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nullworker.dispatch.binding import Binding
+    from nullworker.dispatch.reservation_task import Tools
+
+log = logging.getLogger(__name__)
+
+#: A change is told after so long, together with those that follow it.
+PAUSE_S = 1.0
+#: Without any change, so often: an engine that was restarted has forgotten it.
+REPORT_EVERY_S = 30.0
+_NAME_MAX = 200
+_SENTENCE_MAX = 2_000
+_WARNINGS_MAX = 50
+
+
+class QueueReporter:
+    """Tells of the queues when something about them has changed, and now and then."""
+
+    def __init__(self, tools: Tools, bindings: Sequence[Binding]) -> None:
+        """Tells nothing yet: call `run`.
+
+        Args:
+            tools: what all reservations share: the client of the engine that is told, and the clock.
+            bindings: the queues.
+        """
+        self._tools = tools
+        self._bindings = bindings
+        self._name = f"{socket.gethostname()[:150]} process {os.getpid()}"
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """Something may have changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Tells until it is cancelled; an engine that cannot be told is told later."""
+        while True:
+            self._changed.clear()
+            try:
+                await self._tools.client.tell_queues(self._name, [report(binding) for binding in self._bindings])
+            except ClientError as error:
+                log.debug("the engine is not told of the queues: %s", error)
+            await self._tools.clock.sleep(PAUSE_S)
+            waiting = [tasks.start(self._changed.wait()), tasks.start(self._sleep())]
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in waiting:
+                    each.cancel()
+
+    async def _sleep(self) -> None:
+        await self._tools.clock.sleep(REPORT_EVERY_S)
+
+
+def report(binding: Binding) -> dict[str, Any]:
+    """The fields of `nullworker.wire.types.QueueReport`."""
+    status, depth = binding.status, binding.reading.depth if binding.reading else None
+    return {
+        "queue": without_password(binding.settings.queue)[:_NAME_MAX],
+        "endpoint": binding.settings.endpoint,
+        "waiting": status.waiting,
+        "in_flight": status.in_flight,
+        "delayed": depth.delayed if depth else None,
+        "abandoned": status.abandoned,
+        "paused": depth.paused if depth else False,
+        "want": status.want,
+        "asked": status.asked,
+        "held": status.held,
+        "doing": status.doing,
+        "reason": status.reason[:_SENTENCE_MAX],
+        "trouble": status.trouble[:_SENTENCE_MAX],
+        "warnings": [warning.message[:_SENTENCE_MAX] for warning in status.warnings[:_WARNINGS_MAX]],
+        "read_s_ago": binding.reading_age_s,
+    }
