@@ -5,13 +5,15 @@ from __future__ import annotations
 import abc
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import psycopg
 
-from nullworker.queues._postgres_database import LIBPQ_PARAMETERS, Database, OtherTablesError, first_line
+from nullworker.queues._postgres_connections import CONNECTIONS
+from nullworker.queues._postgres_database import Database, OtherTablesError, first_line
 from nullworker.queues._waiting import wait_set, within
-from nullworker.queues.base import Depth, QueueError, QueueWarning
+from nullworker.queues.base import Depth, QueueError, QueueInfo, QueueWarning
 from nullworker.queues.urls import parse_url
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from nullworker.queues._postgres_database import Row
+    from nullworker.queues.connections import Connections
     from nullworker.queues.urls import QueueUrl
 
 
@@ -30,12 +33,15 @@ class PostgresQueue(abc.ABC):
     PARAMETERS: ClassVar[frozenset[str]]
     #: What to do when the tables are an older version's.
     UPGRADE: ClassVar[str]
+    #: How the URL says where the server is.
+    CONNECTIONS: ClassVar[Connections] = CONNECTIONS
 
     def __init__(self, url: QueueUrl, database: Database) -> None:
         self._url = url
         self._database = database
         self._change_event = asyncio.Event()
         self._channel: str | None = None
+        self._is_pooled = False
         self._closed = False
 
     @classmethod
@@ -45,11 +51,11 @@ class PostgresQueue(abc.ABC):
         Raises:
             QueueError: the URL is wrong, PostgreSQL refuses, or the tables are another version's.
         """
-        parts = parse_url(url, parameters=cls.PARAMETERS | LIBPQ_PARAMETERS)
+        parts = parse_url(url, parameters=cls.PARAMETERS, connections=cls.CONNECTIONS)
         try:
             database = Database.share(parts)
         except psycopg.Error as error:
-            raise QueueError(f"{parts.shown}: {first_line(error)}.") from error
+            raise QueueError(parts.hidden(f"{parts.shown}: {first_line(error)}.")) from error
         queue: Self | None = None
         try:
             queue = cls(parts, database)
@@ -81,8 +87,23 @@ class PostgresQueue(abc.ABC):
         """Reads once, so that whatever is wrong shows, and listens where the library notifies."""
         await self.depth()
         self._channel = await self._find_channel()
+        if self._channel is not None and await self._database.is_pooled():
+            self._channel, self._is_pooled = None, True  # a session that listens would be given to other clients
         if self._channel is not None:
             await self._database.listen(self._channel, self._change_event)
+
+    def _completed(self, info: QueueInfo) -> QueueInfo:
+        """What an adapter tells, with what all queues in PostgreSQL have in common."""
+        more = list(self._database.tls_warnings)
+        if self._is_pooled:
+            more.append(
+                QueueWarning(
+                    "pooler",
+                    "A pooler stands before PostgreSQL, through which no notification arrives, so that the queue is "
+                    "polled: give the server's own address to be told of new jobs at once.",
+                )
+            )
+        return replace(info, pushes=info.pushes and not self._is_pooled, warnings=(*more, *info.warnings))
 
     async def _find_channel(self) -> str | None:
         """The channel that the library notifies when there is work, if it does."""

@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from nullworker.queues._batches import Batch
+from nullworker.queues._postgres_connections import CONNECT_LIMIT_S, conninfo_settings, shown_place, tls_warnings
 from nullworker.queues._waiting import within
 from nullworker.queues.base import QueueError
 
@@ -25,14 +26,8 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = "dict[str, Any]"
 
-CONNECT_LIMIT_S = 5
 #: A count over a million jobs takes about a second; what takes longer than this is stuck behind a lock.
 QUERY_LIMIT_S = 20.0
-#: What a URL may say besides the adapter's own parameters; libpq's documentation explains each.
-LIBPQ_PARAMETERS = frozenset(
-    ("host", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "target_session_attrs", "gssencmode")
-)
-DEFAULTS = {"connect_timeout": CONNECT_LIMIT_S, "keepalives_idle": 30, "application_name": "nullworker"}
 
 
 class OtherTablesError(QueueError):
@@ -44,8 +39,20 @@ class Database:
 
     _shared: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Database]]] = WeakKeyDictionary()
 
-    def __init__(self, conninfo: str, shown: str) -> None:
-        self.shown = shown
+    def __init__(self, conninfo: str, url: QueueUrl, settings: dict[str, Any]) -> None:
+        """Use `share`.
+
+        Args:
+            conninfo: as libpq has it.
+            url: of one of its queues, taken apart.
+            settings: what ``conninfo`` was made from.
+        """
+        self.shown = shown_place(settings)
+        self.tls_warnings = tuple(tls_warnings(url, settings))
+        self._url = url
+        self._secrets = (settings.get("password"), settings.get("sslpassword"))
+        servers = len(str(settings.get("host", "")).split(","))
+        self._connect_limit_s = float(settings["connect_timeout"]) * servers + 1
         self._conninfo = conninfo
         self.users = 0
         self._reader: psycopg.AsyncConnection[Row] | None = None
@@ -59,20 +66,11 @@ class Database:
     @classmethod
     def share(cls, url: QueueUrl) -> Database:
         """The database that a URL names; every call needs a `leave`. Connects to nothing yet."""
-        settings: dict[str, Any] = {
-            **DEFAULTS,
-            "host": url.host or None,
-            "port": url.port,
-            "user": url.username,
-            "password": url.password,
-            "dbname": url.path.strip("/") or None,
-            **{name: value for name, value in url.parameters.items() if name in LIBPQ_PARAMETERS},
-        }
-        conninfo = make_conninfo(**{name: value for name, value in settings.items() if value is not None})
-        place = f"{settings['host'] or 'localhost'}:{url.port or 5432}"
+        settings = conninfo_settings(url)
+        conninfo = make_conninfo(**settings)
         databases = cls._shared.setdefault(asyncio.get_running_loop(), {})
         if conninfo not in databases:
-            databases[conninfo] = cls(conninfo, f"PostgreSQL at {place}, database {settings['dbname'] or '(default)'}")
+            databases[conninfo] = cls(conninfo, url, settings)
         database = databases[conninfo]
         database.users += 1
         return database
@@ -109,6 +107,17 @@ class Database:
                     if is_fresh or not self._reader.closed:
                         raise self._explained(error) from error
                     # The connection was lost while idle (the server was restarted): once more with a new one.
+
+    async def is_pooled(self) -> bool:
+        """Whether something stands between, which gives statements to sessions as it likes.
+
+        PostgreSQL tells the number of a session's process at its start; a pooler tells one of its own.
+
+        Raises:
+            QueueError: as for `fetch`.
+        """
+        rows = await self.fetch("SELECT pg_backend_pid() AS pid")
+        return bool(rows and self._reader and rows[0]["pid"] != self._reader.info.backend_pid)
 
     async def read(self, query: str, name: str) -> Row | None:
         """The row of ``name`` from a query over many ``%(names)s``; None when a table does not exist.
@@ -157,7 +166,7 @@ class Database:
     async def _connect(self) -> psycopg.AsyncConnection[Row]:
         try:
             return await within(
-                CONNECT_LIMIT_S + 1,
+                self._connect_limit_s,
                 psycopg.AsyncConnection.connect(
                     self._conninfo,
                     autocommit=True,
@@ -218,7 +227,11 @@ class Database:
             self._ring(channel)
 
     def _explained(self, error: Exception) -> QueueError:
-        """The error as a sentence: what PostgreSQL said in its first line, and what to do."""
+        """The error as a sentence: what PostgreSQL said in its first line, and what to do; without secrets."""
+        explained = self._sentence(error)
+        return type(explained)(self._url.hidden(str(explained), *self._secrets))
+
+    def _sentence(self, error: Exception) -> QueueError:
         if isinstance(error, (errors.UndefinedColumn, errors.UndefinedFunction, errors.UndefinedObject)):
             return OtherTablesError(f"{self.shown}: the tables are of another version ({first_line(error)})")
         if isinstance(error, errors.InsufficientPrivilege):
@@ -226,7 +239,7 @@ class Database:
                 f"{self.shown}: {first_line(error)}; grant this user USAGE on the schema and SELECT on it."
             )
         if isinstance(error, asyncio.TimeoutError):
-            return QueueError(f"{self.shown}: no answer within {CONNECT_LIMIT_S} s; check that it is up.")
+            return QueueError(f"{self.shown}: no answer within {self._connect_limit_s:g} s; check that it is up.")
         said = first_line(error).removeprefix("connection failed: ")
         if "password authentication failed" in said or "no password supplied" in said:
             return QueueError(f"{self.shown}: {said}; check user and password in the URL.")

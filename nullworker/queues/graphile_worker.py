@@ -112,13 +112,17 @@ class GraphileWorkerQueue(PostgresQueue):
         task, _, queue = self._name.partition(SEPARATOR)
         rows = await self._database.fetch(self._sql(INFO_QUERY), {"task": task, "queue": queue})
         server = f" (server {rows[0]['server']})" if rows else ""
-        return QueueInfo(
-            kind="graphile-worker",
-            name="/".join(part for part in (task, queue) if part) or "all tasks",
-            broker=self._database.shown + server,
-            lease_s=LOCK_S,
-            pushes=True,
-            warnings=tuple([missing_tables(f"The view {self._jobs_table}")] if rows is None else _warnings(rows[0])),
+        return self._completed(
+            QueueInfo(
+                kind="graphile-worker",
+                name="/".join(part for part in (task, queue) if part) or "all tasks",
+                broker=self._database.shown + server,
+                lease_s=LOCK_S,
+                pushes=True,
+                warnings=tuple(
+                    [missing_tables(f"The view {self._jobs_table}")] if rows is None else _warnings(rows[0])
+                ),
+            )
         )
 
 

@@ -113,13 +113,15 @@ class PgBossQueue(PostgresQueue):
             f"{self._database.shown} (server {found['server']}, pg-boss schema {found['version']})" if found else ""
         )
         exists = found.get("name") is not None
-        return QueueInfo(
-            kind="pgboss",
-            name=self._name,
-            broker=broker or self._database.shown,
-            lease_s=_lease_s(found) if exists else None,
-            pushes=bool(found.get("notify")),
-            warnings=tuple(_warnings(found) if exists else [missing_tables(f"The queue {self._name} of pg-boss")]),
+        return self._completed(
+            QueueInfo(
+                kind="pgboss",
+                name=self._name,
+                broker=broker or self._database.shown,
+                lease_s=_lease_s(found) if exists else None,
+                pushes=bool(found.get("notify")),
+                warnings=tuple(_warnings(found) if exists else [missing_tables(f"The queue {self._name} of pg-boss")]),
+            )
         )
 
 

@@ -137,12 +137,14 @@ class ProcrastinateQueue(PostgresQueue):
                     ),
                 )
             )
-        return QueueInfo(
-            kind="procrastinate",
-            name=self._name,
-            broker=self._database.shown + (f" (server {rows[0]['server']})" if rows else ""),
-            pushes=True,
-            warnings=tuple(warnings),
+        return self._completed(
+            QueueInfo(
+                kind="procrastinate",
+                name=self._name,
+                broker=self._database.shown + (f" (server {rows[0]['server']})" if rows else ""),
+                pushes=True,
+                warnings=tuple(warnings),
+            )
         )
 
 

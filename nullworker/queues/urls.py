@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nullworker.queues.connections import Connections
 
 #: Values of parameters with such names are not shown.
-SECRET_NAME = re.compile(r"pass|secret|token|credential|access|seed", re.IGNORECASE)
+SECRET_NAME = re.compile(r"pass|secret|token|credential|access|seed|dsn", re.IGNORECASE)
 #: Shorter secrets are not looked for in other texts: they would be found in every second word.
 SECRET_CHARACTERS_MIN = 4
 _PLACE = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+(?:%[\w.%-]+)?\]|[^\[\]:@,;=\s]*)(?::(?P<port>[0-9]{0,5}))?")
@@ -238,8 +238,9 @@ class _Parser:
 
     def _parameters(self, split: _Split, shown: str) -> dict[str, str]:
         connections = self._connections
-        known = self._own | (connections.parameters if connections else frozenset())
+        listed = self._own | (connections.parameters if connections else frozenset())
         also = connections.also if connections else {}
+        known = listed | set(also.values())
         unused = connections.unused if connections else frozenset()
         found: dict[str, str] = {}
         for written, value in split.pairs:
@@ -247,11 +248,11 @@ class _Parser:
             if name not in known and written in unused:
                 continue
             if name not in known:
-                listed = ", ".join(sorted(known)) or "none"
-                rest = "; docs/queues.md has what libraries call them" if also else ""
+                names = ", ".join(sorted(listed)) or "none"
+                rest = "; docs/queues.md has libraries' names for more" if also else ""
                 # What follows the question mark is left out: a misspelt parameter may hold a secret.
-                place = shown.partition("?")[0]
-                raise QueueUrlError(f"{place}: unknown parameter {written!r} (known: {listed}{rest}).")
+                before = shown.partition("?")[0]
+                raise QueueUrlError(f"{before}: unknown parameter {written!r} (known: {names}{rest}).")
             if name in found:
                 raise QueueUrlError(f"{shown}: the parameter {name!r} is there twice.")
             found[name] = value

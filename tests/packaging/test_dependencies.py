@@ -34,6 +34,7 @@ EXTRAS = {
     "nullworker/engine": ["engine"],
     "nullworker/fleets/processes": ["engine"],
     "nullworker/queues/_postgres.py": ["postgres"],
+    "nullworker/queues/_postgres_connections.py": ["postgres"],
     "nullworker/queues/_postgres_database.py": ["postgres"],
     "nullworker/queues/_redis_broker.py": ["redis"],
     "nullworker/queues/_redis_servers.py": ["redis"],

@@ -18,7 +18,7 @@ from tests.integration.queues.brokers import accepts, program, running
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 SERVER_USER = "postgres"  # made by the Debian package; the server refuses to run as root
 USER = "worker"
@@ -39,8 +39,9 @@ FAST = (
 class Postgres:
     """A server in a directory of its own; it keeps its port and its databases when it is stopped and started."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *settings: str) -> None:
         self.directory = directory
+        self._settings = (*FAST, *settings)
         self.port = free_port()
         self._made = 0
         self._running = contextlib.ExitStack()
@@ -49,7 +50,7 @@ class Postgres:
 
     def start(self) -> None:
         """Starts it, and waits until it accepts its user."""
-        options = [part for setting in FAST for part in ("-c", setting)]
+        options = [part for setting in self._settings for part in ("-c", setting)]
         command = [self._program, "-D", "data", "-p", str(self.port), "-k", str(self.directory), "-h", "127.0.0.1"]
         broker = self._running.enter_context(
             running(
@@ -91,16 +92,35 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[Postgres]:
-    """A server that runs, and is gone with all its databases afterwards."""
-    directory = tempfile.mkdtemp(prefix="nullworker-pg-", dir=_place())
-    try:
-        server = Postgres(Path(directory))
+def postgres_server(
+    *settings: str, files: Mapping[str, Path] | None = None, access: Sequence[str] = ()
+) -> Iterator[Postgres]:
+    """A server that runs, and is gone with all its databases afterwards.
+
+    Args:
+        settings: of the server, each ``name=value``.
+        files: copied into its data, under these names.
+        access: lines for the beginning of ``pg_hba.conf``.
+    """
+    with place() as directory:
+        server = Postgres(directory, *settings)
+        for name, path in (files or {}).items():
+            shutil.copy(path, directory / "data" / name)
+        rules = directory / "data" / "pg_hba.conf"
+        rules.write_text("\n".join((*access, rules.read_text())))
         try:
             server.start()
             yield server
         finally:
             server.stop()
+
+
+@contextlib.contextmanager
+def place() -> Iterator[Path]:
+    """A directory that another user can reach into; gone afterwards."""
+    directory = tempfile.mkdtemp(prefix="nullworker-pg-", dir=_place())
+    try:
+        yield Path(directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -124,7 +124,7 @@ def test_libraries_names_of_parameters_are_known_and_settings_of_their_clients_c
     assert parse_url(url, parameters=NAMES, connections=SEVERAL).parameters == {"tls_ca": "/ca.pem", "queue": "x"}
     with pytest.raises(QueueError, match="'tls_ca' is there twice"):
         parse_url(url + "&tls_ca=/ca.pem", parameters=NAMES, connections=SEVERAL)
-    known = r"\(known: password, queue, seconds, tls_ca; docs/queues\.md has what libraries call them\)"
+    known = r"\(known: password, queue, seconds, tls_ca; docs/queues\.md has libraries' names for more\)"
     with pytest.raises(QueueError, match=rf"^some://h/0: unknown parameter 'socket' {known}\.$"):
         parse_url("some://h/0?queue=x&socket=1", parameters=NAMES, connections=SEVERAL)
 
