@@ -123,6 +123,10 @@ class Farm:
         files = [*self.state.glob("fleets/processes/*/*/worker.log*"), *self.state.glob("logs/*/*.log")]
         return [file.read_text(errors="replace") for file in files]
 
+    def begun(self) -> set[str]:
+        """The jobs that have begun."""
+        return {run.job for run in self.runs()}
+
     def runs(self) -> list[Run]:
         return read_runs(self.notes)
 
@@ -215,6 +219,13 @@ def check_runs(runs: list[Run], jobs: list[str]) -> None:
     assert sorted(done) == sorted(jobs), (sorted(set(jobs) - set(done)), sorted(set(done) - set(jobs)))
     assert [job for job, count in done.items() if count != 1] == []
     assert [run for run in runs if not run.held] == []
+
+
+def check_the_last(runs: list[Run], job: str) -> None:
+    """The job's consumer was killed in the middle of it, and another did it."""
+    of_it = [run for run in runs if run.job == job]
+    assert [run.ended_at is None for run in sorted(of_it, key=lambda run: run.began_at)] == [True, False]
+    assert len({run.session for run in of_it}) == 2
 
 
 def check_peak(farm: Farm, most: int) -> None:

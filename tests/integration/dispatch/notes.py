@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import time
 
@@ -33,7 +34,14 @@ def reservation() -> dict[str, object]:
 
 
 def work(job: str, seconds: float) -> None:
-    """Does a job."""
+    """Does a job. At one whose name begins with ``crash`` the consumer kills itself, the first time."""
     note("begin", job)
+    if job.startswith("crash"):
+        try:
+            os.close(os.open(os.environ["NOTES"] + f".{job}", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            pass
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(seconds)
     note("end", job)

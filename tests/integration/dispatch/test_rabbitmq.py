@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import aio_pika
 import pytest
 
-from tests.integration.dispatch.kit import check_peak, check_runs, dispatching, farm, mixed, python
+from tests.integration.dispatch.kit import check_peak, check_runs, check_the_last, dispatching, farm, mixed, python
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ numbers = itertools.count()
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 
 
-async def publish(rabbitmq: RabbitmqServer, jobs: Sequence[tuple[str, float]]) -> str:
-    """Puts jobs into a queue of their own; returns its name."""
-    name = f"dispatch-{next(numbers)}"
+async def publish(rabbitmq: RabbitmqServer, jobs: Sequence[tuple[str, float]], queue: str = "") -> str:
+    """Puts jobs into a queue, or one of their own; returns its name."""
+    name = queue or f"dispatch-{next(numbers)}"
     connection = await aio_pika.connect(rabbitmq.amqp())
     async with connection:
         channel = await connection.channel()
@@ -79,7 +79,10 @@ async def test_where_in_flight_is_unknown_the_count_is_no_less_right(rabbitmq: R
 async def test_five_hundred_jobs_while_the_dispatcher_is_killed_three_times(
     rabbitmq: RabbitmqServer, tmp_path: Path
 ) -> None:
-    """All done, each once, on held workers, never more than four of them; and back to zero."""
+    """All done, each once, on held workers, never more than four of them; and back to zero.
+
+    Then there is one job more, alone, whose consumer is killed: at zero workers another one is brought for it.
+    """
     jobs = mixed(500)
     name = await publish(rabbitmq, jobs)
     async with farm(tmp_path, consumer(rabbitmq, name, 40), most=6) as running:
@@ -88,8 +91,13 @@ async def test_five_hundred_jobs_while_the_dispatcher_is_killed_three_times(
             await dispatcher.kill_at(lambda: len(running.runs()), 50, 180, 330)
             assert await dispatcher.wait() == 0, dispatcher.tail()
             assert dispatcher.starts == 4
-        await until(lambda: not running.held, "no worker is held")
-        await until(lambda: not running.workers, "all workers have gone")
-        check_runs(running.runs(), [job for job, _ in jobs])
+            await until(lambda: not running.held, "no worker is held")
+            await until(lambda: not running.workers, "all workers have gone")
+            check_runs(running.runs(), [job for job, _ in jobs])
+            await publish(rabbitmq, [("crash-last", 0.3)], name)
+            dispatcher.start()
+            assert await dispatcher.wait() == 0, dispatcher.tail()
+        check_the_last(running.runs(), "crash-last")
+        await until(lambda: not running.workers, "all workers have gone again")
         check_peak(running, 4)
     assert await left(rabbitmq, name) == 0

@@ -10,7 +10,7 @@ import redis
 import rq
 
 from tests.integration.dispatch import notes
-from tests.integration.dispatch.kit import check_peak, check_runs, dispatching, farm, mixed, python
+from tests.integration.dispatch.kit import check_peak, check_runs, check_the_last, dispatching, farm, mixed, python
 from tests.integration.queues.redis_server import redis_server
 from tests.kit.waiting import until
 from tests.ports import free_port
@@ -59,7 +59,10 @@ def said(dispatcher: Any) -> str:
 
 
 async def test_five_hundred_jobs_of_rq_while_the_dispatcher_is_killed_three_times(tmp_path: Path) -> None:
-    """All done, each once, on held workers, never more than four of them; and back to zero."""
+    """All done, each once, on held workers, never more than four of them; and back to zero.
+
+    Then there is one job more, alone, whose consumer is killed: at zero workers another one is brought for it.
+    """
     with redis_server(folder(tmp_path, "redis"), "--notify-keyspace-events", "KA") as broker:
         url = f"redis://127.0.0.1:{broker.port}/1"
         # Without a fork for each job, which would be most of the work here.
@@ -75,10 +78,20 @@ async def test_five_hundred_jobs_of_rq_while_the_dispatcher_is_killed_three_time
                 with dispatching(running, tmp_path, address, "--until-empty") as dispatcher:
                     await dispatcher.kill_at(lambda: len(running.runs()), 50, 180, 330)
                     assert await dispatcher.wait() == 0, dispatcher.tail()
-                await until(lambda: not running.held, "no worker is held")
-                await until(lambda: not running.workers, "all workers have gone")
-                check_runs(running.runs(), [name for name, _ in jobs])
+                    assert dispatcher.starts == 4
+                    await until(lambda: not running.held, "no worker is held")
+                    await until(lambda: not running.workers, "all workers have gone")
+                    check_runs(running.runs(), [name for name, _ in jobs])
+                    queue.enqueue(notes.work, "crash-last", 0.1, retry=rq.Retry(max=1))
+                    dispatcher.start()
+                    await until(lambda: running.held == 1 and "crash-last" in running.begun(), dispatcher.tail)
+                    await until(lambda: not running.held, dispatcher.tail)
+                    for execution in client.zrange(queue.started_job_registry.key, 0, -1):
+                        client.zadd(queue.started_job_registry.key, {execution: 1})  # its heartbeat was long ago
+                    client.delete(queue.registry_cleaning_key)  # RQ looks for such jobs once in a quarter of an hour
+                    assert await dispatcher.wait() == 0, dispatcher.tail()
+                check_the_last(running.runs(), "crash-last")
+                await until(lambda: not running.workers, "all workers have gone again")
                 check_peak(running, 4)
-                assert dispatcher.starts == 4
-            assert len(queue.finished_job_registry) == 500
+            assert len(queue.finished_job_registry) == 501
             assert (len(queue), len(queue.failed_job_registry), len(queue.started_job_registry)) == (0, 0, 0)
