@@ -119,6 +119,12 @@ class Truth:
         self._driver.store.commit_due(self.now)
         return self._driver.store.workers
 
+    @property
+    def stored_reservations(self) -> Mapping[int, RestoredReservation]:
+        """What is written down of reservations, and survives a kill."""
+        self._driver.store.commit_due(self.now)
+        return self._driver.store.reservations
+
     def noted_reservations(self) -> Mapping[int, RestoredReservation]:
         """The reservations as they will be written when all that was noted is."""
         return self._driver.store.noted_reservations()

@@ -201,8 +201,7 @@ def _not_listed(state: EngineState, worker: Worker, session: Reservation, *, num
         session.delivery.restored = not numbered and state.now < state.listening.since + limits.RESEND_S
         state.await_report(worker)
         return
-    if numbered or not worker.report_order.numbers:  # else a numbered report that lists it is the better witness
-        worker.finishes.remember_finished(session.request_idx, state.now)
+    worker.finishes.remember_finished(session.request_idx, state.now)
     worker.finishes.expect_session(session.request_idx)
     _ended(state, worker, session, Cause.NOT_LISTED_BY_WORKER, "its worker lists it no longer")
 

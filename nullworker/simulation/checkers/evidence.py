@@ -183,9 +183,14 @@ class Evidence(Checker):
         return self.truth.clock >= max(came_at, listening_since) + limits.RESEND_S
 
     def engine_started(self) -> None:
-        self._numbered.clear()
+        stored = self.truth.stored_workers
+        self._numbered = {worker_id: (0, self.truth.clock) for worker_id, row in stored.items() if row.numbered}
         for known in self.workers.values():
             known.exited = False  # the engine that was told may be gone, and need not have written it down
+            for request_idx, grant in known.grants.items():
+                row = self.truth.stored_reservations.get(request_idx)
+                if row is None or not row.confirmed:
+                    grant.confirmed = False  # the same of a session: this engine has to be told of it again
 
     def ledger_lost(self) -> None:
         self._given.clear()
