@@ -31,6 +31,8 @@ Json: TypeAlias = "dict[str, Any]"
 #: RabbitMQ's own default of ``consumer_timeout``, since 3.8.17; the server does not tell what it was set to.
 CONSUMER_TIMEOUT_S = 1800.0
 DEFAULT_PORT = 15672
+#: dramatiq keeps messages that are delayed, or will be tried again, in a queue of this name beside their own.
+DELAY_QUEUE_SUFFIX = ".DQ"
 LIMITS = aiohttp.ClientTimeout(total=15, sock_connect=5)
 #: Queues a request: their names make a regular expression in its URL, and URLs have limits.
 NAMES_MAX = 50
@@ -85,6 +87,8 @@ class Management:
     async def counts(self, name: str) -> Json | None:
         """What a queue says of itself (``messages_ready``, ``messages_unacknowledged``, ``arguments``, ``state`` …).
 
+        If there is a `DELAY_QUEUE_SUFFIX` beside it, what that says of itself is under that name.
+
         Returns:
             None if there is no such queue.
 
@@ -121,14 +125,17 @@ class Management:
                     "disable_stats": "true",
                     "enable_queue_totals": "true",
                     "page": "1",
-                    "page_size": str(2 * NAMES_MAX),
+                    "page_size": str(3 * NAMES_MAX),
                     "use_regex": "true",
-                    "name": f"^({alternatives})$",
+                    "name": f"^({alternatives})({re.escape(DELAY_QUEUE_SUFFIX)})?$",
                 },
             )
             if page is None:
                 raise QueueError(f"{self.shown}: there is no virtual host {self.vhost!r}; / is written %2F.")
             found |= {str(item.get("name")): item for item in page["items"]}
+        for name in names:
+            if name in found:
+                found[name][DELAY_QUEUE_SUFFIX] = found.get(name + DELAY_QUEUE_SUFFIX)
         return found
 
     async def _get(self, path: str, parameters: dict[str, str]) -> Any:
@@ -152,6 +159,20 @@ class Management:
             with contextlib.suppress(ValueError):
                 return json.loads(body)
         raise QueueError(f"{self.shown} answers (HTTP status {response.status}), but not as RabbitMQ: check the port.")
+
+
+def delay_queue(name: str, due: int) -> QueueWarning:
+    """The warning of messages beside a queue that dramatiq has delayed or will try again.
+
+    Args:
+        name: of the queue.
+        due: how many of them no worker holds.
+    """
+    return QueueWarning(
+        "delay-queue",
+        f"{due} message(s) are in {name}{DELAY_QUEUE_SUFFIX}, which only a worker of dramatiq moves; when they are due "
+        "cannot be read, so that they call for a worker now: add ignore_delayed=true to the URL if one runs elsewhere.",
+    )
 
 
 def missing_queue(name: str) -> QueueWarning:

@@ -19,7 +19,13 @@ import aio_pika
 from aiormq.exceptions import AMQPError, AuthenticationError, ChannelNotFoundEntity, ProbableAuthenticationError
 
 from nullworker.queues._batches import Batch
-from nullworker.queues._rabbitmq import CONSUMER_TIMEOUT_S, missing_queue, timeout_warning
+from nullworker.queues._rabbitmq import (
+    CONSUMER_TIMEOUT_S,
+    DELAY_QUEUE_SUFFIX,
+    delay_queue,
+    missing_queue,
+    timeout_warning,
+)
 from nullworker.queues._waiting import within
 from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueWarning
 from nullworker.queues.urls import parse_url
@@ -52,6 +58,8 @@ class AmqpQueue:
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._readings = Batch(self._ask)
+        self._ignores_delayed = url.flag("ignore_delayed")
+        self._has_delay_queue = not self._ignores_delayed
         self._closed = False
 
     @classmethod
@@ -61,7 +69,7 @@ class AmqpQueue:
         Raises:
             QueueError: the URL is wrong, or RabbitMQ cannot be reached or refuses.
         """
-        queue = cls(parse_url(url, parameters=("queue",)))
+        queue = cls(parse_url(url, parameters=("queue", "ignore_delayed")))
         try:
             await queue.depth()
         except BaseException:
@@ -77,7 +85,19 @@ class AmqpQueue:
         """
         self._check_open()
         now = time.time()  # noqa: TID251 - a wall-clock stamp, for the dispatcher to compare with its own
-        return Depth(await self._readings.read(self._name) or 0, None, now, exact=False)
+        ready = await self._readings.read(self._name) or 0
+        return Depth(ready + await self._beside(), None, now, exact=False)
+
+    async def _beside(self) -> int:
+        """How many messages are in dramatiq's delay queue; it is asked for again by each `info` if it is not there.
+
+        To ask for a queue that does not exist costs a channel.
+        """
+        if not self._has_delay_queue:
+            return 0
+        count = await self._readings.read(self._name + DELAY_QUEUE_SUFFIX)
+        self._has_delay_queue = count is not None
+        return count or 0
 
     async def info(self) -> QueueInfo:
         """Warns that AMQP tells neither what is in flight nor of the settings that hurt.
@@ -96,6 +116,9 @@ class AmqpQueue:
         ]
         if await self._readings.read(self._name) is None:
             warnings.append(missing_queue(self._name))
+        self._has_delay_queue = not self._ignores_delayed
+        if due := await self._beside():
+            warnings.append(delay_queue(self._name, due))
         transport = self._connection.transport if self._connection else None
         properties: Any = getattr(getattr(transport, "connection", None), "server_properties", None) or {}
         return QueueInfo(
@@ -135,16 +158,20 @@ class AmqpQueue:
             raise QueueError(f"{self._url.shown}: this queue was closed.")
 
     async def _ask(self, names: list[str]) -> Mapping[str, int]:
-        """How many messages are ready; nothing of a queue that does not exist."""
+        """How many messages are ready in each; nothing of a queue that does not exist."""
+        counts = {name: await self._count(name) for name in names}
+        return {name: count for name, count in counts.items() if count is not None}
+
+    async def _count(self, name: str) -> int | None:
         while True:
-            is_fresh = self._channel is None
+            is_fresh = self._connection is None
             try:
                 channel = await within(AMQP_LIMIT_S, self._connected())
-                queue = await within(AMQP_LIMIT_S, channel.declare_queue(names[0], passive=True))
-                return {names[0]: queue.declaration_result.message_count or 0}
+                queue = await within(AMQP_LIMIT_S, channel.declare_queue(name, passive=True))
+                return queue.declaration_result.message_count or 0
             except ChannelNotFoundEntity:
                 self._channel = None  # which the server has closed, as AMQP has it
-                return {}
+                return None
             except BROKEN as error:
                 await self._hang_up()
                 if is_fresh:

@@ -4,7 +4,8 @@
     nats+tls://token@host:4222?stream=JOBS&consumer=workers&domain=hub
 
 Also ``subject=`` (what the consumer will filter, while neither it nor the stream may be there yet) and ``creds=`` (a
-credentials file; needs ``pip install nkeys``). Undelivered messages are waiting, delivered and unacknowledged
+credentials file; needs ``pip install nkeys``); ``acks_late=false`` if consumers acknowledge a message before they work
+on it, so that what is in flight is unknown. Undelivered messages are waiting, delivered and unacknowledged
 ones are in flight; that includes those which their consumer put off by a delayed negative acknowledgement, because
 JetStream does not tell them apart.
 """
@@ -49,9 +50,12 @@ class NatsQueue:
 
     def __init__(self, url: QueueUrl) -> None:
         self._url = url
+        self._acks_late = url.flag("acks_late", default=True)
         self._stream = url.text("stream")
         self._consumer = url.text("consumer")
         self._shown = f"NATS at {url.host or 'localhost'}:{url.port or 4222}"
+        self._pending_since_s: float | None = None  # messages are unacknowledged, at each reading since
+        self._delivered = 0  # the last message of the stream that the consumer was seen to have been given
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._change_event = asyncio.Event()
@@ -66,7 +70,7 @@ class NatsQueue:
         Raises:
             QueueError: the URL is wrong, the server cannot be reached or refuses, or has no JetStream.
         """
-        queue = cls(parse_url(url, parameters=("stream", "consumer", "subject", "domain", "creds")))
+        queue = cls(parse_url(url, parameters=("stream", "consumer", "subject", "domain", "creds", "acks_late")))
         try:
             await queue.depth()
             await queue._listen()
@@ -85,7 +89,8 @@ class NatsQueue:
         info = await self._consumer_info()
         if info is None:
             return Depth(await self._stored(), 0, now, exact=False)
-        acknowledges = info.config.ack_policy != AckPolicy.NONE
+        self._delivered = info.delivered.stream_seq if info.delivered else 0
+        acknowledges = self._acks_late and info.config.ack_policy != AckPolicy.NONE
         limit = info.config.max_ack_pending
         paused = bool(getattr(info, "paused", None))  # servers from 2.11 can pause a consumer
         pending = int(info.num_ack_pending or 0)
@@ -93,12 +98,21 @@ class NatsQueue:
             waiting=0 if paused else int(info.num_pending or 0),
             in_flight=pending if acknowledges else None,
             # What is over its lease is given out again only when a consumer asks, and pending until then.
-            abandoned=None if pending and acknowledges else 0,
+            abandoned=(None if pending else 0) if acknowledges else self._left(pending, _lease_s(info)),
             sampled_at_s=now,
-            parallel_max=limit if acknowledges and limit and limit > 0 else None,
+            parallel_max=limit if info.config.ack_policy != AckPolicy.NONE and limit and limit > 0 else None,
             paused=paused,
             redelivered=int(info.num_redelivered or 0),
         )
+
+    def _left(self, pending: int, lease_s: float | None) -> int:
+        """How many messages stay unacknowledged though consumers acknowledge at once: those consumers have died."""
+        if not pending or lease_s is None:
+            self._pending_since_s = None
+            return 0
+        now_s = time.monotonic()
+        self._pending_since_s = now_s if self._pending_since_s is None else self._pending_since_s
+        return pending if now_s - self._pending_since_s > lease_s else 0
 
     async def info(self) -> QueueInfo:
         """Warns of leases that jobs outlive, of limits below the fleet's, and of consumers that hide what they do.
@@ -171,11 +185,18 @@ class NatsQueue:
         return None
 
     async def _stored(self) -> int:
-        """How many messages of the subject, or at all, are in the stream; 0 if there is no such stream."""
+        """How many messages of the subject, or at all, are in the stream; 0 if there is no such stream.
+
+        Those that a consumer had been given, before it vanished, are not among them: a stream may keep what is done.
+        """
         subject = self._url.parameters.get("subject")
         with self._explaining():
             info = await (await self._jetstream()).stream_info(self._stream, subjects_filter=subject)
-            return sum((info.state.subjects or {}).values()) if subject else info.state.messages
+            stored = sum((info.state.subjects or {}).values()) if subject else info.state.messages
+            if info.state.last_seq < self._delivered:
+                self._delivered = 0  # it is another stream of that name
+            return min(stored, info.state.last_seq - self._delivered)
+        self._delivered = 0
         return 0
 
     async def _stream_subjects(self) -> tuple[str, ...] | None:
@@ -351,6 +372,15 @@ def _warnings(info: ConsumerInfo, lease_s: float | None) -> list[QueueWarning]:
                 "short-lease",
                 f"A job that runs longer than {lease_s:g} s (ack_wait) is given to another consumer as well: send "
                 "in-progress beside the job, from another process, or raise ack_wait.",
+            )
+        )
+    if config.inactive_threshold or not config.durable_name:
+        warnings.append(
+            QueueWarning(
+                "vanishes",
+                f"The consumer is deleted when none has pulled for {config.inactive_threshold or 5:g} s "
+                "(inactive_threshold), as at zero workers, and all that the stream keeps is given out again: make it "
+                "durable, without that.",
             )
         )
     if config.max_ack_pending and 0 < config.max_ack_pending < MAX_WORKERS:

@@ -1,6 +1,7 @@
 """A queue of RabbitMQ, read over its management API.
 
     rabbitmq+http://user:password@host:15672/vhost/queue        (or rabbitmq+https)
+    rabbitmq+http://user:password@host:15672/vhost/queue?acks_late=true     consumers acknowledge when a job is done
 
 The virtual host ``/`` is written ``%2F``, or left out. The user needs the tag ``management`` or ``monitoring``.
 """
@@ -12,7 +13,14 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from nullworker.queues._rabbitmq import CONSUMER_TIMEOUT_S, Management, missing_queue, timeout_warning
+from nullworker.queues._rabbitmq import (
+    CONSUMER_TIMEOUT_S,
+    DELAY_QUEUE_SUFFIX,
+    Management,
+    delay_queue,
+    missing_queue,
+    timeout_warning,
+)
 from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueUrlError, QueueWarning
 from nullworker.queues.urls import parse_url
 
@@ -33,21 +41,31 @@ CONSUMERS_KEPT_S = 10.0
 #: What a queue says of itself while it can say how deep it is.
 ALIVE = frozenset(("running", "live", "idle", "flow", "syncing"))
 
+ACKS_UNKNOWN = QueueWarning(
+    "in-flight-unknown",
+    "RabbitMQ does not show whether consumers acknowledge a message before its job or after it, so that what is in "
+    "flight is unknown: if all do so after the job (Celery only with task_acks_late), add ?acks_late=true to the URL.",
+)
+
 
 class RabbitmqQueue:
     """Reads a queue over the management API. Opened by ``await RabbitmqQueue.open(url)``."""
 
-    def __init__(self, url: QueueUrl, api: Management, name: str) -> None:
+    def __init__(self, url: QueueUrl, api: Management, name: str, *, acks_late: bool, ignores_delayed: bool) -> None:
         """Use `open`.
 
         Args:
             url: of the queue, taken apart.
             api: of its virtual host.
             name: of the queue.
+            acks_late: whether its consumers acknowledge a message when its job is done.
+            ignores_delayed: whether what waits in the delay queue of dramatiq beside it calls for no worker.
         """
         self._url = url
         self._api = api
         self._name = name
+        self._acks_late = acks_late
+        self._ignores_delayed = ignores_delayed
         self._acknowledges = True
         self._saw_consumers = False  # only of those that are seen is it known that they acknowledge
         self._consumers_at = float("-inf")
@@ -60,12 +78,15 @@ class RabbitmqQueue:
         Raises:
             QueueError: the URL is wrong, the API cannot be reached or refuses, or there is no such virtual host.
         """
-        parts = parse_url(url, parameters=())
+        parts = parse_url(url, parameters=("acks_late", "ignore_delayed"))
         segments = [unquote(segment) for segment in urlsplit(url).path.split("/")[1:]]
         if len(segments) not in {1, 2} or not segments[-1]:
             raise QueueUrlError(f"{parts.shown}: write rabbitmq+http://user:password@host:15672/vhost/queue.")
         vhost = segments[0] if len(segments) == 2 and segments[0] else "/"
-        queue = cls(parts, Management.share(parts, vhost), segments[-1])
+        acks_late, ignores_delayed = parts.flag("acks_late"), parts.flag("ignore_delayed")
+        queue = cls(
+            parts, Management.share(parts, vhost), segments[-1], acks_late=acks_late, ignores_delayed=ignores_delayed
+        )
         try:
             await queue.depth()
         except BaseException:
@@ -93,9 +114,24 @@ class RabbitmqQueue:
             )
         if time.monotonic() - self._consumers_at > CONSUMERS_KEPT_S:
             self._look_at_consumers(await self._api.details(self._name))
+        due, delayed = self._beside(counts)
         single = (counts.get("arguments") or {}).get("x-single-active-consumer")
-        in_flight = unacknowledged if self._acknowledges or unacknowledged else None
-        return Depth(ready, in_flight, now, parallel_max=1 if single else None, exact=self._saw_consumers)
+        is_seen = self._acks_late and (self._acknowledges or bool(unacknowledged))
+        in_flight = unacknowledged if is_seen else None
+        return Depth(
+            ready + due,
+            in_flight,
+            now,
+            delayed=delayed,
+            parallel_max=1 if single else None,
+            exact=self._saw_consumers and not due,
+        )
+
+    def _beside(self, counts: Json) -> tuple[int, int]:
+        """What the delay queue adds to what waits and to what is delayed: a worker holds in memory what is not due."""
+        beside = counts.get(DELAY_QUEUE_SUFFIX) or {}
+        ready, held = beside.get("messages_ready") or 0, beside.get("messages_unacknowledged") or 0
+        return (0, ready + held) if self._ignores_delayed else (ready, held)
 
     async def info(self) -> QueueInfo:
         """Warns of prefetch, early acknowledgement, time limits, and settings that lose or serialise jobs.
@@ -104,7 +140,10 @@ class RabbitmqQueue:
             QueueError: as for `depth`.
         """
         self._check_open()
-        details, version = await asyncio.gather(self._api.details(self._name), self._api.version())
+        details, version, counts = await asyncio.gather(
+            self._api.details(self._name), self._api.version(), self._api.counts(self._name)
+        )
+        due, _ = self._beside(counts or {})
         self._look_at_consumers(details)
         lease_s = _lease_s(details or {})
         return QueueInfo(
@@ -115,7 +154,15 @@ class RabbitmqQueue:
             lag_s=0.0
             if (details or {}).get("type") == "classic"
             else QUORUM_LAG_S,  # one that is missing may be either
-            warnings=tuple([missing_queue(self._name)] if details is None else _warnings(details, lease_s)),
+            warnings=tuple(
+                [missing_queue(self._name)]
+                if details is None
+                else [
+                    *_warnings(details, lease_s),
+                    *([] if self._acks_late else [ACKS_UNKNOWN]),
+                    *([delay_queue(self._name, due)] if due else []),
+                ]
+            ),
         )
 
     async def changed(self, timeout_s: float) -> bool:

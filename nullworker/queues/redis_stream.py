@@ -2,6 +2,7 @@
 
     redis-stream://host:6379/0?stream=jobs&group=workers
     redis-stream://host:6379/0?stream=jobs&group=workers&claim_after=600    consumers XAUTOCLAIM what is idle so long
+    redis-stream://host:6379/0?stream=jobs&group=workers&acks_late=false    consumers XACK before they work
 
 Waiting is what the group has not been given yet, in flight what it was given and has not acknowledged.
 """
@@ -36,7 +37,7 @@ class RedisStreamQueue(RedisQueue):
     """Reads a group's lag and its pending entries."""
 
     kind = "redis-stream"
-    parameters = frozenset({"stream", "group", "claim_after"})
+    parameters = frozenset({"stream", "group", "claim_after", "acks_late"})
     has_clusters = True
 
     def __init__(self, url: QueueUrl, stream: str, group: str, claim_after_s: float | None) -> None:
@@ -52,6 +53,7 @@ class RedisStreamQueue(RedisQueue):
         self._stream = stream
         self._group = group
         self._claim_after_s = claim_after_s
+        self._acks_late = url.flag("acks_late", default=True)
 
     @classmethod
     def from_url(cls, url: QueueUrl) -> Self:
@@ -72,10 +74,10 @@ class RedisStreamQueue(RedisQueue):
         left = len(idle or ())
         return Depth(
             waiting,
-            max(0, pending - left),
+            max(0, pending - left) if self._acks_late else None,
             now_s(),
             exact=is_exact and left < IDLE_LOOKED_AT_MAX,
-            abandoned=None if idle is None else left,
+            abandoned=None if idle is None and self._acks_late else left,
         )
 
     async def _undelivered(self, stream: dict[str, Any], group: dict[str, Any]) -> tuple[int, bool]:

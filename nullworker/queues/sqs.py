@@ -3,6 +3,7 @@
     sqs://eu-west-1/renders                      the queue's name
     sqs://eu-west-1/123456789012/renders         of another account
     sqs://eu-west-1/renders?endpoint_url=http://127.0.0.1:4566&profile=staging
+    sqs://eu-west-1/renders?acks_late=false      consumers delete a message before they work on it
 
 Credentials come from where every AWS tool finds them (environment, profile, instance role), never from the URL. AWS
 needs up to a minute until its counts are right; `QueueInfo.lag_s` says so to the dispatcher.
@@ -97,6 +98,7 @@ class SqsQueue:
         self._name = name
         self._queue_url = url.path.strip("/") if "://" in url.path else None
         self._owner = {"QueueOwnerAWSAccountId": account} if account and self._queue_url is None else {}
+        self._acks_late = url.flag("acks_late", default=True)
         self._found_url: str | None = None
         self._client: Any = None
         self._closed = False
@@ -108,7 +110,7 @@ class SqsQueue:
         Raises:
             QueueError: the URL is wrong, SQS cannot be reached, or refuses.
         """
-        queue = cls(parse_url(url, parameters=("endpoint_url", "profile")))
+        queue = cls(parse_url(url, parameters=("endpoint_url", "profile", "acks_late")))
         try:
             await asyncio.to_thread(queue._connect)
             await queue.depth()
@@ -131,7 +133,8 @@ class SqsQueue:
             waiting, in_flight, delayed = (int(attributes[name]) for name in COUNTS)
         except (KeyError, ValueError) as error:
             raise QueueError(f"{self._shown}: the answer has no count {error}; is it SQS?") from error
-        return Depth(waiting, in_flight, now, delayed=delayed, exact=False)  # "approximate" is AWS's own word
+        # "approximate" is AWS's own word
+        return Depth(waiting, in_flight if self._acks_late else None, now, delayed=delayed, exact=False)
 
     async def info(self) -> QueueInfo:
         """Warns of leases that jobs outlive, of groups that serialise, and of jobs that come back for ever.

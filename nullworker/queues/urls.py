@@ -79,13 +79,13 @@ class QueueUrl:
             raise QueueUrlError(f"{self.shown}: {name} should be a positive number of seconds, not {value!r}.")
         return number
 
-    def flag(self, name: str) -> bool:
-        """Whether the parameter ``name`` is true; it is false where it is missing.
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Whether the parameter ``name`` is true; ``default`` where it is missing.
 
         Raises:
             QueueUrlError: it is neither true nor false.
         """
-        value = self.text(name, "false").lower()
+        value = self.text(name, str(default)).lower()
         if value not in {"true", "1", "false", "0"}:
             raise QueueUrlError(f"{self.shown}: {name} should be true or false, not {value!r}.")
         return value in {"true", "1"}

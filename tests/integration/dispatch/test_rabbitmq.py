@@ -52,7 +52,9 @@ async def test_the_job_of_a_killed_consumer_is_done_by_another(rabbitmq: Rabbitm
     jobs = [("a", 0.3), ("crash-b", 0.3), ("c", 0.3), ("d", 0.3)]
     name = await publish(rabbitmq, jobs)
     async with farm(tmp_path, consumer(rabbitmq, name, 1)) as running:
-        with dispatching(running, tmp_path, rabbitmq.management(f"%2F/{name}"), "--until-empty") as dispatcher:
+        with dispatching(
+            running, tmp_path, rabbitmq.management(f"%2F/{name}?acks_late=true"), "--until-empty"
+        ) as dispatcher:
             assert await dispatcher.wait() == 0, dispatcher.tail()
         runs = running.runs()
         assert [run.job for run in runs if run.ended_at is None] == ["crash-b"]
@@ -86,7 +88,7 @@ async def test_five_hundred_jobs_while_the_dispatcher_is_killed_three_times(
     jobs = mixed(500)
     name = await publish(rabbitmq, jobs)
     async with farm(tmp_path, consumer(rabbitmq, name, 40), most=6) as running:
-        address = rabbitmq.management(f"%2F/{name}")
+        address = rabbitmq.management(f"%2F/{name}?acks_late=true")
         with dispatching(running, tmp_path, address, "--until-empty", "--poll", "0.5") as dispatcher:
             await dispatcher.kill_at(lambda: len(running.runs()), 50, 180, 330)
             assert await dispatcher.wait() == 0, dispatcher.tail()

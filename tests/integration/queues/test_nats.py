@@ -74,6 +74,7 @@ class NatsDriver(QueueDriver):
                 server.url(f"stream={STREAM}"),
                 server.url(f"consumer={CONSUMER}"),
                 server.url(names + "&queue=x"),
+                server.url(names + "&acks_late=perhaps"),
                 server.url(names + "&creds=/does/not/exist"),
                 f"nats://{USER}:wrong-{PASSWORD}@{address}?{names}",
                 f"nats://{address}?{names}",
@@ -215,6 +216,45 @@ async def test_without_acknowledgements_in_flight_is_unknown(server: NatsServer,
         assert await depth_of(queue) == (1, None, 0)
         assert "early-ack" in await codes(queue)
         assert (await queue.info()).lease_s is None
+
+
+async def test_if_consumers_acknowledge_first_what_is_in_flight_is_unknown(server: NatsServer, client: Client) -> None:
+    """A message that is still not acknowledged after its lease is one whose consumer died before it could."""
+    await add_stream(client, "jobs.render", "jobs.render")
+    await add_consumer(client, ack_wait=0.3)
+    async with await open_queue(url(server, "&acks_late=false")) as queue:
+        subscription = await client.jetstream().pull_subscribe_bind(CONSUMER, STREAM)
+        (message,) = await subscription.fetch(1, timeout=HANG_LIMIT_S)
+        await message.ack_sync()
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (1, None, 0)
+        await subscription.fetch(1, timeout=HANG_LIMIT_S)
+        while not (depth := await queue.depth()).abandoned:  # noqa: ASYNC110 - until the lease is over
+            await asyncio.sleep(0.05)
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (0, None, 1)
+
+
+async def test_what_a_consumer_has_done_is_no_demand_when_the_consumer_vanishes(
+    server: NatsServer, client: Client
+) -> None:
+    """A stream that keeps its messages shows all of them as waiting for the next consumer of that name."""
+    await add_stream(client, "jobs.render", "jobs.render", "jobs.render")
+    await add_consumer(client, inactive_threshold=1, ack_wait=7200)
+    async with await open_queue(url(server)) as queue, await open_queue(url(server, "&subject=jobs.render")) as some:
+        assert set(await codes(queue)) == {"vanishes"}
+        subscription = await client.jetstream().pull_subscribe_bind(CONSUMER, STREAM)
+        for _ in range(2):
+            (message,) = await subscription.fetch(1, timeout=HANG_LIMIT_S)
+            await message.ack_sync()
+        assert await depth_of(queue) == await depth_of(some) == (1, 0, 0)
+        await client.jetstream().delete_consumer(STREAM, CONSUMER)  # as the server does
+        assert await depth_of(queue) == await depth_of(some) == (1, 0, 0)
+        assert "missing" in await codes(queue)
+        await client.jetstream().publish("jobs.render", b"job")
+        assert await depth_of(queue) == await depth_of(some) == (2, 0, 0)
+        await client.jetstream().delete_stream(STREAM)
+        await add_stream(client, "jobs.render")
+        assert await depth_of(queue) == (1, 0, 0)
 
 
 async def test_a_message_given_out_again_is_still_in_flight_once(server: NatsServer, client: Client) -> None:

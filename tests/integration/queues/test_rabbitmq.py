@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import aio_pika
+import dramatiq
 import pytest
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
@@ -88,13 +90,15 @@ class AmqpDriver(RabbitmqDriver):
 
 
 async def test_the_management_adapter_passes_the_conformance_kit(rabbitmq: RabbitmqServer, name: str) -> None:
-    url = rabbitmq.management(f"%2F/{name}")
+    url = rabbitmq.management(f"%2F/{name}?acks_late=true")
     bad_urls = (
         rabbitmq.management(""),
         rabbitmq.management("%2F/"),
         rabbitmq.management(f"%2F/{name}/more"),
         rabbitmq.management(f"nowhere/{name}"),
-        url + "?queue=x",
+        url + "&queue=x",
+        url + "&ignore_delayed=perhaps",
+        rabbitmq.management(f"%2F/{name}?acks_late=perhaps"),
         url.replace(PASSWORD, f"wrong-{PASSWORD}"),
         url.replace(str(rabbitmq.management_port), "1"),
         url.replace(str(rabbitmq.management_port), str(rabbitmq.port)),
@@ -136,8 +140,8 @@ async def test_prefetch_and_early_acknowledgement_are_told_and_in_flight_becomes
     await publish(rabbitmq, name, 3)
     await publish(rabbitmq, name + "-early", 3)
     async with (
-        await open_queue(rabbitmq.management(name)) as queue,
-        await open_queue(rabbitmq.management(name + "-early")) as early,
+        await open_queue(rabbitmq.management(name + "?acks_late=true")) as queue,
+        await open_queue(rabbitmq.management(name + "-early?acks_late=true")) as early,
         connected(rabbitmq) as channel,
     ):
         taken: list[AbstractIncomingMessage] = []
@@ -161,6 +165,60 @@ async def test_prefetch_and_early_acknowledgement_are_told_and_in_flight_becomes
         assert (await early.depth()).in_flight is None, "with no consumer about, what was last seen holds"
 
 
+async def test_unless_consumers_acknowledge_late_what_is_in_flight_is_unknown(
+    rabbitmq: RabbitmqServer, name: str
+) -> None:
+    """As with Celery's defaults: five of eight tasks run and were acknowledged before that; they are not zero."""
+    await publish(rabbitmq, name, 8)
+    async with (
+        await open_queue(rabbitmq.management(name)) as queue,
+        await open_queue(rabbitmq.management(name + "?acks_late=true")) as late,
+        connected(rabbitmq) as channel,
+    ):
+        declared = await channel.declare_queue(name, passive=True)
+        for _ in range(5):
+            message = await declared.get(timeout=HANG_LIMIT_S)
+            assert message is not None
+            await message.ack()
+        taken = await declared.get(timeout=HANG_LIMIT_S)
+        assert taken is not None
+        depth, late_depth = await queue.depth(), await late.depth()
+        assert (depth.waiting, depth.in_flight) == (2, None)
+        assert (late_depth.waiting, late_depth.in_flight) == (2, 1)
+
+
+async def test_what_dramatiq_has_delayed_calls_for_a_worker_to_move_it(rabbitmq: RabbitmqServer, name: str) -> None:
+    """It is in a queue of its own, with a due time that nobody can read but the worker that holds it in memory."""
+    make: Any = RabbitmqBroker  # without types
+    broker = make(url=rabbitmq.amqp("%2F"), middleware=[], confirm_delivery=True)
+    actor = dramatiq.actor(broker=broker, queue_name=name, actor_name="hold")(print)
+    amqp = f"{rabbitmq.amqp('%2F')}?queue={name}"
+    async with await open_queue(rabbitmq.management(name)) as queue, await open_queue(amqp) as by_amqp:
+        assert (await queue.depth()).waiting == (await by_amqp.depth()).waiting == 0
+        await asyncio.to_thread(actor.send_with_options, delay=1)
+        assert "1 message(s)" in (await codes(queue))["delay-queue"]
+        assert "1 message(s)" in (await codes(by_amqp))["delay-queue"]
+        depth = await queue.depth()
+        assert (depth.waiting, depth.delayed, depth.exact) == (1, 0, False)
+        assert (await by_amqp.depth()).waiting == 1
+        await asyncio.to_thread(actor.send)
+        assert ((await queue.depth()).waiting, (await by_amqp.depth()).waiting) == (2, 2)
+        async with connected(rabbitmq) as channel:
+            await (await channel.declare_queue(name + ".DQ", passive=True)).get(timeout=HANG_LIMIT_S)
+            depth = await queue.depth()
+            assert (depth.waiting, depth.delayed) == (1, 1), "a worker has it in memory until it is due"
+    async with (
+        await open_queue(rabbitmq.management(name + "?ignore_delayed=true")) as queue,
+        await open_queue(amqp + "&ignore_delayed=true") as by_amqp,
+    ):
+        while (depth := await queue.depth()).waiting != 1:  # noqa: ASYNC110 - until the message is given back
+            await asyncio.sleep(0.02)
+        assert (depth.waiting, depth.delayed) == (1, 1)
+        assert (await by_amqp.depth()).waiting == 1
+        assert "delay-queue" not in {*await codes(queue), *await codes(by_amqp)}
+    await asyncio.to_thread(broker.close)
+
+
 async def test_settings_that_hurt_are_told(rabbitmq: RabbitmqServer, name: str) -> None:
     policy = {"pattern": f"^{name}-expires$", "definition": {"expires": 3_600_000}}
     rabbitmq.api("PUT", f"policies/%2F/{name}", json.dumps(policy))
@@ -170,16 +228,19 @@ async def test_settings_that_hurt_are_told(rabbitmq: RabbitmqServer, name: str) 
     await publish(rabbitmq, f"{name}-single", 2, arguments={"x-single-active-consumer": True})
     await publish(rabbitmq, f"{name}-auto", 0, auto_delete=True)
     async with await open_queue(rabbitmq.management(name)) as queue:
+        assert set(await codes(queue)) == {"short-lease", "in-flight-unknown"}
+        assert "?acks_late=true" in (await codes(queue))["in-flight-unknown"]
+    async with await open_queue(rabbitmq.management(name + "?acks_late=true")) as queue:
         assert set(await codes(queue)) == {"short-lease"}
         assert (await queue.info()).lease_s == 1800
-    async with await open_queue(rabbitmq.management(f"{name}-single")) as queue:
+    async with await open_queue(rabbitmq.management(f"{name}-single?acks_late=true")) as queue:
         assert set(await codes(queue)) == {"short-lease", "serialised"}
         depth = await queue.depth()
         assert (depth.waiting, depth.parallel_max) == (2, 1)
         assert not depth.exact, "no consumer was seen, so that it is not known whether they acknowledge"
-    async with await open_queue(rabbitmq.management(f"{name}-auto")) as queue:
+    async with await open_queue(rabbitmq.management(f"{name}-auto?acks_late=true")) as queue:
         assert set(await codes(queue)) == {"short-lease", "vanishes"}
-    async with await open_queue(rabbitmq.management(f"{name}-timely")) as queue:
+    async with await open_queue(rabbitmq.management(f"{name}-timely?acks_late=true")) as queue:
         assert not await codes(queue)
         assert (await queue.info()).lease_s == 7200
     async with await open_queue(rabbitmq.management(f"{name}-expires")) as queue:
@@ -187,7 +248,7 @@ async def test_settings_that_hurt_are_told(rabbitmq: RabbitmqServer, name: str) 
 
 
 async def test_a_quorum_queue_is_five_seconds_late_and_says_so(rabbitmq: RabbitmqServer, name: str) -> None:
-    async with await open_queue(rabbitmq.management(name)) as queue:
+    async with await open_queue(rabbitmq.management(name + "?acks_late=true")) as queue:
         assert "missing" in await codes(queue)
         assert (await queue.info()).lag_s == 5, "it may become a quorum queue"
         await publish(rabbitmq, name, 2, arguments={"x-queue-type": "quorum"})

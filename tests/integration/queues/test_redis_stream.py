@@ -28,7 +28,15 @@ class StreamDriver(QueueDriver):
     abandons = True
 
     def __init__(self, client: Any, url: str) -> None:
-        super().__init__(url, bad_urls=[url.partition("&")[0], url + "&claim_after=soon", url + "&claim_after=0"])
+        super().__init__(
+            url,
+            bad_urls=[
+                url.partition("&")[0],
+                url + "&acks_late=perhaps",
+                url + "&claim_after=soon",
+                url + "&claim_after=0",
+            ],
+        )
         self.client = client
 
     async def produce(self, count: int) -> None:
@@ -126,6 +134,17 @@ async def test_an_entry_that_was_deleted_before_the_group_read_it_does_not_wait_
         client.xreadgroup("workers", "me", {"jobs": ">"}, count=2)
         depth = await queue.depth()
         assert (depth.waiting, depth.in_flight, depth.exact) == (0, 3, True)
+
+
+async def test_if_consumers_acknowledge_first_what_is_in_flight_is_unknown(client: Any, url: str) -> None:
+    """What is idle beyond the claim time was read by a consumer that died before it could acknowledge."""
+    driver = StreamDriver(client, url)
+    await driver.produce(3)
+    await driver.finish(await driver.consume_one_start())
+    await driver.abandon(await driver.consume_one_start())
+    async with await open_queue(f"{url}&acks_late=false&claim_after={CLAIM_AFTER_S}") as queue:
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (1, None, 1)
 
 
 async def test_a_user_who_may_run_no_scripts_reads_the_same(client: Any, url: str) -> None:

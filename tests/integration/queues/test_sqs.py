@@ -60,6 +60,7 @@ class SqsDriver(QueueDriver):
                 f"sqs:///{name}?endpoint_url={moto.endpoint_url}",
                 f"sqs://{REGION}",
                 f"{url}&queue=x",
+                f"{url}&acks_late=perhaps",
                 f"{url}&profile=no-such-profile",
                 f"sqs://AKIAEXAMPLE:{SECRET}@{REGION}/{name}?endpoint_url={moto.endpoint_url}",
                 f"sqs://{REGION}/{name}?endpoint_url=http://127.0.0.1:1",
@@ -155,6 +156,15 @@ async def test_a_message_whose_lease_ran_out_waits_again(moto: Moto, name: str) 
         while (depth := await queue.depth()).in_flight:  # noqa: ASYNC110 - the lease ends by the broker's clock
             await asyncio.sleep(0.05)
         assert depth.waiting == 1
+
+
+async def test_if_consumers_delete_first_what_is_in_flight_is_unknown(moto: Moto, name: str) -> None:
+    driver = SqsDriver(moto, name)
+    await driver.produce(2)
+    await driver.finish(await driver.consume_one_start())
+    async with await open_queue(moto.url(name) + "&acks_late=false") as queue:
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight) == (1, None)
 
 
 async def test_settings_that_hurt_are_told(moto: Moto, name: str) -> None:
