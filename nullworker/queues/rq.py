@@ -42,6 +42,7 @@ class RqQueue(RedisQueue):
         self._handed_over = f"rq:queue:{name}:intermediate"
         self._running = f"rq:wip:{name}"
         self._scheduled = f"rq:scheduled:{name}"
+        self._cleaned = f"rq:clean_registries:{name}"
         self._hand_over = HandOver()
         self._handed_over_since: dict[bytes, float] = {}  # when a job was first seen there, in monotonic seconds
 
@@ -53,7 +54,8 @@ class RqQueue(RedisQueue):
         """Reads the queue by one round trip, by two in the milliseconds in which a job is handed over.
 
         Waiting are also scheduled jobs that are due; jobs whose worker is gone are abandoned: a worker has to come for
-        either. A worker that dies while it takes a job leaves that on the hand-over list.
+        either. A worker that dies while it takes a job leaves that on the hand-over list. Workers look for such jobs
+        when they start; those of RQ before 3 do not for a quarter of an hour after one has: so long they are delayed.
         """
         now = now_s()
         commands: list[tuple[Any, ...]] = [
@@ -65,6 +67,7 @@ class RqQueue(RedisQueue):
             ("ZRANGEBYSCORE", self._scheduled, f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1),
             ("ZCARD", self._scheduled),
             ("EXISTS", SUSPENDED_KEY),
+            ("PTTL", self._cleaned),
         ]
         answers = await self.broker.read(*commands)
         if answers[1]:  # a job may be on this list and running already, and must not count twice
@@ -73,20 +76,25 @@ class RqQueue(RedisQueue):
             )
             running_ids = {member.rpartition(b":")[0] for member in members}
             answers[1] = [job_id for job_id in answers[1] if job_id not in running_ids]
-        ready, handed_over, running, expired, due, next_due, scheduled, suspended = answers
-        next_due_at = first_score(next_due)
+        ready, handed_over, running, expired, due, next_due, scheduled, suspended, lock_ms = answers
         stuck = self._stuck(handed_over, time.monotonic())
         abandoned = expired + stuck
+        # Until this lock ends, a worker that comes for them does not look for them.
+        not_yet = abandoned if lock_ms > 0 else 0
+        next_due_at = first_score(next_due)
+        if not_yet:
+            looked_for_at = now + lock_ms / 1000
+            next_due_at = looked_for_at if next_due_at is None else min(next_due_at, looked_for_at)
         waiting, in_flight = ready + due, running + len(handed_over) - stuck
         return Depth(
             waiting=0 if suspended else waiting,
             in_flight=in_flight,
             sampled_at_s=now,
-            delayed=scheduled - due,
+            delayed=scheduled - due + not_yet,
             next_due_in_s=None if next_due_at is None else max(0.0, next_due_at - now),
             paused=bool(suspended),
             redelivered=abandoned,
-            abandoned=0 if suspended else abandoned,
+            abandoned=0 if suspended else abandoned - not_yet,
             # A worker of one queue hands a job over by the list, a worker of several without.
             exact=self._hand_over.is_over(time.monotonic(), is_empty=waiting == in_flight == abandoned == 0),
         )

@@ -88,7 +88,6 @@ async def test_five_hundred_jobs_of_rq_while_the_dispatcher_is_killed_three_time
                     await until(lambda: not running.held, dispatcher.tail)
                     for execution in client.zrange(queue.started_job_registry.key, 0, -1):
                         client.zadd(queue.started_job_registry.key, {execution: 1})  # its heartbeat was long ago
-                    client.delete(queue.registry_cleaning_key)  # RQ looks for such jobs once in a quarter of an hour
                     assert await dispatcher.wait() == 0, dispatcher.tail()
                 check_the_last(running.runs(), "crash-last")
                 await until(lambda: not running.workers, "all workers have gone again")

@@ -100,6 +100,11 @@ async def test_a_job_whose_worker_is_gone_is_abandoned_and_not_in_flight(driver:
         depth = await queue.depth()
         assert (depth.waiting, depth.in_flight, depth.abandoned, depth.redelivered) == (0, 0, 1, 1)
         assert [warning.code for warning in (await queue.info()).warnings] == ["abandoned"]
+        driver.client.set(driver.queue.registry_cleaning_key, 1, ex=899)  # as workers before RQ 3 leave it
+        depth = await queue.depth()
+        assert (depth.in_flight, depth.abandoned, depth.delayed) == (0, 0, 1)
+        assert depth.next_due_in_s is not None
+        assert 800 < depth.next_due_in_s <= 899
 
 
 async def test_a_job_that_is_handed_over_is_in_flight_once(driver: RqDriver) -> None:
