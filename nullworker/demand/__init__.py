@@ -3,6 +3,7 @@
 In reading order:
 
 - ``depth``: what an adapter reads of a queue;
+- ``limits``: what an operator allows a queue, and how late its readings may be;
 - ``reservations``: a dispatcher's reservations as far as demand needs them, and what each is believed to do;
 - ``evidence``: what successive readings show: which reservations took a job, which jobs have no live
   consumer, progress;

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.demand.plan import at_work, pool
-from nullworker.demand.reservations import HOLDING, LIVE, Belief, Phase
+from nullworker.demand.plan import at_work, covers, pool
+from nullworker.demand.reservations import HOLDING, LIVE, UNMOVED_CLAIMS, Belief, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nullworker.demand.depth import Depth
-    from nullworker.demand.plan import Limits, Reading
+    from nullworker.demand.limits import Limits
+    from nullworker.demand.plan import Reading
     from nullworker.demand.reservations import ReservationState
 
 #: This many reservations in a row may end while the queue makes no progress; after that, opening slows down.
@@ -38,8 +39,11 @@ class Evidence:
         self.futile = 0  # reservations in a row that ended soon, while the queue made no progress
         self._last: Reading | None = None
         self._empty_since_s: float | None = None
-        self._jobs_ended = 0  # at which reservations were that have closed since the last reading
-        self._left_since_s: float | None = None  # something is in flight, and none of ours is there
+        # Of reservations that have closed since the last reading: jobs they were seen to be at, and those seen at none.
+        self._jobs_ended = self._unseen_ended = 0
+        self._waiting_since_s: float | None = None
+        self._left = 0  # jobs in flight that none of ours is at
+        self._left_since_s: float | None = None
         self._rescues = 0  # in a row that changed nothing
         self._rescuing = False
 
@@ -57,54 +61,94 @@ class Evidence:
             self._empty_since_s = None
         elif self._empty_since_s is None:
             self._empty_since_s = reading.at_s
+        if not pool(depth):
+            self._waiting_since_s = None
+        elif self._waiting_since_s is None:
+            self._waiting_since_s = reading.at_s
+        if last is not None and last.paused is depth.paused:  # else what waits has changed without a job being taken
+            self._compare(last, reading, reservations, limits)
+        self._jobs_ended = self._unseen_ended = 0
         holding = [r for r in reservations if r.phase in HOLDING]
-        if last is not None:
-            self._compare(last, depth, holding, limits.jobs_per_worker)
-        self._jobs_ended = 0
         if depth.in_flight is not None and depth.exact and not limits.lag_s:
-            _settle(holding, depth.in_flight)
-        self._look_for_left(reading, last, reservations, limits)
+            _settle(holding, depth.in_flight, reading.at_s)
+        self._look_for_stuck(holding, limits, reading.at_s)
+        self._look_for_left(reading, reservations, limits)
 
-    def _compare(self, last: Depth, depth: Depth, holding: list[ReservationState], most: int) -> None:
+    def _compare(self, last: Depth, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
+        depth = reading.depth
         fewer = pool(last) - pool(depth)
         risen = 0
         if depth.in_flight is not None and last.in_flight is not None:
-            risen = depth.in_flight - last.in_flight + self._jobs_ended
+            # A late number still has the jobs of those that have ended.
+            risen = depth.in_flight - last.in_flight + (0 if limits.lag_s else self._jobs_ended)
         changed = (depth.waiting, depth.in_flight, depth.abandoned) != (last.waiting, last.in_flight, last.abandoned)
-        if depth.in_flight != last.in_flight or fewer < 0:  # a job that was taken, and one that came, or was done
-            for reservation in holding:
-                reservation.moved = True
+        # As many more in flight as fewer wait: those were taken. Else jobs came or were done at the same time, and more
+        # may have been taken than the numbers show.
+        if fewer < 0 or (depth.in_flight != last.in_flight and not fewer == risen > 0):
+            for reservation in reservations:
+                reservation.moved = reservation.moved or reservation.phase in HOLDING
         # Where pops are not counted, arrivals hide them.
         is_progress = changed if depth.in_flight is None else fewer > 0 or depth.in_flight != last.in_flight
         if is_progress or not pool(depth):
             self.futile = 0
         taken = max(fewer, risen)
-        for reservation in sorted(holding, key=_held_first):
+        if depth.in_flight is not None and not limits.lag_s:
+            # Taken, and in flight no more: by those that have ended.
+            taken -= min(self._unseen_ended, max(0, fewer - max(0, risen)))
+        for reservation in self._likeliest_first(reading, reservations, limits):
             if taken <= 0:
                 break
-            jobs = min(taken, most - reservation.jobs)
+            jobs = min(taken, limits.jobs_per_worker - reservation.jobs)
             if jobs > 0:
-                reservation.jobs += jobs
+                reservation.take(jobs)
                 taken -= jobs
 
-    def _look_for_left(
-        self, reading: Reading, last: Depth | None, reservations: Sequence[ReservationState], limits: Limits
-    ) -> None:
-        depth = reading.depth
+    def _likeliest_first(
+        self, reading: Reading, reservations: Sequence[ReservationState], limits: Limits
+    ) -> list[ReservationState]:
+        """Those that may have taken a job that is seen to be taken, by how likely it is.
+
+        First those that have ended while a late reading may still show their job as waiting; last those that may have
+        taken a job before, or that took none for a while though jobs waited; among equals those that are held longest.
+        """
+
+        def rank(reservation: ReservationState) -> tuple[int, float]:
+            if reservation.phase is Phase.CLOSED:
+                return 0, _held_first(reservation)
+            is_unknown = reservation.belief(limits, reading.at_s) is Belief.UNKNOWN
+            passes = self._passed_over_s(reservation, reading.at_s) >= limits.claim_s
+            return (2 if is_unknown or passes else 1), _held_first(reservation)
+
+        ended = [r for r in reservations if covers(r, reading, limits.lag_s)]
+        return sorted([*ended, *(r for r in reservations if r.phase in HOLDING)], key=rank)
+
+    def _passed_over_s(self, reservation: ReservationState, now_s: float) -> float:
+        """For how long a reservation whose job is over has taken no other, though jobs wait."""
+        if reservation.jobs or reservation.done_at_s is None or self._waiting_since_s is None:
+            return 0.0
+        return now_s - max(reservation.done_at_s, self._waiting_since_s)
+
+    def _look_for_stuck(self, holding: list[ReservationState], limits: Limits, now_s: float) -> None:
+        for reservation in holding:
+            reservation.is_stuck = self._passed_over_s(reservation, now_s) >= UNMOVED_CLAIMS * limits.claim_s
+
+    def _look_for_left(self, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
+        """Whether jobs are in flight that none of ours works on, and that only a consumer may bring back."""
+        depth, before = reading.depth, self._left
         live = [r for r in reservations if r.phase in LIVE]
-        is_left = False
+        self._left = 0
         if depth.in_flight and depth.abandoned is None and not pool(depth) and not depth.paused:
-            is_left = depth.in_flight > at_work(reading, live, limits, reading.at_s)
-        if self._rescuing and not (is_left and any(not r.jobs for r in live)):
+            self._left = depth.in_flight - at_work(reading, live, limits, reading.at_s)
+        if self._rescuing and not (self._left and any(not r.jobs for r in live)):
             self._rescuing = False  # the one that was sent has taken a job, or ended
             self._left_since_s = None
-        changed = last is not None and last.in_flight != depth.in_flight
-        if not is_left or changed:
-            self._rescues = 0  # somebody is there
-        spare = any(r.belief(limits.claim_s, reading.at_s) in _SPARE for r in live)
-        if not is_left or changed or spare:
+        is_moving = self._left < before
+        if is_moving:
+            self._rescues = 0  # a consumer is there
+        spare = any(r.belief(limits, reading.at_s) in _SPARE for r in live)
+        if not self._left or is_moving or spare:
             self._left_since_s = None
-        if is_left and not spare and self._left_since_s is None:
+        if self._left and not spare and self._left_since_s is None:
             self._left_since_s = reading.at_s
 
     def rescue(self, limits: Limits, now_s: float) -> str:
@@ -138,6 +182,7 @@ class Evidence:
         if reservation.held_at_s is None or reservation.closed_at_s is None:
             return
         self._jobs_ended += reservation.jobs
+        self._unseen_ended += not reservation.was_seen
         if reservation.closed_at_s - reservation.held_at_s >= FUTILE_HELD_S:
             self.futile = 0
         elif self._last is not None and pool(self._last.depth):
@@ -175,7 +220,7 @@ def _held_first(reservation: ReservationState) -> float:
     return float("inf") if reservation.held_at_s is None else reservation.held_at_s
 
 
-def _settle(holding: list[ReservationState], in_flight: int) -> None:
+def _settle(holding: list[ReservationState], in_flight: int, now_s: float) -> None:
     """No more jobs are at ours than are in flight at all: the others are done, by those that began first."""
     over = sum(r.jobs for r in holding) - in_flight
     for reservation in sorted(holding, key=_held_first):
@@ -183,6 +228,5 @@ def _settle(holding: list[ReservationState], in_flight: int) -> None:
             return
         done = min(over, reservation.jobs)
         if done:
-            reservation.jobs -= done
-            reservation.is_done = True
+            reservation.finish(done, now_s)
             over -= done

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nullworker.demand.depth import Depth
+    from nullworker.demand.limits import Limits
     from nullworker.demand.reservations import ReservationState
 
 #: The time in which a consumer is taken to take its first job, where a reading is late.
@@ -34,19 +35,6 @@ class Reading:
 
     depth: Depth
     at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an operator allows one queue, and how late its readings may be."""
-
-    most: int
-    jobs_per_worker: int = 1
-    lag_s: float = 0.0  # how late the broker's numbers may be
-    stale_after_s: float = 10.0
-    claim_s: float = 30.0  # by then a consumer has taken a job, if the queue moved
-    end_idle_s: float | None = None
-    lease_s: float | None = None  # after which a job without a live consumer may be given to another; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +65,12 @@ def at_work(reading: Reading, reservations: Iterable[ReservationState], limits: 
     depth = reading.depth
     holding = [r for r in reservations if r.phase in HOLDING]
     seen = sum(r.jobs for r in holding)
-    unknown = sum(r.belief(limits.claim_s, now_s) is Belief.UNKNOWN for r in holding)
-    if depth.in_flight is None:
-        return seen + unknown
-    seen = min(seen, depth.in_flight)
-    return seen + min(max(0, depth.in_flight - seen), unknown * limits.jobs_per_worker)
+    unseen = sum(
+        limits.jobs_per_worker - r.jobs
+        for r in holding
+        if r.belief(limits, now_s) is not Belief.DONE and r.is_unsure(limits, now_s)
+    )
+    return seen + unseen if depth.in_flight is None else min(seen + unseen, depth.in_flight)
 
 
 def want(reading: Reading, reservations: Sequence[ReservationState], limits: Limits, now_s: float) -> int:
@@ -95,11 +84,14 @@ def want(reading: Reading, reservations: Sequence[ReservationState], limits: Lim
     """
     depth = reading.depth
     working = at_work(reading, reservations, limits, now_s)
-    # A job that was taken since the reading, or shortly before a late one, may still be in it, as waiting or in flight.
-    covering = sum(covers(r, reading, limits.lag_s) for r in reservations)
+    # A job that was taken and done since the moment that the reading shows is still in it: it waits, or is in flight if
+    # it was seen to be taken.
+    covering = [r for r in reservations if covers(r, reading, limits.lag_s)]
     beyond_ours = max(0, depth.in_flight - working) if depth.in_flight is not None else 0
-    waiting = max(0, pool(depth) - max(0, covering - beyond_ours))
-    wanted = math.ceil((waiting + working) / limits.jobs_per_worker)
+    seen = sum(r.was_seen for r in covering)
+    waiting = max(0, pool(depth) - (len(covering) - seen) - max(0, seen - beyond_ours))
+    stuck = sum(r.is_stuck for r in reservations if r.phase in HOLDING)
+    wanted = math.ceil((waiting + working) / limits.jobs_per_worker) + stuck
     if depth.parallel_max is not None:
         wanted = min(wanted, depth.parallel_max)
     return min(limits.most, wanted)
@@ -119,7 +111,8 @@ def is_fresh(reading: Reading | None, limits: Limits, now_s: float) -> bool:
 def covers(reservation: ReservationState, reading: Reading, lag_s: float) -> bool:
     """Whether a reading may still show the job of a closed reservation as waiting.
 
-    The job was taken soon after the worker was held; a reservation that never was held had no job.
+    If an earlier reading has shown that it was taken, it was taken soon after the worker was held; else at any time
+    until the end. One that never was held had no job.
 
     Args:
         reservation: any; the answer is False for one that is not closed.
@@ -128,7 +121,9 @@ def covers(reservation: ReservationState, reading: Reading, lag_s: float) -> boo
     """
     if reservation.phase is not Phase.CLOSED or reservation.held_at_s is None or reservation.closed_at_s is None:
         return False
-    taken_at_s = min(reservation.closed_at_s, reservation.held_at_s + TAKE_S)
+    taken_at_s = reservation.closed_at_s
+    if reservation.was_seen:
+        taken_at_s = min(taken_at_s, reservation.held_at_s + TAKE_S)
     return taken_at_s + lag_s >= reading.at_s
 
 

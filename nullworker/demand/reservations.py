@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nullworker.demand.limits import Limits
 
 
 class Phase(enum.Enum):
@@ -41,25 +45,49 @@ class ReservationState:
     held_at_s: float | None = None
     closed_at_s: float | None = None
     jobs: int = 0  # that it is seen to be at
-    is_done: bool = False  # a job that it was at is over
+    done_at_s: float | None = None  # when a job that it was at was seen to be over
     moved: bool = False  # while it was held the queue changed so that it may have taken a job unseen
     is_adopted: bool = False  # an earlier dispatcher held it, and what that one saw is lost
+    is_stuck: bool = False  # its job is over, and it neither ends nor takes another of those that wait
 
-    def belief(self, claim_s: float, now_s: float) -> Belief:
+    @property
+    def was_seen(self) -> bool:
+        """Whether a reading has shown that it took a job."""
+        return self.jobs > 0 or self.done_at_s is not None
+
+    def belief(self, limits: Limits, now_s: float) -> Belief:
         """What it is believed to be doing; only of one that is held, or may be.
 
         Args:
-            claim_s: a consumer that is held for so long may have taken a job unseen, if the queue moved; for
-                `UNMOVED_CLAIMS` times as long, if it did not.
+            limits: of the queue.
             now_s: the time.
         """
         if self.jobs:
             return Belief.AT_JOB
-        if self.is_done:
+        if self.done_at_s is not None:
             return Belief.DONE
+        return Belief.UNKNOWN if self.is_unsure(limits, now_s) else Belief.LOADING
+
+    def is_unsure(self, limits: Limits, now_s: float) -> bool:
+        """Whether it may be at more jobs than it is seen to be at.
+
+        A consumer that is held for `Limits.claim_s` may have taken a job unseen, if the queue moved; for
+        `UNMOVED_CLAIMS` times as long, if it did not. A late reading shows what was so `Limits.lag_s` ago.
+
+        Args:
+            limits: of the queue.
+            now_s: the time.
+        """
         if self.is_adopted:
-            return Belief.UNKNOWN
-        sure_s = claim_s if self.moved else UNMOVED_CLAIMS * claim_s
-        if self.held_at_s is not None and now_s - self.held_at_s >= sure_s:
-            return Belief.UNKNOWN
-        return Belief.LOADING
+            return True
+        sure_s = limits.lag_s + limits.claim_s * (1 if self.moved else UNMOVED_CLAIMS)
+        return self.held_at_s is not None and now_s - self.held_at_s >= sure_s
+
+    def take(self, jobs: int) -> None:
+        """Notes that it is seen to have taken so many jobs."""
+        self.jobs += jobs
+
+    def finish(self, jobs: int, now_s: float) -> None:
+        """Notes that so many of its jobs are seen to be over."""
+        self.jobs -= jobs
+        self.done_at_s = now_s

@@ -11,7 +11,8 @@ from nullworker.demand.plan import plan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nullworker.demand.plan import Limits, Reading, ReservationPlan
+    from nullworker.demand.limits import Limits
+    from nullworker.demand.plan import Reading, ReservationPlan
     from nullworker.demand.reservations import ReservationState
 
 

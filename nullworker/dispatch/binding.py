@@ -12,7 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nullworker.demand.plan import Limits, Reading, ReservationPlan, covers, is_fresh, want
+from nullworker.demand.limits import Limits
+from nullworker.demand.plan import Reading, ReservationPlan, covers, is_fresh, want
 from nullworker.demand.reservations import HOLDING, LIVE, Phase
 from nullworker.demand.round import Demand
 from nullworker.dispatch.reservation_task import CHECKS_PER_S, ReservationTask, Terms, Tools
@@ -192,9 +193,9 @@ class Binding:
         return None if self.reading is None else max(0.0, self._now_s() - self.reading.at_s)
 
     def _doing(self) -> dict[str, int]:
-        claim_s, now_s = self._limits.claim_s, self._now_s()
+        limits, now_s = self._limits, self._now_s()
         held = [r.state for r in self.reservations if r.phase is Phase.HELD]
-        return dict(Counter(state.belief(claim_s, now_s).value for state in held))
+        return dict(Counter(state.belief(limits, now_s).value for state in held))
 
     @property
     def is_done(self) -> bool:

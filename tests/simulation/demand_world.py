@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nullworker.demand.depth import Depth
-from nullworker.demand.plan import TAKE_S, Limits, Reading, covers
+from nullworker.demand.limits import Limits
+from nullworker.demand.plan import TAKE_S, Reading, covers
 from nullworker.demand.reservations import LIVE, Phase, ReservationState
 from nullworker.demand.round import Demand
 
@@ -75,7 +76,7 @@ class Jobs(NamedTuple):
     waiting: int = 0
     running: int = 0
     dead: int = 0  # in flight, and their consumers are dead
-    done: int = 0  # taken soon and done since; for a reading of this moment that is read later
+    done: int = 0  # done since by a reservation that covers; for a reading of this moment that is read later
 
     @property
     def most_wanted(self) -> int:
@@ -120,7 +121,13 @@ def _age(moment_s: float | None) -> int:
 
 def _known(held: Held) -> ReservationState:
     asked_at_s = NOW_S - held.asked_s
-    return ReservationState(Phase(held.phase), asked_at_s, _moment(held.held_s), _moment(held.closed_s), *held.seen)
+    jobs, done, moved, adopted = held.seen
+    times = asked_at_s, _moment(held.held_s), _moment(held.closed_s)
+    return ReservationState(Phase(held.phase), *times, jobs, NOW_S if done else None, moved, adopted)
+
+
+def _seen(known: ReservationState) -> tuple[int, bool, bool, bool]:
+    return known.jobs, known.done_at_s is not None, known.moved, known.is_adopted
 
 
 def _demand(scope: Scope, state: State) -> Demand:
@@ -143,7 +150,7 @@ def _considered(world: World, state: State, reading: Reading) -> State:
     if len(pairs) > sum(each.phase in LIVE for each in known):
         world.seen.add("covered")
     decided = demand.consider(reading, known, NOW_S).plan
-    held = [held._replace(seen=(known.jobs, known.is_done, known.moved, known.is_adopted)) for held, known in pairs]
+    held = [held._replace(seen=_seen(known)) for held, known in pairs]
     asked = [each for each in held if each.phase == "asked"]
     for each in sorted(asked, key=lambda each: each.asked_s)[: decided.withdraw]:
         held.remove(each)
@@ -209,9 +216,10 @@ def _tick(state: State) -> State:
 
 
 def _done(state: State, number: int) -> State:
-    jobs, soon = state.jobs, state.held[number].soon
+    jobs, held = state.jobs, state.held[number]
     before = state.before
-    if soon and before is not None and before.most_wanted > before.done:
+    is_covered = held.soon or not _known(held).was_seen
+    if is_covered and before is not None and before.most_wanted > before.done:
         before = before._replace(done=before.done + 1)
     return _closed(state, number, jobs._replace(running=jobs.running - 1))._replace(before=before)
 

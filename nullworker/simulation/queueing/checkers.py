@@ -1,13 +1,22 @@
-"""What must hold in a world of a queue, by what happened to each job and by samples at each reading."""
+"""What must hold in a world of a queue, by what happened to each job and by samples at each reading.
+
+What a dispatcher cannot know is excused by what truly happened, reservation by reservation (`world.Sample`).
+"""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from typing import TYPE_CHECKING
+
+from nullworker.simulation.queueing.broker import Returns
+from nullworker.simulation.queueing.world import NOTICED_S, RESTART_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nullworker.simulation.queueing.world import QueueWorld
+    from nullworker.simulation.queueing.plan import QueuePlan
+    from nullworker.simulation.queueing.world import QueueWorld, Sample
 
 #: What rounding and polls of consumers add to any bound.
 SLACK_S = 3.0
@@ -16,76 +25,89 @@ SLACK_S = 3.0
 def broken(world: QueueWorld) -> Iterator[str]:
     """What is broken at the end of a world, in sentences; the world must have been quiet for long enough."""
     yield from _jobs(world)
+    yield from _ended_at_work(world)
     yield from _demand_is_met(world)
     yield from _no_more_than_needed(world)
     yield from _back_to_zero(world)
 
 
-def settle_s(world: QueueWorld) -> float:
+def settle_s(plan: QueuePlan) -> float:
     """How long after a change of the queue as many reservations are open as it calls for, at most."""
-    plan = world.plan
     hidden_s = 0.0
     traits = plan.traits
-    if not traits.counts_in_flight or not traits.tells_abandoned or plan.others or plan.restarts or plan.deaths:
+    if not traits.counts_in_flight or not traits.tells_abandoned or plan.others or plan.restarts or plan.kills:
         hidden_s = plan.limits.claim_s  # a job may have been taken unseen
-    return 2 * plan.poll_s + 2 * traits.lag_s + hidden_s + SLACK_S
+    noticed_s = NOTICED_S if plan.kills else 0.0
+    blind_s = sum(until - since for since, until in plan.unread) + len(plan.restarts) * RESTART_S
+    blind_s += sum(lying.until - lying.since for lying in plan.lies)
+    return 2 * plan.poll_s + 2 * traits.lag_s + plan.confirm_s + hidden_s + noticed_s + blind_s + SLACK_S
 
 
 def _jobs(world: QueueWorld) -> Iterator[str]:
     for job in world.history.jobs:
-        if job.lost:
-            continue
         if not job.done_at:
-            yield f"job {job.number} was never done"
-        elif len(job.done_at) > 1:
+            if not job.lost:
+                yield f"job {job.number} was never done"
+        elif len(job.done_at) > 1 and not job.outlived:
             yield f"job {job.number} was done {len(job.done_at)} times"
+
+
+def _ended_at_work(world: QueueWorld) -> Iterator[str]:
     for at in world.history.ended_at_work:
-        yield f"a reservation was ended at {at:.1f} s while its consumer worked"
+        if not any(lying.since <= at < lying.until and not lying.is_told for lying in world.plan.lies):
+            yield f"a reservation was ended at {at:.1f} s while its consumer worked"
 
 
 def _demand_is_met(world: QueueWorld) -> Iterator[str]:
-    plan = world.plan
-    limit_s = settle_s(world)
-    traits = plan.traits
-    if traits.counts_in_flight and not traits.tells_abandoned:
+    """A job waits no longer than a settle window, and its lease, for a reservation that is there for it."""
+    plan, traits = world.plan, world.plan.traits
+    limit_s = settle_s(plan)
+    if traits.counts_in_flight and traits.returns is Returns.CONSUMER and not traits.tells_abandoned:
         limit_s += 2 * (traits.lease_s or 0.0)  # a worker is sent for jobs without a live consumer
-    short_since: float | None = None
-    for sample in world.history.samples:
-        idle = sample.live - sample.our_jobs
-        is_short = sample.free_jobs > idle and sample.live < plan.limits.most
-        if not is_short:
-            short_since = None
-        elif short_since is None:
-            short_since = sample.at
-        elif sample.at - short_since > limit_s + sum(until - since for since, until in plan.unread):
+    samples = world.history.samples
+    for number, sample in enumerate(samples):
+        since = sample.at - limit_s
+        jobs = bisect_right(sample.free_since, since)
+        if jobs > sample.idle and _is_short(samples, number, since, jobs, plan.limits.most):
             yield (
-                f"from {short_since:.1f} s to {sample.at:.1f} s {sample.free_jobs} jobs could be taken, and "
-                f"{idle} of {sample.live} reservations had none"
+                f"from {since:.1f} s to {sample.at:.1f} s {jobs} jobs could be taken, and fewer than that by our "
+                f"reservations: at last {sample.idle}, by {sample.live} reservations"
             )
             return
 
 
+def _is_short(samples: list[Sample], number: int, since: float, jobs: int, most: int) -> bool:
+    """Whether the reservations had no room for so many jobs all the time, though more were allowed."""
+    while number >= 0 and samples[number].at >= since:
+        sample = samples[number]
+        if sample.idle >= min(jobs, sample.room) or sample.live >= most:
+            return False
+        number -= 1
+    return True
+
+
 def _no_more_than_needed(world: QueueWorld) -> Iterator[str]:
+    """Reservations are opened for jobs that could be served, of one settle window."""
     plan = world.plan
-    if plan.many_jobs and not plan.traits.counts_in_flight:
-        return  # whether a consumer that stays has done its job cannot be known
-    spare = len(plan.others) + len(plan.deaths) + len(plan.restarts) + 1
-    window_s = settle_s(world) + plan.boot_s
-    recent: list[tuple[float, int]] = []  # jobs that could be served
-    for sample in world.history.samples:
-        recent.append((sample.at, sample.free_jobs + sample.our_jobs))
-        while recent[0][0] < sample.at - window_s:
-            recent.pop(0)
-        served = max(jobs for _, jobs in recent)
-        if sample.live > served + spare and _grew(world, sample.at, window_s):
-            yield f"at {sample.at:.1f} s there were {sample.live} reservations for {served} jobs"
+    window_s = settle_s(plan) + plan.boot_s
+    samples = world.history.samples
+    first = 0
+    for number, sample in enumerate(samples):
+        while samples[first].at < sample.at - window_s:
+            first += 1
+        if sample.live <= samples[first].live or any(_lies(plan, at.at) for at in (sample, samples[first])):
+            continue  # that old ones stay is their consumers' affair
+        rescued = any(sample.at - window_s <= at <= sample.at for at in world.history.rescues)
+        recent = samples[first : number + 1]
+        jobs = max(len(s.free_since) + s.our_jobs for s in recent)
+        served = math.ceil(jobs / plan.limits.jobs_per_worker) + max(s.unsure for s in recent) + rescued
+        if sample.live > served:
+            yield f"at {sample.at:.1f} s there were {sample.live} reservations for {jobs} jobs ({served} would do)"
             return
 
 
-def _grew(world: QueueWorld, at: float, window_s: float) -> bool:
-    """Whether reservations were opened lately: that old ones stay is their consumers' affair."""
-    before = [s.live for s in world.history.samples if at - window_s <= s.at <= at]
-    return before[-1] > before[0]
+def _lies(plan: QueuePlan, at: float) -> bool:
+    return any(lying.since <= at < lying.until + settle_s(plan) for lying in plan.lies)
 
 
 def _back_to_zero(world: QueueWorld) -> Iterator[str]:
@@ -93,3 +115,37 @@ def _back_to_zero(world: QueueWorld) -> Iterator[str]:
     can_end = plan.patience_s is not None or (plan.traits.counts_in_flight and not plan.limits.lag_s)
     if can_end and world.live:
         yield f"{world.live} reservations are left"
+
+
+#: What must occur in some of the worlds, by the words of `world.History.seen`: checkers that see none of it would be
+#: content with anything.
+SOMETIMES = {
+    "a job rescued": "a worker was sent for jobs in flight without a live consumer, and brought one back",
+    "a job taken again": "the broker gave a dead consumer's job to another",
+    "abandoned jobs shown": "a reading said that jobs have no live consumer",
+    "a worker lost": "one of our workers died in the middle of a job",
+    "a job lost": "it was acknowledged when it began, and its consumer died",
+    "a consumer stood still": "for longer than its lease, so that its job was given to another as well",
+    "a job of others": "a consumer that is not ours took a job",
+    "a foreign job taken again": "one that a consumer which is not ours took after another had died with it",
+    "a job taken beforehand": "a consumer took more jobs than it works on at a time",
+    "a job taken unseen": "no reading shows it, because another job came at the same time",
+    "a late reading": "the numbers were those of some time ago",
+    "a lie": "the broker showed a wrong number",
+    "inexact": "the adapter said that the reading is not exact",
+    "paused": "the queue was paused",
+    "unread": "the queue could not be read",
+    "restarted": "the dispatcher was killed and started again",
+    "adopted": "it went on with reservations of the one before",
+    "withdrawn": "a request was no longer wanted",
+    "ended when idle": "a reservation was ended because nothing was left to do",
+    "slowed down": "reservations came to nothing, and the next was opened later",
+    "in doubt": "what a reservation does was not known",
+    "a late acknowledgement": "jobs are acknowledged when they are done",
+    "an early acknowledgement": "jobs are acknowledged when they begin",
+}
+
+
+def unseen(seen: set[str]) -> list[str]:
+    """What has not occurred."""
+    return [name for name in SOMETIMES if name not in seen]

@@ -10,9 +10,7 @@ from nullworker.simulation.queueing.plan import ARRIVALS_S, QueuePlan, draw
 from nullworker.simulation.queueing.world import QueueWorld
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from nullworker.demand.round import Demand
+    from collections import Counter
 
 #: A world is run for so long after the last job has come, at most, and until all are done.
 END_S = 40_000.0
@@ -28,22 +26,19 @@ class QueueOutcome:
     plan: QueuePlan
     broken: tuple[str, ...]
     opened: int  # reservations
+    seen: Counter[str]  # how often each thing occurred
     simulated_s: float
+    rounds: tuple[tuple[float, str], ...] = ()  # when, and what was read, believed and decided; if asked for
 
 
-def run_seed(seed: int, demand: Callable[[QueuePlan], Demand] | None = None) -> QueueOutcome:
-    """Runs the world of a seed.
-
-    Args:
-        seed: any number.
-        demand: makes what decides, in place of `nullworker.demand.round.Demand`.
-    """
-    return run_plan(draw(seed), demand)
+def run_seed(seed: int, *, tells: bool = False) -> QueueOutcome:
+    """Runs the world of a seed; ``tells`` keeps its rounds."""
+    return run_plan(draw(seed), tells=tells)
 
 
-def run_plan(plan: QueuePlan, demand: Callable[[QueuePlan], Demand] | None = None) -> QueueOutcome:
+def run_plan(plan: QueuePlan, *, tells: bool = False) -> QueueOutcome:
     """As `run_seed`, of a plan."""
-    world = QueueWorld(plan, None if demand is None else lambda: demand(plan))
+    world = QueueWorld(plan, tells=tells)
     end = ARRIVALS_S
     while end < END_S:
         world.run_until(end)
@@ -51,4 +46,6 @@ def run_plan(plan: QueuePlan, demand: Callable[[QueuePlan], Demand] | None = Non
             break
         end += STEP_S
     world.run_until(world.now + QUIET_S)
-    return QueueOutcome(plan, tuple(broken(world)), world.history.opened, world.now)
+    return QueueOutcome(
+        plan, tuple(broken(world)), world.history.opened, world.history.seen, world.now, tuple(world.rounds)
+    )

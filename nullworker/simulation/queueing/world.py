@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
 from nullworker.demand.plan import Reading, covers
-from nullworker.demand.reservations import HOLDING, LIVE, Phase, ReservationState
+from nullworker.demand.reservations import HOLDING, LIVE, UNMOVED_CLAIMS, Belief, Phase, ReservationState
 from nullworker.demand.round import Demand
 from nullworker.simulation.event_queue import EventQueue
 from nullworker.simulation.queueing.broker import Broker, Job
+from nullworker.simulation.queueing.consumers import Consumer, Consumers, Habits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from nullworker.demand.depth import Depth
+    from nullworker.demand.round import Decision
+    from nullworker.simulation.queueing.plan import ForeignConsumer, Lying, QueuePlan
 
-    from nullworker.simulation.queueing.plan import QueuePlan
-
-#: A consumer asks for a job, and renews its lease, so often.
-CONSUMER_POLL_S = 0.5
 #: A dispatcher that was killed is started again after this.
 RESTART_S = 3.0
-
-
-@dataclass(eq=False, slots=True)
-class Consumer:
-    """One run of a user's consumer."""
-
-    job: Job | None = None
-    waits_since: float | None = None
-    is_dead: bool = False
+#: The longest time until the dispatcher hears that a worker is lost.
+NOTICED_S = 30.0
 
 
 @dataclass(eq=False, slots=True)
@@ -38,7 +31,23 @@ class Reservation:
 
     state: ReservationState
     consumer: Consumer | None = None
-    worked: bool = False  # its consumer took a job
+    is_adopted: bool = False
+    hidden_until: float = 0.0  # it took a job and no reading shows that; so long may it be taken for one without
+
+    @property
+    def jobs(self) -> int:
+        """At which its consumer is."""
+        return len(self.consumer.jobs) if self.consumer is not None else 0
+
+    @property
+    def at_work(self) -> bool:
+        """Whether its consumer has a job that the broker gave to no other meanwhile."""
+        return self.consumer is not None and not all(job.outlived for job in self.consumer.jobs)
+
+    @property
+    def is_dead(self) -> bool:
+        """Its consumer is, and the dispatcher does not know."""
+        return self.consumer is not None and self.consumer.is_over and self.state.phase in LIVE
 
 
 @dataclass(slots=True)
@@ -47,8 +56,11 @@ class Sample:
 
     at: float
     live: int
-    free_jobs: int  # that somebody could take
-    our_jobs: int  # at which our consumers are
+    free_since: list[float]  # since when, of each job that a consumer could take; in order
+    room: float  # so many of them at a time
+    our_jobs: int  # at which our consumers are, or which they keep
+    idle: int  # jobs that our living consumers could take, as far as the dispatcher may know
+    unsure: int  # reservations of which the dispatcher cannot know that they need no job, or cannot take one
 
 
 @dataclass(slots=True)
@@ -59,33 +71,49 @@ class History:
     samples: list[Sample] = field(default_factory=list)
     opened: int = 0
     ended_at_work: list[float] = field(default_factory=list)  # when a reservation was ended while its consumer worked
+    rescues: list[float] = field(default_factory=list)  # when one was opened for jobs that none of ours was at
+    seen: Counter[str] = field(default_factory=Counter)  # what occurred, by `checkers.SOMETIMES`
 
 
 class QueueWorld:
     """Runs one plan."""
 
-    def __init__(self, plan: QueuePlan, demand: Callable[[], Demand] | None = None) -> None:
+    def __init__(self, plan: QueuePlan, *, tells: bool = False) -> None:
+        """Plans what will happen; ``tells`` keeps each round that differs from the one before, in `rounds`."""
         self.plan = plan
+        self.rounds: list[tuple[float, str]] = []  # when, and what was read, believed and decided
+        self._tells = tells
         self.queue = EventQueue()
         self.broker = Broker(plan.traits)
         self.history = History()
         self.reservations: list[Reservation] = []
+        self._consumers = Consumers(plan, self.broker, self.queue)
         self._random = Random(f"queue world {plan.seed}")
-        self._new_demand = demand or (lambda: Demand(plan.limits))
-        self._demand = self._new_demand()
-        self._not_before_s = float("-inf")
+        self._demand = Demand(plan.limits)
         self._opened_at_s = float("-inf")
         self._kept_until: list[float] = []  # free workers, and until when each is kept
         self._down_until = 0.0
+        self._last: Depth | None = None
+        self._took: list[Reservation] = []  # of ours, since the last reading
+        self._take_at = float("-inf")  # when the last job was taken
+        self._hits = set(plan.kills) | set(plan.stalls)
+        self._plan_events()
+        self.queue.after(0.0, self._round)
+
+    def _plan_events(self) -> None:
+        plan = self.plan
         for number, (at, length_s) in enumerate(plan.arrivals, 1):
             self.queue.at(at, self._arrives, Job(number, length_s))
-        for at in plan.deaths:
-            self.queue.at(at, self._kill_one)
         for at in plan.restarts:
             self.queue.at(at, self._restart)
-        for since, until, length_s in plan.others:
-            self.queue.at(since, self._other, Consumer(), until, length_s)
-        self.queue.after(0.0, self._round)
+        for foreign in plan.others:
+            self.queue.at(foreign.since, self._foreign, foreign)
+        for since, until in plan.paused:
+            self.queue.at(since, self._pause, True)
+            self.queue.at(until, self._pause, False)
+        for lying in plan.lies:
+            self.queue.at(lying.since, self._lie, lying)
+            self.queue.at(lying.until, self._lie, None)
 
     @property
     def now(self) -> float:
@@ -104,52 +132,133 @@ class QueueWorld:
     # ------------------------------------------------------------------------------------------------- the dispatcher
 
     def _round(self) -> None:
+        """As `dispatch.binding.Binding.consider` does."""
         self.queue.after(self.plan.poll_s, self._round)
         now = self.now
         if now < self._down_until:
             return
         if any(since <= now < until for since, until in self.plan.unread):
             self._demand.evidence.interrupt()
+            self.history.seen["unread"] += 1
             return
         reading = Reading(self.broker.depth(now), now)
         self.reservations = [
             r for r in self.reservations if r.state.phase in LIVE or covers(r.state, reading, self.plan.limits.lag_s)
         ]
-        states = [r.state for r in self.reservations]
-        decision = self._demand.consider(reading, states, now)
-        if decision.plan.open and now >= self._opened_at_s + self._demand.evidence.pause_s:
-            self._opened_at_s = now
-            count = 1 if self._demand.evidence.pause_s else decision.plan.open
-            for _ in range(count):
-                self._open()
+        self._note_hidden(reading.depth)
+        decision = self._demand.consider(reading, [r.state for r in self.reservations], now)
+        self._note_seen(reading, decision)
+        if self._tells:
+            self._tell(reading.depth, decision)
+        self._open_all(reading.depth, decision)
         asked = [r for r in self.reservations if r.state.phase is Phase.ASKED]
         for reservation in asked[len(asked) - decision.plan.withdraw :]:
             self._close(reservation)
         for reservation in list(self.reservations):
             if any(reservation.state is state for state in decision.end):
-                if reservation.consumer is not None and reservation.consumer.job is not None:
+                if reservation.at_work:
                     self.history.ended_at_work.append(now)
                 self._end(reservation)
         self._sample()
 
+    def _open_all(self, depth: Depth, decision: Decision) -> None:
+        pause_s = self._demand.evidence.pause_s
+        if not decision.plan.open or self.now < self._opened_at_s + pause_s:
+            return
+        self._opened_at_s = self.now
+        if not depth.waiting and not depth.abandoned:
+            self.history.rescues.append(self.now)
+        for _ in range(1 if pause_s else decision.plan.open):
+            self._open()
+
+    def _note_hidden(self, depth: Depth) -> None:
+        """Jobs that ours took since the last reading, and that it cannot show: as many came as were taken."""
+        plan, last = self.plan, self._last
+        self._last = depth
+        took, self._took = self._took, []
+        if depth.in_flight is not None or last is None:
+            return
+        fewer = max(0, last.waiting - depth.waiting)
+        limits = plan.limits
+        for reservation in took[fewer:]:
+            held_at = reservation.state.held_at_s or self.now
+            reservation.hidden_until = held_at + UNMOVED_CLAIMS * limits.claim_s + 2 * plan.poll_s
+            self.history.seen["a job taken unseen"] += 1
+
+    def _note_seen(self, reading: Reading, decision: Decision) -> None:
+        seen, depth, limits = self.history.seen, reading.depth, self.plan.limits
+        seen["withdrawn"] += decision.plan.withdraw
+        seen["ended when idle"] += len(decision.end)
+        seen["slowed down"] += bool(decision.plan.open and self._demand.evidence.pause_s)
+        seen["abandoned jobs shown"] += depth.abandoned or 0
+        seen["a late reading"] += limits.lag_s > 0
+        seen["a lie"] += self.broker.lie is not None
+        seen["inexact"] += not depth.exact
+        seen["paused"] += depth.paused
+        held = [r.state for r in self.reservations if r.state.phase is Phase.HELD]
+        seen["in doubt"] += any(state.belief(limits, reading.at_s) is Belief.UNKNOWN for state in held)
+
+    def _tell(self, depth: Depth, decision: Decision) -> None:
+        known = [self._described(r) for r in self.reservations]
+        opens = f", opens {decision.plan.open}" if decision.plan.open else ""
+        ends = f", ends {len(decision.end)}" if decision.end else ""
+        withdraws = f", withdraws {decision.plan.withdraw}" if decision.plan.withdraw else ""
+        numbers = f"{depth.waiting} waiting, {depth.in_flight} in flight, {depth.abandoned} abandoned"
+        line = f"{numbers}: wants {decision.plan.want}{opens}{withdraws}{ends}; {'; '.join(known) or 'no reservation'}"
+        if not self.rounds or self.rounds[-1][1] != line:
+            self.rounds.append((self.now, line))
+
+    def _described(self, reservation: Reservation) -> str:
+        """What the dispatcher believes, and in brackets what is true."""
+        state, consumer = reservation.state, reservation.consumer
+        belief = state.belief(self.plan.limits, self.now).value if state.phase in HOLDING else ""
+        truth = ""
+        if consumer is not None:
+            jobs = " ".join(f"#{job.number}" for job in (*consumer.jobs, *consumer.hoard))
+            truth = " (dead)" if reservation.is_dead else f" ({jobs or 'no job'})"
+        return f"{state.phase.value}{belief and ' ' + belief}{truth}"
+
     def _sample(self) -> None:
-        now = self.now
-        jobs = self.history.jobs
-        free = sum(job.free_at is not None and job.free_at <= now for job in jobs)
-        ours = sum(r.consumer is not None and r.consumer.job is not None for r in self.reservations)
-        self.history.samples.append(Sample(now, self.live, free, ours))
+        now, width = self.now, self.plan.limits.jobs_per_worker
+        live = [r for r in self.reservations if r.state.phase in LIVE]
+        idle = sum(max(0, width - r.jobs) for r in live if not r.is_dead)
+        ours = sum(r.jobs + len(r.consumer.hoard) for r in live if r.consumer is not None)
+        self.history.samples.append(
+            Sample(
+                at=now,
+                live=len(live),
+                free_since=self.broker.free_since(now),
+                room=self.broker.room(now),
+                our_jobs=ours,
+                idle=idle + sum(r.jobs > 0 and now < r.hidden_until for r in live),
+                unsure=sum(self._is_unsure(r) for r in live),
+            )
+        )
+
+    def _is_unsure(self, reservation: Reservation) -> bool:
+        """Whether the dispatcher cannot know that this one could take a job, though it could; or that it is dead."""
+        consumer, state = reservation.consumer, reservation.state
+        if consumer is None or reservation.jobs >= self.plan.limits.jobs_per_worker:
+            return False
+        # Another took a job, and readings have shown it since this one was asked for: it may have been this one.
+        is_other = self._take_at + self.plan.traits.lag_s >= state.asked_at_s
+        return consumer.is_over or consumer.began > 0 or reservation.is_adopted or is_other
 
     def _restart(self) -> None:
         """The dispatcher is killed: requests are forgotten, what is held goes on and is taken over."""
         self._down_until = self.now + RESTART_S
-        self._demand = self._new_demand()
+        self._demand = Demand(self.plan.limits)
+        self._last, self._took = None, []
         for reservation in list(self.reservations):
             if reservation.state.phase is Phase.ASKED:
                 self._close(reservation)
             else:
                 state = reservation.state
                 reservation.state = ReservationState(state.phase, state.asked_at_s, state.held_at_s, is_adopted=True)
+                reservation.is_adopted = True
         self.reservations = [r for r in self.reservations if r.state.phase in LIVE]
+        self.history.seen["restarted"] += 1
+        self.history.seen["adopted"] += len(self.reservations)
 
     # ---------------------------------------------------------------------------------------------- workers, consumers
 
@@ -162,75 +271,70 @@ class QueueWorld:
         delay_s = 0.05 if self._kept_until else self.plan.boot_s * self._random.uniform(0.5, 1.0)
         if self._kept_until:
             self._kept_until.pop()
-        self.queue.after(delay_s, self._held, reservation)
+        self.queue.after(delay_s, self._granted, reservation)
 
-    def _held(self, reservation: Reservation) -> None:
+    def _granted(self, reservation: Reservation) -> None:
+        """A worker takes it, and its consumer begins; the dispatcher hears so a little later."""
         if reservation.state.phase is not Phase.ASKED:
             self._kept_until.append(self.now + self.plan.kept_s)  # it came for one that was withdrawn
             return
-        reservation.state.phase, reservation.state.held_at_s = Phase.HELD, self.now
-        reservation.consumer = Consumer()
-        self.queue.after(self.plan.load_s * self._random.uniform(0.5, 1.0), self._ask, reservation)
+        plan, limits = self.plan, self.plan.limits
+        reservation.state.phase = Phase.CREATING
+        habits = Habits(limits.jobs_per_worker, plan.prefetch, plan.many_jobs, plan.patience_s)
+        consumer = reservation.consumer = Consumer(
+            habits, lambda _: self._end(reservation), lambda _, job: self._taken(reservation, job)
+        )
+        self._consumers.start(consumer, plan.load_s * self._random.uniform(0.5, 1.0))
+        self.queue.after(plan.confirm_s * self._random.random(), self._confirmed, reservation)
 
-    def _ask(self, reservation: Reservation) -> None:
-        """Our consumer asks for a job."""
-        consumer, now = reservation.consumer, self.now
-        if consumer is None or consumer.is_dead or reservation.state.phase not in HOLDING:
-            return
-        job = self.broker.take(consumer, now)
-        if job is not None:
-            reservation.worked = True
-            consumer.job, consumer.waits_since = job, None
-            self.queue.after(job.length_s, self._finish, reservation, job)
-            self._renew(consumer)
-            return
-        if consumer.waits_since is None:
-            consumer.waits_since = now
-        patience_s = self.plan.patience_s
-        if patience_s is not None and now - consumer.waits_since >= patience_s:
-            self._end(reservation)
-            return
-        self.queue.after(CONSUMER_POLL_S, self._ask, reservation)
+    def _confirmed(self, reservation: Reservation) -> None:
+        if reservation.state.phase is Phase.CREATING:
+            reservation.state.phase, reservation.state.held_at_s = Phase.HELD, self.now
 
-    def _renew(self, consumer: Consumer) -> None:
-        if consumer.job is None or consumer.is_dead:
-            return
-        lease_s = self.plan.traits.lease_s
-        if lease_s is not None and self.plan.traits.late_ack:
-            self.broker.renew(consumer, self.now)
-            self.queue.after(lease_s / 3, self._renew, consumer)
-
-    def _finish(self, reservation: Reservation, job: Job) -> None:
+    def _taken(self, reservation: Reservation, job: Job) -> None:
+        """One of our consumers has taken a job."""
+        seen = self.history.seen
+        self._took.append(reservation)
+        seen["a late acknowledgement" if self.plan.traits.late_ack else "an early acknowledgement"] += 1
         consumer = reservation.consumer
-        if consumer is None or consumer.is_dead or consumer.job is not job:
-            return
-        self.broker.done(job, consumer, self.now)
-        consumer.job = None
-        if self.plan.many_jobs:
-            self._ask(reservation)
-        else:
-            self._end(reservation)
+        if consumer is not None:
+            seen["a job taken beforehand"] += len(consumer.jobs) + len(consumer.hoard) > consumer.habits.width
+        self._take_at = self.now
+        if len(job.taken_at) > 1:
+            seen["a job taken again"] += 1
+        if self.history.rescues and self.history.rescues[-1] >= reservation.state.asked_at_s:
+            seen["a job rescued"] += len(job.taken_at) > 1
+        if job.number in self._hits:
+            self._hits.discard(job.number)
+            happens = self._kill if job.number in self.plan.kills else self._stall
+            self.queue.after(job.length_s * self._random.random(), happens, reservation, job)
 
-    def _kill_one(self) -> None:
+    def _kill(self, reservation: Reservation, job: Job) -> None:
         """A worker is lost in the middle of a job, and its consumer with it."""
-        at_work = [r for r in self.reservations if r.consumer is not None and r.consumer.job is not None]
-        if not at_work:
+        consumer = reservation.consumer
+        if consumer is None or consumer.is_over or job not in (*consumer.jobs, *consumer.hoard):
             return
-        victim = self._random.choice(at_work)
-        consumer = victim.consumer
-        assert consumer is not None
-        assert consumer.job is not None
-        consumer.is_dead = True
-        self.broker.died(consumer.job, self.now)
-        self.queue.after(self._random.uniform(0.0, 30.0), self._close, victim)
+        self.history.seen["a worker lost"] += 1
+        self._consumers.die(consumer)
+        self.history.seen["a job lost"] += job.lost
+        self.queue.after(self._random.uniform(0.0, NOTICED_S), self._close, reservation)
+
+    def _stall(self, reservation: Reservation, job: Job) -> None:
+        consumer = reservation.consumer
+        if consumer is not None and not consumer.is_over and job in consumer.jobs:
+            self._consumers.stand_still(consumer)
+            # The broker gives the job to another; that this one does not end, and takes no other, shows only then.
+            patience_s = (self.plan.traits.lease_s or 0.0) + UNMOVED_CLAIMS * self.plan.limits.claim_s
+            # Late numbers never show it.
+            hidden_s = float("inf") if self.plan.traits.lag_s else patience_s + 2 * self.plan.poll_s
+            reservation.hidden_until = self.now + hidden_s
+            self.history.seen["a consumer stood still"] += 1
 
     def _end(self, reservation: Reservation) -> None:
-        """The reservation ends in order, and its worker is free."""
-        consumer = reservation.consumer
-        if consumer is not None and consumer.job is not None and not consumer.is_dead:
-            self.broker.died(consumer.job, self.now)
-        if consumer is not None:
-            consumer.is_dead, consumer.job = True, None
+        """The reservation ends in order, and its worker is free. The dispatcher hears first that it was held."""
+        self._confirmed(reservation)
+        if reservation.consumer is not None:
+            self._consumers.end(reservation.consumer)
         if reservation.state.phase in HOLDING:
             self._kept_until.append(self.now + self.plan.kept_s)
         self._close(reservation)
@@ -241,8 +345,6 @@ class QueueWorld:
             return
         was_held = state.phase in HOLDING
         state.phase, state.closed_at_s = Phase.CLOSED, self.now
-        if reservation.consumer is not None:
-            reservation.consumer.is_dead, reservation.consumer.job = True, None
         if was_held:
             self._demand.evidence.closed(state)
 
@@ -252,19 +354,23 @@ class QueueWorld:
         self.history.jobs.append(job)
         self.broker.put(job, self.now)
 
-    def _other(self, consumer: Consumer, until: float, length_s: float) -> None:
-        """Somebody else's consumer asks for a job, until it is stopped."""
-        if self.now >= until:
-            return
-        job = self.broker.take(consumer, self.now)
-        if job is None:
-            self.queue.after(CONSUMER_POLL_S, self._other, consumer, until, length_s)
-            return
-        consumer.job = job
-        self._renew(consumer)
-        self.queue.after(length_s, self._other_done, consumer, job, until, length_s)
+    def _foreign(self, foreign: ForeignConsumer) -> None:
+        """A consumer that is not ours, until its time is up."""
+        habits = Habits(prefetch=self.plan.prefetch, many_jobs=True, until=foreign.until)
+        consumer = Consumer(habits, lambda _: None, self._taken_by_other)
+        self._consumers.start(consumer, 0.0)
+        if foreign.dies:
+            self.queue.at(foreign.until, self._consumers.die, consumer)
 
-    def _other_done(self, consumer: Consumer, job: Job, until: float, length_s: float) -> None:
-        self.broker.done(job, consumer, self.now)
-        consumer.job = None
-        self._other(consumer, until, length_s)
+    def _taken_by_other(self, _: Consumer, job: Job) -> None:
+        self._take_at = self.now
+        self.history.seen["a job of others"] += 1
+        self.history.seen["a foreign job taken again"] += len(job.taken_at) > 1
+
+    def _pause(self, is_paused: bool) -> None:
+        self.broker.paused = is_paused
+        self.broker.tick(self.now)
+
+    def _lie(self, lying: Lying | None) -> None:
+        self.broker.lie = None if lying is None else lying.lie
+        self.broker.is_exact = lying is None or not lying.is_told

@@ -8,8 +8,9 @@ import pytest
 
 from nullworker.demand.depth import Depth
 from nullworker.demand.evidence import FUTILE_FREE, FUTILE_MAX_S, Evidence
-from nullworker.demand.plan import Limits, Reading
-from nullworker.demand.reservations import Phase, ReservationState
+from nullworker.demand.limits import Limits
+from nullworker.demand.plan import Reading, plan
+from nullworker.demand.reservations import UNMOVED_CLAIMS, Phase, ReservationState
 
 LIMITS = Limits(16, end_idle_s=5.0)
 
@@ -68,13 +69,69 @@ class TestJobsTaken:
         history.add(reading(4, 2, 0), reservations, LIMITS)
         history.add(reading(5, 0, 2), reservations, LIMITS)
         history.add(reading(9, 0, 1), reservations, LIMITS)
-        assert [(s.jobs, s.is_done) for s in reservations] == [(1, False), (0, True)]
+        assert [(s.jobs, s.done_at_s) for s in reservations] == [(1, None), (0, 9)]
 
     def test_late_numbers_do_not_show_that(self) -> None:
         history, reservations, late = Evidence(), [held(2.0)], Limits(16, lag_s=60)
         history.add(reading(4, 1, 0), reservations, late)
         history.add(reading(5, 0, 0), reservations, late)
         assert reservations[0].jobs == 1
+
+    def test_one_that_may_have_a_job_already_is_the_least_likely_to_have_taken_it(self) -> None:
+        """Else the one that took it counts as free, and no other is opened for the next job."""
+        adopted, loading = held(1.0), held(3.0)
+        adopted.is_adopted = True
+        history = Evidence()
+        history.add(reading(4, 1, None), [adopted, loading], LIMITS)
+        history.add(reading(5, 0, None), [adopted, loading], LIMITS)
+        assert (adopted.jobs, loading.jobs) == (0, 1)
+
+    def test_one_that_passed_jobs_over_has_not_taken_the_next_either(self) -> None:
+        passing, loading, history = held(1.0), held(3.0), Evidence()
+        passing.done_at_s = 2.0
+        history.add(reading(4, 2, 0), [passing, loading], LIMITS)
+        history.add(reading(40, 2, 0), [passing, loading], LIMITS)
+        history.add(reading(41, 1, 1), [passing, loading], LIMITS)
+        assert (passing.jobs, loading.jobs) == (0, 1)
+
+    def test_a_job_that_is_in_flight_no_more_was_taken_by_one_that_has_ended(self) -> None:
+        history, reservations = Evidence(), [held(2.0)]
+        history.add(reading(4, 1, 0), reservations, LIMITS)
+        ended(history, 1)
+        history.add(reading(5, 0, 0), reservations, LIMITS)
+        assert (reservations[0].jobs, reservations[0].done_at_s) == (0, None)
+
+    def test_what_a_late_number_shows_was_taken_by_one_that_ended_meanwhile(self) -> None:
+        history, late = Evidence(), Limits(16, lag_s=30)
+        spare, gone = held(2.0), ReservationState(Phase.CLOSED, 0, 1, 10)
+        history.add(reading(30, 1, 0), [spare, gone], late)
+        history.add(reading(31, 0, 0), [spare, gone], late)
+        assert (spare.jobs, gone.jobs) == (0, 1)
+
+    def test_a_queue_that_was_paused_has_not_become_shorter(self) -> None:
+        history, reservations = Evidence(), [held(1.0)]
+        history.add(reading(4, 3, None), reservations, LIMITS)
+        history.add(reading(5, 0, None, paused=True), reservations, LIMITS)
+        assert reservations[0].jobs == 0
+
+    def test_as_many_more_in_flight_as_fewer_wait_hides_nothing(self) -> None:
+        history, reservations = Evidence(), [held(1.0), held(2.0)]
+        history.add(reading(4, 3, 1), reservations, LIMITS)
+        history.add(reading(5, 2, 2), reservations, LIMITS)
+        assert [s.moved for s in reservations] == [False, False]
+
+    def test_one_whose_job_is_over_and_that_takes_no_other_is_stuck(self) -> None:
+        """Acknowledged, and its process does not end: it must not stand for the jobs that wait, for ever."""
+        history, reservations = Evidence(), [held(1.0)]
+        reservations[0].done_at_s = 2.0
+        for at_s in (4, 4 + UNMOVED_CLAIMS * LIMITS.claim_s - 1):
+            history.add(reading(at_s, 1, 0), reservations, LIMITS)
+            assert plan(reading(at_s, 1), reservations, LIMITS, at_s).open == 0
+        at_s = 4 + UNMOVED_CLAIMS * LIMITS.claim_s
+        history.add(reading(at_s, 1, 0), reservations, LIMITS)
+        assert plan(reading(at_s, 1), reservations, LIMITS, at_s).open == 1
+        history.add(reading(at_s + 1, 0, 0), reservations, LIMITS)
+        assert not reservations[0].is_stuck
 
     def test_a_worker_takes_as_many_as_it_may(self) -> None:
         history, reservations = Evidence(), [held(1.0), held(2.0)]
@@ -130,6 +187,17 @@ class TestLeft:
         history.add(reading(3600, 0, 2, abandoned=None), reservations, self.LIMITS)
         history.add(reading(3631, 0, 2, abandoned=None), reservations, self.LIMITS)
         assert history.rescue(self.LIMITS, 3631)
+
+    def test_others_of_ours_that_end_do_not_put_it_off(self) -> None:
+        """Of three jobs in flight one has no consumer; ours end theirs, one after the other."""
+        history, reservations = Evidence(), [held(0.0), held(1.0)]
+        for reservation in reservations:
+            reservation.jobs = 1
+        for at_s, in_flight in ((10, 3), (20, 3), (30, 2)):
+            history.add(reading(at_s, 0, in_flight, abandoned=None), reservations[3 - in_flight :], self.LIMITS)
+            assert not history.rescue(self.LIMITS, at_s)
+        history.add(reading(40, 0, 2, abandoned=None), reservations[1:], self.LIMITS)
+        assert history.rescue(self.LIMITS, 40)
 
     def test_the_one_that_was_sent_is_wanted_until_it_has_a_job_or_ends(self) -> None:
         history, sent = Evidence(), ReservationState(Phase.ASKED, 31.0)

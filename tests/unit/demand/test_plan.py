@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nullworker.demand.depth import Depth
-from nullworker.demand.plan import Limits, Reading, ReservationPlan, plan, want
+from nullworker.demand.limits import Limits
+from nullworker.demand.plan import Reading, ReservationPlan, plan, want
 from nullworker.demand.reservations import Belief, Phase, ReservationState
 
 NOW = 1_000.0
@@ -36,8 +37,8 @@ def creating() -> ReservationState:
     return ReservationState(Phase.CREATING, NOW - 1)
 
 
-def closed(seconds_ago: float, held_s: float = 10.0) -> ReservationState:
-    return ReservationState(Phase.CLOSED, NOW - 100, NOW - seconds_ago - held_s, NOW - seconds_ago)
+def closed(seconds_ago: float, held_s: float = 10.0, jobs: int = 0) -> ReservationState:
+    return ReservationState(Phase.CLOSED, NOW - 100, NOW - seconds_ago - held_s, NOW - seconds_ago, jobs)
 
 
 def test_one_reservation_for_each_job_that_waits_or_is_in_flight() -> None:
@@ -86,12 +87,12 @@ def test_what_its_consumer_has_left_is_demand() -> None:
 
 
 def test_one_that_is_done_is_there_for_the_next() -> None:
-    assert plan(reading(1, 0), [held(is_done=True)], Limits(16), NOW).open == 0
+    assert plan(reading(1, 0), [held(done_at_s=NOW)], Limits(16), NOW).open == 0
 
 
 def test_one_that_may_have_taken_a_job_unseen_is_at_one_if_so_many_are_in_flight() -> None:
     unseen = held(31, moved=True)
-    assert unseen.belief(30, NOW) is Belief.UNKNOWN
+    assert unseen.belief(Limits(16), NOW) is Belief.UNKNOWN
     assert plan(reading(1, 1), [unseen], Limits(16, claim_s=30), NOW).open == 1
     assert plan(reading(1, 0), [unseen], Limits(16, claim_s=30), NOW).open == 0
     assert plan(reading(1, None), [unseen], Limits(16, claim_s=30), NOW).open == 1
@@ -100,6 +101,20 @@ def test_one_that_may_have_taken_a_job_unseen_is_at_one_if_so_many_are_in_flight
 
 def test_one_that_an_earlier_dispatcher_held_may_be_at_a_job() -> None:
     assert plan(reading(1, 1), [held(1, is_adopted=True)], Limits(16), NOW).open == 1
+
+
+def test_one_that_an_earlier_dispatcher_held_may_be_at_as_many_jobs_as_it_may_take() -> None:
+    """One of them was seen since; the others were taken before."""
+    limits = Limits(16, jobs_per_worker=3)
+    assert plan(reading(1, 3), [held(jobs=1, is_adopted=True)], limits, NOW).open == 1
+    assert plan(reading(1, 1), [held(jobs=1)], limits, NOW).open == 0
+
+
+def test_a_late_number_shows_later_what_was_taken() -> None:
+    """Held for longer than ``claim_s``; but the reading is older than that, and its job is the one that waits."""
+    loading = held(35, moved=True)
+    assert loading.belief(Limits(16), NOW) is Belief.UNKNOWN
+    assert loading.belief(Limits(16, lag_s=10), NOW) is Belief.LOADING
 
 
 def test_no_more_are_at_work_than_are_in_flight() -> None:
@@ -173,11 +188,11 @@ def test_a_late_broker_is_covered_for_while_it_may_show_the_job_as_waiting() -> 
 
 def test_a_job_that_was_taken_longer_ago_than_the_broker_is_late_does_not_cover() -> None:
     """Hours of work end: what waits now is another job, and gets a reservation at once."""
-    assert plan(reading(1), [closed(1, held_s=7200)], Limits(16, lag_s=60), NOW).open == 1
+    assert plan(reading(1), [closed(1, held_s=7200, jobs=1)], Limits(16, lag_s=60), NOW).open == 1
 
 
 def test_what_a_late_broker_still_shows_in_flight_is_the_job_that_was_covered_for() -> None:
-    assert plan(reading(1, 1), [closed(5)], Limits(16, lag_s=60), NOW).open == 1
+    assert plan(reading(1, 1), [closed(5, jobs=1)], Limits(16, lag_s=60), NOW).open == 1
 
 
 def test_a_reservation_that_never_was_held_covers_nothing() -> None:
