@@ -55,6 +55,10 @@ def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
         (232518841576055, "operators"),
         # A worker that was ready and loads for ever was taken for one that does not fail.
         (2542534296520058, "everything"),
+        # What an engine was told that was killed before it wrote it down was held against the next one.
+        (2966680411021918, "everything"),
+        # A creation that came to nothing after its worker was ordered away was taken for a failure of its workergroup.
+        (1067559527448899, "everything-stock"),
     ],
 )
 def test_a_world_that_a_checker_took_for_broken_breaks_nothing(seed: int, scenario: str) -> None:

@@ -156,6 +156,8 @@ class Pauses(Checker):
                     f"workergroup {command.workergroup_id} is tried {due - now:.2f} s before its pause is over",
                 )
                 self._ordered[command.worker_id] = (command.workergroup_id, now)
+            elif isinstance(command, Destroy):
+                self._ordered.pop(command.worker_id, None)  # that it could not be created matters no more
             elif isinstance(command, Note) and command.kind == "worker_failed":
                 # Of any of its workers, be it from before the tables were cleared.
                 failed = engine.state.workers.get(command.worker_id)
