@@ -183,6 +183,11 @@ def quoted(schema: str) -> str:
     return '"' + schema.replace('"', '""').replace("%", "%%") + '"'
 
 
+def literal(text: str) -> str:
+    """A text as SQL, in a query that takes parameters."""
+    return "'" + text.replace("'", "''").replace("%", "%%") + "'"
+
+
 def missing_tables(what: str) -> QueueWarning:
     """The warning for a schema in which a library has not made its tables."""
     return QueueWarning("missing", f"{what} does not exist yet, which counts as an empty queue: check the URL.")

@@ -2,6 +2,7 @@
 
     bullmq://host:6379/0?queue=jobs
     bullmq://host:6379/0?queue=jobs&prefix=bull
+    bullmq://host:6379/0?queue=jobs&rate_limit=10     as the workers' ``limiter.max`` says, which is not in Redis
 
 Keys as BullMQ 5 and 6 write them. Its stream of events, read without a group, tells of every change at once.
 """
@@ -27,6 +28,10 @@ MARKER = b"0:"
 #: So many active jobs are looked at for a lock.
 ACTIVE_LOOKED_AT_MAX = 100
 OLDEST_VERSION = 5
+#: A rate limit that is over sooner than this, in milliseconds, is no reason to count what waits as delayed.
+LIMITED_MIN_MS = 5000
+#: What ``queue.rateLimit()`` sets the count to, whatever the limit.
+STOPPED_COUNT = 2**53 - 1
 
 _WITHOUT_LOCK = """
 local count = 0
@@ -41,7 +46,7 @@ class BullmqQueue(RedisQueue):
     """Reads one queue of BullMQ."""
 
     kind = "bullmq"
-    parameters = frozenset({"queue", "prefix"})
+    parameters = frozenset({"queue", "prefix", "rate_limit"})
     has_clusters = True
 
     def __init__(self, url: QueueUrl, name: str, prefix: str) -> None:
@@ -54,6 +59,7 @@ class BullmqQueue(RedisQueue):
         """
         super().__init__(url, name, key=f"{prefix}:{name}:")
         self._prefix = f"{prefix}:{name}:"
+        self._rate_limit = url.count("rate_limit")
 
     @classmethod
     def from_url(cls, url: QueueUrl) -> Self:
@@ -69,7 +75,7 @@ class BullmqQueue(RedisQueue):
         now = now_s()
         due_scores_end = (int(now * 1000) + 1) * SCORES_PER_MS
         key = self._prefix
-        ready, last, prioritized, active, delayed, due, next_due, settings = await self.broker.read(
+        ready, last, prioritized, active, delayed, due, next_due, settings, *limiter, groups = await self.broker.read(
             ("LLEN", key + "wait"),
             ("LINDEX", key + "wait", -1),
             ("ZCARD", key + "prioritized"),
@@ -77,23 +83,43 @@ class BullmqQueue(RedisQueue):
             ("ZCARD", key + "delayed"),
             ("ZCOUNT", key + "delayed", "-inf", f"({due_scores_end}"),
             ("ZRANGEBYSCORE", key + "delayed", due_scores_end, "+inf", "WITHSCORES", "LIMIT", 0, 1),
-            ("HMGET", key + "meta", "paused", "concurrency"),
+            ("HMGET", key + "meta", "paused", "concurrency", "max"),
+            ("GET", key + "limiter"),
+            ("PTTL", key + "limiter"),
+            ("EXISTS", key + "groups"),
         )
-        paused, concurrency = settings
+        paused, concurrency, limit = settings
+        limited_ms = self._limited_ms(limit, *limiter)
         markers = 1 if last is not None and last.startswith(MARKER) else 0
         next_score = first_score(next_due)
         abandoned = await self._without_lock() if active else 0
+        waiting, later = ready - markers + prioritized + due, delayed - due
+        next_due_in_s = None if next_score is None else max(0.0, next_score / SCORES_PER_MS / 1000 - now)
+        if limited_ms and waiting:  # none of them can start until then
+            waiting, later = 0, later + waiting
+            next_due_in_s = min(limited_ms / 1000, next_due_in_s or float("inf"))
         return Depth(
-            waiting=0 if paused is not None else ready - markers + prioritized + due,
+            waiting=0 if paused is not None else waiting,
             in_flight=active - abandoned,
             abandoned=0 if paused is not None else abandoned,
-            exact=active <= ACTIVE_LOOKED_AT_MAX,
+            exact=active <= ACTIVE_LOOKED_AT_MAX and not groups,
             sampled_at_s=now,
-            delayed=delayed - due,
-            next_due_in_s=None if next_score is None else max(0.0, next_score / SCORES_PER_MS / 1000 - now),
+            delayed=later,
+            next_due_in_s=next_due_in_s,
             parallel_max=None if concurrency is None else int(concurrency),
             paused=paused is not None,
         )
+
+    def _limited_ms(self, limit: bytes | None, count: bytes | None, ttl_ms: int) -> int:
+        """For how long no job may start, as a rate limit has it; 0 for none, or for one that is over soon.
+
+        Args:
+            limit: the queue's own; None: there is none, and the workers' is what the URL says.
+            count: how many have started in this period.
+            ttl_ms: how long the period still lasts.
+        """
+        most = int(limit) if limit else self._rate_limit or STOPPED_COUNT
+        return ttl_ms if ttl_ms >= LIMITED_MIN_MS and int(count or 0) >= most else 0
 
     async def _without_lock(self) -> int:
         """How many of the active jobs have no lock, by one script: a job that ends in between has none either."""
@@ -102,8 +128,10 @@ class BullmqQueue(RedisQueue):
     async def warnings(self) -> list[QueueWarning]:
         """Of a paused queue, of limits on how many jobs run, of jobs whose worker died, of an older library."""
         key = self._prefix
-        exists, active, settings = await self.broker.read(
+        exists, groups, started, active, settings = await self.broker.read(
             ("EXISTS", key + "id"),
+            ("EXISTS", key + "groups"),
+            ("GET", key + "limiter"),
             ("LLEN", key + "active"),
             ("HMGET", key + "meta", "paused", "concurrency", "max", "duration", "version"),
         )
@@ -123,6 +151,21 @@ class BullmqQueue(RedisQueue):
                 QueueWarning(
                     "rate-limit",
                     f"The queue starts at most {limit} job(s) in {limit_ms} ms: workers beyond that are held and idle.",
+                )
+            )
+        elif started and not self._rate_limit:
+            found.append(
+                QueueWarning(
+                    "rate-limit",
+                    "Workers have a rate limit, which is not in Redis, and leaves them held and idle: add "
+                    "&rate_limit=NUMBER to the URL, as their limiter.max says.",
+                )
+            )
+        if groups:
+            found.append(
+                QueueWarning(
+                    "groups",
+                    "Jobs are in groups of BullMQ Pro, which are not read: more wait than the numbers show.",
                 )
             )
         abandoned = await self._without_lock() if active else 0

@@ -3,6 +3,7 @@
     graphile-worker://user:password@host:5432/database?task=render
     graphile-worker://user:password@host:5432/database?queue=per-user&schema=graphile_worker
 
+``forbidden_flags=a,b`` leaves out the jobs with one of these flags, as workers with ``forbiddenFlags`` do.
 ``task=`` and ``queue=`` choose the jobs of one task or of one named queue; without them all jobs count. Jobs of a
 named queue run one at a time: while none of them runs one is waiting, and the others count as delayed. What is read
 is the view ``jobs``, which graphile-worker makes for this purpose.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nullworker.queues._postgres import PostgresQueue, missing_tables, quoted
+from nullworker.queues._postgres import PostgresQueue, literal, missing_tables, quoted
 from nullworker.queues.base import Queue, QueueInfo, QueueWarning
 
 #: graphile-worker gives a job to another worker when it has been locked for this long; it has no heartbeat.
@@ -27,14 +28,14 @@ SEPARATOR = "\x1f"
 DEPTH_QUERY = """
 WITH jobs AS MATERIALIZED (
     SELECT task_identifier, queue_name,
-        count(*) FILTER (WHERE locked_at IS NULL AND attempts < max_attempts AND run_at <= now()) AS due,
-        min(run_at) FILTER (WHERE locked_at IS NULL AND attempts < max_attempts AND run_at <= now()) AS due_since,
-        count(*) FILTER (WHERE locked_at IS NULL AND attempts < max_attempts AND run_at > now()) AS later,
-        min(run_at) FILTER (WHERE locked_at IS NULL AND attempts < max_attempts AND run_at > now()) AS next_due_at,
+        count(*) FILTER (WHERE locked_at IS NULL AND may_run AND run_at <= now()) AS due,
+        min(run_at) FILTER (WHERE locked_at IS NULL AND may_run AND run_at <= now()) AS due_since,
+        count(*) FILTER (WHERE locked_at IS NULL AND may_run AND run_at > now()) AS later,
+        min(run_at) FILTER (WHERE locked_at IS NULL AND may_run AND run_at > now()) AS next_due_at,
         count(*) FILTER (WHERE locked_at >= now() - {lock_s} * interval '1 second') AS locked,
         count(*) FILTER (WHERE locked_at < now() - {lock_s} * interval '1 second') AS abandoned,
-        count(*) FILTER (WHERE locked_at < now() - {lock_s} * interval '1 second' AND attempts < max_attempts) AS again
-    FROM {schema}.jobs
+        count(*) FILTER (WHERE locked_at < now() - {lock_s} * interval '1 second' AND may_run) AS again
+    FROM (SELECT *, attempts < max_attempts AND {may_run} AS may_run FROM {schema}.jobs) jobs
     GROUP BY task_identifier, queue_name
 ), busy AS (
     SELECT queue_name FROM jobs WHERE locked > 0 AND queue_name IS NOT NULL GROUP BY queue_name
@@ -61,13 +62,14 @@ FROM counted
 
 INFO_QUERY = """
 WITH jobs AS (
-    SELECT queue_name, locked_at, locked_by, attempts < max_attempts AS may_run FROM {schema}.jobs
+    SELECT queue_name, locked_at, locked_by, flags, {may_run} AND attempts < max_attempts AS may_run FROM {schema}.jobs
     WHERE %(task)s IN ('', task_identifier) AND (%(queue)s = '' OR queue_name = %(queue)s)
 )
 SELECT current_setting('server_version') AS server,
     count(*) FILTER (WHERE queue_name IS NOT NULL AND locked_at IS NULL AND may_run) AS queued,
     count(DISTINCT queue_name) FILTER (WHERE locked_at IS NULL AND may_run) AS queues,
     count(*) FILTER (WHERE locked_at < now() - {old_s} * interval '1 second') AS old,
+    count(*) FILTER (WHERE locked_at IS NULL AND may_run AND flags IS NOT NULL) AS flagged,
     coalesce(max(held), 0) AS held
 FROM jobs LEFT JOIN (
     SELECT locked_by, count(*) AS held FROM jobs WHERE locked_at IS NOT NULL GROUP BY locked_by
@@ -78,7 +80,7 @@ FROM jobs LEFT JOIN (
 class GraphileWorkerQueue(PostgresQueue):
     """Reads the jobs of graphile-worker; those whose lock has run out are abandoned."""
 
-    PARAMETERS: ClassVar[frozenset[str]] = frozenset(("task", "queue", "schema"))
+    PARAMETERS: ClassVar[frozenset[str]] = frozenset(("task", "queue", "schema", "forbidden_flags"))
     UPGRADE: ClassVar[str] = "upgrade graphile-worker to 0.16 or later"
 
     @property
@@ -97,7 +99,15 @@ class GraphileWorkerQueue(PostgresQueue):
 
     def _sql(self, query: str) -> str:
         schema = quoted(self._url.text("schema", "graphile_worker"))
-        return query.format(schema=schema, lock_s=LOCK_S, old_s=OLD_RUNNING_S)
+        return query.format(schema=schema, lock_s=LOCK_S, old_s=OLD_RUNNING_S, may_run=self._may_run)
+
+    @property
+    def _may_run(self) -> str:
+        """A condition in SQL: the job has no flag that workers forbid."""
+        if "forbidden_flags" not in self._url.parameters:
+            return "true"
+        flags = ", ".join(literal(flag) for flag in self._url.text("forbidden_flags").split(","))
+        return f"(flags ?| ARRAY[{flags}]) IS NOT TRUE"
 
     async def _find_channel(self) -> str | None:
         return "jobs:insert"
@@ -142,6 +152,14 @@ def _warnings(found: dict[str, int]) -> list[QueueWarning]:
                 "old-running",
                 f"{found['old']} job(s) have been locked for over {OLD_RUNNING_S / 3600:g} h: if their workers are "
                 "dead, call forceUnlockWorkers, for a reservation stays open for each until 4 h are over.",
+            )
+        )
+    if found["flagged"]:
+        warnings.append(
+            QueueWarning(
+                "flags",
+                f"{found['flagged']} waiting job(s) have flags, and workers skip those in their forbiddenFlags: add "
+                "&forbidden_flags=a,b to the URL with the flags that no worker takes.",
             )
         )
     if found["held"] > 1:

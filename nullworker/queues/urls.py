@@ -79,6 +79,17 @@ class QueueUrl:
             raise QueueUrlError(f"{self.shown}: {name} should be a positive number of seconds, not {value!r}.")
         return number
 
+    def count(self, name: str) -> int | None:
+        """The parameter ``name`` as a positive number of things; None where it is missing.
+
+        Raises:
+            QueueUrlError: it is no positive number.
+        """
+        value = self.parameters.get(name)
+        if value is not None and (not value.isdecimal() or int(value) == 0):
+            raise QueueUrlError(f"{self.shown}: {name} should be a positive number, not {value!r}.")
+        return None if value is None else int(value)
+
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Whether the parameter ``name`` is true; ``default`` where it is missing.
 

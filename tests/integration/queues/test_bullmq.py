@@ -33,7 +33,10 @@ class BullmqDriver(QueueDriver):
 
     def __init__(self, database: RedisDatabase, client: Any, consumers: Consumers) -> None:
         place = f"bullmq://{database.address}"
-        super().__init__(f"{place}?queue=gpu", bad_urls=[place, f"{place}?queue=gpu&prefix=", f"{place}?queue=gpu&q=x"])
+        super().__init__(
+            f"{place}?queue=gpu",
+            bad_urls=[place, f"{place}?queue=gpu&prefix=", f"{place}?queue=gpu&q=x", f"{place}?queue=gpu&rate_limit=0"],
+        )
         node, modules = node_library(FOLDER)
         self.client = client
         self.consumers = consumers
@@ -112,6 +115,44 @@ async def test_limits_on_what_runs_are_told_of(driver: BullmqDriver) -> None:
     async with await open_queue(driver.url) as queue:
         assert (await queue.depth()).parallel_max == 3
         assert await codes(queue) == ["concurrency", "rate-limit"]
+
+
+async def test_while_a_rate_limit_lets_no_job_start_they_are_delayed(driver: BullmqDriver) -> None:
+    """A worker would be held and idle until the period is over."""
+    await driver.run("limit", 1)
+    await driver.produce(3)
+    async with await open_queue(driver.url) as queue:
+        assert (await queue.depth()).waiting == 3
+        await driver.finish(await driver.consume_one_start())
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.delayed) == (0, 0, 2)
+        assert depth.next_due_in_s == pytest.approx(60, abs=30)
+        driver.client.pexpire("bull:gpu:limiter", 100)
+        depth = await queue.depth()
+        assert (depth.waiting, depth.delayed, depth.next_due_in_s) == (2, 0, None), "it is over soon"
+
+
+async def test_a_rate_limit_of_workers_is_told_of_and_read_with_the_number_in_the_url(driver: BullmqDriver) -> None:
+    """Redis has the count of jobs that started, and not the limit."""
+    await driver.produce(3)
+    driver.client.set("bull:gpu:limiter", 2, px=60_000)
+    async with await open_queue(driver.url) as queue, await open_queue(driver.url + "&rate_limit=2") as limited:
+        assert (await queue.depth()).waiting == 3
+        assert await codes(queue) == ["rate-limit"]
+        depth = await limited.depth()
+        assert (depth.waiting, depth.delayed) == (0, 3)
+        assert await codes(limited) == []
+        driver.client.set("bull:gpu:limiter", 2**53 - 1, px=60_000)  # as queue.rateLimit(60000) does
+        assert (await queue.depth()).waiting == 0
+
+
+async def test_groups_which_are_not_read_make_the_reading_inexact(driver: BullmqDriver) -> None:
+    """BullMQ Pro keeps their jobs in keys of their own."""
+    await driver.produce(1)
+    driver.client.zadd("bull:gpu:groups", {"customer": 1})
+    async with await open_queue(driver.url) as queue:
+        assert not (await queue.depth()).exact
+        assert await codes(queue) == ["groups"]
 
 
 async def test_a_job_whose_worker_died_is_abandoned_and_is_told_of(driver: BullmqDriver) -> None:

@@ -181,6 +181,25 @@ async def test_a_worker_that_holds_several_jobs_is_told(postgres: Postgres) -> N
             assert "holds 2 jobs at once" in (await codes(queue))["prefetch"]
 
 
+async def test_jobs_with_a_flag_that_workers_forbid_do_not_wait(postgres: Postgres) -> None:
+    """What a worker with ``forbiddenFlags`` skips calls for none, if the URL says so; --check tells of flags."""
+    async with made_driver(postgres) as driver:
+        await driver.add(1, flags=["it's 100% off"])
+        await driver.add(1, flags=["other"], delayS=500)
+        await driver.add(1, flags=["other"], queueName="a")
+        await driver.add(1)
+        async with (
+            await open_queue(driver.url) as queue,
+            await open_queue(driver.url + "&forbidden_flags=it's 100%25 off,more") as some,
+            await open_queue(driver.url + "&forbidden_flags=other") as others,
+        ):
+            assert await depth_of(queue) == (3, 0, 1, 0)
+            assert "3 waiting job(s) have flags" in (await codes(queue))["flags"]
+            assert await depth_of(some) == (2, 0, 1, 0)
+            assert await depth_of(others) == (2, 0, 0, 0)
+            assert "1 waiting job(s) have flags" in (await codes(others))["flags"]
+
+
 async def test_tables_of_an_older_version_are_an_error_and_no_zero(postgres: Postgres) -> None:
     """Before 0.16, ``jobs`` was a table without the names of tasks and queues."""
     database = postgres.create_database()
