@@ -19,7 +19,10 @@ from weakref import WeakKeyDictionary
 import aiohttp
 
 from nullworker.queues._batches import Batch
+from nullworker.queues._tls import tls_settings, tls_ways
 from nullworker.queues.base import QueueError, QueueWarning
+from nullworker.queues.connections import Connections, Way
+from nullworker.queues.urls import place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +40,42 @@ LIMITS = aiohttp.ClientTimeout(total=15, sock_connect=5)
 #: Queues a request: their names make a regular expression in its URL, and URLs have limits.
 NAMES_MAX = 50
 
+CONNECTIONS = Connections(
+    "RabbitMQ",
+    several=True,
+    ways=(
+        Way(
+            "plain",
+            "management API",
+            "`rabbitmq+http://user:password@host:15672/vhost/queue`",
+            "The virtual host `/` is written `%2F`, or left out. The API's own address does as well, and that of the "
+            "queue's page: `rabbitmq+http://host:15672/api/queues/vhost/queue`, `rabbitmq+http://host:15672/#/queues/…`.",
+            transports=("http", "https"),
+        ),
+        *tls_ways(
+            (),
+            scheme="rabbitmq+https://host/vhost/queue?",
+            written="`rabbitmq+https://user:password@host:443/vhost/queue`",
+            also_authority=("cafile", "cacertfile"),
+            verify=("no_verify_ssl", "verify"),
+        ),
+        Way(
+            "path-prefix",
+            "API behind a path",
+            "`rabbitmq+https://host:443/vhost/queue?path_prefix=/rabbit`, or "
+            "`rabbitmq+https://host:443/rabbit/api/queues/vhost/queue`",
+            parameters=("path_prefix",),
+        ),
+        Way("ipv6", "IPv6 address", "`rabbitmq+http://[2001:db8::1]:15672/vhost/queue`"),
+        Way(
+            "failover",
+            "several servers of one cluster",
+            "`rabbitmq+http://user:password@host1:15672,host2:15672/vhost/queue`",
+            "The first that answers.",
+        ),
+    ),
+)
+
 
 class Management:
     """The API for one virtual host. Opened by `share`, let go of by `leave`."""
@@ -45,34 +84,53 @@ class Management:
         WeakKeyDictionary()
     )
 
-    def __init__(self, key: tuple[str, ...], vhost: str, authorization: str) -> None:
+    def __init__(self, key: tuple[str, ...], url: QueueUrl, vhost: str, prefix: str) -> None:
         """Use `share`.
 
         Args:
-            key: by which it is shared; its first part is the base URL.
+            key: by which it is shared.
+            url: of one of its queues, taken apart.
             vhost: the virtual host.
-            authorization: the value of the header.
+            prefix: the path before ``/api``.
+
+        Raises:
+            QueueUrlError: what the URL says of TLS cannot be used.
         """
+        scheme = url.transport
+        tls = tls_settings(url, is_tls=scheme == "https")
+        places = [place(host.name or "localhost", host.port or DEFAULT_PORT) for host in url.hosts]
         self.users = 0
         self.vhost = vhost
-        self.shown = f"RabbitMQ's management API at {key[0].partition('://')[2]}"
+        self.shown = f"RabbitMQ's management API at {', '.join(where + prefix for where in places)}"
+        self.tls_warnings = tuple(tls.warnings() if tls else ())
         self._key = key
+        self._url = url
+        self._bases = [f"{scheme}://{where}{quote(prefix)}" for where in places]  # the last to answer comes first
         self._counts = Batch(self._ask_counts)
+        secret = f"{url.username or 'guest'}:{'guest' if url.password is None else url.password}"
         self._session = aiohttp.ClientSession(
-            headers={"Authorization": authorization}, timeout=LIMITS, raise_for_status=False
+            connector=aiohttp.TCPConnector(ssl=tls.context(url) if tls else True),
+            headers={"Authorization": "Basic " + base64.b64encode(secret.encode()).decode()},
+            timeout=LIMITS,
+            raise_for_status=False,
         )
 
     @classmethod
-    def share(cls, url: QueueUrl, vhost: str) -> Management:
-        """The API that a URL names; every call needs a `leave`."""
-        scheme = url.scheme.rpartition("+")[2]
-        base = f"{scheme}://{url.host or 'localhost'}:{url.port or DEFAULT_PORT}"
-        secret = f"{url.username or 'guest'}:{'guest' if url.password is None else url.password}"
-        authorization = "Basic " + base64.b64encode(secret.encode()).decode()
-        key = (base, vhost, authorization)
+    def share(cls, url: QueueUrl, vhost: str, prefix: str) -> Management:
+        """The API that a URL names; every call needs a `leave`.
+
+        Args:
+            url: of a queue, taken apart.
+            vhost: the queue's virtual host.
+            prefix: the path before ``/api``.
+
+        Raises:
+            QueueUrlError: what the URL says of TLS cannot be used.
+        """
+        key = (url.scheme, repr(url.hosts), str(url.username), str(url.password), vhost, prefix, repr(url.parameters))
         shared = cls._shared.setdefault(asyncio.get_running_loop(), {})
         if key not in shared:
-            shared[key] = cls(key, vhost, authorization)
+            shared[key] = cls(key, url, vhost, prefix)
         shared[key].users += 1
         return shared[key]
 
@@ -139,15 +197,17 @@ class Management:
         return found
 
     async def _get(self, path: str, parameters: dict[str, str]) -> Any:
-        """The parsed answer, None for 404."""
-        try:
-            async with self._session.get(f"{self._key[0]}/api/{path}", params=parameters) as response:
-                body = await response.read()
-        except asyncio.TimeoutError as error:
-            raise QueueError(f"{self.shown} did not answer in time.") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
-            raise QueueError(f"{self.shown} cannot be reached: {said}; check that it is up, and that port.") from error
+        """The parsed answer of the first server that answers, None for 404."""
+        for base in list(self._bases):
+            try:
+                async with self._session.get(f"{base}/api/{path}", params=parameters) as response:
+                    body = await response.read()
+                break
+            except (asyncio.TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+                self._bases.append(self._bases.pop(0))
+                failure = error
+        else:
+            raise self._unreachable(failure) from failure
         if response.status == 404:
             return None
         if response.status in {401, 403}:
@@ -159,6 +219,14 @@ class Management:
             with contextlib.suppress(ValueError):
                 return json.loads(body)
         raise QueueError(f"{self.shown} answers (HTTP status {response.status}), but not as RabbitMQ: check the port.")
+
+    def _unreachable(self, error: Exception) -> QueueError:
+        if isinstance(error, asyncio.TimeoutError):
+            return QueueError(f"{self.shown} did not answer in time.")
+        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+        port = "that port" if self._url.port else f"the port, {DEFAULT_PORT} unless the URL has another (clouds: 443)"
+        said = f"{self.shown} cannot be reached: {said}; check that it is up, and {port}."
+        return QueueError(self._url.hidden(said))
 
 
 def delay_queue(name: str, due: int) -> QueueWarning:

@@ -92,6 +92,7 @@ def tls_ways(
     written: str,
     names: tuple[str, str, str] = ("", "", ""),
     verify: tuple[str, ...] = (),
+    also_authority: tuple[str, ...] = (),
 ) -> tuple[Way, ...]:
     """The rows on TLS that all adapters have that use Python's `ssl`.
 
@@ -101,11 +102,13 @@ def tls_ways(
         written: the cell of the first row.
         names: the library's names for the files of the authority, the certificate and the key.
         verify: the library's parameters for the extent of verification.
+        also_authority: further names for the authority's file.
     """
     ca, certificate, key = names
     own = {ours: theirs for ours, theirs in zip(("tls_ca", "tls_cert", "tls_key"), names, strict=True) if theirs}
     also = {theirs: ours for ours, theirs in own.items()}
-    library = " Or the library's " + ", ".join(f"`{name}`" for name in (*own.values(), *verify)) + "." if own else ""
+    theirs = ", ".join(f"`{name}`" for name in (*own.values(), *also_authority, *verify))
+    library = f" Libraries' names: {theirs}." if theirs else ""
     return (
         Way("tls", "TLS", written, "Certificate and name are verified, with the system's authorities.", transports),
         Way(
@@ -114,7 +117,7 @@ def tls_ways(
             f"`{scheme}tls_ca=/path/ca.pem`",
             "The file replaces the system's authorities." + library,
             parameters=("tls_ca",),
-            also={ca: "tls_ca"} if ca else {},
+            also=dict.fromkeys((*((ca,) if ca else ()), *also_authority), "tls_ca"),
         ),
         Way(
             "client-certificate",

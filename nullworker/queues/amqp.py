@@ -1,6 +1,6 @@
 """A queue of RabbitMQ, or of another broker that speaks AMQP 0-9-1, read over that protocol.
 
-    amqp://user:password@host:5672/vhost?queue=renders          (or amqps)
+    amqp://user:password@host:5672/vhost?queue=renders          (or amqps; see docs/queues.md)
 
 The virtual host ``/`` is written ``%2F``, or left out. AMQP tells only what is ready: what is in flight stays unknown,
 and the dispatcher has to go by the reservations that are held. Where there is a management API, prefer
@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import aio_pika
 from aiormq.exceptions import AMQPError, AuthenticationError, ChannelNotFoundEntity, ProbableAuthenticationError
@@ -26,9 +26,11 @@ from nullworker.queues._rabbitmq import (
     missing_queue,
     timeout_warning,
 )
+from nullworker.queues._tls import tls_settings, tls_ways
 from nullworker.queues._waiting import within
-from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueWarning
-from nullworker.queues.urls import parse_url
+from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueUrlError, QueueWarning
+from nullworker.queues.connections import Connections, Way
+from nullworker.queues.urls import parse_url, place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,15 +48,70 @@ for _library in ("aiormq", "aio_pika"):
 AMQP_LIMIT_S = 5.0
 BROKEN = (AMQPError, OSError, RuntimeError, ValueError, asyncio.TimeoutError)
 
+CONNECTIONS = Connections(
+    "AMQP",
+    several=True,
+    ways=(
+        Way(
+            "plain",
+            "one server",
+            "`amqp://user:password@host:5672/vhost?queue=renders`",
+            "The virtual host `/` is written `%2F`, or left out.",
+            transports=("",),
+        ),
+        *tls_ways(
+            (),
+            scheme="amqps://host/vhost?queue=renders&",
+            written="`amqps://host:5671/vhost?queue=renders`",
+            names=("cafile", "certfile", "keyfile"),
+            verify=("no_verify_ssl", "verify"),
+            also_authority=("cacertfile",),
+        ),
+        Way(
+            "external",
+            "logging in by the client certificate",
+            "`amqps://host/vhost?queue=renders&auth_mechanism=external&tls_cert=…&tls_key=…`",
+            "Or aio-pika's `auth=external`. Needs RabbitMQ's plugin rabbitmq_auth_mechanism_ssl.",
+            parameters=("auth_mechanism",),
+            also={"auth": "auth_mechanism"},
+        ),
+        Way("ipv6", "IPv6 address", "`amqp://[2001:db8::1]:5672/vhost?queue=renders`"),
+        Way(
+            "failover",
+            "several servers",
+            "`amqp://user:password@host1,host2/vhost?queue=renders`; Celery's `amqp://host1/vhost;amqp://host2/vhost`",
+            "The first that answers; asked again when the connection is lost.",
+        ),
+        Way(
+            "client-settings",
+            "settings of the library's own client",
+            "`heartbeat=30`, …",
+            "They are allowed, and change nothing here:",
+            unused=(
+                *("heartbeat", "connection_timeout", "connection_attempts", "retry_delay", "socket_timeout", "timeout"),
+                *("blocked_connection_timeout", "channel_max", "frame_max", "channelMax", "frameMax", "locale", "name"),
+            ),
+        ),
+    ),
+)
+
 
 class AmqpQueue:
     """Reads what is ready in a queue by AMQP's passive declaration. Opened by ``await AmqpQueue.open(url)``."""
+
+    CONNECTIONS: ClassVar[Connections] = CONNECTIONS
 
     def __init__(self, url: QueueUrl) -> None:
         self._url = url
         self._name = url.text("queue")
         self._vhost = url.path[1:] or "/"
-        self._shown = f"RabbitMQ at {url.host or 'localhost'}:{self._port}"
+        self._hosts = [(host.name or "localhost", host.port or self._default_port) for host in url.hosts]
+        self._shown = f"RabbitMQ at {', '.join(place(*host) for host in self._hosts)}"
+        self._tls = tls_settings(url, is_tls=url.scheme == "amqps")
+        self._context = self._tls.context(url) if self._tls else None
+        self._mechanism = url.text("auth_mechanism", "plain").lower()
+        if self._mechanism not in {"plain", "external"}:
+            raise QueueUrlError(f"{url.shown}: auth_mechanism should be plain or external, not {self._mechanism!r}.")
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._readings = Batch(self._ask)
@@ -69,7 +126,7 @@ class AmqpQueue:
         Raises:
             QueueError: the URL is wrong, or RabbitMQ cannot be reached or refuses.
         """
-        queue = cls(parse_url(url, parameters=("queue", "ignore_delayed")))
+        queue = cls(parse_url(url, parameters=("queue", "ignore_delayed"), connections=cls.CONNECTIONS))
         try:
             await queue.depth()
         except BaseException:
@@ -107,6 +164,7 @@ class AmqpQueue:
         """
         self._check_open()
         warnings = [
+            *(self._tls.warnings() if self._tls else ()),
             QueueWarning(
                 "in-flight-unknown",
                 "AMQP tells only what is ready, neither what is in flight nor prefetch and acknowledgement of the "
@@ -150,8 +208,8 @@ class AmqpQueue:
         await self.close()
 
     @property
-    def _port(self) -> int:
-        return self._url.port or (5671 if self._url.scheme == "amqps" else 5672)
+    def _default_port(self) -> int:
+        return 5671 if self._url.scheme == "amqps" else 5672
 
     def _check_open(self) -> None:
         if self._closed:
@@ -166,7 +224,7 @@ class AmqpQueue:
         while True:
             is_fresh = self._connection is None
             try:
-                channel = await within(AMQP_LIMIT_S, self._connected())
+                channel = await within(AMQP_LIMIT_S * len(self._hosts), self._connected())
                 queue = await within(AMQP_LIMIT_S, channel.declare_queue(name, passive=True))
                 return queue.declaration_result.message_count or 0
             except ChannelNotFoundEntity:
@@ -180,25 +238,37 @@ class AmqpQueue:
                     check = (
                         "user and password" if refused else "that it is up, and the URL's host, port and virtual host"
                     )
-                    raise QueueError(f"{self._shown}: {said}; check {check}.") from error
+                    raise QueueError(self._url.hidden(f"{self._shown}: {said}; check {check}.")) from error
                 # The connection was lost while idle (the server was restarted): once more with a new one.
 
     async def _connected(self) -> AbstractChannel:
         if self._connection is None or self._connection.is_closed:
             self._channel = None
-            self._connection = await aio_pika.connect(
-                host=self._url.host or "localhost",
-                port=self._port,
-                login=self._url.username or "guest",
-                password="guest" if self._url.password is None else self._url.password,
-                virtualhost=self._vhost,
-                ssl=self._url.scheme == "amqps",
-                timeout=AMQP_LIMIT_S,
-                client_properties={"connection_name": "nullworker"},
-            )
+            self._connection = await self._connect()
         if self._channel is None or self._channel.is_closed:
             self._channel = await self._connection.channel()
         return self._channel
+
+    async def _connect(self) -> AbstractConnection:
+        """A connection to the first server that answers."""
+        failure: Exception = OSError("there is no server")
+        for host, port in self._hosts:
+            try:
+                return await aio_pika.connect(
+                    host=host,
+                    port=port,
+                    login=self._url.username or "guest",
+                    password="guest" if self._url.password is None else self._url.password,
+                    virtualhost=self._vhost,
+                    ssl=self._context is not None,
+                    ssl_context=self._context,
+                    timeout=AMQP_LIMIT_S,
+                    client_properties={"connection_name": "nullworker"},
+                    auth=self._mechanism,
+                )
+            except BROKEN as error:
+                failure = error
+        raise failure
 
     async def _hang_up(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None

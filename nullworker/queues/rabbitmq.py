@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import unquote
 
 from nullworker.queues._rabbitmq import (
+    CONNECTIONS,
     CONSUMER_TIMEOUT_S,
     DELAY_QUEUE_SUFFIX,
     Management,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from nullworker.queues._rabbitmq import Json
+    from nullworker.queues.connections import Connections
     from nullworker.queues.urls import QueueUrl
 
 #: Jobs on a GPU run for minutes or hours; a lease shorter than this needs a word in --check.
@@ -50,6 +52,8 @@ ACKS_UNKNOWN = QueueWarning(
 
 class RabbitmqQueue:
     """Reads a queue over the management API. Opened by ``await RabbitmqQueue.open(url)``."""
+
+    CONNECTIONS: ClassVar[Connections] = CONNECTIONS
 
     def __init__(self, url: QueueUrl, api: Management, name: str, *, acks_late: bool, ignores_delayed: bool) -> None:
         """Use `open`.
@@ -78,15 +82,16 @@ class RabbitmqQueue:
         Raises:
             QueueError: the URL is wrong, the API cannot be reached or refuses, or there is no such virtual host.
         """
-        parts = parse_url(url, parameters=("acks_late", "ignore_delayed"))
-        segments = [unquote(segment) for segment in urlsplit(url).path.split("/")[1:]]
-        if len(segments) not in {1, 2} or not segments[-1]:
-            raise QueueUrlError(f"{parts.shown}: write rabbitmq+http://user:password@host:15672/vhost/queue.")
-        vhost = segments[0] if len(segments) == 2 and segments[0] else "/"
-        acks_late, ignores_delayed = parts.flag("acks_late"), parts.flag("ignore_delayed")
-        queue = cls(
-            parts, Management.share(parts, vhost), segments[-1], acks_late=acks_late, ignores_delayed=ignores_delayed
+        # In the management interface, the address of a queue's page has the number sign.
+        parts = parse_url(
+            url.replace("/#/queues/", "/api/queues/", 1),
+            parameters=("acks_late", "ignore_delayed"),
+            connections=cls.CONNECTIONS,
         )
+        prefix, vhost, name = _segments(parts)
+        acks_late, ignores_delayed = parts.flag("acks_late"), parts.flag("ignore_delayed")
+        api = Management.share(parts, vhost, prefix)
+        queue = cls(parts, api, name, acks_late=acks_late, ignores_delayed=ignores_delayed)
         try:
             await queue.depth()
         except BaseException:
@@ -154,14 +159,17 @@ class RabbitmqQueue:
             lag_s=0.0
             if (details or {}).get("type") == "classic"
             else QUORUM_LAG_S,  # one that is missing may be either
-            warnings=tuple(
-                [missing_queue(self._name)]
-                if details is None
-                else [
-                    *_warnings(details, lease_s),
-                    *([] if self._acks_late else [ACKS_UNKNOWN]),
-                    *([delay_queue(self._name, due)] if due else []),
-                ]
+            warnings=(
+                *self._api.tls_warnings,
+                *(
+                    [missing_queue(self._name)]
+                    if details is None
+                    else [
+                        *_warnings(details, lease_s),
+                        *([] if self._acks_late else [ACKS_UNKNOWN]),
+                        *([delay_queue(self._name, due)] if due else []),
+                    ]
+                ),
             ),
         )
 
@@ -200,6 +208,21 @@ class RabbitmqQueue:
         self._saw_consumers = bool(consumers)
         if consumers:
             self._acknowledges = all(consumer.get("ack_required", True) for consumer in consumers)
+
+
+def _segments(url: QueueUrl) -> tuple[str, str, str]:
+    """Path prefix, virtual host and name of a queue.
+
+    Raises:
+        QueueUrlError: the path has no name of a queue, or too many parts.
+    """
+    before, api, after = url.raw_path.rpartition("/api/queues/")
+    prefix = url.parameters.get("path_prefix", unquote(before) if api else "").strip("/")
+    segments = [unquote(segment) for segment in (after if api else url.raw_path.removeprefix("/")).split("/")]
+    if len(segments) not in {1, 2} or not segments[-1]:
+        raise QueueUrlError(f"{url.shown}: write rabbitmq+http://user:password@host:15672/vhost/queue.")
+    vhost = segments[0] if len(segments) == 2 and segments[0] else "/"
+    return (f"/{prefix}" if prefix else ""), vhost, segments[-1]
 
 
 def _lease_s(details: Json) -> float:

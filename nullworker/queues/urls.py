@@ -45,6 +45,8 @@ class QueueUrl:
     shown: str
     #: All servers that the URL names; ``host`` and ``port`` are the first one's.
     hosts: tuple[Host, ...] = ()
+    #: The path as it was written, percent-encoded.
+    raw_path: str = ""
 
     @property
     def transport(self) -> str:
@@ -198,7 +200,9 @@ class _Split:
         for piece in self.query.split("&") if self.query else ():
             key, equals, _ = piece.partition("=")
             pieces.append(f"{key}{equals}***" if SECRET_NAME.search(unquote(key)) else piece)
-        return f"{self.scheme}://{user}{','.join(self.places)}{self.path}{self.mark}{'&'.join(pieces)}"
+        return f"{self.scheme}://{user}{','.join(self.places)}{self.path}{self.mark}{'&'.join(pieces)}" + (
+            f"#{self.fragment}" if self.has_fragment else ""
+        )
 
 
 class _Parser:
@@ -238,6 +242,7 @@ class _Parser:
             parameters=found,
             shown=shown,
             hosts=hosts,
+            raw_path=split.path,
         )
 
     def _check_transport(self, scheme: str) -> None:

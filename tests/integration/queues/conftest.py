@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.queues.certificates import Certificates, make_certificates
 from tests.integration.queues.postgres import Postgres, postgres_server
 from tests.integration.queues.redis_server import RedisDatabase, redis_server
 
@@ -28,12 +27,6 @@ def redis_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
     with redis_server(tmp_path_factory.mktemp("redis"), "--notify-keyspace-events", "KA") as broker:
         numbers = itertools.count()
         yield lambda: RedisDatabase(broker.port, next(numbers))
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Files for a server with TLS on ``localhost`` and ``::1``, and for a client called ``worker``."""
-    return make_certificates(tmp_path_factory.mktemp("certificates"), user="worker")
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.integration.queues.certificates import Certificates
+
 USER = "worker"
 PASSWORD = "s3cret-pass"
 #: Where the Debian package keeps the script that its wrapper in ``/usr/sbin`` runs as another user.
@@ -26,9 +28,12 @@ SCRIPTS = "/usr/lib/rabbitmq/bin"
 class RabbitmqServer:
     """A server; it keeps its ports and its durable messages when it is stopped and started."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, certificates: Certificates) -> None:
         self.port = free_port()
+        self.tls_port = free_port()
         self.management_port = free_port()
+        self.management_tls_port = free_port()
+        self._certificates = certificates
         self._directory = directory
         self._running = contextlib.ExitStack()
         self._epmd_port = free_port()
@@ -93,6 +98,14 @@ class RabbitmqServer:
             return True
         return False
 
+    def _tls(self, section: str) -> str:
+        files = self._certificates
+        return (
+            f"{section}.cacertfile = {files.authority}\n{section}.certfile = {files.server}\n"
+            f"{section}.keyfile = {files.server_key}\n"
+            f"{section}.verify = verify_peer\n{section}.fail_if_no_peer_cert = false\n"
+        )
+
     def _configured(self) -> dict[str, str]:
         directory = self._directory
         configuration = directory / "rabbitmq.conf"
@@ -102,11 +115,17 @@ class RabbitmqServer:
             f"management.tcp.port = {self.management_port}\n"
             f"default_user = {USER}\n"
             f"default_pass = {PASSWORD}\n"
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+            f"listeners.ssl.2 = ::1:{self.tls_port}\n"
+            f"management.ssl.port = {self.management_tls_port}\n"
+            f"{self._tls('ssl_options')}{self._tls('management.ssl')}"
+            # A client's certificate is its user's, for those that log in by it.
+            "auth_mechanisms.1 = PLAIN\nauth_mechanisms.2 = EXTERNAL\nssl_cert_login_from = common_name\n"
             "log.console = true\n"
             "log.console.level = warning\n"
         )
         plugins = directory / "enabled_plugins"
-        plugins.write_text("[rabbitmq_management].\n")
+        plugins.write_text("[rabbitmq_management,rabbitmq_auth_mechanism_ssl].\n")
         for name in ("home", "mnesia", "log"):
             (directory / name).mkdir()
         return {
@@ -128,9 +147,9 @@ class RabbitmqServer:
 
 
 @contextlib.contextmanager
-def rabbitmq_server(directory: Path) -> Iterator[RabbitmqServer]:
+def rabbitmq_server(directory: Path, certificates: Certificates) -> Iterator[RabbitmqServer]:
     """A server that runs until the end of the block."""
-    server = RabbitmqServer(directory)
+    server = RabbitmqServer(directory, certificates)
     try:
         server.start()
         yield server
