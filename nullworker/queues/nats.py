@@ -1,7 +1,7 @@
 """A consumer of a NATS JetStream stream.
 
     nats://user:password@host:4222?stream=JOBS&consumer=workers
-    nats+tls://token@host:4222?stream=JOBS&consumer=workers&domain=hub
+    nats+tls://token@host:4222?stream=JOBS&consumer=workers&domain=hub        (see docs/queues.md for more)
 
 Also ``subject=`` (what the consumer will filter, while neither it nor the stream may be there yet) and ``creds=`` (a
 credentials file; needs ``pip install nkeys``); ``acks_late=false`` if consumers acknowledge a message before they work
@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import nats.errors
 from nats.aio.client import Client
 from nats.js.api import AckPolicy
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
+from nullworker.queues._nats_connections import CONNECTIONS, NatsServers
 from nullworker.queues._waiting import wait_set, within
 from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueWarning
 from nullworker.queues.urls import parse_url
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nats.js.api import ConsumerInfo
     from typing_extensions import Self
 
+    from nullworker.queues.connections import Connections
     from nullworker.queues.urls import QueueUrl
 
 CONNECT_LIMIT_S = 5
@@ -48,12 +49,15 @@ MAX_WORKERS = 16
 class NatsQueue:
     """Reads a JetStream consumer. Opened by ``await NatsQueue.open(url)``."""
 
+    CONNECTIONS: ClassVar[Connections] = CONNECTIONS
+
     def __init__(self, url: QueueUrl) -> None:
         self._url = url
         self._acks_late = url.flag("acks_late", default=True)
         self._stream = url.text("stream")
         self._consumer = url.text("consumer")
-        self._shown = f"NATS at {url.host or 'localhost'}:{url.port or 4222}"
+        self._servers = NatsServers.of(url)
+        self._shown = self._servers.shown
         self._pending_since_s: float | None = None  # messages are unacknowledged, at each reading since
         self._delivered = 0  # the last message of the stream that the consumer was seen to have been given
         self._client: Client | None = None
@@ -70,7 +74,8 @@ class NatsQueue:
         Raises:
             QueueError: the URL is wrong, the server cannot be reached or refuses, or has no JetStream.
         """
-        queue = cls(parse_url(url, parameters=("stream", "consumer", "subject", "domain", "creds", "acks_late")))
+        names = ("stream", "consumer", "subject", "domain", "acks_late")
+        queue = cls(parse_url(url, parameters=names, connections=cls.CONNECTIONS))
         try:
             await queue.depth()
             await queue._listen()
@@ -137,7 +142,7 @@ class NatsQueue:
             broker=f"{self._shown} (server {version.major}.{version.minor}.{version.patch})",
             lease_s=lease_s,
             pushes=pushes,
-            warnings=tuple(warnings),
+            warnings=(*self._servers.warnings(), *warnings),
         )
 
     async def changed(self, timeout_s: float) -> bool:
@@ -271,14 +276,16 @@ class NatsQueue:
             raise QueueError(f"{self._url.shown}: this queue was closed.")
 
     async def _connect(self) -> Client:
-        url = self._url
-        options: dict[str, Any] = {"user_credentials": url.parameters.get("creds")}
-        if url.password is not None:
-            options |= {"user": url.username, "password": url.password}
-        elif url.username:
-            options["token"] = url.username
-        if url.scheme.endswith("+tls"):
-            options["tls"] = ssl.create_default_context()
+        """A connection to the first server that answers."""
+        failure: Exception = nats.errors.NoServersError()
+        for address in self._servers.addresses:
+            try:
+                return await self._connect_to(address)
+            except QueueError as error:
+                failure = error
+        raise failure
+
+    async def _connect_to(self, address: str) -> Client:
         reasons: list[Exception] = []
 
         async def remember(error: Exception) -> None:
@@ -292,7 +299,7 @@ class NatsQueue:
             await within(
                 CONNECT_LIMIT_S * 2,
                 client.connect(
-                    f"nats://{url.host or 'localhost'}:{url.port or 4222}",
+                    address,
                     name="nullworker",
                     error_cb=remember,
                     closed_cb=wake,
@@ -300,7 +307,7 @@ class NatsQueue:
                     connect_timeout=CONNECT_LIMIT_S,
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
-                    **options,
+                    **self._servers.options,
                 ),
             )
         except (nats.errors.Error, OSError, ImportError, ValueError, asyncio.TimeoutError) as error:
@@ -328,10 +335,11 @@ class NatsQueue:
         said = str(error).removeprefix("nats: ").strip("' ") or type(error).__name__
         hint = ""
         if "Authorization" in said:
-            hint = "; check user and password, token or creds in the URL"
+            hint = "; check user and password, token, creds or nkey in the URL"
         elif isinstance(error, (ConnectionError, nats.errors.NoServersError, nats.errors.ConnectionClosedError)):
             hint = "; check that it is up, and the URL's host and port"
-        return QueueError(f"{self._shown}: {said.splitlines()[0][:200]}{hint}.")
+        said = f"{self._shown}: {said.splitlines()[0][:200]}{hint}."
+        return QueueError(self._url.hidden(said, *self._servers.secrets))
 
 
 def _missing(what: str, and_so: str) -> QueueWarning:

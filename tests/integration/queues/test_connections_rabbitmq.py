@@ -46,7 +46,7 @@ async def codes(url: str) -> set[str]:
         assert (await queue.depth()).waiting == 1
         info = await queue.info()
         assert PASSWORD not in repr(info)
-        return {warning.code for warning in info.warnings} - {"short-lease", "in-flight-unknown"}
+        return {warning.code for warning in info.warnings} - {"short-lease", "in-flight-unknown", "early-ack"}
 
 
 async def refusal(url: str) -> str:
@@ -63,7 +63,7 @@ async def test_addresses_of_the_api_and_of_the_interface_do_as_well(rabbitmq: Ra
     for path in (name, f"%2F/{name}", f"api/queues/%2F/{name}", f"#/queues/%2F/{name}"):
         assert await codes(f"{host}/{path}") == set()
     said = await refusal(f"{host}/{name}?cafil=x")
-    assert "unknown parameter 'cafil' (known: no_verify_ssl, path_prefix, tls_ca, tls_cert, tls_key, " in said
+    assert "unknown parameter 'cafil' (known: acks_late, ignore_delayed, no_verify_ssl, path_prefix, tls_ca, " in said
     assert "write one of rabbitmq+http, rabbitmq+https" in await refusal(
         host.replace("+http", "+http+tls") + f"/{name}"
     )
@@ -77,7 +77,7 @@ async def test_amqp_with_settings_of_the_librarys_client(rabbitmq: RabbitmqServe
     url = f"{rabbitmq.amqp('%2F')}?queue={name}"
     assert await codes(url) == set()
     assert await codes(url + "&heartbeat=30&connection_attempts=3") == set()
-    assert "(known: auth_mechanism, no_verify_ssl, queue, tls_ca, " in await refusal(url + "&heart=1")
+    assert "(known: auth_mechanism, ignore_delayed, no_verify_ssl, queue, tls_ca, " in await refusal(url + "&heart=1")
 
 
 @pytest.mark.connection("RabbitMQ tls")
@@ -180,6 +180,9 @@ async def test_the_api_behind_a_path(rabbitmq: RabbitmqServer, name: str) -> Non
         async with await open_queue(f"{host}/mq/rabbit/api/queues/a%2Fb/{name}") as queue:
             assert (await queue.depth()).waiting == 0
             info = await queue.info()
-            assert (info.name, [warning.code for warning in info.warnings]) == (f"a/b/{name}", ["short-lease"])
+            assert (info.name, {warning.code for warning in info.warnings}) == (
+                f"a/b/{name}",
+                {"short-lease", "early-ack"},
+            )
             assert "/mq/rabbit (server" in info.broker
         await refusal(f"{host}/%2F/{name}")
