@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 CONNECT_LIMIT_S = 5
 REQUEST_LIMIT_S = 5.0
+#: nats-py waits for ever for the end of a connection whose TLS handshake failed.
+CLOSE_LIMIT_S = 0.5
 #: Jobs on a GPU run for minutes or hours; a lease shorter than this needs a word in --check.
 LONG_JOB_S = 3600.0
 #: Vast's default of ``max_workers``; a consumer that gives out fewer messages at a time caps the fleet.
@@ -173,7 +175,8 @@ class NatsQueue:
         client, self._client = self._client, None
         self._ears.clear()
         if client is not None:
-            await client.close()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await within(CONNECT_LIMIT_S, client.close())
 
     async def __aenter__(self) -> Self:
         return self
@@ -312,7 +315,7 @@ class NatsQueue:
             )
         except (nats.errors.Error, OSError, ImportError, ValueError, asyncio.TimeoutError) as error:
             with contextlib.suppress(Exception):
-                await client.close()
+                await within(CLOSE_LIMIT_S, client.close())
             raise self._explained(reasons[0] if reasons else error) from error
         return client
 

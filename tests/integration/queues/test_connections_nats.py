@@ -77,7 +77,7 @@ async def test_one_server_and_several_with_a_password(tmp_path: Path) -> None:
         assert "write one of user and creds" in await refusal(f"nats://me:{QUOTED}@127.0.0.1:{port}?creds=/x")
         assert f"NATS at {down}, {down}: " in await refusal(f"nats://s3cret-token@{down},{down}")
         said = await refusal(f"nats://127.0.0.1:{port}?tokn=s3cret")
-        assert "unknown parameter 'tokn' (known: consumer, creds, domain, inbox_prefix, nkey, " in said
+        assert "unknown parameter 'tokn' (known: acks_late, consumer, creds, domain, inbox_prefix, nkey, " in said
         assert "write one of nats, nats+nats, nats+tls, nats+ws, nats+wss" in await refusal(f"nats+ssl://{down}")
 
 
