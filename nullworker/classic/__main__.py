@@ -1,6 +1,7 @@
 """``python -m nullworker.classic BACKEND``: serves a folder that has a ``backend.py``.
 
-Exit codes: 0 after SIGTERM, 130 after Ctrl-C, 1 if the backend or the port cannot be used, 2 for wrong settings.
+Exit codes: 0 after SIGTERM or SIGHUP, 130 after Ctrl-C, 1 if the backend or the port cannot be used, 2 for wrong
+settings.
 """
 
 from __future__ import annotations

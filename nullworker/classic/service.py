@@ -81,6 +81,8 @@ class Service:
         """
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, self._on_signal)
         web, local_port = self._make_web(listen(self._settings.host, self._settings.port))
         try:
             web.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 
 import click
 
@@ -36,15 +35,28 @@ worker as broken. docs/consumer.md says more."""
     help="Seconds between SIGTERM and SIGKILL, when the reservation is over.",
 )  # fmt: skip
 @click.option(
+    "--background", "background_s", type=click.FloatRange(0.0, 30 * 86_400.0), metavar="SECONDS",
+    help="How long what the command, when it has ended with 0, left in the background may go on  [default: to its end]"
+)  # fmt: skip
+@click.option(
     "--control-port", type=click.IntRange(1, 65_535), envvar="NULL_CONTROL_PORT", default=18_999, show_default=True,
     help="The worker's control port on this machine.",
 )  # fmt: skip
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(idle_s: float | None, keep_alive: bool, grace_s: float, control_port: int, command: tuple[str, ...]) -> int:
+def command(
+    idle_s: float | None,
+    keep_alive: bool,
+    grace_s: float,
+    background_s: float | None,
+    control_port: int,
+    command: tuple[str, ...],
+) -> int:
     """Run COMMAND while the worker on this machine is held, once for each reservation."""
     from nullworker.worker.consume_command import ConsumeSettings, run
+    from nullworker.worker.logs import ThreadHandler
 
     if shutil.which(command[0]) is None:
         raise UserError(f"There is no program {command[0]!r} to run; correct the command after --.", exit_code=127)
-    logging.basicConfig(level=logging.INFO, format="nullworker consume: %(message)s", stream=sys.stderr)
-    return run(ConsumeSettings(command, f"http://127.0.0.1:{control_port}", grace_s, idle_s, keep_alive))
+    logging.basicConfig(level=logging.INFO, format="nullworker consume: %(message)s", handlers=[ThreadHandler()])
+    control_url = f"http://127.0.0.1:{control_port}"
+    return run(ConsumeSettings(command, control_url, grace_s, idle_s, keep_alive, background_s))

@@ -8,7 +8,48 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def hang_up_as_terminate() -> None:
+    """From now on SIGHUP, which a terminal sends when it is closed, does in any command what SIGTERM does there.
+
+    Under ``nohup`` it does nothing, as before.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@contextlib.contextmanager
+def noting_interrupts() -> Iterator[threading.Event]:
+    """Within it SIGINT and SIGTERM set the event, and do nothing else.
+
+    For a command with a pool of processes: where the pool happens to be in a callback of its own, Python would drop an
+    exception.
+    """
+    interrupted = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: interrupted.set()) for number in numbers}
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def starting_processes() -> Iterator[None]:
+    """Processes that are started within it ignore Ctrl-C, which reaches all of a terminal: the command ends them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def end_within(grace_s: float, exit_code: int) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from nullworker.cli.ending import noting_interrupts, starting_processes
 from nullworker.cli.errors import UserError
 
 #: Of so many new states, one is followed until all is at rest.
 SETTLES = 8
+#: How often it is looked whether a signal has come.
+LOOK_S = 0.2
 
 
 def exhaustive(options: dict[str, Any]) -> int:
@@ -23,11 +26,22 @@ def exhaustive(options: dict[str, Any]) -> int:
     if chosen[0] not in SCOPES:
         raise UserError(f"There is no scope {chosen[0]}; there are {', '.join(SCOPES)}.")
     rows = []
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        for row in pool.map(_walk, chosen, [options["states"]] * len(chosen)):
-            rows.append(row)
+    with (
+        noting_interrupts() as interrupted,
+        ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool,
+    ):
+        with starting_processes():
+            walks = [pool.submit(_walk, name, options["states"]) for name in chosen]
+        for walk in walks:
+            while not interrupted.is_set() and not walk.done():
+                wait({walk}, timeout=LOOK_S)
+            if interrupted.is_set():
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise KeyboardInterrupt
+            rows.append(walk.result())
             if not options["as_json"]:
-                _show(row)
+                _show(rows[-1])
     if options["as_json"]:
         print(json.dumps(rows, indent=2))
     return 1 if any(row["broken"] or row["unseen"] for row in rows) else 0

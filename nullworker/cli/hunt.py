@@ -10,18 +10,18 @@ import json
 import multiprocessing
 import os
 import secrets
-import signal
 import sys
-import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nullworker.cli.ending import noting_interrupts, starting_processes
 from nullworker.cli.errors import UserError
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator
 
     from nullworker.simulation.run import Reduction
@@ -162,18 +162,15 @@ def soak(minutes: float, scenario: str, *, as_json: bool, record: Path | None = 
     until = time.monotonic() + minutes * 60
     added = _Sums()
     show = sys.stderr.isatty() and not as_json
-    # Noted and not raised: where the pool happens to be in a callback of its own, Python would drop the exception.
-    interrupted = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    try:
-        with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-            _soak_until(until, pool, keeper, added, scenario, interrupted, show=show)
-            if interrupted.is_set():
-                for process in multiprocessing.active_children():
-                    process.terminate()  # what it has in hand is lost, and never drawn again
-                raise KeyboardInterrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with (
+        noting_interrupts() as interrupted,
+        ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool,
+    ):
+        _soak_until(until, pool, keeper, added, scenario, interrupted, show=show)
+        if interrupted.is_set():
+            for process in multiprocessing.active_children():
+                process.terminate()  # what it has in hand is lost, and never drawn again
+            raise KeyboardInterrupt
     figures, of_code = added.figures(), keeper.of_code()
     if as_json:
         print(json.dumps({**figures, "failures": added.failures, "code": keeper.code, "on_this_code": of_code}))
@@ -204,10 +201,8 @@ def _soak_until(
         while len(running) < 2 * (os.cpu_count() or 1) and (not begun or time.monotonic() < until):
             begun = True
             first = SEEDS_FROM + secrets.randbelow(SEEDS_BELOW - SEEDS_FROM)
-            # Processes that are started here ignore Ctrl-C, which reaches all of a terminal: this one ends them.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            running.add(pool.submit(_batch, first, BATCH, scenario))
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            with starting_processes():
+                running.add(pool.submit(_batch, first, BATCH, scenario))
         done, running = wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED)
         for future in done:
             batch = future.result()

@@ -20,10 +20,10 @@ import aiohttp
 
 from nullworker.wire import tasks
 from nullworker.worker import supervisor_main
-from nullworker.worker.consumer_process import consumer_environment, how_ended, why_broken
+from nullworker.worker.consumer_process import BUSY, consumer_environment, how_ended, why_broken, why_left
 from nullworker.worker.control_client import ControlGone, ControlPort, ControlSilent
 from nullworker.worker.idleness import tree_of, until_idle
-from nullworker.worker.supervisor import SupervisorPool
+from nullworker.worker.supervisor import Order, SupervisorPool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -56,6 +56,7 @@ class ConsumeSettings:
     grace_s: float = 8.0
     release_when_idle_s: float | None = None
     keep_alive: bool = False
+    background_s: float | None = None  # how long what the command leaves in the background may go on
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,15 @@ class Ended:
     code: int
     was_stopped: bool
     last_line: str = ""  # of what it wrote to standard error
+    left: tuple[str, ...] = ()  # processes that could not be ended
+    is_busy: bool = False  # it was not started: another program runs a command for this worker
 
     @property
-    def is_crash(self) -> bool:
-        """Whether the worker is broken by it."""
-        return self.code != 0 and not self.was_stopped
+    def why_broken(self) -> str:
+        """Why the worker is broken by it; "" if it is not."""
+        if self.left:
+            return why_left(self.left)
+        return why_broken(self.code, self.last_line) if self.code != 0 and not self.was_stopped else ""
 
 
 async def consume(settings: ConsumeSettings) -> int:
@@ -115,8 +120,8 @@ async def _work(settings: ConsumeSettings, port: ControlPort, signals: _Signals)
             run = signals.running = Run(settings, port, held, supervisors)
             ended = await run.to_its_end()
             signals.running = None
-            if ended.is_crash:
-                log.error("%s", why_broken(ended.code, ended.last_line))
+            if ended.is_busy or ended.why_broken:
+                log.error("%s", ended.why_broken or BUSY)
                 return 1
     finally:
         await supervisors.close()
@@ -171,19 +176,26 @@ class Run:
         env = consumer_environment(self._held.session_id, self._held.request_idx, self._held.payload, self._port.url)
         try:
             supervisor = self._supervisor = await self._supervisors.take()
-            supervisor.start(self._settings.command, self._settings.grace_s, env)
+            supervisor.start(self._order(env))
             log.info("held (session %s): started under process %d", self._held.session_id, supervisor.pid)
             was_stopped = await self._watch(supervisor)
         except asyncio.CancelledError:  # this program is ending
-            await self._let_go(Ended(0, was_stopped=True))
+            left = self._supervisor.left if self._supervisor is not None else ()
+            await self._let_go(Ended(0, was_stopped=True, left=left))
             raise
         except OSError as error:
             ended = Ended(supervisor_main.NOT_STARTED, was_stopped=False, last_line=str(error.strerror or error))
         else:
-            ended = Ended(supervisor.ended.result(), was_stopped, supervisor.last_line())
+            last_line, left = supervisor.last_line(), supervisor.left
+            ended = Ended(supervisor.ended.result(), was_stopped, last_line, left, supervisor.is_busy)
         await self._let_go(ended)
         log.info("the command ended with %s", how_ended(ended.code))
         return ended
+
+    def _order(self, env: dict[str, str]) -> Order:
+        run = self._settings
+        # An earlier program beside this worker may have been killed, and its command may be ending still.
+        return Order(run.command, self._held.session_id, env, "", run.grace_s, run.background_s, self._port.url)
 
     async def _watch(self, supervisor: Supervisor) -> bool:
         """Returns when the command has ended; whether it was stopped."""
@@ -210,8 +222,10 @@ class Run:
 
     async def _let_go(self, ended: Ended) -> None:
         """The command has ended: releases the worker, after reporting it as broken if the command crashed."""
-        if ended.is_crash:
-            await self._insist(lambda: self._port.fail(why_broken(ended.code, ended.last_line)))
+        if ended.is_busy:
+            return  # the reservation is the other's
+        if ended.why_broken:
+            await self._insist(lambda: self._port.fail(ended.why_broken))
         if not await self._insist(lambda: self._port.release(self._held.session_id)):
             await self._insist(lambda: self._port.fail("Its consumer has ended, and it cannot be released."))
 

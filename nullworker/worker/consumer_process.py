@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from nullworker.wire import tasks
 from nullworker.worker import supervisor_main
 from nullworker.worker.release import ReleaseError
-from nullworker.worker.supervisor import SupervisorPool, without_credential
+from nullworker.worker.supervisor import Order, SupervisorPool, without_credential
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BUSY = (
+    "Another program already runs a command for this worker's reservations; end it, or leave out one of NULL_CONSUMER"
+    " and nullworker consume."
+)
 _PAYLOAD_BYTES_MAX = 100_000  # Linux takes 128 KiB for one variable
 
 
@@ -52,6 +56,7 @@ class Consumer:
         self._closing = False
         self._supervisors = SupervisorPool()
         self._supervisor: Supervisor | None = None
+        self._has_cleared = False
 
     def prepare(self) -> None:
         """Starts a spare supervisor before a reservation opens."""
@@ -98,9 +103,7 @@ class Consumer:
             self._health.fail(f"The consumer could not be started: {error.strerror or error}.")
             await self._let_go(session)
             return
-        supervisor.start(
-            self._settings.consumer, self._settings.consumer_grace_s, self._environment(session), self._directory
-        )
+        supervisor.start(self._order(session))
         log.info("consumer started under process %d for request %s", supervisor.pid, session.request_idx)
         stopped = tasks.start(stop.wait())
         either: set[asyncio.Future[Any]] = {supervisor.ended, stopped}
@@ -108,12 +111,13 @@ class Consumer:
         stopped.cancel()
         if stop.is_set():
             log.info("consumer stopped, and ended with %s", how_ended(await supervisor.end()))
-            supervisor.close()
+            self._check_gone(supervisor)
         else:
-            code, line = supervisor.ended.result(), supervisor.last_line()
+            code = supervisor.ended.result()
             log.info("consumer of request %s ended with %s", session.request_idx, how_ended(code))
+            self._check_gone(supervisor)
             if code != 0:
-                self._health.fail(why_broken(code, line))
+                self._health.fail(why_broken(code, supervisor.last_line()))
             await self._let_go(session)
         if not self._closing:
             self._supervisors.prepare()
@@ -129,9 +133,26 @@ class Consumer:
         except ReleaseError as error:
             self._health.fail(str(error))
 
-    def _environment(self, session: HeldSession) -> dict[str, str]:
-        url = self._settings.control_url
-        return consumer_environment(session.session_id, session.request_idx, session.on_close_payload, url)
+    def _check_gone(self, supervisor: Supervisor) -> None:
+        """A worker beside which something of a consumer goes on is broken: the next would share its GPU with that."""
+        if supervisor.is_busy:
+            self._health.fail(BUSY)
+        if supervisor.left:
+            self._health.fail(why_left(supervisor.left))
+
+    def _order(self, session: HeldSession) -> Order:
+        read, url = self._settings, self._settings.control_url
+        # An earlier worker on this port may have been killed together with what watched its consumer.
+        place, self._has_cleared = "" if self._has_cleared else url, True
+        return Order(
+            read.consumer,
+            session.session_id,
+            consumer_environment(session.session_id, session.request_idx, session.on_close_payload, url),
+            self._directory,
+            read.consumer_grace_s,
+            read.consumer_background_s,
+            place,
+        )
 
 
 def consumer_environment(session_id: str, request_idx: int, payload: object, control_url: str) -> dict[str, str]:
@@ -159,6 +180,18 @@ def why_broken(code: int, last_line: str) -> str:
     """Why a worker is broken whose consumer ended with this code: one sentence, with the last line that it wrote."""
     said = f": {last_line}" if last_line else "."
     return f"The consumer ended with {how_ended(code)} while its reservation was open{said}"
+
+
+def why_left(left: tuple[str, ...]) -> str:
+    """Why a worker is broken beside which something of its consumer goes on.
+
+    Args:
+        left: the processes, in words.
+    """
+    return (
+        f"The consumer left {', '.join(left)}, which could not be ended; end it by hand: no other consumer starts"
+        " beside it."
+    )
 
 
 def how_ended(code: int) -> str:

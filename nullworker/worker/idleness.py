@@ -97,8 +97,10 @@ def tree_of(guard_pid: int, session_id: str) -> Tree | None:
                 marked.add(number)
     if guard_pid not in parents:
         return None
+    # This program may itself be a consumer of the same reservation; its own work is no sign of the command's.
+    marked.discard(os.getpid())
     found = {number for number in parents if number in marked or _descends(number, guard_pid, parents)}
-    found.discard(guard_pid)  # it has the mark, too
+    found.discard(guard_pid)  # it may have the mark, too
     return Tree(frozenset((number, facts[number][0]) for number in found), sum(facts[number][1] for number in found))
 
 

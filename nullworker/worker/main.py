@@ -1,6 +1,6 @@
 """What `python -m workers.null.worker` runs: the worker's parts, put together, started and ended.
 
-A worker that cannot start prints one sentence, reports it to the engine, and exits with code 1. SIGTERM
+A worker that cannot start prints one sentence, reports it to the engine, and exits with code 1. SIGTERM or SIGHUP
 ends with 0 and Ctrl-C with 130, after the consumer has ended and with nothing left running.
 """
 
@@ -107,6 +107,8 @@ class _Signals:
         self.hurry: Callable[[], None] = _nothing  # called by the second
         loop.add_signal_handler(signal.SIGTERM, self._received, 0)
         loop.add_signal_handler(signal.SIGINT, self._received, 130)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(signal.SIGHUP, self._received, 0)
 
     def _received(self, code: int) -> None:
         if self.code.done():

@@ -33,6 +33,7 @@ class Settings:
     consumer: tuple[str, ...]  # NULL_CONSUMER, split; () for none
     consumer_dir: str  # NULL_CONSUMER_DIR: where it starts, absolute; "" is where the worker did
     consumer_grace_s: float  # NULL_CONSUMER_GRACE
+    consumer_background_s: float | None  # NULL_CONSUMER_BACKGROUND: None: as long as it takes
     create_wait_s: float  # NULL_CREATE_WAIT: Vast's client gives up after 10 s
     max_lifetime_s: float  # NULL_MAX_LIFETIME
     max_age_s: float  # NULL_MAX_AGE
@@ -76,6 +77,7 @@ def read(variables: Mapping[str, str]) -> Settings:
         consumer=_consumer(env),
         consumer_dir=_consumer_dir(env),
         consumer_grace_s=env.number("NULL_CONSUMER_GRACE", 8.0, at_most=3_600.0, kind=_SECONDS),
+        consumer_background_s=_consumer_background_s(env),
         create_wait_s=env.number("NULL_CREATE_WAIT", 9.0, at_most=3_600.0, kind=_SECONDS),
         max_lifetime_s=env.number("NULL_MAX_LIFETIME", 7 * 86_400.0, at_least=1.0, kind=_SECONDS),
         max_age_s=env.number("NULL_MAX_AGE", 30 * 86_400.0, at_least=1.0, kind=_SECONDS),
@@ -126,6 +128,12 @@ def _consumer_dir(env: Environment) -> str:
     if directory and not os.path.isdir(directory):  # noqa: PTH112 - as text
         raise SettingsError(f"NULL_CONSUMER_DIR is {directory!r}, which is no directory; the consumer starts in it.")
     return os.path.abspath(directory) if directory else ""  # noqa: PTH100 - as the user wrote it
+
+
+def _consumer_background_s(env: Environment) -> float | None:
+    if not env.text("NULL_CONSUMER_BACKGROUND"):
+        return None
+    return env.number("NULL_CONSUMER_BACKGROUND", 0.0, at_most=30 * 86_400.0, kind=_SECONDS)
 
 
 def _check_ports(settings: Settings) -> None:

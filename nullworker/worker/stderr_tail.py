@@ -1,9 +1,14 @@
-"""The last line that a command wrote to standard error, fit to be reported: one line, short, without secrets."""
+"""What a supervisor reports of its command: what is left of it, and the end of its standard error.
+
+`last_line` makes the latter fit to be reported: one line, short, without secrets.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nullworker.worker.redaction import mask_environment, mask_likely, printable
@@ -30,20 +35,33 @@ def last_line(written: bytes, env: Mapping[str, str]) -> str:
     return line if len(line) <= CHARACTERS_MAX else line[: CHARACTERS_MAX - 1] + "…"
 
 
-class StderrTail:
-    """A pipe to which a supervisor process writes the end of its command's standard error."""
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a supervisor writes at its end."""
+
+    left: tuple[str, ...] = ()  # processes that survived SIGKILL, in words
+    is_busy: bool = False  # another supervisor runs a command for the same reservation
+    written: bytes = b""  # the end of the command's standard error
+
+
+class ReportPipe:
+    """A pipe to which a supervisor process writes its report."""
 
     def __init__(self) -> None:
         self._read, self.write_end = os.pipe()
         os.set_blocking(self._read, False)
 
-    def line(self, env: Mapping[str, str]) -> str:
-        """As `last_line`, once the supervisor has ended; closes the pipe."""
-        written = b""
-        with contextlib.suppress(BlockingIOError):  # the supervisor was killed before it could write
-            written = os.read(self._read, 65_536)
+    def read(self) -> Report | None:
+        """The report, once the supervisor has ended; None if it was killed before. Closes the pipe."""
+        sent = b""
+        with contextlib.suppress(BlockingIOError):
+            sent = os.read(self._read, 65_536)
         self.close()
-        return last_line(written, env)
+        line, newline, written = sent.partition(b"\n")
+        if not newline:
+            return None
+        facts = json.loads(line)
+        return Report(tuple(facts["left"]), facts["is_busy"], written)
 
     def close(self) -> None:
         """Closes the pipe. A second call does nothing."""

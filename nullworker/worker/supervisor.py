@@ -11,19 +11,36 @@ import contextlib
 import json
 import os
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nullworker.wire import tasks
 from nullworker.worker import supervisor_main
 from nullworker.worker.idleness import Output
-from nullworker.worker.stderr_tail import StderrTail
+from nullworker.worker.stderr_tail import Report, ReportPipe, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-_KILL_MARGIN_S = 2.0  # how long a supervisor may take beyond the grace before it is killed itself
+SESSION_VARIABLE = "NULL_SESSION_ID"
+CONTROL_VARIABLE = "NULL_CONTROL_URL"
+# How long a supervisor may take beyond the grace before it is killed itself.
+_KILL_MARGIN_S = supervisor_main.KILL_PATIENCE_S + supervisor_main.PASS_ON_S + 2.5
 _SPARE_ENDS_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command, and how it is run."""
+
+    command: Sequence[str]
+    session_id: str  # of the reservation; the command's processes are found by it
+    env: Mapping[str, str]
+    directory: str = ""  # where it starts; "" is the current directory
+    grace_s: float = 8.0  # between SIGTERM and SIGKILL
+    background_s: float | None = None  # how long what it leaves in the background may go on; None: as long as it takes
+    place: str = ""  # of an earlier worker's commands, which must be gone first: their NULL_CONTROL_URL
 
 
 class Supervisor:
@@ -31,17 +48,18 @@ class Supervisor:
 
     Args:
         process: the supervisor.
-        stderr_tail: the pipe to which it writes the end of the command's standard error.
+        pipe: to which it writes its report.
         outputs: the command's output, where that is counted.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, stderr_tail: StderrTail, outputs: list[Output]) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, pipe: ReportPipe, outputs: list[Output]) -> None:
         self.outputs = outputs  # of the command, where they are counted
-        self.ended: asyncio.Future[int] = tasks.start(process.wait())
+        #: Done with the exit code when nothing of the command is alive, or what is left of it cannot be ended.
+        self.ended: asyncio.Future[int] = tasks.start(self._until_gone())
         self._process = process
-        self._stderr_tail = stderr_tail
-        self._env: Mapping[str, str] = {}
-        self._grace_s = 0.0
+        self._pipe = pipe
+        self._order: Order | None = None
+        self._report = Report()
 
     @classmethod
     async def spawn(cls, *, counts_output: bool = False) -> Supervisor:
@@ -50,44 +68,36 @@ class Supervisor:
         Raises:
             OSError: it cannot be started.
         """
-        stderr_tail = StderrTail()
+        pipe = ReportPipe()
         outputs = [Output(1), Output(2)] if counts_output else []
         streams: dict[str, Any] = {}
         if outputs:
             streams = {"stdout": outputs[0].write_end, "stderr": outputs[1].write_end}
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", supervisor_main.__file__, str(stderr_tail.write_end)),
+                *(sys.executable, "-I", "-S", supervisor_main.__file__, str(pipe.write_end)),
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=(stderr_tail.write_end,),
-                env=without_credential(os.environ),
+                pass_fds=(pipe.write_end,),
+                env=without_reservation(os.environ),
                 **streams,
             )
         except BaseException:
-            stderr_tail.close()
+            pipe.close()
             raise
         finally:
             for output in outputs:
                 output.started()
-        return cls(process, stderr_tail, outputs)
+        return cls(process, pipe, outputs)
 
     @property
     def pid(self) -> int:
         """The supervisor's; the command's is that of its only child."""
         return self._process.pid
 
-    def start(self, command: Sequence[str], grace_s: float, env: Mapping[str, str], directory: str = "") -> None:
-        """Has the supervisor start the command.
-
-        Args:
-            command: the program and its arguments.
-            grace_s: seconds between SIGTERM and SIGKILL.
-            env: its environment.
-            directory: where it starts; "" is the current directory.
-        """
-        self._env, self._grace_s = env, grace_s
-        order = {"command": list(command), "grace_s": grace_s, "env": dict(env), "directory": directory or None}
-        self._tell(json.dumps(order).encode() + b"\n")
+    def start(self, order: Order) -> None:
+        """Has the supervisor start a command."""
+        self._order = order
+        self._tell(_as_json(order, list(order.command)))
 
     def ask(self) -> None:
         """Asks the command to end, without a time limit."""
@@ -100,19 +110,27 @@ class Supervisor:
     async def end(self) -> int:
         """Ends the command, with SIGTERM first; returns its exit code."""
         self._tell(supervisor_main.TERMINATE)
-        await asyncio.wait({self.ended}, timeout=self._grace_s + _KILL_MARGIN_S)
+        grace_s = self._order.grace_s if self._order is not None else 0.0
+        await asyncio.wait({self.ended}, timeout=grace_s + _KILL_MARGIN_S)
         if not self.ended.done():
-            self._process.kill()  # the supervisor itself; the kernel kills the command with it
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()  # the supervisor itself; the kernel kills the command with it
             await asyncio.wait({self.ended})
         return self.ended.result()
 
+    @property
+    def left(self) -> tuple[str, ...]:
+        """What of the command could not be ended, in words; once `ended` is done."""
+        return self._report.left
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the command was not started, because another supervisor runs one for the same reservation."""
+        return self._report.is_busy
+
     def last_line(self) -> str:
         """The last line that the command wrote to standard error, once it has ended; "" if there was none."""
-        return self._stderr_tail.line(self._env)
-
-    def close(self) -> None:
-        """Closes the pipe for the last line, if that is not wanted. A second call does nothing."""
-        self._stderr_tail.close()
+        return last_line(self._report.written, self._order.env if self._order is not None else {})
 
     async def dismiss(self) -> None:
         """Ends a supervisor that has not been given a command."""
@@ -122,11 +140,46 @@ class Supervisor:
         if not self.ended.done():
             self._process.kill()
         await self.ended
-        self.close()
 
-    def _tell(self, order: bytes) -> None:
-        if self._process.stdin is not None and not self.ended.done():
-            self._process.stdin.write(order)
+    async def _until_gone(self) -> int:
+        code = await self._process.wait()
+        report = self._pipe.read()
+        if report is not None:
+            self._report = report
+        elif self._order is not None:  # it was killed, and could end nothing
+            self._report = Report(left=await self._sweep(self._order))
+        return code
+
+    async def _sweep(self, order: Order) -> tuple[str, ...]:
+        """Has another supervisor end what this one has left; returns what survived, in words."""
+        try:
+            other = await Supervisor.spawn()
+        except OSError as error:
+            return (f"what cannot be looked for ({error.strerror or error})",)
+        other._tell(_as_json(order, None))  # noqa: SLF001 - one of our own
+        await asyncio.wait({other.ended}, timeout=order.grace_s + 2 * _KILL_MARGIN_S)
+        return other.left if other.ended.done() else ("what cannot be looked for",)
+
+    def _tell(self, message: bytes) -> None:
+        if self._process.stdin is not None and self._process.returncode is None:
+            self._process.stdin.write(message)
+
+
+def _as_json(order: Order, command: list[str] | None) -> bytes:
+    """The line that a supervisor waits for. ``command``: None to end what is left of an earlier one."""
+    # A supervisor of this very reservation above us sees to what has its mark.
+    is_nested = os.environ.get(SESSION_VARIABLE) == order.session_id
+    facts = {
+        "command": command,
+        "env": dict(order.env),
+        "directory": order.directory or None,
+        "session_id": order.session_id,
+        "mark": "" if is_nested else f"{SESSION_VARIABLE}={order.session_id}",
+        "place": "" if is_nested or not order.place else f"{CONTROL_VARIABLE}={order.place}",
+        "grace_s": order.grace_s,
+        "background_s": order.background_s,
+    }
+    return json.dumps(facts).encode() + b"\n"
 
 
 class SupervisorPool:
@@ -153,7 +206,6 @@ class SupervisorPool:
                 supervisor = await spare
                 if not supervisor.ended.done():  # it may have been killed
                     return supervisor
-                supervisor.close()
         return await Supervisor.spawn(counts_output=self._counts_output)
 
     async def close(self) -> None:
@@ -167,3 +219,9 @@ class SupervisorPool:
 def without_credential(env: Mapping[str, str]) -> dict[str, str]:
     """All variables but the worker's own secret: a consumer releases without any."""
     return {name: value for name, value in env.items() if name != "MASTER_TOKEN"}
+
+
+def without_reservation(env: Mapping[str, str]) -> dict[str, str]:
+    """As `without_credential`, and without what marks processes of a reservation: a supervisor is none of them."""
+    marks = (SESSION_VARIABLE, CONTROL_VARIABLE)
+    return {name: value for name, value in without_credential(env).items() if name not in marks}

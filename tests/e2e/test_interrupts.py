@@ -1,4 +1,4 @@
-"""Ctrl-C, as a terminal sends it to all processes of a command, or SIGTERM: no traceback, no process left."""
+"""Ctrl-C, as a terminal sends it to all processes of a command, SIGTERM or SIGHUP: no traceback, no process left."""
 
 from __future__ import annotations
 
@@ -18,15 +18,29 @@ if TYPE_CHECKING:
 HANG_S = 60.0
 
 
-def test_a_soak_ends_at_once_with_all_its_processes(tmp_path: Path) -> None:
-    record = ["--record", str(tmp_path / "soak.json")]
-    command = [sys.executable, "-m", "nullworker.cli.main", "simulate", "--soak", "--minutes", "60", *record]
+@pytest.mark.parametrize(
+    ("what", "number"),
+    [
+        ("--soak", signal.SIGINT),
+        ("--soak", signal.SIGTERM),
+        ("--exhaustive", signal.SIGINT),
+        ("--exhaustive", signal.SIGHUP),
+    ],
+)
+def test_a_soak_and_a_walk_end_at_once_with_all_their_processes(
+    tmp_path: Path, what: str, number: signal.Signals
+) -> None:
+    own = ["--minutes", "60", "--record", str(tmp_path / "soak.json")] if what == "--soak" else []
+    command = [sys.executable, "-m", "nullworker.cli.main", "simulate", what, *own]
     soak = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     try:
         children = hunters_of(soak.pid)
-        os.killpg(soak.pid, signal.SIGINT)
+        if number == signal.SIGINT:  # as a terminal sends it
+            os.killpg(soak.pid, number)
+        else:
+            soak.send_signal(number)
         said, _ = soak.communicate(timeout=HANG_S)
     finally:
         if soak.poll() is None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import functools
 import json
 import os
 import signal
+import struct
 import sys
+import termios
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -112,8 +115,17 @@ class Beside:
 
 
 @contextlib.asynccontextmanager
-async def consuming(port: str, directory: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Runs ``nullworker consume`` in ``directory``; whatever happens, nothing of it is left."""
+async def consuming(
+    port: str, directory: Path, *arguments: str, output: int | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Runs ``nullworker consume`` in ``directory``; whatever happens, nothing of it is left.
+
+    Args:
+        port: the worker's control port.
+        directory: where it starts.
+        arguments: its own.
+        output: where it writes to; None: a file.
+    """
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(kit.ROOT), "NULL_CONTROL_PORT": port}
     environment["HUB_TOKEN"] = "hf_s3cret"
     with (directory / "consume.log").open("ab") as log:
@@ -122,8 +134,8 @@ async def consuming(port: str, directory: Path, *arguments: str) -> AsyncIterato
             env=environment,
             cwd=directory,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=log if output is None else output,
+            stderr=log if output is None else output,
             start_new_session=True,
         )
     try:
@@ -272,7 +284,7 @@ async def test_otherwise_the_command_ends_with_the_lifetime_of_the_reservation(b
         assert not any(report.body.get("error_msg") for report in there.engine.reports)
 
 
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 async def test_ctrl_c_ends_the_command_and_gives_the_worker_back(
     beside: Start, sign: signal.Signals, code: int
 ) -> None:
@@ -294,6 +306,72 @@ async def test_killed_it_leaves_no_command_behind(beside: Start) -> None:
         pid, _ = await there.started(session_id)
         there.process.kill()
         await gone(pid)
+
+
+async def test_killed_and_started_again_it_starts_the_command_when_the_one_before_has_ended(
+    tmp_path: Path, beside: Start
+) -> None:
+    async with beside("stubborn", "--grace", "1") as there:
+        session_id, _ = await there.reserve()
+        pid, _ = await there.started(session_id)
+        there.process.kill()
+        (tmp_path / f"started-{session_id}").unlink()
+        async with consuming(there.worker.env["NULL_CONTROL_PORT"], tmp_path, "--grace", "1", "--", *plain(tmp_path)):
+            again, _ = await there.started(session_id)
+            assert again != pid
+            assert not kit.is_alive(pid)
+            await kit.post(there.worker.control_url + "/release")
+
+
+async def test_a_second_one_beside_the_same_worker_starts_nothing(tmp_path: Path, beside: Start) -> None:
+    async with beside("plain") as there:
+        session_id, _ = await there.reserve()
+        pid, _ = await there.started(session_id)
+        port = there.worker.env["NULL_CONTROL_PORT"]
+        async with consuming(port, tmp_path, "--grace", "0", "--", *plain(tmp_path)) as second:
+            assert await asyncio.wait_for(second.wait(), kit.HANG_S) == 1
+        assert "Another program already runs a command" in there.said
+        assert kit.is_alive(pid)
+        assert (await there.reservation())["session_id"] == session_id
+        assert (await kit.call("GET", there.worker.control_url + "/health")).status == 200
+
+
+async def test_a_reader_of_its_output_that_stalls_keeps_nothing_from_the_command(
+    tmp_path: Path, shared: tuple[kit.StubEngine, kit.WorkerProcess]
+) -> None:
+    """A full pipe at its own standard output and error: the command has SIGTERM and its grace all the same."""
+    await kit.free(*shared)
+    engine, worker = shared
+    script = """
+        import os, signal, sys
+        signal.signal(signal.SIGTERM, lambda *_: (open("had-sigterm", "w").close(), os._exit(0)))
+        open("writes", "w").close()
+        os.write(2, b"x" * 300_000)
+    """
+    read, write = os.pipe()
+    words = ["--grace", "60", "--", sys.executable, "-S", "-c", textwrap.dedent(script)]
+    async with consuming(worker.env["NULL_CONTROL_PORT"], tmp_path, *words, output=write) as process:
+        auth_data = engine.auth_data(worker.url)
+        opened = await kit.create(worker, auth_data)
+        await kit.until((tmp_path / "writes").exists)
+        await kit.until(lambda: is_full(read))
+        await kit.end(worker, opened.body["session_id"], auth_data)
+        await kit.until((tmp_path / "had-sigterm").exists)
+        await kit.until(lambda: len(kit.session_pids(process.pid)) == 2)  # itself, and a spare supervisor
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), kit.HANG_S) == 143
+    os.close(read)
+    os.close(write)
+
+
+def plain(directory: Path) -> tuple[str, ...]:
+    return sys.executable, str(directory / "command.py"), "plain"
+
+
+def is_full(pipe: int) -> bool:
+    """Whether a pipe that nothing reads holds all it can."""
+    (there,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))
+    return bool(there >= 60_000)
 
 
 async def test_the_end_of_the_worker_is_the_end_of_the_command(tmp_path: Path, beside_its_own: Start) -> None:

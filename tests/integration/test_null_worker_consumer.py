@@ -11,6 +11,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -275,6 +276,71 @@ async def test_what_a_consumer_leaves_behind_is_ended_before_the_next(engine: ki
         await kit.create(worker, auth_data)
         await engine.wait_for(lambda _: bool(engine.finished(auth_data["request_idx"])))
         assert not kit.is_alive(int((tmp_path / "child").read_text()))
+
+
+async def test_a_daemonised_job_holds_the_worker_until_it_ends(engine: kit.StubEngine, tmp_path: Path) -> None:
+    """The consumer has ended with 0; nothing of its job outlives the reservation, and no other consumer starts."""
+    script = (
+        "setsid sh -c 'echo $$ > job.tmp; mv job.tmp job; exec sleep 600' & while ! test -e job; do sleep 0.02; done"
+    )
+    async with kit.worker(
+        kit.worker_env(engine.url, NULL_CONSUMER=shlex.join(["sh", "-c", script])), tmp_path
+    ) as worker:
+        await engine.ready()
+        auth_data = engine.auth_data(worker.url)
+        await kit.create(worker, auth_data)
+        await kit.until(lambda: "The worker stays held until that has ended" in worker.log)
+        job = int((tmp_path / "job").read_text())
+        assert (await kit.call("GET", worker.control_url + "/reservation")).body["held"]
+        assert (await kit.create(worker, engine.auth_data(worker.url))).status == 429
+        await kit.post(worker.control_url + "/release")
+        (tmp_path / "job").unlink()
+        assert (await kit.create(worker, engine.auth_data(worker.url))).status == 201
+        assert not kit.is_alive(job)
+        await kit.post(worker.control_url + "/release")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start what it may not end")
+async def test_a_consumer_that_cannot_be_ended_makes_the_worker_ill(engine: kit.StubEngine, tmp_path: Path) -> None:
+    """As after ``sudo``: here of another user, below a worker that has lost the right to signal those."""
+    weak = ["setpriv", "--bounding-set", "-kill", sys.executable, "-m", "workers.null.worker"]
+    stubborn = "setpriv --reuid 65534 --clear-groups sh -c 'echo $$ >&2; exec sleep 600'"
+    env = kit.worker_env(engine.url, NULL_CONSUMER=stubborn, NULL_CONSUMER_GRACE="0.2")
+    async with kit.worker(env, tmp_path, *weak) as worker:
+        await engine.ready()
+        await kit.create(worker, engine.auth_data(worker.url))
+        await kit.until(lambda: any(line.isdigit() for line in worker.log.splitlines()))
+        pid = next(int(line) for line in worker.log.splitlines() if line.isdigit())
+        try:
+            await kit.post(worker.control_url + "/release")
+            reason = f"The consumer left process {pid} (sleep: Operation not permitted), which could not be ended;"
+            reason += " end it by hand: no other consumer starts beside it."
+            await engine.wait_for(lambda report: report.body.get("error_msg") == reason)
+            assert (await kit.create(worker, engine.auth_data(worker.url))).status == 503
+        finally:
+            os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_supervisor_that_was_killed_leaves_nothing(engine: kit.StubEngine, tmp_path: Path) -> None:
+    """By a machine without memory, say: what the kernel does not end with it is looked for and ended."""
+    script = "setsid sleep 600 & echo $! > job; exec sleep 600"
+    async with kit.worker(
+        kit.worker_env(engine.url, NULL_CONSUMER=shlex.join(["sh", "-c", script])), tmp_path
+    ) as worker:
+        await engine.ready()
+        auth_data = engine.auth_data(worker.url)
+        await kit.create(worker, auth_data)
+        await kit.until(lambda: (tmp_path / "job").exists() and (tmp_path / "job").read_text().strip())
+        job = int((tmp_path / "job").read_text())
+        supervisor = next(pid for pid in kit.session_pids(worker.process.pid) if is_supervisor_at_work(pid))
+        os.kill(supervisor, signal.SIGKILL)
+        await engine.wait_for(lambda _: bool(engine.finished(auth_data["request_idx"])))
+        assert not kit.is_alive(job)
+
+
+def is_supervisor_at_work(pid: int) -> bool:
+    process = psutil.Process(pid)
+    return "supervisor_main.py" in " ".join(process.cmdline()) and bool(process.children())
 
 
 async def test_a_consumer_goes_on_while_its_holder_keeps_it_and_is_alone(

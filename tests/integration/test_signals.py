@@ -1,4 +1,4 @@
-"""Each command ends within its grace at whatever moment a signal comes, whatever its peers are at.
+"""Each command ends within its grace at whatever moment a signal comes: Ctrl-C, SIGTERM or SIGHUP.
 
 The servers among them have connections that do nothing, sent half a request, or are kept alive. ``make test-long``
 sends two hundred signals over all, the ordinary run one to each command.
@@ -13,6 +13,7 @@ import random
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -20,12 +21,11 @@ import pytest
 
 from nullworker.queues import sqlite_jobs
 from tests.integration.dispatch.kit import ENDPOINT, farm
-from tests.kit.waiting import HANG_S
+from tests.kit.waiting import HANG_S, until
 from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from tests.integration.dispatch.kit import Farm
 
@@ -42,6 +42,19 @@ HALVES = (
 )
 LOCAL = "endpoint.null-local"
 COMMANDS = ("engine", "dispatch", "worker", "consume", "reserve", "status", "explain", "simulate")
+CLI = (*(command for command in COMMANDS if command != "worker"), "logs", "demo")
+#: How each that goes on until it is told to end ends by SIGTERM, once it has set itself up.
+BY_SIGTERM = {
+    "engine": 0,
+    "dispatch": 0,
+    "worker": 0,
+    "consume": 143,
+    "reserve": 130,
+    "simulate": -signal.SIGTERM,  # at once: there is nothing to tidy up
+    "logs": -signal.SIGTERM,
+    "demo": 130,
+    "classic": 0,
+}
 
 
 @pytest.fixture
@@ -57,12 +70,13 @@ def arguments(command: str, running: Farm, folder: Path) -> list[str]:
         "engine": ["engine", "--port", "0", "--state", str(folder / "own"), "--set", f"{LOCAL}.min_load=100"],
         "dispatch": ["dispatch", "--endpoint", ENDPOINT, "--queue", sqlite_jobs.url(queue), "--instance", running.url,
                      "--state", str(folder / "dispatcher"), "--lifetime", "5"],
-        "worker": ["worker"],
         "consume": ["consume", "--control-port", str(free_port()), "--", "sleep", "60"],
         "reserve": ["reserve", "--endpoint", ENDPOINT, "--instance", running.url, "--count", "2", "--interval", "0"],
         "status": ["status", "--instance", running.url],
         "explain": ["explain", ENDPOINT, "--instance", running.url],
         "simulate": ["simulate", "--seeds", "2000"],
+        "logs": ["logs", ENDPOINT, "--follow", "--instance", running.url],
+        "demo": ["demo", "--jobs", "4", "--json", "--", "sleep", "60"],
     }[command]  # fmt: skip
 
 
@@ -73,21 +87,30 @@ async def listening(process: asyncio.subprocess.Process) -> list[int]:
     return []
 
 
-async def ends_within_its_grace(command: str, running: Farm, folder: Path, rng: random.Random) -> float:
-    """Starts a command, sends it a signal at a random moment, and says how long it took to end."""
+async def begun(command: str, running: Farm, folder: Path, *before: str) -> asyncio.subprocess.Process:
+    """Starts a command. ``before``: the program that starts it."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("NULLWORKER_", "VAST_"))}
     environ |= {"VAST_API_KEY": running.key, "PYTHONUNBUFFERED": "1"}
-    program = ["-m", "nullworker.cli.main", *arguments(command, running, folder)]
+    program = ["-m", "nullworker.cli.main", *arguments(command, running, folder)] if command in CLI else []
     if command == "worker":
-        program = ["-m", "nullworker.worker.main"]
+        program = ["-m", "workers.null.worker"]
+        port = str(free_port())
         environ |= {
-            "UNSECURED": "true", "WORKER_PORT": str(free_port()), "NULL_CONTROL_PORT": str(free_port()),
+            "UNSECURED": "true", "WORKER_PORT": port, f"VAST_TCP_PORT_{port}": port,
+            "NULL_CONTROL_PORT": str(free_port()),
             "REPORT_ADDR": running.url, "CONTAINER_ID": "1", "PUBLIC_IPADDR": "127.0.0.1", "NULL_CONSUMER": "sleep 600",
         }  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *program, env=environ, cwd=folder,
+    if command == "classic":
+        program = ["-m", "nullworker.classic", "helloworld", "--port", str(free_port())]
+    return await asyncio.create_subprocess_exec(
+        *before, sys.executable, *program, env=environ, cwd=folder,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
+
+
+async def ends_within_its_grace(command: str, running: Farm, folder: Path, rng: random.Random) -> float:
+    """Starts a command, sends it a signal at a random moment, and says how long it took to end."""
+    process = await begun(command, running, folder)
     reading = asyncio.ensure_future(process.stderr.read() if process.stderr else asyncio.sleep(0))
     with contextlib.ExitStack() as peers:
         await asyncio.wait({asyncio.ensure_future(process.wait())}, timeout=rng.uniform(0.0, LONGEST_S))
@@ -99,7 +122,7 @@ async def ends_within_its_grace(command: str, running: Farm, folder: Path, rng: 
         await asyncio.sleep(0.05)
         began = asyncio.get_running_loop().time()
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(rng.choice((signal.SIGINT, signal.SIGTERM)))
+            process.send_signal(rng.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP)))
         try:
             await asyncio.wait_for(process.wait(), GRACE_S)
         except asyncio.TimeoutError:
@@ -116,6 +139,47 @@ async def ends_within_its_grace(command: str, running: Farm, folder: Path, rng: 
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_a_command_ends_within_its_grace(command: str, running: Farm, tmp_path: Path) -> None:
     await ends_within_its_grace(command, running, tmp_path, random.Random())
+
+
+def handles(process: asyncio.subprocess.Process, which: str, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal (``SigCgt``), or ignores it (``SigIgn``)."""
+    status = (Path("/proc") / str(process.pid) / "status").read_text()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith(f"{which}:"))
+    return bool(int(mask, 16) & 1 << (number - 1))
+
+
+@pytest.mark.timeout(120)
+async def test_a_terminal_that_is_closed_ends_each_command_as_sigterm_does(running: Farm, tmp_path: Path) -> None:
+    async def end_of(command: str) -> int | None:
+        folder = tmp_path / f"of-{command}"
+        folder.mkdir()
+        process = await begun(command, running, folder)
+        expected = [signal.SIGHUP, *([signal.SIGTERM] if BY_SIGTERM[command] >= 0 else [])]
+        await until(lambda: all(handles(process, "SigCgt", number) for number in expected))
+        process.send_signal(signal.SIGHUP)
+        _, err = await asyncio.wait_for(process.communicate(), HANG_S)
+        assert b"Traceback" not in err, err.decode()
+        return process.returncode
+
+    ends = await asyncio.gather(*(end_of(command) for command in BY_SIGTERM))
+    assert dict(zip(BY_SIGTERM, ends, strict=True)) == BY_SIGTERM
+
+
+@pytest.mark.timeout(120)
+async def test_under_nohup_a_terminal_that_is_closed_ends_nothing(running: Farm, tmp_path: Path) -> None:
+    async def end_of(command: str) -> int | None:
+        folder = tmp_path / f"of-{command}"
+        folder.mkdir()
+        process = await begun(command, running, folder, "nohup")
+        await until(lambda: handles(process, "SigCgt", signal.SIGTERM))
+        process.send_signal(signal.SIGHUP)
+        assert handles(process, "SigIgn", signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), HANG_S)
+        return process.returncode
+
+    commands = ("consume", "worker", "classic")
+    assert await asyncio.gather(*(end_of(command) for command in commands)) == [143, 0, 0]
 
 
 @pytest.mark.long

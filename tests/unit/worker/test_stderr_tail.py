@@ -1,4 +1,4 @@
-"""The last line that a command wrote: one line, short, and nothing secret in it."""
+"""What a supervisor reports; of the last line that a command wrote: one line, short, and nothing secret in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from nullworker.worker.stderr_tail import CHARACTERS_MAX, StderrTail, last_line
+from nullworker.worker.stderr_tail import CHARACTERS_MAX, Report, ReportPipe, last_line
 from nullworker.worker.supervisor_main import STDERR_TAIL_BYTES
 
 ENV = {
@@ -55,12 +55,12 @@ def test_a_secret_that_was_cut_in_two_is_not_shown() -> None:
     assert last_line(written, {}) == "is it"
 
 
-class TestLastWords:
-    def test_they_come_through_the_pipe(self) -> None:
-        tail = StderrTail()
-        os.write(tail.write_end, b"one\ntwo\n")
-        assert tail.line({}) == "two"
-        tail.close()
+class TestReport:
+    def test_it_comes_through_the_pipe(self) -> None:
+        pipe = ReportPipe()
+        os.write(pipe.write_end, b'{"left": ["process 7 (x)"], "is_busy": false}\none\ntwo\n')
+        assert pipe.read() == Report(("process 7 (x)",), is_busy=False, written=b"one\ntwo\n")
+        pipe.close()
 
-    def test_a_guard_that_was_killed_has_none(self) -> None:
-        assert StderrTail().line({}) == ""
+    def test_a_supervisor_that_was_killed_has_none(self) -> None:
+        assert ReportPipe().read() is None
