@@ -27,8 +27,24 @@ Examples:
   nullworker simulate --trace jobs.csv --sweep target_queue_time=0,0.5,5 --sweep cold_workers=0..4
   nullworker simulate --compare --chart rivals.svg
   nullworker simulate --seed 8812 --scenario everything
+  nullworker simulate --dispatcher --seeds 500
 
 A trace is a CSV with the columns arrival_s and duration_s, such as nullworker dispatch --history writes."""
+
+
+#: Options of the core's simulator.
+_OF_THE_CORE = {
+    "scenario": "--scenario",
+    "without": "--without",
+    "without_clients": "--without-clients",
+    "until_s": "--until",
+    "crash_everywhere": "--crash-everywhere",
+    "decided": "--decided",
+    "soak": "--soak",
+    "exhaustive": "--exhaustive",
+    "trace": "--trace",
+    "comparing": "--compare",
+}
 
 
 @click.command("simulate", epilog=EPILOG)
@@ -42,6 +58,7 @@ A trace is a CSV with the columns arrival_s and duration_s, such as nullworker d
 @click.option("--workload", default="", metavar="NAME", help="With --compare: this made-up workload alone.")
 @click.option("--chart", type=click.Path(dir_okay=False, path_type=Path), help="Draw what comes out (PNG, SVG).")
 @click.option("--seed", type=int, help="Hunt for broken promises: the world of this seed.")
+@click.option("--dispatcher", is_flag=True, help="With --seed, --seeds: worlds of the dispatcher and brokers.")
 @click.option("--seeds", type=click.IntRange(1), help="So many seeds, from --seed (or 1) on.")
 @click.option("--scenario", default="", help="The kind of world; each seed has one of its own otherwise.")
 @click.option("--without", multiple=True, metavar="FAULT", help="Leave this fault out of the seed's world.")
@@ -62,6 +79,13 @@ A trace is a CSV with the columns arrival_s and duration_s, such as nullworker d
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(**options: Any) -> int:
     """Try an endpoint's parameters on a trace before they cost money; it is the engine's own code that decides."""
+    if options["dispatcher"]:
+        from nullworker.cli.hunt_dispatcher import hunt_dispatcher
+
+        others = [flag for name, flag in _OF_THE_CORE.items() if options[name]]
+        if others:
+            raise click.UsageError(f"--dispatcher goes with --seed, --seeds and --json, not with {', '.join(others)}.")
+        return hunt_dispatcher(options)
     if options["exhaustive"]:
         from nullworker.cli.exhaustive import exhaustive
 

@@ -108,16 +108,18 @@ class Evidence:
     ) -> list[ReservationState]:
         """Those that may have taken a job that is seen to be taken, by how likely it is.
 
-        First those that have ended while a late reading may still show their job as waiting; last those that may have
-        taken a job before, or that took none for a while though jobs waited; among equals those that are held longest.
+        First those that have ended while a late reading may still show their job as waiting; then those that are sure
+        to have no job, those that may have one, and those that took none for a while though jobs waited. Among equals
+        those that are held longest.
         """
 
         def rank(reservation: ReservationState) -> tuple[int, float]:
             if reservation.phase is Phase.CLOSED:
                 return 0, _held_first(reservation)
             is_unknown = reservation.belief(limits, reading.at_s) is Belief.UNKNOWN
-            passes = self._passed_over_s(reservation, reading.at_s) >= limits.claim_s
-            return (2 if is_unknown or passes else 1), _held_first(reservation)
+            if self._passed_over_s(reservation, reading.at_s) >= limits.claim_s:
+                return 3, _held_first(reservation)
+            return (2 if is_unknown else 1), _held_first(reservation)
 
         ended = [r for r in reservations if covers(r, reading, limits.lag_s)]
         return sorted([*ended, *(r for r in reservations if r.phase in HOLDING)], key=rank)

@@ -78,10 +78,11 @@ class ReservationState:
             limits: of the queue.
             now_s: the time.
         """
-        if self.is_adopted:
+        if self.is_adopted and not limits.lag_s:
             return True
-        sure_s = limits.lag_s + limits.claim_s * (1 if self.moved else UNMOVED_CLAIMS)
-        return self.held_at_s is not None and now_s - self.held_at_s >= sure_s
+        claims = 1 if self.moved or self.is_adopted else UNMOVED_CLAIMS
+        held_s = 0.0 if self.held_at_s is None else now_s - self.held_at_s
+        return held_s >= limits.lag_s + claims * limits.claim_s
 
     def take(self, jobs: int) -> None:
         """Notes that it is seen to have taken so many jobs."""

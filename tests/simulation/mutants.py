@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CAUGHT = Path(__file__).with_name("caught.json")
 SEEDS_MAX = 500
-_LOADED_ANEW = ("nullworker.core", "nullworker.simulation")
+_LOADED_ANEW = ("nullworker.core", "nullworker.demand", "nullworker.simulation")
 
 
 class _Planted(SourceFileLoader):
@@ -82,7 +82,7 @@ def planted(bug: Bug) -> Iterator[Callable[..., Any]]:
 
 
 def _forget() -> dict[str, ModuleType]:
-    """Takes the core and the simulator out of the loaded modules."""
+    """Takes what bugs are planted in and the simulators out of the loaded modules."""
     within = tuple(f"{name}." for name in _LOADED_ANEW)
     mine = [name for name in sys.modules if name in _LOADED_ANEW or name.startswith(within)]
     return {name: sys.modules.pop(name) for name in mine}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "nullworker" / "core"
+DEMAND = ROOT / "nullworker" / "demand"
 
 
 class Unplantable(ValueError):  # noqa: N818 - it reads as what it is
@@ -27,22 +28,22 @@ class Place(NamedTuple):
     path: Path
 
 
-def place_of(change: Change) -> Place:
-    """The module that the change's function is in.
+def place_of(change: Change, package: Path = CORE) -> Place:
+    """The module of a package that the change's function is in.
 
     Raises:
-        Unplantable: there is no such function in the core, or there are several.
+        Unplantable: there is no such function in the package, or there are several.
     """
     wanted, _, name = change.function.rpartition(":")
-    found = [place for place, functions in _index() if name in functions and wanted in ("", place.path.stem)]
+    found = [place for place, functions in _index(package) if name in functions and wanted in ("", place.path.stem)]
     if len(found) != 1:
         modules = ", ".join(place.module for place in found) or "no module"
         raise Unplantable(f"function {change.function} is in {modules}, and must be in one")
     return found[0]
 
 
-def planted_trees(mutation: Mutation) -> dict[Place, ast.Module]:
-    """The modules that a bug changes, with the bug in them.
+def planted_trees(mutation: Mutation, package: Path = CORE) -> dict[Place, ast.Module]:
+    """The modules of a package that a bug changes, with the bug in them.
 
     Raises:
         Unplantable: a change does not apply.
@@ -50,7 +51,7 @@ def planted_trees(mutation: Mutation) -> dict[Place, ast.Module]:
     trees: dict[Place, ast.Module] = {}
     for change in mutation.changes:
         try:
-            place = place_of(change)
+            place = place_of(change, package)
             tree = trees.setdefault(place, ast.parse(place.path.read_text()))
             _plant(tree, change)
         except Unplantable as error:
@@ -60,14 +61,14 @@ def planted_trees(mutation: Mutation) -> dict[Place, ast.Module]:
 
 def places() -> tuple[Place, ...]:
     """All modules of the core."""
-    return tuple(place for place, _ in _index())
+    return tuple(place for place, _ in _index(CORE))
 
 
 @lru_cache
-def _index() -> tuple[tuple[Place, frozenset[str]], ...]:
-    """All modules of the core, and the functions in each."""
+def _index(package: Path) -> tuple[tuple[Place, frozenset[str]], ...]:
+    """All modules of a package, and the functions in each."""
     index = []
-    for path in sorted(CORE.rglob("*.py")):
+    for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         names = frozenset(name for name, _ in functions_of(ast.parse(path.read_text())))

@@ -67,8 +67,9 @@ class Broker:
         self.lie: Lie | None = None
         self.is_exact = True  # a lie is told as one, if False
         self.waiting: deque[Job] = deque()
+        self.changed_at = 0.0  # when a job last came, was taken, was done or came back
         self._given: dict[int, _Delivery] = {}  # by the job's number: not acknowledged
-        self._shown: deque[tuple[float, int, int, int]] = deque()  # when; waiting, in flight, abandoned
+        self._shown: deque[tuple[float, tuple[int, int, int]]] = deque()  # when; waiting, in flight, abandoned
 
     # ------------------------------------------------------------------------------------------ producers, consumers
 
@@ -82,6 +83,13 @@ class Broker:
         """Of each job that a consumer could have now, since when; in order."""
         over = [delivery.expires_at for delivery in self._given.values() if delivery.expires_at <= now]
         return sorted([job.free_at for job in self.waiting] + over)
+
+    def unshown(self, now: float) -> int:
+        """How many of them are among those in flight for all that can be read."""
+        traits = self.traits
+        if traits.counts_in_flight and traits.tells_abandoned:
+            return 0
+        return sum(delivery.expires_at <= now for delivery in self._given.values())
 
     def room(self, now: float) -> float:
         """How many more jobs it gives out at this moment, if there are so many."""
@@ -166,7 +174,10 @@ class Broker:
 
     def _note(self, now: float) -> None:
         over = sum(d.expires_at <= now for d in self._given.values())
-        self._shown.append((now, len(self.waiting), len(self._given) - over, over))
+        numbers = len(self.waiting), len(self._given) - over, over
+        if self._shown and self._shown[-1][1] != numbers:
+            self.changed_at = now
+        self._shown.append((now, numbers))
         while len(self._shown) > 1 and self._shown[1][0] <= now - self.traits.lag_s:
             self._shown.popleft()
 
@@ -174,7 +185,7 @@ class Broker:
         """What can be read of it now."""
         self.tick(now)
         traits = self.traits
-        _, waiting, flying, over = self._shown[0]
+        _, (waiting, flying, over) = self._shown[0]
         if self.lie is not None:
             waiting = 0 if self.lie is Lie.NONE else 3 * waiting + 2
         in_flight: int | None = flying

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.simulation.queueing.broker import Returns
 from nullworker.simulation.queueing.world import NOTICED_S, RESTART_S
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 SLACK_S = 3.0
 
 
-def broken(world: QueueWorld) -> Iterator[str]:
+class Broken(NamedTuple):
+    """A promise that was not kept."""
+
+    at_s: float
+    what: str
+
+
+def broken(world: QueueWorld) -> Iterator[Broken]:
     """What is broken at the end of a world, in sentences; the world must have been quiet for long enough."""
     yield from _jobs(world)
     yield from _ended_at_work(world)
@@ -43,22 +50,22 @@ def settle_s(plan: QueuePlan) -> float:
     return 2 * plan.poll_s + 2 * traits.lag_s + plan.confirm_s + hidden_s + noticed_s + blind_s + SLACK_S
 
 
-def _jobs(world: QueueWorld) -> Iterator[str]:
+def _jobs(world: QueueWorld) -> Iterator[Broken]:
     for job in world.history.jobs:
         if not job.done_at:
             if not job.lost:
-                yield f"job {job.number} was never done"
+                yield Broken(world.now, f"job {job.number} was never done")
         elif len(job.done_at) > 1 and not job.outlived:
-            yield f"job {job.number} was done {len(job.done_at)} times"
+            yield Broken(job.done_at[1], f"job {job.number} was done {len(job.done_at)} times")
 
 
-def _ended_at_work(world: QueueWorld) -> Iterator[str]:
+def _ended_at_work(world: QueueWorld) -> Iterator[Broken]:
     for at in world.history.ended_at_work:
         if not any(lying.since <= at < lying.until and not lying.is_told for lying in world.plan.lies):
-            yield f"a reservation was ended at {at:.1f} s while its consumer worked"
+            yield Broken(at, f"a reservation was ended at {at:.1f} s while its consumer worked")
 
 
-def _demand_is_met(world: QueueWorld) -> Iterator[str]:
+def _demand_is_met(world: QueueWorld) -> Iterator[Broken]:
     """A job waits no longer than a settle window, and its lease, for a reservation that is there for it."""
     plan, traits = world.plan, world.plan.traits
     limit_s = settle_s(plan)
@@ -69,9 +76,10 @@ def _demand_is_met(world: QueueWorld) -> Iterator[str]:
         since = sample.at - limit_s
         jobs = bisect_right(sample.free_since, since)
         if jobs > sample.idle and _is_short(samples, number, since, jobs, plan.limits.most):
-            yield (
+            yield Broken(
+                sample.at,
                 f"from {since:.1f} s to {sample.at:.1f} s {jobs} jobs could be taken, and fewer than that by our "
-                f"reservations: at last {sample.idle}, by {sample.live} reservations"
+                f"reservations: at last {sample.idle}, by {sample.live} reservations",
             )
             return
 
@@ -80,29 +88,41 @@ def _is_short(samples: list[Sample], number: int, since: float, jobs: int, most:
     """Whether the reservations had no room for so many jobs all the time, though more were allowed."""
     while number >= 0 and samples[number].at >= since:
         sample = samples[number]
-        if sample.idle >= min(jobs, sample.room) or sample.live >= most:
+        # The first of ours that asks for a job brings back those whose consumer is dead, and then they are shown.
+        needed = min(jobs - (sample.unshown if sample.idle else 0), sample.room)
+        if sample.idle >= needed or sample.live >= most:
             return False
         number -= 1
     return True
 
 
-def _no_more_than_needed(world: QueueWorld) -> Iterator[str]:
-    """Reservations are opened for jobs that could be served, of one settle window."""
+def _no_more_than_needed(world: QueueWorld) -> Iterator[Broken]:
+    """Reservations are opened for jobs that could be served, of one settle window; else requests are withdrawn."""
     plan = world.plan
     window_s = settle_s(plan) + plan.boot_s
     samples = world.history.samples
     first = 0
+    none_asked_at = 0.0
     for number, sample in enumerate(samples):
+        if not sample.asked:
+            none_asked_at = sample.at
         while samples[first].at < sample.at - window_s:
             first += 1
-        if sample.live <= samples[first].live or any(_lies(plan, at.at) for at in (sample, samples[first])):
-            continue  # that old ones stay is their consumers' affair
-        rescued = any(sample.at - window_s <= at <= sample.at for at in world.history.rescues)
+        if any(_lies(plan, at.at) for at in (sample, samples[first])):
+            continue
+        # That those stay which are held is their consumers' affair.
+        if sample.live <= samples[first].live and none_asked_at >= sample.at - window_s:
+            continue
         recent = samples[first : number + 1]
+        rescued = any(sample.at - window_s <= at <= sample.at for at in world.history.rescues)
         jobs = max(len(s.free_since) + s.our_jobs for s in recent)
         served = math.ceil(jobs / plan.limits.jobs_per_worker) + max(s.unsure for s in recent) + rescued
-        if sample.live > served:
-            yield f"at {sample.at:.1f} s there were {sample.live} reservations for {jobs} jobs ({served} would do)"
+        if sample.live > min(served, plan.limits.most):
+            yield Broken(
+                sample.at,
+                f"at {sample.at:.1f} s there were {sample.live} reservations for {jobs} jobs; {served} would do, and "
+                f"{plan.limits.most} are allowed",
+            )
             return
 
 
@@ -110,11 +130,11 @@ def _lies(plan: QueuePlan, at: float) -> bool:
     return any(lying.since <= at < lying.until + settle_s(plan) for lying in plan.lies)
 
 
-def _back_to_zero(world: QueueWorld) -> Iterator[str]:
+def _back_to_zero(world: QueueWorld) -> Iterator[Broken]:
     plan = world.plan
     can_end = plan.patience_s is not None or (plan.traits.counts_in_flight and not plan.limits.lag_s)
     if can_end and world.live:
-        yield f"{world.live} reservations are left"
+        yield Broken(world.now, f"{world.live} reservations are left")
 
 
 #: What must occur in some of the worlds, by the words of `world.History.seen`: checkers that see none of it would be

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nullworker.simulation.queueing.checkers import broken
+from nullworker.simulation.queueing.checkers import Broken, broken
 from nullworker.simulation.queueing.plan import ARRIVALS_S, QueuePlan, draw
 from nullworker.simulation.queueing.world import QueueWorld
 
@@ -24,7 +24,7 @@ class QueueOutcome:
     """What a world came to."""
 
     plan: QueuePlan
-    broken: tuple[str, ...]
+    broken: tuple[Broken, ...]
     opened: int  # reservations
     seen: Counter[str]  # how often each thing occurred
     simulated_s: float

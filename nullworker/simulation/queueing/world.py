@@ -32,7 +32,6 @@ class Reservation:
     state: ReservationState
     consumer: Consumer | None = None
     is_adopted: bool = False
-    hidden_until: float = 0.0  # it took a job and no reading shows that; so long may it be taken for one without
 
     @property
     def jobs(self) -> int:
@@ -56,9 +55,11 @@ class Sample:
 
     at: float
     live: int
+    asked: int  # of them, those that wait for a worker
     free_since: list[float]  # since when, of each job that a consumer could take; in order
     room: float  # so many of them at a time
     our_jobs: int  # at which our consumers are, or which they keep
+    unshown: int  # of the free ones, those whose consumer is dead while nothing shows it
     idle: int  # jobs that our living consumers could take, as far as the dispatcher may know
     unsure: int  # reservations of which the dispatcher cannot know that they need no job, or cannot take one
 
@@ -95,6 +96,8 @@ class QueueWorld:
         self._down_until = 0.0
         self._last: Depth | None = None
         self._took: list[Reservation] = []  # of ours, since the last reading
+        self._hidden = 0  # jobs of ours that no reading has shown to be taken
+        self._hidden_until = 0.0
         self._take_at = float("-inf")  # when the last job was taken
         self._hits = set(plan.kills) | set(plan.stalls)
         self._plan_events()
@@ -172,18 +175,28 @@ class QueueWorld:
             self._open()
 
     def _note_hidden(self, depth: Depth) -> None:
-        """Jobs that ours took since the last reading, and that it cannot show: as many came as were taken."""
-        plan, last = self.plan, self._last
+        """Jobs that ours took since the last reading, and that it cannot show: as many came as were taken.
+
+        The dispatcher believes of one too few that it is at a job; of which one changes with each job that is taken.
+        """
+        last = self._last
         self._last = depth
         took, self._took = self._took, []
+        if took:
+            # Where one stands still, it may be taken for the one that took this, for as long as it has its own.
+            self._hide(0, float("inf") if self.history.seen["a consumer stood still"] else 0.0)
         if depth.in_flight is not None or last is None:
             return
-        fewer = max(0, last.waiting - depth.waiting)
-        limits = plan.limits
-        for reservation in took[fewer:]:
-            held_at = reservation.state.held_at_s or self.now
-            reservation.hidden_until = held_at + UNMOVED_CLAIMS * limits.claim_s + 2 * plan.poll_s
-            self.history.seen["a job taken unseen"] += 1
+        hidden = max(0, len(took) - max(0, last.waiting - depth.waiting))
+        if hidden:
+            self._hide(hidden, 0.0)
+        self.history.seen["a job taken unseen"] += hidden
+
+    def _hide(self, jobs: int, for_s: float) -> None:
+        """So many more of ours are at jobs, and may be taken for free until the dispatcher has had time to doubt."""
+        doubts_s = UNMOVED_CLAIMS * self.plan.limits.claim_s + 2 * self.plan.poll_s
+        self._hidden += jobs
+        self._hidden_until = max(self._hidden_until, self.now + for_s + doubts_s)
 
     def _note_seen(self, reading: Reading, decision: Decision) -> None:
         seen, depth, limits = self.history.seen, reading.depth, self.plan.limits
@@ -222,15 +235,19 @@ class QueueWorld:
         now, width = self.now, self.plan.limits.jobs_per_worker
         live = [r for r in self.reservations if r.state.phase in LIVE]
         idle = sum(max(0, width - r.jobs) for r in live if not r.is_dead)
+        if now >= self._hidden_until or not any(r.jobs for r in live):
+            self._hidden = 0
         ours = sum(r.jobs + len(r.consumer.hoard) for r in live if r.consumer is not None)
         self.history.samples.append(
             Sample(
                 at=now,
                 live=len(live),
+                asked=sum(r.state.phase is Phase.ASKED for r in live),
                 free_since=self.broker.free_since(now),
                 room=self.broker.room(now),
+                unshown=self.broker.unshown(now),
                 our_jobs=ours,
-                idle=idle + sum(r.jobs > 0 and now < r.hidden_until for r in live),
+                idle=idle + self._hidden,
                 unsure=sum(self._is_unsure(r) for r in live),
             )
         )
@@ -242,7 +259,10 @@ class QueueWorld:
             return False
         # Another took a job, and readings have shown it since this one was asked for: it may have been this one.
         is_other = self._take_at + self.plan.traits.lag_s >= state.asked_at_s
-        return consumer.is_over or consumer.began > 0 or reservation.is_adopted or is_other
+        # It takes longer to ask for a job than its operator says, and the queue has changed meanwhile.
+        held_at = self.now if state.held_at_s is None else state.held_at_s
+        is_slow = self.now - held_at >= self.plan.limits.claim_s and self.broker.changed_at >= held_at
+        return consumer.is_over or consumer.began > 0 or reservation.is_adopted or is_other or is_slow
 
     def _restart(self) -> None:
         """The dispatcher is killed: requests are forgotten, what is held goes on and is taken over."""
@@ -323,11 +343,8 @@ class QueueWorld:
         consumer = reservation.consumer
         if consumer is not None and not consumer.is_over and job in consumer.jobs:
             self._consumers.stand_still(consumer)
-            # The broker gives the job to another; that this one does not end, and takes no other, shows only then.
-            patience_s = (self.plan.traits.lease_s or 0.0) + UNMOVED_CLAIMS * self.plan.limits.claim_s
-            # Late numbers never show it.
-            hidden_s = float("inf") if self.plan.traits.lag_s else patience_s + 2 * self.plan.poll_s
-            reservation.hidden_until = self.now + hidden_s
+            # The broker gives the job to another, so that this one seems to be free; late numbers never show otherwise.
+            self._hide(1, float("inf") if self.plan.traits.lag_s else self.plan.traits.lease_s or 0.0)
             self.history.seen["a consumer stood still"] += 1
 
     def _end(self, reservation: Reservation) -> None:

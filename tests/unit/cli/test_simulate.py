@@ -7,10 +7,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from nullworker.cli import hunt, simulate
 from nullworker.cli.errors import UserError
+from nullworker.simulation.queueing import run
+from nullworker.simulation.queueing.checkers import Broken
 
 TRACE = Path(__file__).resolve().parents[3] / "examples" / "traces" / "bursty.csv"
 
@@ -123,6 +126,34 @@ def test_the_digest_of_the_code_changes_with_each_of_its_files(tmp_path: Path, m
     (tmp_path / "simulation" / "b.py").write_text("")
     digests.add(hunt.code_digest())
     assert len(digests) == 3
+
+
+def test_seeds_of_the_dispatcher_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--dispatcher --seed 5") == 0
+    assert "seed 5: kept, 12 jobs" in capsys.readouterr().out
+    assert command("--dispatcher --seed 5 --seeds 2") == 0
+    assert capsys.readouterr().out.startswith("2 seeds, 0 failures, ")
+    assert command("--dispatcher --seed 5 --json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["seed"], row["failure"], row["jobs"]) == (5, "", 12)
+    assert "a worker lost" in row["seen"]
+
+
+def test_a_failing_seed_of_the_dispatcher_shows_what_was_decided_and_how_to_repeat_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "broken", lambda _: [Broken(1000.0, "job 1 was never done")])
+    assert command("--dispatcher --seed 5") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "waiting" in lines[0]
+    assert "wants" in lines[0]
+    assert lines[-2:] == ["seed 5: job 1 was never done", "  nullworker simulate --dispatcher --seed 5"]
+
+
+@pytest.mark.parametrize("other", ["--soak", "--scenario calm", "--until 3", "--exhaustive"])
+def test_the_dispatchers_worlds_have_no_options_of_the_core(other: str) -> None:
+    with pytest.raises(click.UsageError, match="--dispatcher goes with"):
+        command(f"--dispatcher --seed 5 {other}")
 
 
 def test_the_dispatchers_simulator_does_not_change_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

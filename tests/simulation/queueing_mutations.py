@@ -1,0 +1,70 @@
+"""Bugs to plant in `nullworker.demand`: each one that the dispatcher's simulator must notice, by seed.
+
+They are written as those of the core are (`mutations`). ``python -m tests.simulation.queueing_mutants`` plants each and
+hunts until it is caught; what caught it is kept in queueing_caught.json, which the tests and docs/simulation.md go by.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutations import Change, Mutation
+
+
+def _bug(name: str, function: str, old: str, new: str = "") -> Mutation:
+    return Mutation(name, (Change(function, old, new),))
+
+
+QUEUEING_MUTATIONS: tuple[Mutation, ...] = (
+    # What is demand
+    _bug("abandoned jobs are no demand", "pool", "depth.waiting + (depth.abandoned or 0)", "depth.waiting"),
+    _bug("what is in flight is all ours", "at_work", "min(seen + unseen, depth.in_flight)", "depth.in_flight"),
+    _bug("what is in flight is at those that are held", "at_work", "min(seen + unseen, depth.in_flight)", "min(len(holding) * limits.jobs_per_worker, depth.in_flight)"),
+    _bug("nothing is at work", "at_work", "return seen + unseen if depth.in_flight is None else min(seen + unseen, depth.in_flight)", "return 0"),
+    _bug("in flight unknown is zero", "at_work", "seen + unseen if depth.in_flight is None else min(seen + unseen, depth.in_flight)", "min(seen + unseen, depth.in_flight or 0)"),
+    _bug("what may be at work is not", "at_work", "seen + unseen if depth.in_flight is None else min(seen + unseen, depth.in_flight)", "seen if depth.in_flight is None else min(seen, depth.in_flight)"),
+    _bug("one worker too many", "want", "math.ceil((waiting + working) / limits.jobs_per_worker) + stuck", "math.ceil((waiting + working) / limits.jobs_per_worker) + stuck + (waiting > 0)"),
+    _bug("one worker too few", "want", "math.ceil((waiting + working) / limits.jobs_per_worker) + stuck", "math.floor((waiting + working) / (limits.jobs_per_worker + 0.01)) + stuck"),
+    _bug("a worker has one job at a time", "want", "math.ceil((waiting + working) / limits.jobs_per_worker) + stuck", "waiting + working + stuck"),
+    _bug("a limit on parallel jobs is ignored", "want", "depth.parallel_max is not None", "False"),
+    _bug("the maximum is ignored", "want", "min(limits.most, wanted)", "wanted"),
+    _bug("the maximum is ignored by a rescue", "plan", "min(wanted + 1, limits.most)", "wanted + 1"),
+    _bug("those that are stuck are there for the next job", "want", "math.ceil((waiting + working) / limits.jobs_per_worker) + stuck", "math.ceil((waiting + working) / limits.jobs_per_worker)"),
+    # Late numbers
+    _bug("a closed reservation covers nothing", "covers", "taken_at_s + lag_s >= reading.at_s", "False"),
+    _bug("a closed reservation covers for ever", "covers", "taken_at_s + lag_s >= reading.at_s", "True"),
+    _bug("a job that was seen to be taken covers until its end", "covers", "if reservation.was_seen: taken_at_s = min(taken_at_s, reservation.held_at_s + TAKE_S)"),
+    _bug("a job is taken at once", "covers", "if reservation.was_seen: taken_at_s = min(taken_at_s, reservation.held_at_s + TAKE_S)", "taken_at_s = min(taken_at_s, reservation.held_at_s + TAKE_S)"),
+    _bug("late numbers are taken for prompt ones", "ReservationState.is_unsure", "limits.lag_s + claims * limits.claim_s", "claims * limits.claim_s"),
+    _bug("late numbers are raised by those that have ended", "Evidence._compare", "0 if limits.lag_s else self._jobs_ended", "self._jobs_ended"),
+    _bug("reservations are ended by late numbers", "Evidence.idle", "limits.lag_s > 0", "False"),
+    # Requests
+    _bug("requests are never withdrawn", "plan", "max(0, min(asked, have - capped - unheard))", "0"),
+    _bug("all requests are withdrawn", "plan", "max(0, min(asked, have - capped - unheard))", "asked"),
+    _bug("requests are no capacity", "plan", "capped - have", "capped - (have - sum(r.phase is Phase.ASKED for r in live))"),
+    # What reservations are believed to do
+    _bug("a consumer that loads is at a job", "ReservationState.is_unsure", "held_s >= limits.lag_s + claims * limits.claim_s", "True"),
+    _bug("what is not seen has not occurred", "ReservationState.is_unsure", "held_s >= limits.lag_s + claims * limits.claim_s", "False"),
+    _bug("a queue that has not moved is no evidence", "ReservationState.is_unsure", "1 if self.moved or self.is_adopted else UNMOVED_CLAIMS", "1"),
+    _bug("an adopted reservation has no job", "ReservationState.is_unsure", "if self.is_adopted and not limits.lag_s: return True"),
+    _bug("jobs taken are not noted", "ReservationState.take", "self.jobs += jobs", "pass"),
+    _bug("jobs done are not noted", "_settle", "sum(r.jobs for r in holding) - in_flight", "0"),
+    _bug("a queue that becomes shorter is no evidence", "Evidence._compare", "max(fewer, risen)", "risen"),
+    _bug("more in flight is no evidence", "Evidence._compare", "max(fewer, risen)", "fewer"),
+    _bug("those that have ended are forgotten at once", "Evidence._compare", "0 if limits.lag_s else self._jobs_ended", "0"),
+    _bug("a paused queue has been emptied", "Evidence.add", "last is not None and last.paused is depth.paused", "last is not None"),
+    _bug("the queue never moves", "Evidence._compare", "reservation.moved = reservation.moved or reservation.phase in HOLDING"),
+    _bug("those in doubt take jobs first", "Evidence._likeliest_first", "2 if is_unknown else 1", "1 if is_unknown else 2"),
+    _bug("those that are done take jobs for ever", "Evidence._likeliest_first", "self._passed_over_s(reservation, reading.at_s) >= limits.claim_s", "False"),
+    # Jobs without a live consumer
+    _bug("nothing is sent for jobs without a live consumer", "Demand.consider", "rescue = self.evidence.rescue(self.limits, now_s)", 'rescue = ""'),
+    _bug("a job that ends puts off the rescue of another", "Evidence._look_for_left", "self._left < before", "True"),
+    _bug("rescues follow each other without a pause", "Evidence.rescue", "lease_s * 2.0 ** min(self._rescues, 20)", "0.0"),
+    _bug("one is sent where the broker tells that none is needed", "Evidence._look_for_left", "depth.in_flight and depth.abandoned is None and not pool(depth) and not depth.paused", "depth.in_flight"),
+    _bug("a rescue never ends", "Evidence._look_for_left", "if self._rescuing and not (self._left and any(not r.jobs for r in live)): self._rescuing = False; self._left_since_s = None"),
+    # Progress and idleness
+    _bug("progress does not end slowness", "Evidence._compare", "if is_progress or not pool(depth): self.futile = 0"),
+    _bug("every end is futile", "Evidence.closed", "reservation.closed_at_s - reservation.held_at_s >= FUTILE_HELD_S", "False"),
+    _bug("arrivals are futile where pops are not counted", "Evidence._compare", "changed if depth.in_flight is None else fewer > 0 or depth.in_flight != last.in_flight", "fewer > 0 or depth.in_flight != last.in_flight"),
+    _bug("those at work are idle when nothing waits", "Evidence.add", "pool(depth) or depth.in_flight != 0 or not depth.exact", "pool(depth) or not depth.exact"),
+    _bug("what is in flight is unknown, and reservations are idle", "Evidence.add", "pool(depth) or depth.in_flight != 0 or not depth.exact", "pool(depth) or depth.in_flight or not depth.exact"),
+    _bug("idle reservations are not ended", "Evidence.idle", "last.at_s - since_s < limits.end_idle_s or now_s - last.at_s > limits.stale_after_s", "True"),
+)  # fmt: skip
