@@ -121,6 +121,8 @@ class CheckResult:
     info: QueueInfo
     #: From the end of ``produce`` to the return of ``changed``, in seconds; empty where the broker cannot push.
     push_delays_s: tuple[float, ...] = ()
+    #: How the lone job of a dead consumer showed: "waiting", "abandoned", "unknown"; empty if it was not tried.
+    left: str = ""
 
 
 @dataclass(slots=True)
@@ -135,6 +137,7 @@ class _QueueKit:
     passed: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     push_delays_s: list[float] = field(default_factory=list)
+    left: str = ""
 
     async def settled(self, what: str, *, paused: bool = False, queue: Queue | None = None) -> Depth:
         """Reads until the depth is what the driver made it; fails with both if it does not become so in time."""
@@ -209,7 +212,7 @@ async def check_queue(
     finally:
         await queue.close()
     await _run(kit, "bad URLs are refused with one sentence", _bad_urls)
-    return CheckResult(tuple(kit.passed), tuple(kit.left_out), info, tuple(kit.push_delays_s))
+    return CheckResult(tuple(kit.passed), tuple(kit.left_out), info, tuple(kit.push_delays_s), kit.left)
 
 
 async def _run(kit: _QueueKit, name: str, check: Callable[[_QueueKit], Awaitable[str | None]]) -> None:
@@ -421,8 +424,10 @@ async def _left(kit: _QueueKit) -> None:
                 "where Depth.abandoned is unknown, info().lease_s says when to look after it, or a warning 'no-lease' "
                 "how to say so"
             )
+            kit.left = "unknown"
             return
         if depth.waiting + depth.abandoned == 1 and not depth.in_flight:
+            kit.left = "waiting" if depth.waiting else "abandoned"
             return
         assert _now_s() < deadline, (
             f"the job of a dead consumer should be waiting or abandoned, or Depth.abandoned unknown: {depth}"

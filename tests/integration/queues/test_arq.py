@@ -16,6 +16,7 @@ from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.brokers import python_library
 from tests.integration.queues.consumers import ROOT, Consumers, Held
+from tests.integration.queues.told import check_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +76,7 @@ def driver(database: RedisDatabase) -> Iterator[ArqDriver]:
 
 async def test_it_passes_the_conformance_kit(driver: ArqDriver) -> None:
     result = await check_queue(driver)
+    check_told(driver, result)
     assert result.info.pushes
     assert result.info.lease_s == 310
     assert min(result.push_delays_s) < 1.0, result.push_delays_s

@@ -16,6 +16,7 @@ from nullworker.queues.celery import UNACKED_LOOKED_AT_MAX
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.consumers import Consumers, Held
+from tests.integration.queues.told import check_told
 from tests.integration.queues.work_celery import LATE_VARIABLE, URL_VARIABLE, make_app
 from tests.kit.waiting import until
 
@@ -98,6 +99,7 @@ async def codes(queue: Queue) -> list[str]:
 
 async def test_with_late_acknowledgement_it_passes_the_conformance_kit(driver: CeleryDriver) -> None:
     result = await check_queue(driver)
+    check_told(driver, result)
     assert result.info.pushes
     assert result.info.lease_s == 3600
     assert min(result.push_delays_s) < 1.0, result.push_delays_s

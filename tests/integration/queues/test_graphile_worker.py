@@ -13,6 +13,7 @@ from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.node_process import NodeProcess, node_process
 from tests.integration.queues.postgres import PASSWORD, Postgres
+from tests.integration.queues.told import check_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,6 +93,7 @@ async def test_it_passes_the_conformance_kit(postgres: Postgres, package: str, s
     """From a database without its tables, which graphile-worker makes when the first job is added."""
     async with made_driver(postgres, package, schema, migrate=False) as driver:
         result = await check_queue(driver)
+        check_told(driver, result)
         assert result.info.pushes
         assert min(result.push_delays_s) < 1.0, result.push_delays_s
 

@@ -16,6 +16,7 @@ from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.nats_server import PASSWORD, USER, NatsServer, nats_server
+from tests.integration.queues.told import check_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -121,7 +122,9 @@ class NatsDriver(QueueDriver):
 
 
 async def test_it_passes_the_conformance_kit(server: NatsServer) -> None:
-    result = await check_queue(NatsDriver(server))
+    driver = NatsDriver(server)
+    result = await check_queue(driver)
+    check_told(driver, result)
     assert result.info.pushes
     assert min(result.push_delays_s) < 1.0, result.push_delays_s
 

@@ -12,6 +12,7 @@ from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.node_process import NodeProcess, node_process
 from tests.integration.queues.postgres import PASSWORD, Postgres
+from tests.integration.queues.told import check_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -103,6 +104,7 @@ async def test_it_passes_the_conformance_kit(postgres: Postgres, schema: str) ->
     """From a database without its tables, which pg-boss makes when it is started."""
     async with made_driver(postgres, schema=schema, start=False) as driver:
         result = await check_queue(driver)
+        check_told(driver, result)
         assert not result.info.pushes
 
 

@@ -18,6 +18,7 @@ from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.postgres import PASSWORD, USER, Postgres, postgres_server
+from tests.integration.queues.told import check_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -129,6 +130,7 @@ async def driver(postgres: Postgres) -> AsyncIterator[ProcrastinateDriver]:
 
 async def test_it_passes_the_conformance_kit(driver: ProcrastinateDriver) -> None:
     result = await check_queue(driver)
+    check_told(driver, result)
     assert result.info.pushes
     assert min(result.push_delays_s) < 1.0, result.push_delays_s
 
@@ -340,6 +342,7 @@ async def test_a_server_that_was_down_is_read_and_listened_to_again() -> None:
     with postgres_server() as server:
         async with made_driver(server, MortalDriver) as driver:
             result = await check_queue(driver)
+            check_told(driver, result)
             assert not [left_out for left_out in result.left_out if "down" in left_out]
             async with await open_queue(driver.url) as queue:
                 await driver.stop_broker()

@@ -18,6 +18,7 @@ from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.rabbitmq_server import PASSWORD, USER, RabbitmqServer
+from tests.integration.queues.told import check_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -103,7 +104,9 @@ async def test_the_management_adapter_passes_the_conformance_kit(rabbitmq: Rabbi
         url.replace(str(rabbitmq.management_port), "1"),
         url.replace(str(rabbitmq.management_port), str(rabbitmq.port)),
     )
-    result = await check_queue(RabbitmqDriver(rabbitmq, name, url, bad_urls))
+    driver = RabbitmqDriver(rabbitmq, name, url, bad_urls)
+    result = await check_queue(driver)
+    check_told(driver, result)
     assert "server" in result.info.broker
     async with await open_queue(url) as queue:
         assert (await queue.info()).lag_s == 0
@@ -118,7 +121,9 @@ async def test_the_amqp_adapter_passes_the_conformance_kit(rabbitmq: RabbitmqSer
         url.replace(PASSWORD, f"wrong-{PASSWORD}"),
         url.replace(str(rabbitmq.port), "1"),
     )
-    result = await check_queue(AmqpDriver(rabbitmq, name, url, bad_urls))
+    driver = AmqpDriver(rabbitmq, name, url, bad_urls)
+    result = await check_queue(driver)
+    check_told(driver, result)
     assert result.info.lease_s == 1800
 
 

@@ -15,6 +15,7 @@ from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.redis_server import RedisDatabase, redis_server
+from tests.integration.queues.told import check_told
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ async def test_with_a_processing_list_it_passes_the_kit(database: RedisDatabase)
             f"redis-lisst://{database.address}?key=jobs",
             "redis-list",
         )
-        result = await check_queue(ListDriver(client, url, bad_urls=bad))
+        driver = ListDriver(client, url, bad_urls=bad)
+        result = await check_queue(driver)
+        check_told(driver, result)
     assert result.info.pushes
     assert result.info.warnings == ()
     assert min(result.push_delays_s) < 1.0, result.push_delays_s
@@ -98,7 +101,9 @@ async def test_with_a_processing_list_it_passes_the_kit(database: RedisDatabase)
 
 async def test_without_one_what_is_in_flight_is_unknown_and_it_warns(database: RedisDatabase) -> None:
     with client_of(database.port, database.number) as client:
-        result = await check_queue(BareListDriver(client, f"redis-list://{database.address}?key=jobs"))
+        driver = BareListDriver(client, f"redis-list://{database.address}?key=jobs")
+        result = await check_queue(driver)
+        check_told(driver, result)
     assert [warning.code for warning in result.info.warnings] == ["early-ack"]
 
 
@@ -106,7 +111,9 @@ async def test_a_server_that_does_not_notify_is_not_told_to(tmp_path: Path) -> N
     """Without keyspace notifications the adapter polls, and leaves the server's setting as it is."""
     with redis_server(tmp_path) as broker, client_of(broker.port) as client:
         url = f"redis-list://127.0.0.1:{broker.port}/0?key=jobs&processing=doing"
-        result = await check_queue(ListDriver(client, url))
+        driver = ListDriver(client, url)
+        result = await check_queue(driver)
+        check_told(driver, result)
         assert not result.info.pushes
         assert client.config_get("notify-keyspace-events") == {"notify-keyspace-events": ""}
 

@@ -11,6 +11,7 @@ import redis
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
+from tests.integration.queues.told import check_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,9 @@ def url(database: RedisDatabase) -> str:
 
 
 async def test_it_passes_the_conformance_kit(client: Any, url: str) -> None:
-    result = await check_queue(StreamDriver(client, f"{url}&claim_after={CLAIM_AFTER_S}"))
+    driver = StreamDriver(client, f"{url}&claim_after={CLAIM_AFTER_S}")
+    result = await check_queue(driver)
+    check_told(driver, result)
     assert result.info.pushes, "a blocking XREAD without a group needs no server setting"
     assert min(result.push_delays_s) < 1.0, result.push_delays_s
 

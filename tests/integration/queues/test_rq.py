@@ -16,6 +16,7 @@ from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues import work
 from tests.integration.queues.consumers import Consumers, Held
+from tests.integration.queues.told import check_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,6 +77,7 @@ def driver(database: RedisDatabase) -> Iterator[RqDriver]:
 
 async def test_it_passes_the_conformance_kit(driver: RqDriver) -> None:
     result = await check_queue(driver)
+    check_told(driver, result)
     assert result.info.pushes
     assert min(result.push_delays_s) < 1.0, result.push_delays_s
 

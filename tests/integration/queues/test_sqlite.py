@@ -13,6 +13,7 @@ from nullworker.queues import sqlite_jobs
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
+from tests.integration.queues.told import check_told
 from tests.kit.open_files import open_files
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def files(directory: Path) -> list[Path]:
 
 
 async def test_it_passes_the_conformance_kit(tmp_path: Path) -> None:
-    result = await check_queue(SqliteDriver(tmp_path / "work.db"))
+    driver = SqliteDriver(tmp_path / "work.db")
+    result = await check_queue(driver)
+    check_told(driver, result)
     assert result.info.pushes
     assert min(result.push_delays_s) < 1.0, result.push_delays_s
 

@@ -13,6 +13,7 @@ from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.moto_server import REGION, Moto, moto_server
+from tests.integration.queues.told import check_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +105,9 @@ class SqsDriver(QueueDriver):
 
 
 async def test_it_passes_the_conformance_kit(moto: Moto, name: str) -> None:
-    result = await check_queue(SqsDriver(moto, name))
+    driver = SqsDriver(moto, name)
+    result = await check_queue(driver)
+    check_told(driver, result)
     assert result.info.lag_s == 60
     assert not result.info.pushes
 
