@@ -11,15 +11,21 @@ interpret: the whole scheme is looked up first, then what is left without its la
 
 from __future__ import annotations
 
+import contextlib
+import re
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, cast
 
 from nullworker.queues.base import QueueError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from importlib.metadata import EntryPoint
+
     from nullworker.queues.base import Queue
 
 GROUP = "nullworker.queues"
+_ARN = re.compile(r"(?:sqs://)?arn:aws[a-z-]*:sqs:([^:]+):([^:]+):([^:?]+)(?:\?.*)?")
 
 
 def schemes() -> list[str]:
@@ -33,6 +39,8 @@ def adapter(url: str) -> type[Queue]:
     Raises:
         QueueError: no adapter has that scheme, or the adapter's library is not installed.
     """
+    if arn := _ARN.fullmatch(url):
+        raise QueueError(f"An ARN is not a URL: write sqs://{arn[1]}/{arn[2]}/{arn[3]}.")
     scheme, separator, _ = url.partition("://")
     if not separator:
         raise QueueError(f"A queue's URL begins with one of {_listed()}, each followed by ://.")
@@ -43,6 +51,10 @@ def adapter(url: str) -> type[Queue]:
         name = name.rpartition("+")[0]
     point = points.get(name)
     if point is None:
+        if written := sorted(_ways(points, scheme)):
+            *some, last = written
+            listed = f"{', '.join(some)} or {last}" if some else last
+            raise QueueError(f"{scheme}://… does not say whose queue it is: write {listed} in place of {scheme}.")
         raise QueueError(f"No queue adapter is installed for {scheme}:// (there are {_listed()}).")
     try:
         return cast("type[Queue]", point.load())
@@ -61,6 +73,20 @@ async def open_queue(url: str) -> Queue:
         QueueError: no adapter has the scheme, the URL is wrong, or the broker refuses.
     """
     return await adapter(url).open(url)
+
+
+def _ways(points: Mapping[str, EntryPoint], scheme: str) -> set[str]:
+    """Schemes of adapters whose URLs are a library's own, of this scheme, behind the adapter's name and a plus."""
+    found = set()
+    for name, point in points.items():
+        kind, plus, transport = name.partition("+")
+        if plus and transport == scheme:
+            found.add(name)
+        with contextlib.suppress(ImportError):
+            connections = getattr(point.load(), "CONNECTIONS", None)
+            if not plus and connections is not None and scheme in connections.transports:
+                found.add(f"{kind}+{scheme}")
+    return found
 
 
 def _listed() -> str:

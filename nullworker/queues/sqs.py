@@ -2,7 +2,7 @@
 
     sqs://eu-west-1/renders                      the queue's name
     sqs://eu-west-1/123456789012/renders         of another account
-    sqs://eu-west-1/renders?endpoint_url=http://127.0.0.1:4566&profile=staging
+    sqs+https://sqs.eu-west-1.amazonaws.com/123456789012/renders      its own URL; see docs/queues.md for more
     sqs://eu-west-1/renders?acks_late=false      consumers delete a message before they work on it
 
 Credentials come from where every AWS tool finds them (environment, profile, instance role), never from the URL. AWS
@@ -14,16 +14,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 
-from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueUrlError, QueueWarning
+from nullworker.queues._sqs_connections import CONNECTIONS, SqsPlace
+from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueWarning
 from nullworker.queues.urls import parse_url
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from nullworker.queues.connections import Connections
     from nullworker.queues.urls import QueueUrl
 
 #: AWS promises right counts only after a minute without changes.
@@ -45,7 +47,6 @@ COUNTS = (
 )
 #: Codes for a queue that does not exist, in the query and the JSON protocol.
 NO_SUCH_QUEUE = frozenset(("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"))
-NAME = re.compile(r"[A-Za-z0-9_-]{1,80}(\.fifo)?")
 BOTO_CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2, "mode": "standard"})
 
 
@@ -54,16 +55,21 @@ class _Clients:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._clients: dict[tuple[str | None, ...], tuple[Any, int]] = {}
+        self._clients: dict[SqsPlace, tuple[Any, int]] = {}
 
-    def take(self, region: str, endpoint_url: str | None, profile: str | None) -> Any:
+    def take(self, where: SqsPlace) -> Any:
         """A client; each needs a `give_back`."""
-        key = (region, endpoint_url, profile)
+        key = replace(where, name="", account="", queue_url=None)
         with self._lock:
             client, users = self._clients.get(key, (None, 0))
             if client is None:
-                session = boto3.session.Session(profile_name=profile, region_name=region)
-                client = session.client("sqs", endpoint_url=endpoint_url, config=BOTO_CONFIG)
+                session = boto3.session.Session(profile_name=where.profile, region_name=where.region)
+                client = session.client(
+                    "sqs",
+                    endpoint_url=where.endpoint_url,
+                    verify=where.verify,
+                    config=BOTO_CONFIG.merge(Config(client_cert=where.client_cert)),
+                )
             self._clients[key] = (client, users + 1)
             return client
 
@@ -86,18 +92,15 @@ _clients = _Clients()
 class SqsQueue:
     """Reads an SQS queue. Opened by ``await SqsQueue.open(url)``; boto3 works in threads."""
 
+    CONNECTIONS: ClassVar[Connections] = CONNECTIONS
+
     def __init__(self, url: QueueUrl) -> None:
-        if url.username is not None:
-            raise QueueUrlError("sqs://…: keys do not belong into the URL; AWS tools find them in the environment.")
-        account, _, name = url.path.strip("/").rpartition("/")
-        if not url.host or not NAME.fullmatch(name):
-            raise QueueUrlError(
-                f"{url.shown}: write sqs://region/queue-name (letters, digits, - and _, or with .fifo)."
-            )
+        self._place = SqsPlace.of(url)
         self._url = url
-        self._name = name
-        self._queue_url = url.path.strip("/") if "://" in url.path else None
-        self._owner = {"QueueOwnerAWSAccountId": account} if account and self._queue_url is None else {}
+        self._name = self._place.name
+        self._queue_url = self._place.queue_url
+        has_owner = self._place.account and self._queue_url is None
+        self._owner = {"QueueOwnerAWSAccountId": self._place.account} if has_owner else {}
         self._acks_late = url.flag("acks_late", default=True)
         self._found_url: str | None = None
         self._client: Any = None
@@ -110,7 +113,7 @@ class SqsQueue:
         Raises:
             QueueError: the URL is wrong, SQS cannot be reached, or refuses.
         """
-        queue = cls(parse_url(url, parameters=("endpoint_url", "profile", "acks_late")))
+        queue = cls(parse_url(url, parameters=("acks_late",), connections=cls.CONNECTIONS))
         try:
             await asyncio.to_thread(queue._connect)
             await queue.depth()
@@ -156,7 +159,7 @@ class SqsQueue:
             broker=self._shown,
             lease_s=lease_s or None,
             lag_s=LAG_S,
-            warnings=tuple(warnings),
+            warnings=(*(self._place.tls.warnings() if self._place.tls else ()), *warnings),
         )
 
     async def changed(self, timeout_s: float) -> bool:
@@ -182,18 +185,16 @@ class SqsQueue:
 
     @property
     def _shown(self) -> str:
-        return f"SQS in {self._url.host}" + (
-            f" at {place}" if (place := self._url.parameters.get("endpoint_url")) else ""
-        )
+        at = f" at {self._place.endpoint_url}" if self._place.endpoint_url else ""
+        return f"SQS in {self._place.region}{at}"
 
     def _check_open(self) -> None:
         if self._closed:
             raise QueueError(f"{self._shown}: this queue was closed.")
 
     def _connect(self) -> None:
-        parameters = self._url.parameters
         try:
-            client = _clients.take(self._url.host, parameters.get("endpoint_url"), parameters.get("profile"))
+            client = _clients.take(self._place)
         except (BotoCoreError, ValueError) as error:
             self._fail(error)
         if self._closed:

@@ -50,3 +50,21 @@ def test_a_library_that_is_missing_is_named_with_what_installs_it(install: Calla
     install(a="not_installed_anywhere:Queue [redis]")
     with pytest.raises(QueueError, match=r"\(No module named .*\): install what it needs, pip install .*\[redis\]"):
         registry.adapter("a://x")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("rediss://:s3cret@host/0", "whose queue it is: write arq+rediss, bullmq+rediss, celery+rediss, "),
+        ("postgres://host/db", "write graphile-worker+postgres, pgboss+postgres or procrastinate+postgres in place of"),
+        ("https://sqs.eu-west-1.amazonaws.com/1/renders", "write rabbitmq+https or sqs+https in place of https."),
+        ("wss://host", "whose queue it is: write nats+wss in place of wss."),
+        ("arn:aws:sqs:eu-west-1:123:renders", "An ARN is not a URL: write sqs://eu-west-1/123/renders."),
+        ("sqs://arn:aws:sqs:eu-west-1:123:renders", "An ARN is not a URL: write sqs://eu-west-1/123/renders."),
+    ],
+)
+def test_a_librarys_own_url_is_told_what_to_write_before_it(url: str, said: str) -> None:
+    with pytest.raises(QueueError) as caught:
+        registry.adapter(url)
+    assert said in str(caught.value)
+    assert "s3cret" not in str(caught.value)
