@@ -118,6 +118,7 @@ HELD_OUT: tuple[Mutation, ...] = (
     _bug("the first report that does not list a restored session ends it", "_not_listed", """
 if session.delivery.restored:
     session.delivery.restored = not numbered and state.now < state.listening.since + limits.RESEND_S
+    session.delivery.unlisted = True
     state.await_report(worker)
     return
 """),

@@ -59,6 +59,8 @@ def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
         (2966680411021918, "everything"),
         # A creation that came to nothing after its worker was ordered away was taken for a failure of its workergroup.
         (1067559527448899, "everything-stock"),
+        # A grant that was taken over counts from the start, and not before all was heard of the time of a standstill.
+        (3744374256105048, "restarts"),
     ],
 )
 def test_a_world_that_a_checker_took_for_broken_breaks_nothing(seed: int, scenario: str) -> None:

@@ -35,8 +35,9 @@ def ask(state: EngineState, event: Asked) -> None:
         state.endpoints[reservation.endpoint_id].line.set_returned(reservation, state.now)
         state.mark_dirty(reservation.endpoint_id)
     elif reservation.stage is Stage.SESSION:
-        if state.is_contested(state.workers[reservation.worker_id]):
-            reservation.delivery.withheld = True
+        worker = state.workers[reservation.worker_id]
+        if state.is_contested(worker) or (worker.is_overfull and reservation.delivery.unlisted):
+            reservation.delivery.withheld = True  # its worker's next reports tell whether it has this session still
         else:
             answer(state, reservation, Cause.CONFIRMED, "it holds this worker already")
     else:

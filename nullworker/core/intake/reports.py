@@ -21,6 +21,7 @@ from nullworker.core.worker import BOOTING, Failure, Worker, WorkerState, Worker
 
 if TYPE_CHECKING:
     from nullworker.core.events import Finished, ReportRefused, RequestsFinished, WorkerReported
+    from nullworker.core.reconcile.deliveries import Delivery
     from nullworker.core.state import EngineState
 
 #: In these nothing that it says matters any more.
@@ -148,7 +149,9 @@ def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None
     sessions = [held for held in worker.held.values() if held.stage is Stage.SESSION]
     for session in sessions:
         if session.request_idx in listed:
-            session.delivery.restored = False
+            session.delivery.restored = session.delivery.unlisted = False
+            if session.delivery.withheld and session.present:
+                _answer(state, worker, session)
         else:
             _not_listed(state, worker, session, numbered=bool(event.seq))
     of_before = False
@@ -183,7 +186,8 @@ def _tells(state: EngineState, worker: Worker, *, numbered: bool) -> None:
     if state.report_tells(worker, numbered=numbered):
         _responsive(state, worker)
         for session in list(worker.held.values()):
-            if session.delivery.withheld and session.present and session.stage is Stage.SESSION:
+            is_listed = session.stage is Stage.SESSION and not session.delivery.unlisted
+            if session.delivery.withheld and session.present and is_listed:
                 answer(state, session, Cause.CONFIRMED, "its worker reported the session")
 
 
@@ -199,6 +203,7 @@ def _not_listed(state: EngineState, worker: Worker, session: Reservation, *, num
     if session.delivery.restored:
         # The report may have been made before the session; one without a number may be as old as it is sent again.
         session.delivery.restored = not numbered and state.now < state.listening.since + limits.RESEND_S
+        session.delivery.unlisted = True
         state.await_report(worker)
         return
     worker.finishes.remember_finished(session.request_idx, state.now)
@@ -256,15 +261,18 @@ def finished(state: EngineState, event: RequestsFinished) -> None:
         if held is not None and not earlier and _accounts_for_an_answer(held, request):
             held.delivery.accounted += 1
             held.delivery.maybe_earlier = False
-            # It has received this one since it was given the reservation: a report with a lower count is an old one.
-            order = worker.report_order
-            order.received = max(order.received, held.delivery.received_before + 1)
+            _has_received(worker, held.delivery)
     for request, earlier in new:
         held = None if earlier else worker.held.get(request.request_idx)
         if request.status == "Rejected":
             _rejected(state, worker, held)
         else:
             _done(state, worker, held, request)
+
+
+def _has_received(worker: Worker, delivery: Delivery) -> None:
+    """The worker has received all that are accounted for: a report with a lower count is an old one."""
+    worker.report_order.received = max(worker.report_order.received, delivery.received_at_least)
 
 
 def _accounts_for_an_answer(held: Reservation, request: Finished) -> bool:
@@ -341,6 +349,7 @@ def _second_refused(state: EngineState, worker: Worker, session: Reservation) ->
     if delivery.withheld:
         return  # its client was not sent there since: the refusal is of before a restart
     delivery.accounted += 1
+    _has_received(worker, delivery)
     if delivery.pending:
         worker.finishes.expect(session.request_idx, delivery.unaccounted)
         state.may_hold_until(worker, session.expires_at)

@@ -39,6 +39,8 @@ class Delivery:
     accounted_before: int = 0  # and how many of the answers were accounted for then
     #: Taken over after a restart, and not listed since: a report that does not list it may be one of before.
     restored: bool = False
+    #: The newest report did not list it, and may have been made before it began.
+    unlisted: bool = False
     #: Two sessions bear its request_idx: this one is not the one that the engine answers with.
     orphan: bool = False
     #: The report that said that it has begun may be of an earlier session: none of the answers is accounted for by it.
@@ -60,6 +62,7 @@ class Delivery:
         """A new grant begins, on a worker that has received so many requests."""
         self.count = self.accounted = self.accounted_before = 0
         self.received_before, self.maybe_earlier = received, False
+        self.restored = self.unlisted = False
 
     def delivered(self, now: float) -> None:
         """The client is answered with its worker."""
@@ -93,13 +96,17 @@ class Delivery:
         self.received_before = received
         return earlier
 
+    @property
+    def received_at_least(self) -> int:
+        """How many requests the worker has received, by what is accounted for of this grant."""
+        return self.received_before + self.accounted - self.accounted_before
+
     def is_of_before(self, report: WorkerReported, *, finished: bool) -> bool:
         """Whether a report lists a session of the request whose end was told already.
 
         Each answer that is accounted for is a request that the worker received; a further session is one more.
         """
-        told = self.accounted - self.accounted_before
-        return finished and report.received <= self.received_before + told
+        return finished and report.received <= self.received_at_least
 
 
 @dataclass(slots=True, eq=False)

@@ -90,5 +90,5 @@ class Order(Checker):
         # what came meanwhile is read first. An engine that was started since does not know when the grant was answered,
         # and counts from its start.
         runs_out = max(promise.answered_at, self._started) + limits.GRANT_TTL_S + limits.GRANT_REPORT_S
-        noticed_at = max(runs_out, self.truth.away_until) + TIMER_SLACK_S
+        noticed_at = max(runs_out, self.truth.away_until + limits.GRANT_REPORT_S) + TIMER_SLACK_S
         return not self.evidence.binds(promise) and promise.closed == RAN_OUT and self.truth.clock >= noticed_at

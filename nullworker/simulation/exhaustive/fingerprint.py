@@ -228,6 +228,7 @@ RULES: dict[str, dict[str, str]] = {
         "answer_again_at": _due(-1.0),
         "received_before": "instance.received - {}",
         "restored": SAME,
+        "unlisted": SAME,
         "orphan": SAME,
     },
     "UnknownInstance": {

@@ -558,3 +558,18 @@ def test_a_restart_gives_up_the_oldest_creations_beyond_the_cap() -> None:
     scene = restarted((ready, going, *asked), max_workers=3)
     assert [command.worker_id for command in of(scene.commands, commands.Create)] == [5]
     assert [command.worker_id for command in of(scene.commands, commands.Destroy)] == [2, 3, 4]
+
+
+@pytest.mark.promise("P1")
+def test_a_client_is_not_sent_to_a_worker_that_lists_another_session_and_not_its_own() -> None:
+    """Its session had ended before the restart. Reports without a number do not end it for a while; then it waits."""
+    ended = RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False)
+    granted = RestoredReservation(8, 1, 100.0, 1, confirmed=False, sent=True)
+    scene = restarted((RestoredWorker(1, 1, "held", "http://w1", 100.0),), (ended, granted), max_workers=1)
+    scene.report(1, 8, received=3, loadtime_s=6.0)
+    scene.pass_time(limits.RESEND_S + 1)
+    assert of(scene.ask(7), commands.Grant) == []
+    scene.report(1, 8, received=3, loadtime_s=6.0)
+    scene.report(1, 8, received=3, loadtime_s=6.0)
+    assert scene.engine.state.reservations[7].stage is Stage.WAITING
+    assert scene.engine.state.reservations[8].stage is Stage.SESSION

@@ -695,3 +695,23 @@ def test_a_numbered_report_that_may_be_older_than_a_heartbeat_that_did_not_list_
     assert not scene.worker(1).held
     scene.report(1, 1, seq=3)
     assert list(scene.worker(1).held) == [1]
+
+
+@pytest.mark.promise("P2")
+def test_a_request_that_was_refused_beside_its_own_session_counts_as_received() -> None:
+    """A report of before its end was taken for its next session, the one after that for the end of that, and the worker
+    was ended while its client was on the way to it.
+    """
+    scene = Scene(max_workers=1)
+    scene.serve(1)
+    scene.report(1, 1, received=1, loadtime_s=6.0)
+    scene.pass_time(10.0)
+    scene.ask(1)  # it never heard the worker's answer, and is sent there again
+    scene.finishes(1, 1, "Rejected", entered_at=10.0)
+    scene.finishes(1, 1, entered_at=1.0)
+    scene.ask(1)
+    assert stage(scene, 1) is Stage.GRANTED
+    scene.report(1, 1, received=2, loadtime_s=6.0)
+    assert stage(scene, 1) is Stage.GRANTED
+    scene.report(1, received=2, loadtime_s=6.0)
+    assert stage(scene, 1) is Stage.GRANTED
