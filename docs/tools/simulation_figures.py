@@ -9,10 +9,13 @@ import json
 import re
 
 from docs.tools import tables
+from nullworker.simulation.queueing.checkers import SOMETIMES
 from nullworker.simulation.scenarios import SCENARIOS
+from tests.simulation import queueing_mutants
 from tests.simulation.mutants import CAUGHT
 from tests.simulation.mutations import MUTATIONS
-from tests.simulation.plants import place_of
+from tests.simulation.plants import DEMAND, place_of
+from tests.simulation.queueing_mutations import QUEUEING_MUTATIONS
 
 PAGE = tables.ROOT / "docs" / "simulation.md"
 FAULTS = tables.ROOT / "nullworker" / "simulation" / "faults.py"
@@ -53,6 +56,22 @@ def bugs() -> list[str]:
     return rows
 
 
+def sometimes() -> list[str]:
+    """What must occur in some of the dispatcher's worlds."""
+    return ["| What | When |", "| --- | --- |", *(f"| {name} | {when} |" for name, when in SOMETIMES.items())]
+
+
+def demand() -> list[str]:
+    """What was planted in `nullworker.demand`, and what caught it."""
+    found = json.loads(queueing_mutants.CAUGHT.read_text())
+    rows = ["| Planted in `nullworker.demand` | File | Seed | What the checker said |", "| --- | --- | --- | --- |"]
+    for mutation in QUEUEING_MUTATIONS:
+        caught = found[mutation.name]
+        file = place_of(mutation.changes[0], DEMAND).path.name
+        rows.append(f"| {mutation.name} | `{file}` | {caught['seed']} | {caught['message']} |")
+    return rows
+
+
 def soak() -> list[str]:
     """The record of the soaks: of the code that the last of them ran, and of all."""
     record = json.loads(SOAK.read_text())
@@ -74,7 +93,14 @@ def soak() -> list[str]:
     return rows
 
 
-TABLES = {"faults": faults, "scenarios": scenarios, "bugs": bugs, "soak": soak}
+TABLES = {
+    "faults": faults,
+    "scenarios": scenarios,
+    "bugs": bugs,
+    "soak": soak,
+    "sometimes": sometimes,
+    "demand": demand,
+}
 
 
 def filled(page: str) -> str:
