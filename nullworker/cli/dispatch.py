@@ -65,6 +65,11 @@ NO_ENDPOINT = "(none)"  # where only a queue is checked
     "a job after it is done.",
 )  # fmt: skip
 @click.option(
+    "--max-idle-hold", "max_idle_hold_s", type=float, metavar="SECONDS",
+    help="Release a held worker whose job has been over for so long, with nothing in flight, though its consumer does "
+    "not end; only for consumers that acknowledge a job after it is done.",
+)  # fmt: skip
+@click.option(
     "--price", type=float, default=0.0, help="Price of one worker for an hour; needed by the limits on money."
 )
 @click.option("--max-hourly", type=float, help="Open no more than this costs an hour.")
@@ -158,6 +163,7 @@ def _binding(options: dict[str, Any]) -> BindingSettings:
         lifetime_s=options["lifetime_s"],
         claim_s=options["claim_s"],
         end_idle_s=options["end_idle_s"],
+        max_idle_hold_s=options["max_idle_hold_s"],
         price_per_hour=options["price"],
     )
 
@@ -240,8 +246,9 @@ def _advice(binding: BindingSettings, info: QueueInfo, store_file: Path) -> list
     from nullworker.dispatch.store import DispatchStore
 
     advice = []
-    if binding.end_idle_s is not None and info.lag_s > 0:
-        advice.append(f"--end-idle has no effect here: the broker's numbers may be {info.lag_s:g} s late.")
+    for flag, value in (("--end-idle", binding.end_idle_s), ("--max-idle-hold", binding.max_idle_hold_s)):
+        if value is not None and info.lag_s > 0:
+            advice.append(f"{flag} has no effect here: the broker's numbers may be {info.lag_s:g} s late.")
     if store_file.exists():
         with contextlib.closing(DispatchStore(store_file)) as store:
             longest_s = store.longest_held_s(binding.name)

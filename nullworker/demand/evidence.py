@@ -39,6 +39,7 @@ class Evidence:
         self.futile = 0  # reservations in a row that ended soon, while the queue made no progress
         self._last: Reading | None = None
         self._empty_since_s: float | None = None
+        self._at_rest_since_s: float | None = None  # nothing is in flight, whatever waits
         # Of reservations that have closed since the last reading: jobs they were seen to be at, and those seen at none.
         self._jobs_ended = self._unseen_ended = 0
         self._waiting_since_s: float | None = None
@@ -61,6 +62,10 @@ class Evidence:
             self._empty_since_s = None
         elif self._empty_since_s is None:
             self._empty_since_s = reading.at_s
+        if depth.in_flight != 0 or not depth.exact:
+            self._at_rest_since_s = None
+        elif self._at_rest_since_s is None:
+            self._at_rest_since_s = reading.at_s
         if not pool(depth):
             self._waiting_since_s = None
         elif self._waiting_since_s is None:
@@ -177,7 +182,7 @@ class Evidence:
 
     def interrupt(self) -> None:
         """The queue could not be read: between two readings it may not have stayed as it was."""
-        self._empty_since_s = None
+        self._empty_since_s = self._at_rest_since_s = None
 
     def closed(self, reservation: ReservationState) -> None:
         """A reservation that was held has ended."""
@@ -197,7 +202,8 @@ class Evidence:
         return 0.0 if beyond <= 0 else min(FUTILE_MAX_S, FUTILE_FIRST_S * 2.0 ** min(beyond - 1, 20))
 
     def idle(self, reservations: Sequence[ReservationState], limits: Limits, now_s: float) -> list[ReservationState]:
-        """Held reservations that, as far as the queue shows, have had no work for ``end_idle_s``.
+        """Held reservations that, as far as the queue shows, have had no work for ``end_idle_s``, or whose job has been
+        over for ``max_idle_hold_s``.
 
         Empty while the broker's numbers are late or inexact: a consumer that they do not show may be at work.
 
@@ -206,16 +212,46 @@ class Evidence:
             limits: of the binding.
             now_s: the time.
         """
+        most_s = limits.max_idle_hold_s
+        finished = self.finished(reservations, limits, now_s) if most_s is not None else []
+        over = [r for r, for_s in finished if most_s is not None and for_s >= most_s]
         since_s, last = self._empty_since_s, self._last
         if limits.end_idle_s is None or limits.lag_s > 0 or since_s is None or last is None:
-            return []
+            return over
         if last.at_s - since_s < limits.end_idle_s or now_s - last.at_s > limits.stale_after_s:
-            return []
-        return [
+            return over
+        return over + [
             r
             for r in reservations
-            if r.phase is Phase.HELD and r.held_at_s is not None and last.at_s - r.held_at_s >= limits.end_idle_s
+            if r not in over
+            and r.phase is Phase.HELD
+            and r.held_at_s is not None
+            and last.at_s - r.held_at_s >= limits.end_idle_s
         ]
+
+    def finished(
+        self, reservations: Sequence[ReservationState], limits: Limits, now_s: float
+    ) -> list[tuple[ReservationState, float]]:
+        """Held reservations whose job is over though they do not end, and for how many seconds.
+
+        With something in flight it is not known which of them is at it; so there are none then, nor while the broker's
+        numbers are late or inexact. Of one that an earlier dispatcher held nothing else is known: its job is over when
+        nothing is in flight.
+
+        Args:
+            reservations: all that are not forgotten.
+            limits: of the binding.
+            now_s: the time.
+        """
+        since_s, last = self._at_rest_since_s, self._last
+        if since_s is None or last is None or limits.lag_s > 0 or now_s - last.at_s > limits.stale_after_s:
+            return []
+        found = []
+        for r in reservations:
+            done_at_s = r.held_at_s if r.is_adopted and r.done_at_s is None else r.done_at_s
+            if r.phase is Phase.HELD and not r.jobs and done_at_s is not None:
+                found.append((r, last.at_s - max(since_s, done_at_s)))
+        return found
 
 
 def _held_first(reservation: ReservationState) -> float:

@@ -15,4 +15,5 @@ class Limits:
     stale_after_s: float = 10.0
     claim_s: float = 30.0  # by then a consumer has taken a job, if the queue moved
     end_idle_s: float | None = None
+    max_idle_hold_s: float | None = None  # a reservation whose job is over may be held for so long
     lease_s: float | None = None  # after which a job without a live consumer may be given to another; None: not known

@@ -38,6 +38,8 @@ BACKOFF_MAX_S = 15.0
 DRAIN_S = 15.0
 #: A queue's settings and the warnings of them are read again so often.
 INFO_EVERY_S = 60.0
+#: After so long it is said that a worker is held for nothing, and again each time that the next is reached.
+IDLE_SAID_S = (60.0, 600.0, *(3600.0 * hours for hours in (1, 2, 4, 8, 16, 24, 48, 96, 168)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class BindingSettings:
     lifetime_s: float = 600.0
     claim_s: float = 30.0
     end_idle_s: float | None = None
+    max_idle_hold_s: float | None = None
     price_per_hour: float = 0.0
     priority: int = 0
 
@@ -71,6 +74,7 @@ class BindingSettings:
             stale_after_s=stale_after_s,
             claim_s=self.claim_s,
             end_idle_s=self.end_idle_s,
+            max_idle_hold_s=self.max_idle_hold_s,
         )
 
 
@@ -84,7 +88,7 @@ class BindingStatus:
     want: int | None
     asked: int  # reservations that are requested, or that a worker is confirming
     held: int
-    trouble: str  # why the queue cannot be read, and why nothing can be opened
+    trouble: str  # why the queue cannot be read, why nothing can be opened, and what is held for nothing
     reason: str  # of ``want``
     waits_because: str  # why a request waits, as the engine says
     abandoned: int | None = 0
@@ -179,7 +183,7 @@ class Binding:
             want=self.last.want if self.last else None,
             asked=self.count(Phase.ASKED, Phase.CREATING),
             held=self.count(Phase.HELD),
-            trouble="; ".join(text for text in (self.queue_trouble, self.trouble) if text),
+            trouble="; ".join(text for text in (self.queue_trouble, self.trouble, self._idle_holds()) if text),
             reason=self.last.reason if self.last else "no reading yet",
             waits_because=next((r.waits_because for r in waiting if r.phase is Phase.ASKED), ""),
             abandoned=depth.abandoned if depth else None,
@@ -191,6 +195,19 @@ class Binding:
     def reading_age_s(self) -> float | None:
         """How old the last reading is; None: there is none."""
         return None if self.reading is None else max(0.0, self._now_s() - self.reading.at_s)
+
+    def _idle_holds(self) -> str:
+        """What is held though its job is over, in a sentence; it changes rarely, as each change is printed."""
+        states = [r.state for r in self.reservations]
+        finished = self._demand.evidence.finished(states, self._limits, self._now_s())
+        longest_s = max((step for _, for_s in finished for step in IDLE_SAID_S if for_s >= step), default=None)
+        if longest_s is None:
+            return ""
+        count = sum(for_s >= IDLE_SAID_S[0] for _, for_s in finished)
+        return (
+            f"{count} held though nothing is in flight, the longest for over {_in_words(longest_s)}: the job is over"
+            " and the consumer does not end; have it end or release its worker, or set --max-idle-hold"
+        )
 
     def _doing(self) -> dict[str, int]:
         limits, now_s = self._limits, self._now_s()
@@ -421,6 +438,10 @@ def without_password(url: str) -> str:
         if hidden in shown:
             return shown.replace(hidden, short, 1)
     return shown
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.0f} h"
 
 
 def backoff_s(failures: int) -> float:

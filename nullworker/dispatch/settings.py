@@ -68,6 +68,7 @@ def check_binding(binding: BindingSettings, where: str = "", spelled: Callable[[
         ("lifetime_s", binding.lifetime_s, 5, 7 * 86_400),
         ("claim_s", binding.claim_s, 0.1, 86_400),
         ("end_idle_s", binding.end_idle_s if binding.end_idle_s is not None else 60, 2, 7 * 86_400),
+        ("max_idle_hold_s", binding.max_idle_hold_s if binding.max_idle_hold_s is not None else 60, 2, 7 * 86_400),
         ("price_per_hour", binding.price_per_hour, 0, AMOUNT_MAX),
     )
     for name, value, lowest, highest in bounds:

@@ -26,6 +26,7 @@ class QueueTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lifetime_s: float = 600.0
     claim_s: float = 30.0
     end_idle_s: float | None = None
+    max_idle_hold_s: float | None = None
     price_per_hour: float = 0.0
     priority: int = 0
 
@@ -75,6 +76,7 @@ def load_settings(file: Path) -> DispatchSettings:
                 lifetime_s=q.lifetime_s,
                 claim_s=q.claim_s,
                 end_idle_s=q.end_idle_s,
+                max_idle_hold_s=q.max_idle_hold_s,
                 price_per_hour=q.price_per_hour,
                 priority=q.priority,
             ),

@@ -310,6 +310,35 @@ class TestIdle:
             history.add(reading(at_s), reservations, LIMITS)
         assert history.idle(reservations, Limits(16, end_idle_s=5, lag_s=60), 1000) == []
 
+    @pytest.mark.parametrize("waiting", [0, 2])
+    def test_a_job_that_is_over_is_held_for_nothing_whatever_waits(self, waiting: int) -> None:
+        limits = Limits(16, max_idle_hold_s=5.0)
+        history, loading, done = Evidence(), held(0.0), held(0.0)
+        done.done_at_s = 3.0
+        for at_s in range(1, 8):
+            history.add(reading(at_s, waiting), [loading, done], limits)
+            assert history.idle([loading, done], limits, at_s) == []
+        history.add(reading(8, waiting), [loading, done], limits)
+        assert history.idle([loading, done], limits, 8) == [done]
+        assert history.finished([loading, done], limits, 8) == [(done, 5.0)]
+
+    @pytest.mark.parametrize("between", [reading(6, 0, 1), reading(6, 0, None), reading(6, exact=False)])
+    def test_while_anything_may_be_in_flight_nothing_is_held_for_nothing(self, between: Reading) -> None:
+        limits = Limits(16, max_idle_hold_s=5.0)
+        history, done = Evidence(), held(0.0)
+        done.done_at_s = 1.0
+        for each in (*(reading(at) for at in range(1, 6)), between, *(reading(at) for at in range(7, 12))):
+            history.add(each, [done], limits)
+            assert history.idle([done], limits, each.at_s) == []
+
+    def test_of_one_that_an_earlier_dispatcher_left_nothing_but_the_queue_is_known(self) -> None:
+        limits = Limits(16, max_idle_hold_s=5.0)
+        history, adopted = Evidence(), held(0.0)
+        adopted.is_adopted = True
+        for at_s in range(1, 7):
+            history.add(reading(at_s), [adopted], limits)
+        assert history.idle([adopted], limits, 6) == [adopted]
+
     def test_an_old_reading_does_not_show_it(self) -> None:
         history, reservations = Evidence(), [held(0.0)]
         for at_s in range(1, 11):

@@ -85,6 +85,27 @@ class TestRounds:
         assert binding.live == 0
         await harness.end(binding)
 
+    @pytest.mark.parametrize(
+        ("limit_s", "said"), [(None, ["", "1 min", "10 min", "1 h"]), (3600.0, ["", "1 min", "10 min"])]
+    )
+    async def test_one_that_is_done_and_not_gone_is_said_and_can_be_limited(
+        self, harness: DispatchHarness, limit_s: float | None, said: list[str]
+    ) -> None:
+        """An acknowledged job, and a thread that never ends."""
+        binding = harness.binding(max_idle_hold_s=limit_s)
+        (reservation,) = await harness.held(binding, 1)
+        await harness.consider(binding, 0, 1)
+        await harness.consider(binding, 0, 0)
+        assert binding.status.doing == {"done": 1}
+        heard = []
+        for _ in range(740):
+            heard.append(binding.status.trouble.partition("for over ")[2].partition(":")[0])
+            await harness.time.go(5)
+            await harness.consider(binding, 0, 0)
+        assert list(dict.fromkeys(heard)) == said
+        assert reservation.releases == (0 if limit_s is None else 1)
+        await harness.end(binding)
+
     async def test_a_queue_that_is_read_too_late_changes_nothing(self, harness: DispatchHarness) -> None:
         binding = harness.binding()
         await harness.consider(binding, 2)
