@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shutil
 
 import click
@@ -27,6 +29,11 @@ worker as broken. docs/consumer.md says more."""
     "no processor time, no GPU in use, no heartbeat. Not for a command that waits for other machines.",
 )  # fmt: skip
 @click.option(
+    "--ignore-output", multiple=True, metavar="REGEX",
+    help="Lines that match are no sign of work for --release-when-idle; may be given again. Celery's of other workers "
+    "(sync with, missed heartbeat from) are ignored in any case.",
+)  # fmt: skip
+@click.option(
     "--keep-alive", is_flag=True,
     help="Keep the worker held while the command runs, even if the client that reserved it does not come back.",
 )  # fmt: skip
@@ -45,6 +52,7 @@ worker as broken. docs/consumer.md says more."""
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
     idle_s: float | None,
+    ignore_output: tuple[str, ...],
     keep_alive: bool,
     grace_s: float,
     background_s: float | None,
@@ -59,4 +67,8 @@ def command(
         raise UserError(f"There is no program {command[0]!r} to run; correct the command after --.", exit_code=127)
     logging.basicConfig(level=logging.INFO, format="nullworker consume: %(message)s", handlers=[ThreadHandler()])
     control_url = f"http://127.0.0.1:{control_port}"
-    return run(ConsumeSettings(command, control_url, grace_s, idle_s, keep_alive, background_s))
+    try:
+        ignored = tuple(re.compile(os.fsencode(text)) for text in ignore_output)
+    except re.error as error:
+        raise click.BadParameter(f"{error}", param_hint="--ignore-output") from None
+    return run(ConsumeSettings(command, control_url, grace_s, idle_s, keep_alive, ignored, background_s))

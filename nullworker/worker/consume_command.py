@@ -26,6 +26,7 @@ from nullworker.worker.idleness import tree_of, until_idle
 from nullworker.worker.supervisor import Order, SupervisorPool
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
@@ -56,6 +57,7 @@ class ConsumeSettings:
     grace_s: float = 8.0
     release_when_idle_s: float | None = None
     keep_alive: bool = False
+    ignored: tuple[re.Pattern[bytes], ...] = ()  # lines of output that are no sign of work
     background_s: float | None = None  # how long what the command leaves in the background may go on
 
 
@@ -110,7 +112,7 @@ class _Signals:
 
 
 async def _work(settings: ConsumeSettings, port: ControlPort, signals: _Signals) -> int:
-    supervisors = SupervisorPool(counts_output=settings.release_when_idle_s is not None)
+    supervisors = SupervisorPool(counts_output=settings.release_when_idle_s is not None, ignored=settings.ignored)
     served: str | None = None
     try:
         while True:

@@ -1,8 +1,9 @@
 """Whether a command is idle, as far as that can be seen from outside; on Linux alone.
 
-It is idle when for so long: it has printed nothing, no process of its tree has started or ended, all of them together
-have used next to no processor time, no heartbeat has come from it, and no GPU of the machine is in use. Anything that
-cannot be seen counts as work. What waits for the network, or for another machine, looks idle all the same.
+It is idle when for so long: it has printed nothing that may be of a job, no process of its tree has started or ended,
+all of them together have used next to no processor time, no heartbeat has come from it, and no GPU of the machine is in
+use. Anything that cannot be seen counts as work. What waits for the network, or for another machine, looks idle all the
+same.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import threading
 import time
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING
 from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
 #: "Next to no processor time": this part of the time that has passed.
 CPU_SHARE = 0.01
@@ -115,12 +117,28 @@ def _descends(number: int, ancestor: int, parents: dict[int, int]) -> bool:
     return False
 
 
+#: Lines that queue libraries print without a job: that other workers come and go (Celery's gossip), and that they have
+#: looked for jobs of dead workers (RQ).
+CHATTER = (
+    re.compile(rb"(?:^|\s)(?:sync with|missed heartbeat from) \S+@\S+\s*$"),
+    re.compile(rb"(?:^|\s)mingle: (?:searching for neighbors|sync with \d+ nodes|sync complete|all alone)\s*$"),
+    re.compile(rb"Cleaning registries for queue: "),
+)
+
+
 class Output:
     """A pipe for what a command prints: passed on at once, and noticed. By threads, for our own output may block."""
 
-    def __init__(self, to: int) -> None:
-        """``to``: the descriptor that it is passed on to."""
+    def __init__(self, to: int, ignored: Sequence[re.Pattern[bytes]] = ()) -> None:
+        """Begins to pass on.
+
+        Args:
+            to: the descriptor that it is passed on to.
+            ignored: lines in which one of these is found are no sign of work, nor is `CHATTER`.
+        """
         self.count = 0
+        self._ignored = (*CHATTER, *ignored)
+        self._is_inside = False  # of a line, which was counted when it began
         self._read, self.write_end = os.pipe()
         self._to = to
         # A daemon thread: a process that still holds the pipe must not keep this program from ending.
@@ -129,12 +147,23 @@ class Output:
 
     def _pass_on(self) -> None:
         while chunk := os.read(self._read, 65_536):
-            self.count += len(chunk)
+            self._notice(chunk)
             with contextlib.suppress(OSError):  # the reader has gone
                 view = memoryview(chunk)
                 while view:
                     view = view[os.write(self._to, view) :]
         os.close(self._read)
+
+    def _notice(self, chunk: bytes) -> None:
+        """Counts the lines that may be of a job; one that is not at its end yet is of one."""
+        *lines, last = chunk.split(b"\n")
+        for line in lines:
+            if self._is_inside or not any(pattern.search(line) for pattern in self._ignored):
+                self.count += 1
+            self._is_inside = False
+        if last:
+            self._is_inside = True
+            self.count += 1
 
     def started(self) -> None:
         """The command has the pipe; ours is not needed any more."""

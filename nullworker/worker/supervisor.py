@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ from nullworker.worker.idleness import Output
 from nullworker.worker.stderr_tail import Report, ReportPipe, last_line
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Mapping, Sequence
     from typing import Any
 
@@ -62,14 +64,18 @@ class Supervisor:
         self._report = Report()
 
     @classmethod
-    async def spawn(cls, *, counts_output: bool = False) -> Supervisor:
+    async def spawn(cls, *, counts_output: bool = False, ignored: Sequence[re.Pattern[bytes]] = ()) -> Supervisor:
         """Starts a supervisor.
+
+        Args:
+            counts_output: whether the command's output is counted.
+            ignored: as `Output` takes it.
 
         Raises:
             OSError: it cannot be started.
         """
         pipe = ReportPipe()
-        outputs = [Output(1), Output(2)] if counts_output else []
+        outputs = [Output(1, ignored), Output(2, ignored)] if counts_output else []
         streams: dict[str, Any] = {}
         if outputs:
             streams = {"stdout": outputs[0].write_end, "stderr": outputs[1].write_end}
@@ -185,14 +191,14 @@ def _as_json(order: Order, command: list[str] | None) -> bytes:
 class SupervisorPool:
     """Gives out supervisors, and keeps one ready."""
 
-    def __init__(self, *, counts_output: bool = False) -> None:
-        self._counts_output = counts_output
+    def __init__(self, *, counts_output: bool = False, ignored: Sequence[re.Pattern[bytes]] = ()) -> None:
+        self._spawn = functools.partial(Supervisor.spawn, counts_output=counts_output, ignored=ignored)
         self._spare: asyncio.Task[Supervisor] | None = None
 
     def prepare(self) -> None:
         """Starts a spare one, if there is none."""
         if self._spare is None:
-            self._spare = tasks.start(Supervisor.spawn(counts_output=self._counts_output))
+            self._spare = tasks.start(self._spawn())
 
     async def take(self) -> Supervisor:
         """The one that is ready, or a new one.
@@ -206,7 +212,7 @@ class SupervisorPool:
                 supervisor = await spare
                 if not supervisor.ended.done():  # it may have been killed
                     return supervisor
-        return await Supervisor.spawn(counts_output=self._counts_output)
+        return await self._spawn()
 
     async def close(self) -> None:
         """Ends the one that is ready."""

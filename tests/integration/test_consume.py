@@ -67,6 +67,8 @@ COMMAND = """
         open("worked-" + name, "w").close()
     while not os.path.exists("exit"):
         time.sleep(0.02)
+        if what == "gossip" and time.monotonic() % 0.3 < 0.02:
+            print("[2026-11-27 17:46:39,887: INFO/MainProcess] sync with w4@vm", file=sys.stderr, flush=True)
     sys.exit(int(open("exit").read()))
 """
 
@@ -400,6 +402,15 @@ class TestReleaseWhenIdle:
             assert not any(report.body.get("error_msg") for report in there.engine.reports)
             again, _ = await there.reserve()
             await there.started(again)
+
+    async def test_one_that_says_only_that_others_come_and_go_is_asked_to_end(
+        self, tmp_path: Path, beside: Start
+    ) -> None:
+        async with beside("gossip", "--release-when-idle", "1") as there:
+            _, auth_data = await there.reserve()
+            await there.released(auth_data)
+            assert "has done nothing for 1 s" in there.said
+            assert "sync with w4@vm" in there.said
 
     @pytest.mark.long
     async def test_any_sign_of_work_is_work(self, tmp_path: Path, beside: Start) -> None:

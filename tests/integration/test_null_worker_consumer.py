@@ -321,6 +321,20 @@ async def test_a_consumer_that_cannot_be_ended_makes_the_worker_ill(engine: kit.
             os.kill(pid, signal.SIGKILL)
 
 
+async def test_a_consumer_that_watches_a_command_for_idleness_does_not_count_itself(
+    engine: kit.StubEngine, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-m", "nullworker.cli.main", "consume", "--release-when-idle", "1.5", "--", "sleep", "600"]
+    async with kit.worker(kit.worker_env(engine.url, NULL_CONSUMER=shlex.join(words)), tmp_path) as worker:
+        await engine.ready()
+        auth_data = engine.auth_data(worker.url)
+        await kit.create(worker, auth_data)
+        await engine.wait_for(lambda _: bool(engine.finished(auth_data["request_idx"])))
+        assert "has done nothing for 1.5 s" in worker.log
+        await kit.until(lambda: len(kit.session_pids(worker.process.pid)) == 2)  # it, and a spare supervisor
+        assert (await kit.call("GET", worker.control_url + "/health")).status == 200
+
+
 async def test_a_supervisor_that_was_killed_leaves_nothing(engine: kit.StubEngine, tmp_path: Path) -> None:
     """By a machine without memory, say: what the kernel does not end with it is looked for and ended."""
     script = "setsid sleep 600 & echo $! > job; exec sleep 600"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from nullworker.worker.idleness import CPU_SHARE, Idleness, Tree, gpu_in_use, look_s, tree_of
+from nullworker.worker.idleness import CPU_SHARE, Idleness, Output, Tree, gpu_in_use, look_s, tree_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +52,36 @@ def test_nothing_for_long_enough_is_idle() -> None:
 def test_any_sign_of_work_begins_it_again(sign: tuple[Tree | None, object]) -> None:
     looks = [*quiet(59), (59.0, *sign), *((float(at), *sign) for at in range(60, 119))]
     assert not any(fed(*looks))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "counted"),
+    [
+        ([b"[2026-11-27 17:46:39,887: INFO/MainProcess] sync with w4@vm\n"], 0),
+        ([b"[2026-11-27 17:46:43,443: INFO/MainProcess] missed heartbeat from w3@vm\n"], 0),
+        ([b"[2026-11-27 17:46:43,443: INFO/MainProcess] mingle: all alone\n"], 0),
+        ([b"17:00:00 default: Cleaning registries for queue: default\n"], 0),
+        ([b"INFO sync with w4@vm\nINFO missed heartbeat from w3@vm\n"], 0),
+        ([b"epoch 1\nINFO sync with w4@vm\n"], 1),
+        ([b"INFO sync with the store\n"], 1),
+        ([b"."], 1),
+        ([b".", b".", b"\n"], 3),
+        ([b"job ", b"INFO sync with w4@vm\n"], 2),
+        ([b"tick 7\n"], 0),
+        ([b"\n"], 1),
+    ],
+)
+def test_what_libraries_print_without_a_job_is_no_sign_of_work(chunks: list[bytes], counted: int) -> None:
+    read, write = os.pipe()
+    output = Output(write, [re.compile(rb"^tick \d+$")])
+    for chunk in chunks:
+        os.write(output.write_end, chunk)
+        assert os.read(read, 4096) == chunk  # passed on all the same
+    output.started()
+    asyncio.run(output.finish(60.0))
+    assert output.count == counted
+    os.close(read)
+    os.close(write)
 
 
 def test_next_to_no_processor_time_is_idle() -> None:
