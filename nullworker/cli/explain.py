@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nullworker.cli.asking import ask, engine_options
-from nullworker.wire.paths import STORY
+from nullworker.wire.paths import STATUS, STORY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,12 +37,36 @@ def command(about: tuple[str, ...], instance: str, api_key: str | None, tail: in
         print(json.dumps(answer, indent=2))
         return
     print(answer["answer"])
+    about_kind, about_id = answer["about"]["kind"], answer["about"]["id"]
+    if about_kind in ("endpoint", "worker"):
+        for line in queue_troubles(ask(instance, api_key, STATUS), about_kind, about_id):
+            print(line)
     decisions = answer["decisions"]
     shown = decisions[max(0, len(decisions) - tail) :]
     if shown:
         print()
     for line in lines(shown):
         print(line)
+
+
+def queue_troubles(status: dict[str, Any], kind: str, number: int) -> list[str]:
+    """What dispatchers say is wrong with the queues of an endpoint, such as workers that are held for nothing.
+
+    Args:
+        status: the engine's.
+        kind: what is explained: an ``endpoint``, or a ``worker`` of it.
+        number: of that.
+    """
+    names = {
+        endpoint["name"]
+        for endpoint in status["endpoints"]
+        if number in ([endpoint["id"]] if kind == "endpoint" else [each["id"] for each in endpoint["workers_list"]])
+    }
+    return [
+        f"Of its queue {queue['queue']}, the dispatcher says: {queue['trouble']}."
+        for queue in status["queues"]
+        if queue["endpoint"] in names and queue["trouble"]
+    ]
 
 
 def lines(decisions: Sequence[dict[str, Any]]) -> list[str]:

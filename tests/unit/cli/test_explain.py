@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nullworker.cli.explain import lines
+from nullworker.cli.explain import lines, queue_troubles
 
 
 def decision(kind: str, worker_id: int, request_idx: int) -> dict[str, Any]:
@@ -33,3 +33,21 @@ def test_the_usual_ones_have_the_same_columns_when_they_come_one_at_a_time() -> 
 
 def test_of_nothing_there_are_no_lines() -> None:
     assert lines([]) == []
+
+
+def test_what_a_dispatcher_says_of_a_queue_is_told_of_its_endpoint_and_of_the_workers_of_that() -> None:
+    def queue(endpoint: str, trouble: str) -> dict[str, Any]:
+        return {"queue": f"sqlite://./{endpoint}.db", "endpoint": endpoint, "trouble": trouble}
+
+    status = {
+        "endpoints": [
+            {"id": 1, "name": "gpu", "workers_list": [{"id": 7}]},
+            {"id": 7, "name": "cpu", "workers_list": [{"id": 1}]},
+        ],
+        "queues": [queue("gpu", "1 held though nothing is in flight"), queue("cpu", ""), queue("gpu", "")],
+    }
+    said = ["Of its queue sqlite://./gpu.db, the dispatcher says: 1 held though nothing is in flight."]
+    assert queue_troubles(status, "endpoint", 1) == said
+    assert queue_troubles(status, "worker", 7) == said
+    assert queue_troubles(status, "endpoint", 7) == []
+    assert queue_troubles(status, "worker", 1) == []
