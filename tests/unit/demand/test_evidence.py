@@ -108,6 +108,15 @@ class TestJobsTaken:
         history.add(reading(31, 0, 0), [spare, gone], late)
         assert (spare.jobs, gone.jobs) == (0, 1)
 
+    def test_late_numbers_still_have_the_jobs_of_those_that_have_ended(self) -> None:
+        """As many in flight as before an end: without a delay another was taken, with one nothing has changed."""
+        for limits, jobs in ((LIMITS, 1), (Limits(16, lag_s=30), 0)):
+            history, loading, gone = Evidence(), held(2.0), ReservationState(Phase.CLOSED, 0, 1, 10, jobs=1)
+            history.add(reading(9, 0, 2), [loading], limits)
+            history.closed(gone)
+            history.add(reading(11, 0, 2), [loading], limits)
+            assert loading.jobs == jobs
+
     def test_a_queue_that_was_paused_has_not_become_shorter(self) -> None:
         history, reservations = Evidence(), [held(1.0)]
         history.add(reading(4, 3, None), reservations, LIMITS)

@@ -191,6 +191,13 @@ def test_a_job_that_was_taken_longer_ago_than_the_broker_is_late_does_not_cover(
     assert plan(reading(1), [closed(1, held_s=7200, jobs=1)], Limits(16, lag_s=60), NOW).open == 1
 
 
+def test_a_job_that_no_number_has_shown_to_be_taken_is_covered_for_until_its_end() -> None:
+    """A consumer waited for an hour, took the job as it came, and ended: late numbers show it as waiting now."""
+    limits = Limits(16, lag_s=60)
+    assert plan(reading(1), [closed(30, held_s=3600)], limits, NOW).open == 0
+    assert plan(reading(1), [closed(61, held_s=3600)], limits, NOW).open == 1
+
+
 def test_what_a_late_broker_still_shows_in_flight_is_the_job_that_was_covered_for() -> None:
     assert plan(reading(1, 1), [closed(5, jobs=1)], Limits(16, lag_s=60), NOW).open == 1
 
