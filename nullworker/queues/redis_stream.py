@@ -29,8 +29,17 @@ COUNTED_MAX = 256
 #: A message in flight for longer, without ``claim_after`` in the URL, is worth a warning.
 IDLE_S = 3600.0
 IDLE_LOOKED_AT_MAX = 100
+PENDING_LOOKED_AT_MAX = 1000
 
 _COUNT = "return #redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])"
+
+_GONE = """
+local gone = {}
+for _, entry in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[2])) do
+    if #redis.call('XRANGE', KEYS[1], entry[1], entry[1]) == 0 then gone[#gone + 1] = entry[1] end
+end
+return gone
+"""
 
 
 class RedisStreamQueue(RedisQueue):
@@ -67,16 +76,17 @@ class RedisStreamQueue(RedisQueue):
         if group is None:
             return Depth(int(stream.get("length", 0)), 0, now_s())
         waiting, is_exact = await self._undelivered(stream, group)
-        pending = int(group["pending"])
+        gone = await self._gone() if stream.get("entries-added") != stream["length"] else set()
+        pending = max(0, int(group["pending"]) - len(gone))
         idle: list[Any] | None = []
         if pending:
             idle = None if self._claim_after_s is None else await self._idle(self._claim_after_s)
-        left = len(idle or ())
+        left = sum(entry["message_id"] not in gone for entry in idle or ())
         return Depth(
             waiting,
             max(0, pending - left) if self._acks_late else None,
             now_s(),
-            exact=is_exact and left < IDLE_LOOKED_AT_MAX,
+            exact=is_exact and len(idle or ()) < IDLE_LOOKED_AT_MAX,
             abandoned=None if idle is None and self._acks_late else left,
         )
 
@@ -98,6 +108,18 @@ class RedisStreamQueue(RedisQueue):
         if counted <= COUNTED_MAX:
             return counted, True
         return max(COUNTED_MAX, min(length, int(lag or 0))), False
+
+    async def _gone(self) -> set[bytes]:
+        """Pending entries that were deleted instead of acknowledged, among the first: there is no job any more.
+
+        Where the server allows no scripts they are not told from the others.
+        """
+        try:
+            return set(await self.broker.ask("EVAL", _GONE, 1, self._stream, self._group, PENDING_LOOKED_AT_MAX))
+        except QueueError as error:
+            if not isinstance(error.__cause__, NoPermissionError):
+                raise
+            return set()
 
     async def _count(self, after: bytes) -> int:
         """How many entries there are from ``after`` on, `COUNTED_MAX` + 1 at most; by a script, which sends none."""

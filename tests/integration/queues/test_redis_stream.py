@@ -139,6 +139,24 @@ async def test_an_entry_that_was_deleted_before_the_group_read_it_does_not_wait_
         assert (depth.waiting, depth.in_flight, depth.exact) == (0, 3, True)
 
 
+async def test_an_entry_that_is_deleted_and_never_acknowledged_is_no_job(client: Any, url: str) -> None:
+    """Redis has it as pending for ever."""
+    driver = StreamDriver(client, url)
+    await driver.produce(3)
+    ((_, entries),) = client.xreadgroup("workers", "me", {"jobs": ">"}, count=3)
+    new, old, at_work = (job for job, _fields in entries)
+    await driver.abandon(old)
+    client.xdel("jobs", new, old)
+    for more, abandoned in (("", None), (f"&claim_after={CLAIM_AFTER_S}", 0)):
+        async with await open_queue(url + more) as queue:
+            depth = await queue.depth()
+            assert (depth.waiting, depth.in_flight, depth.abandoned) == (0, 1, abandoned)
+    await driver.finish(at_work)
+    async with await open_queue(url) as queue:
+        depth = await queue.depth()
+        assert (depth.waiting, depth.in_flight, depth.abandoned) == (0, 0, 0)
+
+
 async def test_if_consumers_acknowledge_first_what_is_in_flight_is_unknown(client: Any, url: str) -> None:
     """What is idle beyond the claim time was read by a consumer that died before it could acknowledge."""
     driver = StreamDriver(client, url)
