@@ -22,6 +22,8 @@ _PLACE = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+(?:%[\w.%-]+)?\]|[^\[\]:@,;=\s]*)
 #: The start of a further server, where each has the whole URL's form: ``…;sentinel://host2`` or ``…,nats://host2``.
 _FURTHER = re.compile(r"[;,](?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _PORT_MAX = 65535
+#: The user of a URL that is the value of a parameter.
+_USER = re.compile(r"://[^/@&]*@|%3a%2f%2f[^/@&]*(?:@|%40)", re.IGNORECASE)
 
 
 class Host(NamedTuple):
@@ -199,7 +201,7 @@ class _Split:
         pieces = []
         for piece in self.query.split("&") if self.query else ():
             key, equals, _ = piece.partition("=")
-            pieces.append(f"{key}{equals}***" if SECRET_NAME.search(unquote(key)) else piece)
+            pieces.append(f"{key}{equals}***" if SECRET_NAME.search(unquote(key)) else _USER.sub("://***@", piece))
         return f"{self.scheme}://{user}{','.join(self.places)}{self.path}{self.mark}{'&'.join(pieces)}" + (
             f"#{self.fragment}" if self.has_fragment else ""
         )

@@ -141,6 +141,8 @@ def test_secrets_among_the_parameters_are_shown_nowhere() -> None:
     with pytest.raises(QueueError) as caught:
         parse_url(url, parameters=NAMES, connections=SEVERAL)
     assert "s3cret" not in str(caught.value)
+    for inner in ("http://me:s3cret@host/", "http%3A%2F%2Fme%3As3cret%40host/"):
+        assert shown_url(f"some://h/0?queue={inner}&seconds=1") == "some://h/0?queue=http://***@host/&seconds=1"
     parsed = parse_url("some://me:s3cret%2F@h/0?password=0ther", parameters=NAMES, connections=SEVERAL)
     said = parsed.hidden("cannot log in with s3cret/ (s3cret%2F), 0ther or t0ken", "t0ken", None)
     assert said == "cannot log in with *** (***), *** or ***"
