@@ -62,7 +62,7 @@ class RedisBroker:
         """A client of the server that is to be read from; the caller closes it. Without a timeout it may block."""
         host = await self._servers.current(self._ask_server)
         access = {"username": self._username, "password": self._password, "db": self.database}
-        return self._client(host, access, socket_timeout_s)
+        return self._client(host, access, socket_timeout_s, must_be_master=self._servers.has_master)
 
     @property
     def _username(self) -> str | None:
@@ -72,7 +72,9 @@ class RedisBroker:
     def _password(self) -> str | None:
         return self.url.password or self.url.parameters.get("password") or None
 
-    def _client(self, host: Host, access: dict[str, Any], socket_timeout_s: float | None) -> redis.asyncio.Redis:
+    def _client(
+        self, host: Host, access: dict[str, Any], socket_timeout_s: float | None, *, must_be_master: bool = False
+    ) -> redis.asyncio.Redis:
         return redis.asyncio.Redis(
             **{"username": self._username, "password": self._password, **access},
             **self._servers.options(host),
@@ -83,6 +85,7 @@ class RedisBroker:
             # A connection that the server closed meanwhile is replaced once; here, unless it takes asking where to.
             retry=Retry(NoBackoff(), 0 if self._servers.may_move else 1),
             retry_on_error=[exceptions.ConnectionError],
+            redis_connect_func=_greet_master if must_be_master else None,
         )
 
     async def _ask_server(self, host: Host, access: dict[str, Any], command: Command) -> Any:
@@ -196,6 +199,20 @@ class RedisBroker:
         with contextlib.suppress(exceptions.RedisError, OSError):
             if self._reader is not None:
                 await self._reader.aclose()
+
+
+async def _greet_master(connection: Any) -> None:
+    """Ends a new connection to a server that is no master any more: redis-py makes lost ones again by itself.
+
+    Raises:
+        redis.exceptions.ConnectionError: it is a replica.
+    """
+    await connection.on_connect()
+    await connection.send_command("ROLE")
+    with contextlib.suppress(exceptions.NoPermissionError):  # a user without the right to ask
+        role = (await connection.read_response())[0]
+        if role not in {b"master", "master"}:
+            raise exceptions.ConnectionError("it is a replica now")
 
 
 async def _transaction(reader: redis.asyncio.Redis, commands: Sequence[Command]) -> list[Any]:

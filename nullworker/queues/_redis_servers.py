@@ -168,6 +168,11 @@ class Servers:
         """Whether another server may take over."""
         return len(self.url.hosts) > 1 or self.url.transport in (*SENTINEL, *CLUSTER)
 
+    @property
+    def has_master(self) -> bool:
+        """Whether one of them is a master, which alone is to be read from."""
+        return self.url.transport in SENTINEL
+
     def options(self, host: Host) -> dict[str, Any]:
         """redis-py's arguments for a connection to one of them."""
         if self.url.transport in UNIX:

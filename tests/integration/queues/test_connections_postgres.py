@@ -9,10 +9,14 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import psycopg
 import pytest
 
+from nullworker.queues._postgres_connections import CONNECTIONS
+from nullworker.queues._postgres_database import Database
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
+from nullworker.queues.urls import parse_url
 from tests.integration.queues.brokers import program, running
 from tests.integration.queues.postgres import PASSWORD, SERVER_USER, USER, Postgres, place, postgres_server
 from tests.ports import free_port
@@ -80,6 +84,14 @@ async def test_a_text_of_keys_and_values(postgres: Postgres) -> None:
     assert "s3cret" not in await refusal("graphile-worker://?dsn=host=localhost passwort=s3cret")
 
 
+async def test_secrets_in_libpqs_own_words_are_hidden() -> None:
+    url = parse_url("pgboss://me:s3cret%2F@host/db?sslpassword=0ther", parameters=(), connections=CONNECTIONS)
+    database = Database.share(url)
+    said = database._explained(psycopg.OperationalError("cannot use s3cret/ or s3cret%2F with 0ther"))
+    await database.leave()
+    assert str(said).startswith("PostgreSQL at host:5432, database db: cannot use *** or *** with ***; ")
+
+
 @pytest.fixture(scope="module")
 def with_tls(certificates: Certificates) -> Iterator[Postgres]:
     """A server with TLS on ``localhost``; its database ``certified`` is for clients with a certificate."""
@@ -120,6 +132,10 @@ async def test_tls_is_verified_if_the_url_says_so_and_warned_of_if_not(
         f"sslmode=verify-ca&sslrootcert={certificates.authority}",
     ):
         assert await codes(by_other + unverified) == {"unverified-tls"}
+    told = await info(f"{by_other}sslmode=require&sslrootcert={certificates.authority}")
+    assert "With sslmode=require, the server's name is not checked" in told.warnings[0].message
+    told = await info(f"{by_other}sslmode=require")
+    assert "With sslmode=require, the server's certificate is not checked" in told.warnings[0].message
     assert "write sslmode=verify-full with sslrootcert=system" in await refusal(by_name + "ssl=true")
 
 

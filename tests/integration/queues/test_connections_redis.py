@@ -237,6 +237,13 @@ async def test_sentinel_says_who_the_master_is(tmp_path: Path) -> None:
                 await until(lambda: failed_over(sentinel))
                 question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
                 await until(lambda: int(command(sentinel, *question)[1]) == ports[1])
+                # What Sentinel does to the old master as well, some seconds later.
+                first.replicaof("127.0.0.1", ports[1])
+                command(first, "CLIENT", "KILL", "TYPE", "normal")
+                assert not await queue.changed(0.2)  # by then the lost connection is seen
+                assert (await queue.depth()).waiting == 1
+                reader = queue.broker._reader  # type: ignore[attr-defined]
+                assert reader.connection_pool.connection_kwargs["port"] == ports[1]
                 master.close()
                 second.rpush("jobs", "two")
                 assert (await queue.depth()).waiting == 2
