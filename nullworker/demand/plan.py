@@ -91,10 +91,10 @@ def want(reading: Reading, reservations: Sequence[ReservationState], limits: Lim
     seen = sum(r.was_seen for r in covering)
     waiting = max(0, pool(depth) - (len(covering) - seen) - max(0, seen - beyond_ours))
     stuck = sum(r.is_stuck for r in reservations if r.phase in HOLDING)
-    wanted = math.ceil((waiting + working) / limits.jobs_per_worker) + stuck
+    wanted = math.ceil((waiting + working) / limits.jobs_per_worker)
     if depth.parallel_max is not None:
         wanted = min(wanted, depth.parallel_max)
-    return min(limits.most, wanted)
+    return min(limits.most, wanted + stuck)
 
 
 def is_fresh(reading: Reading | None, limits: Limits, now_s: float) -> bool:

@@ -79,6 +79,11 @@ class Broker:
         self.waiting.append(job)
         self._note(now)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no job waits or is at a consumer, as far as it knows."""
+        return not self.waiting and not self._given
+
     def free_since(self, now: float) -> list[float]:
         """Of each job that a consumer could have now, since when; in order."""
         over = [delivery.expires_at for delivery in self._given.values() if delivery.expires_at <= now]

@@ -111,7 +111,7 @@ def _no_more_than_needed(world: QueueWorld) -> Iterator[Broken]:
         if any(_lies(plan, at.at) for at in (sample, samples[first])):
             continue
         # That those stay which are held is their consumers' affair.
-        if sample.live <= samples[first].live and none_asked_at >= sample.at - window_s:
+        if sample.live <= samples[number - 1].live and none_asked_at >= sample.at - window_s:
             continue
         recent = samples[first : number + 1]
         rescued = any(sample.at - window_s <= at <= sample.at for at in world.history.rescues)

@@ -42,7 +42,8 @@ def run_plan(plan: QueuePlan, *, tells: bool = False) -> QueueOutcome:
     end = ARRIVALS_S
     while end < END_S:
         world.run_until(end)
-        if len(world.history.jobs) == len(plan.arrivals) and all(j.done_at or j.lost for j in world.history.jobs):
+        all_came = len(world.history.jobs) == len(plan.arrivals)
+        if all_came and world.broker.is_empty and all(j.done_at or j.lost for j in world.history.jobs):
             break
         end += STEP_S
     world.run_until(world.now + QUIET_S)

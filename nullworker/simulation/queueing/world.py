@@ -259,9 +259,10 @@ class QueueWorld:
             return False
         # Another took a job, and readings have shown it since this one was asked for: it may have been this one.
         is_other = self._take_at + self.plan.traits.lag_s >= state.asked_at_s
-        # It takes longer to ask for a job than its operator says, and the queue has changed meanwhile.
+        # It takes longer to ask for a job than its operator says, and the queue has changed meanwhile, or for long.
         held_at = self.now if state.held_at_s is None else state.held_at_s
-        is_slow = self.now - held_at >= self.plan.limits.claim_s and self.broker.changed_at >= held_at
+        claims = (self.now - held_at) / self.plan.limits.claim_s
+        is_slow = claims >= UNMOVED_CLAIMS or (claims >= 1 and self.broker.changed_at >= held_at)
         return consumer.is_over or consumer.began > 0 or reservation.is_adopted or is_other or is_slow
 
     def _restart(self) -> None:

@@ -63,6 +63,11 @@ def test_serialising_keys_cap_what_is_wanted() -> None:
     assert want(reading(50, parallel_max=3), [], Limits(16), NOW) == 3
 
 
+def test_one_that_is_stuck_takes_no_place_of_those_that_may_run_at_a_time() -> None:
+    queue = reading(4, 1, parallel_max=2)
+    assert plan(queue, [held(jobs=1), held(done_at_s=1, is_stuck=True)], Limits(16), NOW).open == 1
+
+
 def test_a_paused_queue_wants_what_is_in_flight_and_no_more() -> None:
     assert want(reading(50, 2, paused=True), [working(), working()], Limits(16), NOW) == 2
 
