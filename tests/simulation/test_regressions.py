@@ -59,6 +59,8 @@ def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
         (2966680411021918, "everything"),
         # A creation that came to nothing after its worker was ordered away was taken for a failure of its workergroup.
         (1067559527448899, "everything-stock"),
+        # A late report was taken for a sign of life of the time when it came.
+        (1821486226002477, "learns"),
         # Clients that probe how many a worker takes wait for longer.
         (1185756417577143, "calm-learns"),
         # A grant that was taken over counts from the start, and not before all was heard of the time of a standstill.

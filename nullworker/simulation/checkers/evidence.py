@@ -64,6 +64,8 @@ class KnownWorker:
     refused: int = 0
     grants: dict[int, GrantRecord] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)  # since they were last granted to it
+    #: Ends that its process told: (request, when it came in). A report that counts fewer requests is older than that.
+    ends: set[tuple[int, float]] = field(default_factory=set)
 
 
 class Evidence(Checker):
@@ -207,12 +209,18 @@ class Evidence(Checker):
         known = self.workers.get(message.worker_id)
         if known is None:
             return
+        if known.process is not process:
+            known.ends.clear()
         if isinstance(message, events.RequestsFinished):
             for request in message.requests:
+                known.ends.add((request.request_idx, request.entered_at))
                 self._close(known, request.request_idx, f"its worker said {request.status}")
                 known.listed -= {request.request_idx}
                 known.finished.add(request.request_idx)
                 known.refused += request.status == "Rejected"
+            return
+        self.sign_of_life = False
+        if message.received < len(known.ends):
             return
         newest = known.process is None or (process.boot, snapshot) > (known.process.boot, known.snapshot)
         self.sign_of_life = not self._says_something(message, is_newest=newest)
