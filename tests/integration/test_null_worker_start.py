@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration import null_worker_kit as kit
+from tests.integration.instance_files import no_instance_certificate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -79,7 +80,6 @@ async def test_a_port_that_is_taken_is_named(engine: kit.StubEngine, tmp_path: P
     [
         ({"NULL_CONSUMER": "no-such-program --flag"}, "no program 'no-such-program'"),
         ({"BACKEND_HEALTH_URL": "/health"}, "BACKEND_HEALTH_URL"),
-        ({"USE_SSL": "true"}, "start_server.sh makes them"),
         ({"MASTER_TOKEN": ""}, "MASTER_TOKEN is not set"),
         ({"WORKER_HOST": "203.0.113.7"}, "no address of this machine"),
     ],
@@ -87,6 +87,15 @@ async def test_a_port_that_is_taken_is_named(engine: kit.StubEngine, tmp_path: P
 async def test_what_cannot_work_is_said_and_reported(
     engine: kit.StubEngine, tmp_path: Path, own: dict[str, str], words: str
 ) -> None:
+    await said_and_reported(engine, tmp_path, own, words)
+
+
+async def test_a_certificate_that_is_missing_is_said_and_reported(engine: kit.StubEngine, tmp_path: Path) -> None:
+    with no_instance_certificate():
+        await said_and_reported(engine, tmp_path, {"USE_SSL": "true"}, "start_server.sh makes them")
+
+
+async def said_and_reported(engine: kit.StubEngine, tmp_path: Path, own: dict[str, str], words: str) -> None:
     code, output = await ended(kit.worker_env(engine.url, **own), tmp_path)
     assert code == 1
     assert is_one_sentence(output), output
