@@ -29,7 +29,7 @@ FUTILE_MAX_S = 60.0
 #: The longest pause between two workers that are sent to bring back jobs without a live consumer.
 RESCUE_MAX_S = 3600.0
 
-_SPARE = frozenset((Belief.LOADING, Belief.DONE))
+_SPARE = (Belief.LOADING, Belief.DONE)
 
 
 class Evidence:
@@ -100,13 +100,20 @@ class Evidence:
         if depth.in_flight is not None and not limits.lag_s:
             # Taken, and in flight no more: by those that have ended.
             taken -= min(self._unseen_ended, max(0, fewer - max(0, risen)))
+        if taken > 0:
+            self._note_taken(taken, reading, reservations, limits)
+
+    def _note_taken(
+        self, taken: int, reading: Reading, reservations: Sequence[ReservationState], limits: Limits
+    ) -> None:
+        """So many jobs were taken: by those that may have taken them, the likeliest first."""
         for reservation in self._likeliest_first(reading, reservations, limits):
-            if taken <= 0:
-                break
             jobs = min(taken, limits.jobs_per_worker - reservation.jobs)
             if jobs > 0:
                 reservation.take(jobs)
                 taken -= jobs
+                if not taken:
+                    return
 
     def _likeliest_first(
         self, reading: Reading, reservations: Sequence[ReservationState], limits: Limits
@@ -121,13 +128,14 @@ class Evidence:
         def rank(reservation: ReservationState) -> tuple[int, float]:
             if reservation.phase is Phase.CLOSED:
                 return 0, _held_first(reservation)
-            is_unknown = reservation.belief(limits, reading.at_s) is Belief.UNKNOWN
             if self._passed_over_s(reservation, reading.at_s) >= limits.claim_s:
                 return 3, _held_first(reservation)
+            is_unknown = reservation.belief(limits, reading.at_s) is Belief.UNKNOWN
             return (2 if is_unknown else 1), _held_first(reservation)
 
         ended = [r for r in reservations if covers(r, reading, limits.lag_s)]
-        return sorted([*ended, *(r for r in reservations if r.phase in HOLDING)], key=rank)
+        free = [r for r in reservations if r.phase in HOLDING and r.jobs < limits.jobs_per_worker]
+        return sorted([*ended, *free], key=rank)
 
     def _passed_over_s(self, reservation: ReservationState, now_s: float) -> float:
         """For how long a reservation whose job is over has taken no other, though jobs wait."""
@@ -260,11 +268,13 @@ def _held_first(reservation: ReservationState) -> float:
 
 def _settle(holding: list[ReservationState], in_flight: int, now_s: float) -> None:
     """No more jobs are at ours than are in flight at all: the others are done, by those that began first."""
-    over = sum(r.jobs for r in holding) - in_flight
+    over = sum([r.jobs for r in holding]) - in_flight
+    if over <= 0:
+        return
     for reservation in sorted(holding, key=_held_first):
-        if over <= 0:
-            return
         done = min(over, reservation.jobs)
         if done:
             reservation.finish(done, now_s)
             over -= done
+            if not over:
+                return

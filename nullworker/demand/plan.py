@@ -64,11 +64,11 @@ def at_work(reading: Reading, reservations: Iterable[ReservationState], limits: 
     """
     depth = reading.depth
     holding = [r for r in reservations if r.phase in HOLDING]
-    seen = sum(r.jobs for r in holding)
+    seen = sum([r.jobs for r in holding])
     unseen = sum(
         limits.jobs_per_worker - r.jobs
         for r in holding
-        if r.belief(limits, now_s) is not Belief.DONE and r.is_unsure(limits, now_s)
+        if r.jobs < limits.jobs_per_worker and r.belief(limits, now_s) is not Belief.DONE and r.is_unsure(limits, now_s)
     )
     return seen + unseen if depth.in_flight is None else min(seen + unseen, depth.in_flight)
 
@@ -90,7 +90,7 @@ def want(reading: Reading, reservations: Sequence[ReservationState], limits: Lim
     beyond_ours = max(0, depth.in_flight - working) if depth.in_flight is not None else 0
     seen = sum(r.was_seen for r in covering)
     waiting = max(0, pool(depth) - (len(covering) - seen) - max(0, seen - beyond_ours))
-    stuck = sum(r.is_stuck for r in reservations if r.phase in HOLDING)
+    stuck = sum([r.is_stuck for r in reservations if r.phase in HOLDING])
     wanted = math.ceil((waiting + working) / limits.jobs_per_worker)
     if depth.parallel_max is not None:
         wanted = min(wanted, depth.parallel_max)
@@ -159,6 +159,8 @@ def plan(
         described += f"; capped from {wanted}"
     if have < capped:
         return ReservationPlan(capped, have, open=capped - have, reason=described)
+    if have == capped:
+        return ReservationPlan(capped, have, reason=described)
     asked = sum(r.phase is Phase.ASKED for r in live)
     # One that a worker is about to confirm may have its job by now, and is not there for what waits.
     unheard = min(sum(r.phase is Phase.CREATING for r in live), reading.depth.in_flight or 0)

@@ -19,9 +19,10 @@ class Phase(enum.Enum):
     CLOSED = "closed"  # kept while a late reading may still show its job
 
 
+# Tuples, not sets: they are searched by identity, while a set would call the Python code of Enum.__hash__ each time.
 #: The phases in which a worker holds the reservation, or may hold it.
-HOLDING = frozenset((Phase.CREATING, Phase.HELD))
-LIVE = frozenset((Phase.ASKED, Phase.CREATING, Phase.HELD))
+HOLDING = (Phase.CREATING, Phase.HELD)
+LIVE = (Phase.ASKED, Phase.CREATING, Phase.HELD)
 #: A job that is taken makes the queue shorter, unless another comes between the same readings. That is rare enough to
 #: believe for so many times as long that nothing was taken, and not rare enough to believe it for ever.
 UNMOVED_CLAIMS = 10

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nullworker.demand.limits import Limits
 from nullworker.demand.plan import Reading, ReservationPlan, covers, is_fresh, want
-from nullworker.demand.reservations import HOLDING, LIVE, Phase
+from nullworker.demand.reservations import HOLDING, LIVE, Belief, Phase
 from nullworker.demand.round import Demand
 from nullworker.dispatch.reservation_task import CHECKS_PER_S, ReservationTask, Terms, Tools
 from nullworker.dispatch.store import DispatchStoreError
@@ -152,7 +151,7 @@ class Binding:
 
     def count(self, *phases: Phase) -> int:
         """How many reservations are in one of these phases."""
-        return sum(r.phase in phases for r in self.reservations)
+        return sum([r.state.phase in phases for r in self.reservations])
 
     @property
     def live(self) -> int:
@@ -211,8 +210,8 @@ class Binding:
 
     def _doing(self) -> dict[str, int]:
         limits, now_s = self._limits, self._now_s()
-        held = [r.state for r in self.reservations if r.phase is Phase.HELD]
-        return dict(Counter(state.belief(limits, now_s).value for state in held))
+        beliefs = [r.state.belief(limits, now_s) for r in self.reservations if r.state.phase is Phase.HELD]
+        return {belief.value: count for belief in Belief if (count := beliefs.count(belief))}
 
     @property
     def is_done(self) -> bool:
@@ -321,7 +320,7 @@ class Binding:
         self.reading = reading
         self.queue_trouble = ""
         lag_s, now_s = self._limits.lag_s, self._now_s()
-        self.reservations = [r for r in self.reservations if r.phase in LIVE or covers(r.state, reading, lag_s)]
+        self.reservations = [r for r in self.reservations if r.state.phase in LIVE or covers(r.state, reading, lag_s)]
         reservations = [r.state for r in self.reservations]
         allowed, why = self._allowed(self)
         decision = self._demand.consider(reading, reservations, now_s, allowed)
@@ -331,11 +330,12 @@ class Binding:
         self.last = decided
         self._open(decided.open, now_s)
         # The latest requests are withdrawn first: those that have waited longest keep their places.
-        waiting = [r for r in self.reservations if r.phase is Phase.ASKED]
+        waiting = [r for r in self.reservations if r.state.phase is Phase.ASKED] if decided.withdraw else []
         for reservation in waiting[len(waiting) - decided.withdraw :]:
             reservation.withdraw()
-        for reservation in self.reservations:
-            if any(reservation.state is state for state in decision.end):
+        if decision.end:
+            ending = {id(state) for state in decision.end}
+            for reservation in [r for r in self.reservations if id(r.state) in ending]:
                 self._end(reservation)
         self._on_change(self.status)
 
