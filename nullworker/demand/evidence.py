@@ -133,7 +133,7 @@ class Evidence:
             is_unknown = reservation.belief(limits, reading.at_s) is Belief.UNKNOWN
             return (2 if is_unknown else 1), _held_first(reservation)
 
-        ended = [r for r in reservations if covers(r, reading, limits.lag_s)]
+        ended = [r for r in reservations if r.phase is Phase.CLOSED and covers(r, reading, limits.lag_s)]
         free = [r for r in reservations if r.phase in HOLDING and r.jobs < limits.jobs_per_worker]
         return sorted([*ended, *free], key=rank)
 
@@ -145,7 +145,9 @@ class Evidence:
 
     def _look_for_stuck(self, holding: list[ReservationState], limits: Limits, now_s: float) -> None:
         for reservation in holding:
-            reservation.is_stuck = self._passed_over_s(reservation, now_s) >= UNMOVED_CLAIMS * limits.claim_s
+            reservation.is_stuck = (
+                not reservation.jobs and self._passed_over_s(reservation, now_s) >= UNMOVED_CLAIMS * limits.claim_s
+            )
 
     def _look_for_left(self, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
         """Whether jobs are in flight that none of ours works on, and that only a consumer may bring back."""

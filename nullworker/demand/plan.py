@@ -86,7 +86,7 @@ def want(reading: Reading, reservations: Sequence[ReservationState], limits: Lim
     working = at_work(reading, reservations, limits, now_s)
     # A job that was taken and done since the moment that the reading shows is still in it: it waits, or is in flight if
     # it was seen to be taken.
-    covering = [r for r in reservations if covers(r, reading, limits.lag_s)]
+    covering = [r for r in reservations if r.phase is Phase.CLOSED and covers(r, reading, limits.lag_s)]
     beyond_ours = max(0, depth.in_flight - working) if depth.in_flight is not None else 0
     seen = sum(r.was_seen for r in covering)
     waiting = max(0, pool(depth) - (len(covering) - seen) - max(0, seen - beyond_ours))
