@@ -47,6 +47,7 @@ class Evidence:
         self._left_since_s: float | None = None
         self._rescues = 0  # in a row that changed nothing
         self._rescuing = False
+        self._rescue_pool = 0  # how many waited when the last was sent
 
     def add(self, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
         """Compares a reading with the previous one, and notes what each reservation is seen to be at.
@@ -139,9 +140,24 @@ class Evidence:
 
     def _passed_over_s(self, reservation: ReservationState, now_s: float) -> float:
         """For how long a reservation whose job is over has taken no other, though jobs wait."""
-        if reservation.jobs or reservation.done_at_s is None or self._waiting_since_s is None:
+        return self._waits_s(self._done_at_s(reservation), now_s)
+
+    def _done_at_s(self, reservation: ReservationState) -> float | None:
+        """Since when its job is over; None: it had none, or is at one, or that is not known.
+
+        Of one that an earlier dispatcher held it is known when nothing is in flight.
+        """
+        if reservation.jobs or reservation.held_at_s is None:
+            return None
+        if reservation.done_at_s is None and reservation.is_adopted and self._at_rest_since_s is not None:
+            return max(self._at_rest_since_s, reservation.held_at_s)
+        return reservation.done_at_s
+
+    def _waits_s(self, free_since_s: float | None, now_s: float) -> float:
+        """For how long a job waits while a reservation is free to take it; 0 for one that is not."""
+        if free_since_s is None or self._waiting_since_s is None:
             return 0.0
-        return now_s - max(reservation.done_at_s, self._waiting_since_s)
+        return now_s - max(free_since_s, self._waiting_since_s)
 
     def _look_for_stuck(self, holding: list[ReservationState], limits: Limits, now_s: float) -> None:
         for reservation in holding:
@@ -150,22 +166,32 @@ class Evidence:
             )
 
     def _look_for_left(self, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
-        """Whether jobs are in flight that none of ours works on, and that only a consumer may bring back."""
+        """Whether jobs are in flight that none of ours works on, and that only a consumer may bring back.
+
+        Those that are there for a job that waits would bring them back first. If they have had time to, and the job
+        still waits, they may have: that changes no number, and leaves the one that waits without a worker.
+        """
         depth, before = reading.depth, self._left
         live = [r for r in reservations if r.phase in LIVE]
-        self._left = 0
-        if depth.in_flight and depth.abandoned is None and not pool(depth) and not depth.paused:
-            self._left = depth.in_flight - at_work(reading, live, limits, reading.at_s)
+        self._left, spare, passed_over = 0, False, False
+        if depth.in_flight and depth.abandoned is None and not depth.paused:
+            free = [r for r in live if not r.jobs and r.belief(limits, reading.at_s) in _SPARE]
+            spare = bool(free)
+            passed_over = spare and all(
+                self._waits_s(r.held_at_s if r.done_at_s is None else r.done_at_s, reading.at_s) >= limits.claim_s
+                for r in free
+            )
+            if pool(depth) == self._rescue_pool if self._rescuing else not pool(depth) or passed_over:
+                self._left = depth.in_flight - at_work(reading, live, limits, reading.at_s)
         if self._rescuing and not (self._left and any(not r.jobs for r in live)):
             self._rescuing = False  # the one that was sent has taken a job, or ended
             self._left_since_s = None
         is_moving = self._left < before
         if is_moving:
             self._rescues = 0  # a consumer is there
-        spare = any(r.belief(limits, reading.at_s) in _SPARE for r in live)
-        if not self._left or is_moving or spare:
+        if not self._left or is_moving or (spare and not passed_over):
             self._left_since_s = None
-        if self._left and not spare and self._left_since_s is None:
+        elif self._left_since_s is None:
             self._left_since_s = reading.at_s
 
     def rescue(self, limits: Limits, now_s: float) -> str:
@@ -186,7 +212,7 @@ class Evidence:
             pause_s = min(max(RESCUE_MAX_S, lease_s), lease_s * 2.0 ** min(self._rescues, 20))
             if since_s is None or now_s - since_s < pause_s:
                 return ""
-            self._rescuing = True
+            self._rescuing, self._rescue_pool = True, pool(last.depth)
             self._rescues += 1
         return f"they are at none of our workers for longer than their lease of {lease_s:g} s: one is sent for them"
 
@@ -258,8 +284,8 @@ class Evidence:
             return []
         found = []
         for r in reservations:
-            done_at_s = r.held_at_s if r.is_adopted and r.done_at_s is None else r.done_at_s
-            if r.phase is Phase.HELD and not r.jobs and done_at_s is not None:
+            done_at_s = self._done_at_s(r)
+            if r.phase is Phase.HELD and done_at_s is not None:
                 found.append((r, last.at_s - max(since_s, done_at_s)))
         return found
 

@@ -159,11 +159,9 @@ def plan(
         described += f"; capped from {wanted}"
     if have < capped:
         return ReservationPlan(capped, have, open=capped - have, reason=described)
-    if have == capped:
-        return ReservationPlan(capped, have, reason=described)
-    asked = sum(r.phase is Phase.ASKED for r in live)
+    asked = sum([r.phase is Phase.ASKED for r in live])
     # One that a worker is about to confirm may have its job by now, and is not there for what waits.
-    unheard = min(sum(r.phase is Phase.CREATING for r in live), reading.depth.in_flight or 0)
+    unheard = min(sum([r.phase is Phase.CREATING for r in live]), reading.depth.in_flight or 0)
     withdraw = max(0, min(asked, have - capped - unheard))
     return ReservationPlan(capped, have, withdraw=withdraw, reason=described)
 

@@ -142,6 +142,16 @@ class TestJobsTaken:
         history.add(reading(at_s + 1, 0, 0), reservations, LIMITS)
         assert not reservations[0].is_stuck
 
+    def test_so_is_one_that_an_earlier_dispatcher_held_while_nothing_is_in_flight(self) -> None:
+        """It may be at a job whose lease was over, and which waits now."""
+        history, reservations = Evidence(), [held(1.0)]
+        reservations[0].is_adopted = True
+        for at_s, in_flight in ((4, 1), (5, 0), (5 + UNMOVED_CLAIMS * LIMITS.claim_s - 1, 0)):
+            history.add(reading(at_s, 1, in_flight), reservations, LIMITS)
+            assert not reservations[0].is_stuck
+        history.add(reading(5 + UNMOVED_CLAIMS * LIMITS.claim_s, 1, 0), reservations, LIMITS)
+        assert reservations[0].is_stuck
+
     def test_a_worker_takes_as_many_as_it_may(self) -> None:
         history, reservations = Evidence(), [held(1.0), held(2.0)]
         history.add(reading(4, 5, 0), reservations, Limits(16, 4))
@@ -218,6 +228,37 @@ class TestLeft:
         sent.phase, sent.held_at_s, sent.jobs = Phase.HELD, 91.0, 1
         history.add(reading(92, 0, 1, abandoned=None), [sent], self.LIMITS)
         assert not history.rescue(self.LIMITS, 92)
+
+    def passed_over(self, until_s: int, *reservations: ReservationState, waiting: int = 1) -> list[int]:
+        """When a worker is wanted beside those that are there for a job that waits, while one is in flight."""
+        history, moments = Evidence(), []
+        for at_s in range(0, until_s, 5):
+            history.add(reading(at_s, waiting, 1, abandoned=None), reservations, self.LIMITS)
+            if history.rescue(self.LIMITS, at_s):
+                moments.append(at_s)
+        return moments
+
+    def test_one_that_passes_over_what_waits_may_have_brought_back_a_job_that_no_number_shows(self) -> None:
+        """It has had --claim to take the one that waits, and then a lease has passed: another comes for that."""
+        assert self.passed_over(120, held(0.0))[0] == LIMITS.claim_s + 30
+
+    def test_one_that_is_still_to_come_is_for_both(self) -> None:
+        assert self.passed_over(600, held(0.0), ReservationState(Phase.ASKED, 0.0)) == []
+
+    def test_those_that_wait_get_their_own_first(self) -> None:
+        """Without a worker that is free none is sent beside those that the jobs which wait call for."""
+        at_job = held(0.0)
+        at_job.jobs = 1
+        assert self.passed_over(600, at_job) == []
+        assert self.passed_over(600) == []
+
+    def test_it_is_over_when_what_waits_changes(self) -> None:
+        history, reservations = Evidence(), [held(0.0)]
+        for at_s in range(0, 65, 5):
+            history.add(reading(at_s, 1, 1, abandoned=None), reservations, self.LIMITS)
+        assert history.rescue(self.LIMITS, 60)
+        history.add(reading(65, 2, 1, abandoned=None), reservations, self.LIMITS)
+        assert not history.rescue(self.LIMITS, 65)
 
 
 class TestProgress:
