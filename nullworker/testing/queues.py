@@ -80,8 +80,12 @@ class QueueDriver(abc.ABC):
     async def finish(self, job: Any) -> None:
         """Ends a job begun by `consume_one_start` with success. Returns when the broker knows."""
 
+    async def consume_one_to_kill(self) -> Any:
+        """As `consume_one_start`, by a consumer that `abandon` can kill; a process of its own is as real as it gets."""
+        return await self.consume_one_start()
+
     async def abandon(self, job: Any) -> None:
-        """Kills the consumer of a job begun by `consume_one_start`, in the middle of it, without a word to the broker.
+        """Kills the consumer of a job begun by `consume_one_to_kill`, in the middle of it; the broker is told nothing.
 
         Returns when its lease is over, where the broker or the library has leases.
         """
@@ -396,7 +400,7 @@ async def _abandoned(kit: _QueueKit) -> str | None:
     await kit.driver.produce(1)
     kit.waiting += 1
     await kit.settled("after one message was produced")
-    job = await kit.driver.consume_one_start()
+    job = await kit.driver.consume_one_to_kill()
     kit.waiting, kit.in_flight = kit.waiting - 1, kit.in_flight + 1
     await kit.settled("while a consumer is at it")
     await kit.driver.abandon(job)

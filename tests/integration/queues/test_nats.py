@@ -15,6 +15,7 @@ from nats.js.errors import NotFoundError
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
+from tests.integration.queues.killed import AtJob, take_one
 from tests.integration.queues.nats_server import PASSWORD, USER, NatsServer, nats_server
 from tests.integration.queues.told import check_told
 
@@ -103,16 +104,18 @@ class NatsDriver(QueueDriver):
         await message.ack_sync()
         await client.close()
 
-    async def abandon(self, job: tuple[Client, Msg]) -> None:
-        """The lease is changed to be over soon; the consumer goes without a word, as its connection does."""
-        client, message = job
-        jetstream = client.jetstream()
-        config = (await jetstream.consumer_info(STREAM, CONSUMER)).config
-        config.ack_wait = ABANDONED_LEASE_S
-        await jetstream.add_consumer(STREAM, config)
-        await client.close()
+    async def consume_one_to_kill(self) -> AtJob:
+        return await take_one("nats", self.server.address, "jobs.render", CONSUMER, STREAM)
+
+    async def abandon(self, job: AtJob) -> None:
+        """The lease is changed to be over soon."""
+        assert int(job.handle) == 1  # delivered once
+        async with connected(self.server) as client:
+            config = (await client.jetstream().consumer_info(STREAM, CONSUMER)).config
+            config.ack_wait = ABANDONED_LEASE_S
+            await client.jetstream().add_consumer(STREAM, config)
+        await job.kill()
         await asyncio.sleep(ABANDONED_LEASE_S)
-        assert message.metadata.num_delivered == 1
 
     async def stop_broker(self) -> None:
         await asyncio.to_thread(self.server.stop)

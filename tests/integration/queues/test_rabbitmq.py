@@ -17,6 +17,7 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
+from tests.integration.queues.killed import AtJob, take_one
 from tests.integration.queues.rabbitmq_server import PASSWORD, USER, RabbitmqServer
 from tests.integration.queues.told import check_told
 
@@ -81,9 +82,11 @@ class RabbitmqDriver(QueueDriver):
         await message.ack()
         await connection.close()
 
-    async def abandon(self, job: tuple[AbstractConnection, AbstractIncomingMessage]) -> None:
-        connection, _ = job
-        await connection.close()  # as the system does with those of a process that is killed
+    async def consume_one_to_kill(self) -> AtJob:
+        return await take_one("amqp", self.rabbitmq.amqp(), self.name)
+
+    async def abandon(self, job: AtJob) -> None:
+        await job.kill()
 
 
 class AmqpDriver(RabbitmqDriver):

@@ -14,6 +14,7 @@ from nullworker.queues import _redis_broker
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
+from tests.integration.queues.killed import AtJob, take_one
 from tests.integration.queues.redis_server import RedisDatabase, redis_server
 from tests.integration.queues.told import check_told
 from tests.ports import free_port
@@ -49,8 +50,12 @@ class ListDriver(QueueDriver):
     async def finish(self, job: bytes) -> None:
         assert self.client.lrem("doing", 1, job.decode()) == 1
 
-    async def abandon(self, job: bytes) -> None:
-        self.left.append(job)
+    async def consume_one_to_kill(self) -> AtJob:
+        return await take_one("redis-list", self.url.replace("redis-list:", "redis:").partition("?")[0])
+
+    async def abandon(self, job: AtJob) -> None:
+        await job.kill()
+        self.left.append(job.handle.encode())
 
 
 class BareListDriver(ListDriver):

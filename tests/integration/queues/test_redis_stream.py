@@ -11,6 +11,7 @@ import redis
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
+from tests.integration.queues.killed import AtJob, take_one
 from tests.integration.queues.told import check_told
 
 if TYPE_CHECKING:
@@ -53,7 +54,13 @@ class StreamDriver(QueueDriver):
         ((_, ((job, _fields),)),) = self.client.xreadgroup("workers", "me", {"jobs": ">"}, count=1)
         return bytes(job)
 
-    async def abandon(self, job: bytes) -> None:
+    async def consume_one_to_kill(self) -> AtJob:
+        return await take_one("redis-stream", self.url.replace("redis-stream:", "redis:").partition("?")[0])
+
+    async def abandon(self, job: AtJob | bytes) -> None:
+        if isinstance(job, AtJob):
+            await job.kill()
+            job = job.handle.encode()
         self.client.xclaim("jobs", "workers", "me", 0, [job], idle=CLAIM_AFTER_S * 1000 + 1, justid=True)
 
     async def finish(self, job: bytes) -> None:

@@ -13,6 +13,7 @@ from nullworker.queues import sqlite_jobs
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
+from tests.integration.queues.killed import AtJob, take_one
 from tests.integration.queues.told import check_told
 from tests.kit.open_files import open_files
 
@@ -53,9 +54,13 @@ class SqliteDriver(QueueDriver):
         assert job is not None
         return job
 
-    async def abandon(self, job: sqlite_jobs.Job) -> None:
+    async def consume_one_to_kill(self) -> AtJob:
+        return await take_one("sqlite", self.path, self.lease_s)
+
+    async def abandon(self, job: AtJob) -> None:
+        await job.kill()
         with contextlib.closing(sqlite3.connect(self.path)) as db, db:  # ten minutes later
-            db.execute("UPDATE jobs SET claimed_at = claimed_at - ? WHERE id = ?", (self.lease_s, job.id))
+            db.execute("UPDATE jobs SET claimed_at = claimed_at - ? WHERE id = ?", (self.lease_s, job.handle))
 
     async def finish(self, job: sqlite_jobs.Job) -> None:
         assert sqlite_jobs.finish(self.path, job)

@@ -12,6 +12,7 @@ import pytest
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
+from tests.integration.queues.killed import AtJob, take_one
 from tests.integration.queues.moto_server import REGION, Moto, moto_server
 from tests.integration.queues.told import check_told
 
@@ -98,10 +99,14 @@ class SqsDriver(QueueDriver):
             url = client.get_queue_url(QueueName=self.name)["QueueUrl"]
             client.delete_message(QueueUrl=url, ReceiptHandle=job)
 
-    async def abandon(self, job: str) -> None:
+    async def consume_one_to_kill(self) -> AtJob:
+        return await take_one("sqs", self.moto.endpoint_url, REGION, self.name)
+
+    async def abandon(self, job: AtJob) -> None:
+        await job.kill()
         with self.moto.client() as client:  # its time is over
             url = client.get_queue_url(QueueName=self.name)["QueueUrl"]
-            client.change_message_visibility(QueueUrl=url, ReceiptHandle=job, VisibilityTimeout=0)
+            client.change_message_visibility(QueueUrl=url, ReceiptHandle=job.handle, VisibilityTimeout=0)
 
 
 async def test_it_passes_the_conformance_kit(moto: Moto, name: str) -> None:
