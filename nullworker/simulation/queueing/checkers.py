@@ -42,7 +42,8 @@ def settle_s(plan: QueuePlan) -> float:
     """How long after a change of the queue as many reservations are open as it calls for, at most."""
     hidden_s = 0.0
     traits = plan.traits
-    if not traits.counts_in_flight or not traits.tells_abandoned or plan.others or plan.restarts or plan.kills:
+    hides = plan.others or plan.restarts or plan.kills or plan.prefetch  # what one hands back hides what another takes
+    if hides or not traits.counts_in_flight or not traits.tells_abandoned:
         hidden_s = plan.limits.claim_s  # a job may have been taken unseen
     noticed_s = NOTICED_S if plan.kills else 0.0
     blind_s = sum(until - since for since, until in plan.unread) + len(plan.restarts) * RESTART_S
