@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from nullworker.demand.plan import Reading, covers
+from nullworker.demand.plan import Reading, covers, pool
 from nullworker.demand.reservations import HOLDING, LIVE, UNMOVED_CLAIMS, Belief, Phase, ReservationState
 from nullworker.demand.round import Demand
 from nullworker.simulation.event_queue import EventQueue
@@ -58,6 +58,7 @@ class Sample:
     asked: int  # of them, those that wait for a worker
     free_since: list[float]  # since when, of each job that a consumer could take; in order
     room: float  # so many of them at a time
+    shown: int  # how many the reading showed: so many there were, `Limits.lag_s` ago, perhaps for a moment only
     our_jobs: int  # at which our consumers are, or which they keep
     unshown: int  # of the free ones, those whose consumer is dead while nothing shows it
     idle: int  # jobs that our living consumers could take, as far as the dispatcher may know
@@ -162,7 +163,7 @@ class QueueWorld:
                 if reservation.at_work:
                     self.history.ended_at_work.append(now)
                 self._end(reservation)
-        self._sample()
+        self._sample(pool(reading.depth))
 
     def _open_all(self, depth: Depth, decision: Decision) -> None:
         pause_s = self._demand.evidence.pause_s
@@ -231,7 +232,7 @@ class QueueWorld:
             truth = " (dead)" if reservation.is_dead else f" ({jobs or 'no job'})"
         return f"{state.phase.value}{belief and ' ' + belief}{truth}"
 
-    def _sample(self) -> None:
+    def _sample(self, shown: int) -> None:
         now, width = self.now, self.plan.limits.jobs_per_worker
         live = [r for r in self.reservations if r.state.phase in LIVE]
         idle = sum(max(0, width - r.jobs) for r in live if not r.is_dead)
@@ -245,6 +246,7 @@ class QueueWorld:
                 asked=sum(r.state.phase is Phase.ASKED for r in live),
                 free_since=self.broker.free_since(now),
                 room=self.broker.room(now),
+                shown=shown,
                 unshown=self.broker.unshown(now),
                 our_jobs=ours,
                 idle=idle + self._hidden,
