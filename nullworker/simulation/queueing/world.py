@@ -97,6 +97,7 @@ class QueueWorld:
         self._down_until = 0.0
         self._last: Depth | None = None
         self._took: list[Reservation] = []  # of ours, since the last reading
+        self._returned: set[int] = set()  # jobs that were given to another while their consumer stood still
         self._hidden = 0  # jobs of ours that no reading has shown to be taken
         self._hidden_until = 0.0
         self._take_at = float("-inf")  # when the last job was taken
@@ -183,6 +184,11 @@ class QueueWorld:
         last = self._last
         self._last = depth
         took, self._took = self._took, []
+        ours = [r.consumer for r in self.reservations if r.consumer is not None and not r.is_dead]
+        returned = {job.number for consumer in ours for job in consumer.jobs if job.outlived}
+        if returned - self._returned:  # its consumer is at it, and looks free
+            self._hide(len(returned - self._returned), 0.0)
+            self._returned |= returned
         if took:
             # Where one stands still, it may be taken for the one that took this, for as long as it has its own.
             self._hide(0, float("inf") if self.history.seen["a consumer stood still"] else 0.0)
