@@ -22,6 +22,7 @@ class Decision:
 
     plan: ReservationPlan
     end: list[ReservationState] = field(default_factory=list)  # held, and idle for long enough
+    rescue: str = ""  # why one more is wanted than what waits calls for; "": it is not
 
 
 class Demand:
@@ -49,4 +50,4 @@ class Demand:
         self.evidence.add(reading, reservations, self.limits)
         rescue = self.evidence.rescue(self.limits, now_s)
         decided = plan(reading, reservations, self.limits, now_s, allowed, rescue)
-        return Decision(decided, self.evidence.idle(reservations, self.limits, now_s))
+        return Decision(decided, self.evidence.idle(reservations, self.limits, now_s), rescue)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
 #: A world is run for so long after the last job has come, at most, and until all are done.
-END_S = 40_000.0
+END_S = 200_000.0
 STEP_S = 500.0
 #: And for so long after that, for reservations to end.
 QUIET_S = 400.0

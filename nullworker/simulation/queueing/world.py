@@ -155,7 +155,7 @@ class QueueWorld:
         self._note_seen(reading, decision)
         if self._tells:
             self._tell(reading.depth, decision)
-        self._open_all(reading.depth, decision)
+        self._open_all(decision)
         asked = [r for r in self.reservations if r.state.phase is Phase.ASKED]
         for reservation in asked[len(asked) - decision.plan.withdraw :]:
             self._close(reservation)
@@ -166,12 +166,12 @@ class QueueWorld:
                 self._end(reservation)
         self._sample(pool(reading.depth))
 
-    def _open_all(self, depth: Depth, decision: Decision) -> None:
+    def _open_all(self, decision: Decision) -> None:
         pause_s = self._demand.evidence.pause_s
         if not decision.plan.open or self.now < self._opened_at_s + pause_s:
             return
         self._opened_at_s = self.now
-        if not depth.waiting and not depth.abandoned:
+        if decision.rescue:
             self.history.rescues.append(self.now)
         for _ in range(1 if pause_s else decision.plan.open):
             self._open()
