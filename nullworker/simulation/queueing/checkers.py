@@ -116,7 +116,7 @@ def _no_more_than_needed(world: QueueWorld) -> Iterator[Broken]:
             continue
         recent = samples[first : number + 1]
         rescued = any(sample.at - window_s <= at <= sample.at for at in world.history.rescues)
-        jobs = max(max(len(s.free_since) + s.our_jobs, s.shown) for s in recent)
+        jobs = max(s.most_jobs for s in recent)
         served = math.ceil(jobs / plan.limits.jobs_per_worker) + max(s.unsure for s in recent) + rescued
         if sample.live > min(served, plan.limits.most):
             yield Broken(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from nullworker.demand.plan import Reading, covers, pool
+from nullworker.demand.plan import Reading, covers
 from nullworker.demand.reservations import HOLDING, LIVE, UNMOVED_CLAIMS, Belief, Phase, ReservationState
 from nullworker.demand.round import Demand
 from nullworker.simulation.event_queue import EventQueue
@@ -58,8 +58,7 @@ class Sample:
     asked: int  # of them, those that wait for a worker
     free_since: list[float]  # since when, of each job that a consumer could take; in order
     room: float  # so many of them at a time
-    shown: int  # how many the reading showed: so many there were, `Limits.lag_s` ago, perhaps for a moment only
-    our_jobs: int  # at which our consumers are, or which they keep
+    most_jobs: int  # free ones and ours; where numbers are late, when there were most since the sample before
     unshown: int  # of the free ones, those whose consumer is dead while nothing shows it
     idle: int  # jobs that our living consumers could take, as far as the dispatcher may know
     unsure: int  # reservations of which the dispatcher cannot know that they need no job, or cannot take one
@@ -97,6 +96,7 @@ class QueueWorld:
         self._down_until = 0.0
         self._last: Depth | None = None
         self._took: list[Reservation] = []  # of ours, since the last reading
+        self._most_jobs = 0  # since the last sample
         self._returned: set[int] = set()  # jobs that were given to another while their consumer stood still
         self._hidden = 0  # jobs of ours that no reading has shown to be taken
         self._hidden_until = 0.0
@@ -164,7 +164,7 @@ class QueueWorld:
                 if reservation.at_work:
                     self.history.ended_at_work.append(now)
                 self._end(reservation)
-        self._sample(pool(reading.depth))
+        self._sample()
 
     def _open_all(self, decision: Decision) -> None:
         pause_s = self._demand.evidence.pause_s
@@ -238,13 +238,13 @@ class QueueWorld:
             truth = " (dead)" if reservation.is_dead else f" ({jobs or 'no job'})"
         return f"{state.phase.value}{belief and ' ' + belief}{truth}"
 
-    def _sample(self, shown: int) -> None:
+    def _sample(self) -> None:
         now, width = self.now, self.plan.limits.jobs_per_worker
         live = [r for r in self.reservations if r.state.phase in LIVE]
         idle = sum(max(0, width - r.jobs) for r in live if not r.is_dead)
         if now >= self._hidden_until or not any(r.jobs for r in live):
             self._hidden = 0
-        ours = sum(r.jobs + len(r.consumer.hoard) for r in live if r.consumer is not None)
+        most_jobs, self._most_jobs = max(self._most_jobs, self._jobs), 0
         self.history.samples.append(
             Sample(
                 at=now,
@@ -252,13 +252,18 @@ class QueueWorld:
                 asked=sum(r.state.phase is Phase.ASKED for r in live),
                 free_since=self.broker.free_since(now),
                 room=self.broker.room(now),
-                shown=shown,
+                most_jobs=most_jobs,
                 unshown=self.broker.unshown(now),
-                our_jobs=ours,
                 idle=idle + self._hidden,
                 unsure=sum(self._is_unsure(r) for r in live),
             )
         )
+
+    @property
+    def _jobs(self) -> int:
+        """Those that a consumer could take, and those at which our consumers are, or which they keep."""
+        consumers = [r.consumer for r in self.reservations if r.state.phase in LIVE and r.consumer is not None]
+        return len(self.broker.free_since(self.now)) + sum(len(c.jobs) + len(c.hoard) for c in consumers)
 
     def _is_unsure(self, reservation: Reservation) -> bool:
         """Whether the dispatcher cannot know that this one could take a job, though it could; or that it is dead."""
@@ -270,7 +275,8 @@ class QueueWorld:
         # It takes longer to ask for a job than its operator says, and the queue has changed meanwhile, or for long.
         held_at = self.now if state.held_at_s is None else state.held_at_s
         claims = (self.now - held_at) / self.plan.limits.claim_s
-        is_slow = claims >= UNMOVED_CLAIMS or (claims >= 1 and self.broker.changed_at >= held_at)
+        changed_at = self.broker.changed_at + self.plan.traits.lag_s  # a late reading shows it only then
+        is_slow = claims >= UNMOVED_CLAIMS or (claims >= 1 and changed_at >= held_at)
         return consumer.is_over or consumer.began > 0 or reservation.is_adopted or is_other or is_slow
 
     def _restart(self) -> None:
@@ -379,6 +385,8 @@ class QueueWorld:
     def _arrives(self, job: Job) -> None:
         self.history.jobs.append(job)
         self.broker.put(job, self.now)
+        if self.plan.traits.lag_s:  # a reading may show this very moment
+            self._most_jobs = max(self._most_jobs, self._jobs)
 
     def _foreign(self, foreign: ForeignConsumer) -> None:
         """A consumer that is not ours, until its time is up."""
