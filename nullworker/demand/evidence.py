@@ -140,18 +140,7 @@ class Evidence:
 
     def _passed_over_s(self, reservation: ReservationState, now_s: float) -> float:
         """For how long a reservation whose job is over has taken no other, though jobs wait."""
-        return self._waits_s(self._done_at_s(reservation), now_s)
-
-    def _done_at_s(self, reservation: ReservationState) -> float | None:
-        """Since when its job is over; None: it had none, or is at one, or that is not known.
-
-        Of one that an earlier dispatcher held it is known when nothing is in flight.
-        """
-        if reservation.jobs or reservation.held_at_s is None:
-            return None
-        if reservation.done_at_s is None and reservation.is_adopted and self._at_rest_since_s is not None:
-            return max(self._at_rest_since_s, reservation.held_at_s)
-        return reservation.done_at_s
+        return 0.0 if reservation.jobs else self._waits_s(reservation.done_at_s, now_s)
 
     def _waits_s(self, free_since_s: float | None, now_s: float) -> float:
         """For how long a job waits while a reservation is free to take it; 0 for one that is not."""
@@ -161,9 +150,12 @@ class Evidence:
 
     def _look_for_stuck(self, holding: list[ReservationState], limits: Limits, now_s: float) -> None:
         for reservation in holding:
-            reservation.is_stuck = (
-                not reservation.jobs and self._passed_over_s(reservation, now_s) >= UNMOVED_CLAIMS * limits.claim_s
-            )
+            free_since_s = reservation.done_at_s
+            if free_since_s is None and reservation.is_adopted:
+                # It may be at a job whose lease was over, and which waits again: what is in flight does not show that.
+                free_since_s = reservation.held_at_s
+            waits_s = 0.0 if reservation.jobs else self._waits_s(free_since_s, now_s)
+            reservation.is_stuck = waits_s >= UNMOVED_CLAIMS * limits.claim_s
 
     def _look_for_left(self, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
         """Whether jobs are in flight that none of ours works on, and that only a consumer may bring back.
@@ -284,8 +276,8 @@ class Evidence:
             return []
         found = []
         for r in reservations:
-            done_at_s = self._done_at_s(r)
-            if r.phase is Phase.HELD and done_at_s is not None:
+            done_at_s = r.held_at_s if r.is_adopted and r.done_at_s is None else r.done_at_s
+            if r.phase is Phase.HELD and not r.jobs and done_at_s is not None:
                 found.append((r, last.at_s - max(since_s, done_at_s)))
         return found
 

@@ -68,7 +68,10 @@ def at_work(reading: Reading, reservations: Iterable[ReservationState], limits: 
     unseen = sum(
         limits.jobs_per_worker - r.jobs
         for r in holding
-        if r.jobs < limits.jobs_per_worker and r.belief(limits, now_s) is not Belief.DONE and r.is_unsure(limits, now_s)
+        if r.jobs < limits.jobs_per_worker
+        and not r.is_stuck  # `want` counts it
+        and r.belief(limits, now_s) is not Belief.DONE
+        and r.is_unsure(limits, now_s)
     )
     return seen + unseen if depth.in_flight is None else min(seen + unseen, depth.in_flight)
 

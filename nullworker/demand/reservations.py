@@ -49,7 +49,8 @@ class ReservationState:
     done_at_s: float | None = None  # when a job that it was at was seen to be over
     moved: bool = False  # while it was held the queue changed so that it may have taken a job unseen
     is_adopted: bool = False  # an earlier dispatcher held it, and what that one saw is lost
-    is_stuck: bool = False  # its job is over, and it neither ends nor takes another of those that wait
+    #: Its job is over, or may be if it is adopted, and it neither ends nor takes another of those that wait.
+    is_stuck: bool = False
 
     @property
     def was_seen(self) -> bool:

@@ -46,7 +46,7 @@ QUEUEING_MUTATIONS: tuple[Mutation, ...] = (
     _bug("a job that ends puts off the rescue of another", "Evidence._look_for_left", "self._left < before", "True"),
     _bug("a rescue never ends", "Evidence._look_for_left", "if self._rescuing and not (self._left and any(not r.jobs for r in live)): self._rescuing = False; self._left_since_s = None"),
     _bug("one that passes over what waits is still loading", "Evidence._look_for_left", "spare and not passed_over", "spare"),
-    _bug("an adopted one stands for what waits for ever", "Evidence._done_at_s", "reservation.done_at_s is None and reservation.is_adopted and self._at_rest_since_s is not None", "False"),
+    _bug("an adopted one stands for what waits for ever", "Evidence._look_for_stuck", "free_since_s is None and reservation.is_adopted", "False"),
     # Progress and idleness
     _bug("progress does not end slowness", "Evidence._compare", "if is_progress or not pool(depth): self.futile = 0"),
     _bug("those at work are idle when nothing waits", "Evidence.add", "pool(depth) or depth.in_flight != 0 or not depth.exact", "pool(depth) or not depth.exact"),

@@ -142,15 +142,18 @@ class TestJobsTaken:
         history.add(reading(at_s + 1, 0, 0), reservations, LIMITS)
         assert not reservations[0].is_stuck
 
-    def test_so_is_one_that_an_earlier_dispatcher_held_while_nothing_is_in_flight(self) -> None:
-        """It may be at a job whose lease was over, and which waits now."""
-        history, reservations = Evidence(), [held(1.0)]
-        reservations[0].is_adopted = True
-        for at_s, in_flight in ((4, 1), (5, 0), (5 + UNMOVED_CLAIMS * LIMITS.claim_s - 1, 0)):
+    @pytest.mark.parametrize("in_flight", [0, 1, 2])
+    def test_those_that_an_earlier_dispatcher_held_stand_for_no_job_that_waits_for_ever(self, in_flight: int) -> None:
+        """Each may be at a job whose lease was over, and which waits now; what is in flight does not tell which."""
+        history, reservations = Evidence(), [held(1.0), held(1.0)]
+        for reservation in reservations:
+            reservation.is_adopted = True
+        for at_s in (4, 4 + UNMOVED_CLAIMS * LIMITS.claim_s - 1):
             history.add(reading(at_s, 1, in_flight), reservations, LIMITS)
-            assert not reservations[0].is_stuck
-        history.add(reading(5 + UNMOVED_CLAIMS * LIMITS.claim_s, 1, 0), reservations, LIMITS)
-        assert reservations[0].is_stuck
+            assert plan(reading(at_s, 1, in_flight), reservations, LIMITS, at_s).want == 1 + in_flight
+        at_s = 4 + UNMOVED_CLAIMS * LIMITS.claim_s
+        history.add(reading(at_s, 1, in_flight), reservations, LIMITS)
+        assert plan(reading(at_s, 1, in_flight), reservations, LIMITS, at_s).want == 3
 
     def test_a_worker_takes_as_many_as_it_may(self) -> None:
         history, reservations = Evidence(), [held(1.0), held(2.0)]
