@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-#: Of this test process alone: other tests on the machine look for instances at the same time.
-PLACE = f"/place-{os.getpid()}"
+#: Of this test process alone: other tests on the machine look for instances at the same time, and in a namespace of
+#: processes another one may have our number.
+PLACE = f"/place-{secrets.token_hex(8)}"
 IDLE = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
 
 
