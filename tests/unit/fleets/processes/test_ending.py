@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 #: Of this test process alone: other tests on the machine look for instances at the same time.
-PLACE = f"/place-{os.getpid()}"
+PLACE = f"/place-{secrets.token_hex(8)}"
 IDLE = "import signal; signal.pause()"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {IDLE}"
 
