@@ -65,6 +65,11 @@ def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
         (1185756417577143, "calm-learns"),
         # A grant that was taken over counts from the start, and not before all was heard of the time of a standstill.
         (3744374256105048, "restarts"),
+        # What an engine was told that was killed before it wrote it down confirmed a grant of the next one.
+        (1205917887375868, "restarts"),
+        (3251892520878517, "learns"),
+        # Ends that a worker's process of before told were counted to the present one, whose reports seemed old by that.
+        (2355581036879479, "everything-stock"),
     ],
 )
 def test_a_world_that_a_checker_took_for_broken_breaks_nothing(seed: int, scenario: str) -> None:

@@ -39,9 +39,12 @@ class ReportOrder:
     made_after: float = 0.0
     received: int = 0  # requests that the process had received, by the newest report
     late_reports: int = 0  # late ones in a row
-    #: Of a worker that does not number: its process's loading time in s, and those of the processes before it.
+    #: Its process's loading time in s, and those of the processes before it.
     loadtime_s: float = 0.0
     loadtimes_before: tuple[float, ...] = ()
+    #: The loading time that the report of the highest number told. Another than `loadtime_s`: the process that speaks
+    #: now has done so without numbers alone.
+    numbered_loadtime_s: float = 0.0
 
     def classify(self, report: WorkerReported, now: float, listening: Listening, reported_at: float) -> ReportAge:
         """Says what a report is worth, and takes note of it.
@@ -64,19 +67,31 @@ class ReportOrder:
                 return age
             # So many in a row are not left over: the worker counts from the beginning, a new process of the same id.
             self.numbers, self.seq, self.loadtimes_before, self.loadtime_s = False, 0, (), 0.0
+            self.numbered_loadtime_s = 0.0
             age = ReportAge.COUNTS_FROM_ZERO
         self.received, self.late_reports = report.received, 0
         if report.seq:
-            self.numbers, self.seq = True, report.seq
+            self.numbers, self.seq, self.numbered_loadtime_s = True, report.seq, report.loadtime_s
             self.made_after, self.numbered_at = self.numbered_at, now
-        elif report.loadtime_s > 0:
+        if report.loadtime_s > 0:
             self.loadtime_s = report.loadtime_s
         return age
 
     def _age_by_number(self, report: WorkerReported) -> ReportAge:
-        # A later report of the same process, one without a number, may have overtaken it.
-        overtaken = 0 < report.loadtime_s == self.loadtime_s and report.received < self.received
-        return ReportAge.LATE if report.seq < self.seq or overtaken else ReportAge.FRESH
+        if report.seq < self.seq:
+            return ReportAge.LATE
+        # Later reports of its process, or of the next one, may have overtaken it: they have no number.
+        is_of_this = report.loadtime_s == self.loadtime_s
+        if self.numbered_loadtime_s != self.loadtime_s:
+            if report.loadtime_s in self.loadtimes_before:
+                return ReportAge.LATE
+            is_of_this = is_of_this or not report.loadtime_s  # made while it loaded
+        if is_of_this and self.loadtime_s > 0 and report.received < self.received:
+            return ReportAge.LATE
+        if 0 < report.loadtime_s != self.loadtime_s > 0:
+            self.new_process()
+            return ReportAge.NEW_PROCESS
+        return ReportAge.FRESH
 
     def _age_by_counts(self, report: WorkerReported) -> ReportAge:
         if report.loadtime_s in self.loadtimes_before:

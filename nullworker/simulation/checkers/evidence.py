@@ -64,8 +64,9 @@ class KnownWorker:
     refused: int = 0
     grants: dict[int, GrantRecord] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)  # since they were last granted to it
-    #: Ends that its process told: (request, when it came in). A report that counts fewer requests is older than that.
+    #: Ends that its newest process told: (request, when it came in). A report that counts fewer requests is older.
     ends: set[tuple[int, float]] = field(default_factory=set)
+    ends_of: Process | None = None
 
 
 class Evidence(Checker):
@@ -209,18 +210,20 @@ class Evidence(Checker):
         known = self.workers.get(message.worker_id)
         if known is None:
             return
-        if known.process is not process:
+        if known.ends_of is None or known.ends_of.boot < process.boot:
+            known.ends_of = process
             known.ends.clear()
         if isinstance(message, events.RequestsFinished):
             for request in message.requests:
-                known.ends.add((request.request_idx, request.entered_at))
+                if known.ends_of is process:
+                    known.ends.add((request.request_idx, request.entered_at))
                 self._close(known, request.request_idx, f"its worker said {request.status}")
                 known.listed -= {request.request_idx}
                 known.finished.add(request.request_idx)
                 known.refused += request.status == "Rejected"
             return
         self.sign_of_life = False
-        if message.received < len(known.ends):
+        if known.ends_of is process and message.received < len(known.ends):
             return
         newest = known.process is None or (process.boot, snapshot) > (known.process.boot, known.snapshot)
         self.sign_of_life = not self._says_something(message, is_newest=newest)
@@ -375,7 +378,9 @@ class Evidence(Checker):
             self.truth.now + grant.expires_in_s,
             confirmed=before is not None and before.confirmed and not before.closed,
         )
-        record.confirmed = record.confirmed or grant.request_idx in known.listed
+        # A report to an engine that was killed before it wrote that down says nothing to this one.
+        was_told = known.came_at >= self.truth.started_at and grant.request_idx in known.listed
+        record.confirmed = record.confirmed or was_told
         known.grants[grant.request_idx] = record
         known.finished.discard(grant.request_idx)
         self.grants[grant.request_idx] = record

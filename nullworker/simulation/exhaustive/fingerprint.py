@@ -178,6 +178,7 @@ RULES: dict[str, dict[str, str]] = {
         "late_reports": SAME,
         "loadtime_s": "instance.boot - {}",
         "loadtimes_before": "tuple([instance.boot - i for i in {}]) if {} else ()",
+        "numbered_loadtime_s": "instance.boot - {}",
     },
     "FinishLog": {
         "finished_at": (

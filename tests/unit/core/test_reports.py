@@ -669,6 +669,86 @@ def test_a_numbered_report_that_a_heartbeat_overtook_is_late() -> None:
     assert age(53.0, received=0, seq=4, loadtime_s=0.0) is ReportAge.FRESH  # another process, which counts from 0
 
 
+def test_a_numbered_report_made_while_its_process_loaded_is_late_after_one_without_a_number() -> None:
+    """Of a process that has spoken without numbers alone, what it said while it loaded may still be under way."""
+    order, listening = ReportOrder(), Listening()
+
+    def age(now: float, **said: Any) -> ReportAge:
+        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
+
+    assert age(0.0, received=3, seq=1, loadtime_s=2.0) is ReportAge.FRESH
+    order.new_process()  # it was stopped, and started again
+    assert age(50.0, received=0, loadtime_s=4.0) is ReportAge.FRESH
+    assert age(51.0, received=1, loadtime_s=4.0) is ReportAge.FRESH
+    assert age(52.0, received=0, seq=1001) is ReportAge.LATE
+    assert age(53.0, received=3, seq=2, loadtime_s=2.0) is ReportAge.LATE  # the process before
+    assert age(54.0, received=1, seq=1005, loadtime_s=4.0) is ReportAge.FRESH
+    assert age(55.0, received=0, seq=2001) is ReportAge.FRESH  # numbers told of the last one: this is a further one
+    assert age(56.0, received=0, seq=2002, loadtime_s=6.0) is ReportAge.NEW_PROCESS
+
+
+def test_a_process_that_numbers_is_told_from_the_one_before_by_numbers_first() -> None:
+    order, listening = ReportOrder(), Listening()
+
+    def age(now: float, **said: Any) -> ReportAge:
+        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
+
+    assert age(0.0, received=3, seq=1, loadtime_s=2.0) is ReportAge.FRESH
+    assert age(1.0, received=0, seq=1001, loadtime_s=4.0) is ReportAge.NEW_PROCESS
+    assert order.loadtimes_s == (4.0, 2.0)
+    assert age(2.0, received=0, seq=2001, loadtime_s=2.0) is ReportAge.NEW_PROCESS  # it loaded as fast as the first
+    assert age(3.0, received=1, seq=2002, loadtime_s=2.0) is ReportAge.FRESH
+
+
+@pytest.mark.promise("P1")
+def test_a_process_s_first_numbered_report_that_comes_after_others_ends_no_session() -> None:
+    scene = Scene(inactivity_timeout=1000.0)
+    scene.serve(1)
+    scene.report(1, seq=1, loadtime_s=2.0)
+    for _ in range(3):
+        scene.pass_time(limits.RESEND_S / 3 + 1.0)
+        scene.report(1, received=0, loadtime_s=4.0)
+    scene.report(1, 7, received=1, loadtime_s=4.0)
+    scene.report(1, ready=False, received=0, seq=1001)
+    assert list(scene.worker(1).held) == [7]
+    scene.report(1, 7, received=1, seq=1002, loadtime_s=4.0)
+    assert list(scene.worker(1).held) == [7]
+    scene.report(1, received=0, seq=2001, loadtime_s=6.0)  # a further process, which has no session
+    assert not scene.worker(1).held
+
+
+@pytest.mark.promise("P2")
+def test_a_process_that_is_taken_for_late_is_believed_when_nothing_else_speaks() -> None:
+    """It restarted while reports without a number alone were known of the one before: its session does not stay."""
+    scene = Scene(inactivity_timeout=1000.0)
+    scene.serve(1)
+    scene.report(1, seq=1, loadtime_s=2.0)
+    for _ in range(3):
+        scene.pass_time(limits.RESEND_S / 3 + 1.0)
+        scene.report(1, received=0, loadtime_s=4.0)
+    scene.report(1, 7, received=1, loadtime_s=4.0)
+    scene.report(1, ready=False, received=0, seq=2000)
+    assert list(scene.worker(1).held) == [7]
+    for number in range(4):
+        scene.report(1, ready=False, received=0, seq=2001 + number)
+        scene.pass_time(10.0)
+    assert not scene.worker(1).held
+
+
+@pytest.mark.promise("P1")
+def test_counts_of_the_numbered_process_before_say_nothing_of_a_grant_s_session() -> None:
+    scene = Scene()
+    scene.serve(1)
+    scene.report(1, 1, received=5, seq=1, loadtime_s=2.0)
+    scene.finishes(1, 1)
+    scene.report(1, received=5, seq=2, loadtime_s=2.0)
+    scene.ask(1)
+    assert stage(scene, 1) is Stage.GRANTED
+    scene.report(1, received=0, seq=1001, loadtime_s=4.0)
+    scene.report(1, 1, received=1, seq=1002, loadtime_s=4.0)
+    assert stage(scene, 1) is Stage.SESSION
+
+
 @pytest.mark.promise("P1")
 def test_a_numbered_report_after_one_that_came_after_the_end_lists_a_new_session() -> None:
     """It was made when the one before it had arrived: no straggler of the session that ended lists the request then."""
