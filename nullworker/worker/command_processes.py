@@ -39,7 +39,7 @@ class Process:
         self.start_ticks = int(fields[19])
         # One that has ended, and that its parent has not reaped, is not alive; unless threads of it go on.
         self.is_alive = fields[0] not in "ZX" or int(fields[17]) > 1
-        self.is_supervised = False  # by another supervisor
+        self.is_supervised = False  # by another supervisor, which does not descend from this process
 
     def __hash__(self) -> int:
         return hash((self.pid, self.start_ticks))
@@ -250,11 +250,9 @@ def _descendants(of: Iterable[int], children: dict[int, list[int]]) -> set[int]:
 
 def _noted(process: Process, table: dict[int, Process]) -> Process:
     """``process``, with the note whether another supervisor sees to it."""
-    own = os.getpid()
-    for pid in _ancestors(process.pid, table):
-        if pid == own:
-            break
-        process.is_supervised |= _SUPERVISOR in read(f"/proc/{pid}/cmdline")
+    above = list(_ancestors(process.pid, table))
+    if os.getpid() not in above:
+        process.is_supervised = any(_SUPERVISOR in read(f"/proc/{pid}/cmdline") for pid in above)
     return process
 
 

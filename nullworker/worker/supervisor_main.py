@@ -222,7 +222,7 @@ class Run:
         if self.code is not None:
             return self._end_rest(now)
         if self._kill_at is not None and now >= self._kill_at:
-            left = self._processes.living()
+            left = self._living()
             refused = send_all(left, signal.SIGKILL)
             if left and now >= self._kill_at + KILL_PATIENCE_S:
                 self.survivors = _in_words(left, refused)
@@ -257,7 +257,7 @@ class Run:
         for code in self._processes.reap(except_for=self._child, but_not=self._signalled):
             if self._kill_at is None:
                 self.code, self._kill_at = code, now + self._grace_s  # of a daemonised job
-        left = self._processes.living()
+        left = self._living()
         if not left:
             # Looked for twice, for a process may have been started, by one that then ended, during the first look.
             was_empty, self._was_empty, self.pause_s = self._was_empty, True, 0.0
@@ -289,6 +289,10 @@ class Run:
                 f"nullworker: the consumer has ended with exit code 0, and what it started in the background goes on:"
                 f" {', '.join(_in_words(daemons))}. The worker stays held until that has ended (docs/consumer.md)."
             )
+
+    def _living(self) -> list[Process]:
+        """What is alive of the command, and not of one that another supervisor has begun for this reservation since."""
+        return [process for process in self._processes.living() if not process.is_supervised]
 
     def _longer(self, longest_s: float) -> float:
         return min(longest_s, max(_POLL_MIN_S, (self.pause_s or 0.0) * 1.5))

@@ -473,3 +473,19 @@ def test_no_command_starts_while_another_supervisor_runs_one_for_the_same_reserv
     first.tell(b"t")
     assert first.ended()[0] == 143
     assert third.ended()[:2] == (0, {"left": [], "is_busy": False})
+
+
+def test_what_another_supervisor_has_begun_since_for_the_same_reservation_is_not_ended(folder: Path) -> None:
+    """The next may begin while this one looks for the last time whether anything is left."""
+    first = supervise(folder, starts("0", "daemon"))
+    daemon = first.pid("daemon")
+    first.pid("started")
+    (folder / "started").unlink()
+    second = supervise(folder, starts("stay"), session_id=first.session_id)
+    command = second.pid("started")
+    first.tell(b"k")
+    assert first.ended()[:2] == (0, {"left": [], "is_busy": False})
+    assert not lives(daemon)
+    assert lives(command)
+    second.tell(b"t")
+    assert second.ended()[0] == 143
