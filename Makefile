@@ -1,8 +1,10 @@
-# Everything runs in a local environment (.venv) that each target makes when it is missing or out of date.
+# Everything runs in a local environment (.venv) that each target makes when it is missing or out of date. The demo
+# installs the little that it needs; the first of the other targets adds the rest to it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.demo
 # Bytecode is kept, even where the environment says not to: each of the tests' many processes would compile the package.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # Percent of branch coverage that the unit tests reach alone. Raise it, never lower it. All tests have a floor of their
@@ -14,11 +16,17 @@ UNIT_FLOOR := 63
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing what the tests need into $(VENV) (once, about 800 MB) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[all]" --group dev
 	@touch $(STAMP)
 
-demo: $(STAMP)
+$(DEMO_STAMP): pyproject.toml tools/demo_environment.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -e $(STAMP) || $(BIN)/python tools/demo_environment.py
+	@touch $(DEMO_STAMP)
+
+demo: $(DEMO_STAMP)
 	@$(BIN)/nullworker demo
 
 # Coverage is measured of the unit tests alone: it makes them take twice as long, and all others 1.4 times.

@@ -26,7 +26,6 @@ EXTRAS = {
     "nullworker/classic": ["classic"],
     "nullworker/cli/charts.py": ["charts"],
     "nullworker/cli/demo": ["demo"],
-    "nullworker/cli/demo/history.py": ["charts"],
     "nullworker/cli/engine.py": ["engine"],
     "nullworker/cli/printing.py": ["engine"],
     "nullworker/cli/simulate.py": ["engine"],

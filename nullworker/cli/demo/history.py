@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BOOTING = ("asked", "creating", "loading", "starting")
 LEAVING = ("draining", "stopping", "inactive", "destroying", "error")
@@ -59,34 +55,3 @@ class History:
     def peak_workers(self) -> int:
         """The most workers that were active or booting at once."""
         return max((m.booting + m.ready + m.held for m in self.moments), default=0)
-
-    def draw(self, path: Path) -> None:
-        """Draws workers and reservations over time into ``path`` (SVG or PNG, by its ending)."""
-        import matplotlib as mpl
-
-        mpl.use("Agg")
-        import matplotlib.pyplot as plt
-
-        at = [m.at_s for m in self.moments]
-        figure, (workers, jobs) = plt.subplots(2, 1, sharex=True, figsize=(9, 5), height_ratios=(2, 1))
-        workers.stackplot(
-            at,
-            [m.held for m in self.moments],
-            [m.ready for m in self.moments],
-            [m.booting for m in self.moments],
-            labels=("held", "free", "booting"),
-            colors=("#2f6f4f", "#9fd3b5", "#e8c35a"),
-            step="post",
-        )
-        workers.step(at, [m.waiters for m in self.moments], "k--", where="post", linewidth=1, label="waiting for one")
-        workers.set_ylabel("workers")
-        workers.yaxis.get_major_locator().set_params(integer=True)
-        workers.legend(loc="upper right", fontsize=8)
-        jobs.step(at, [m.waiting_jobs for m in self.moments], where="post", color="#b0413e", label="waiting")
-        jobs.step(at, [m.done for m in self.moments], where="post", color="#2f6f4f", label="done")
-        jobs.set_ylabel("jobs")
-        jobs.set_xlabel("seconds")
-        jobs.legend(loc="center right", fontsize=8)
-        figure.suptitle("One worker for each job in flight, from zero and back")
-        figure.savefig(path, bbox_inches="tight")
-        plt.close(figure)

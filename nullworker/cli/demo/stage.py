@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from nullworker.cli.demo import timeline
 from nullworker.cli.demo.crew import Crew
 from nullworker.cli.demo.history import BOOTING, LEAVING, History, Moment
 from nullworker.cli.demo.mandelbrot import join_tiles
@@ -209,5 +210,5 @@ def _picture(show: Show) -> str:
 
 def _timeline(show: Show, history: History) -> str:
     path = show.folder / "timeline.svg"
-    history.draw(path)
+    timeline.draw(history.moments, path)
     return str(path)
