@@ -11,7 +11,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # own, in pyproject.toml.
 UNIT_FLOOR := 63
 
-.PHONY: chaos demo test test-long coverage matrix check wheel sizes bench soak soak-restart clean
+.PHONY: brokers chaos demo fresh test test-long coverage matrix check wheel sizes bench soak soak-restart clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml
@@ -29,19 +29,28 @@ $(DEMO_STAMP): pyproject.toml tools/demo_environment.py
 demo: $(DEMO_STAMP)
 	@$(BIN)/nullworker demo
 
+# What the tests need beside Python packages: brokers from Debian, libraries from npm. No test installs anything.
+brokers: $(STAMP)
+	@$(BIN)/python -m tools.brokers
+
+# The commands in a Debian that has nothing else in it: FRESH="demo test" for both. Needs root and debootstrap.
+FRESH ?= demo
+fresh:
+	@$(PYTHON) -m tools.fresh $(FRESH)
+
 # Coverage is measured of the unit tests alone: it makes them take twice as long, and all others 1.4 times.
 # Most of the other tests is waiting for other processes, so that four at a time suit two cores.
-test: $(STAMP)
+test: $(STAMP) brokers
 	@$(PYTEST) -n 2 --dist worksteal --cov --cov-report= --cov-fail-under=$(UNIT_FLOOR) tests/unit
 	@$(PYTEST) -n 4 --dist worksteal tests --ignore=tests/unit
 
 # What takes long and is shown in short by a test of the above.
-test-long: $(STAMP)
+test-long: $(STAMP) brokers
 	@$(PYTEST) -n 2 -m long tests
 
 # All tests again, with the branches counted that they take, in the processes that they start as well. It fails below
 # the floor that pyproject.toml has.
-coverage: $(STAMP)
+coverage: $(STAMP) brokers
 	@$(PYTEST) -n 4 --dist worksteal --cov --cov-report=term:skip-covered tests
 
 # The tests that start no servers, on each supported Python that is on this machine.
@@ -72,6 +81,7 @@ soak: $(STAMP)
 # Real processes under each kind of fault, at random moments; CHAOS is how many episodes of each.
 CHAOS ?= 1
 chaos: $(STAMP)
+	@$(BIN)/python -m tools.brokers --chaos
 	@$(BIN)/python -m tools.chaos --episodes $(CHAOS)
 
 # Kills an engine in mid-flight fifty times.

@@ -1,38 +1,31 @@
-"""Real brokers for the tests: found or installed, started on a free port in a directory of their own, ended by id.
+"""Real brokers for the tests: started on a free port in a directory of their own, ended by id.
 
-`program` finds an executable, or installs its Debian package where that is allowed (root, no systemd that would start
-the package's own service, or ``NULLWORKER_TESTS_INSTALL=1``; ``=0`` forbids it), or skips the test with the reason.
+`program` finds an executable, or skips the test with the reason: no test installs anything, ``make brokers`` does.
 `running` starts a broker and ends it with everything that it started, and with the test process if that is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tools.brokers import needs
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-INSTALL_VARIABLE = "NULLWORKER_TESTS_INSTALL"
 START_LIMIT_S = 60.0  # a hang limit: the slowest broker (RabbitMQ) needs about 10 s
 STOP_LIMIT_S = 10.0
-#: Shared by all test processes of this user, so that two of them never run apt or npm at once.
-LOCK_PATH = Path(tempfile.gettempdir()) / f"nullworker-tests-{os.getuid()}.lock"
 
 
 @dataclass(frozen=True)
@@ -51,124 +44,34 @@ def accepts(port: int) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Holds a lock between test processes: for installing things."""
-    with LOCK_PATH.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def program(name: str, *, package: str, also_in: Sequence[str] = ()) -> str:
-    """The path of the executable ``name``, from ``PATH`` or one of the glob patterns ``also_in`` (absolute).
-
-    Installs the Debian package ``package`` if it is missing and may be installed; else skips the test, saying why.
-    """
-    if found := _find(name, also_in):
+def program(name: str) -> str:
+    """The path of the executable ``name``, one of `needs.PROGRAMS`; skips the test, saying why, if it is not here."""
+    wanted = needs.program(name)
+    if found := wanted.find():
         return found
-    if reason := _why_not_install():
-        pytest.skip(f"{name} is not installed (Debian package {package}), and was not installed: {reason}")
-    with one_at_a_time():
-        if not (found := _find(name, also_in)):
-            failure = _apt_install(package)
-            found = _find(name, also_in)
-            if not found:
-                pytest.skip(f"{name} is not installed, and installing Debian package {package} failed: {failure}")
-    return found
+    pytest.skip(f"{name} is not installed (Debian package {wanted.package}); make brokers installs it, or says why not")
 
 
 def python_library(requirement: str) -> Path:
     """A directory for ``PYTHONPATH`` with a library that cannot share our environment (its dependencies conflict).
 
-    Made once, inside the environment; skips the test, saying why, where that fails.
+    Skips the test where it is not here.
     """
-    directory = _tools() / re.sub(r"[^\w.]+", "-", requirement)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    _make_once(directory, lambda work: [*command, "--target", str(work), requirement])
+    directory = needs.python_library(requirement)
+    if not directory.exists():
+        pytest.skip(f"{requirement} is not here; make brokers gets it, or says why not")
     return directory
 
 
 def node_library(folder: Path) -> tuple[str, Path]:
     """The ``node`` program, and a directory with the modules that ``package.json`` in ``folder`` asks for.
 
-    Made once, inside the environment; skips the test, saying why, where Node, npm or the registry is missing.
+    Skips the test where one of them is not here.
     """
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if not node or not npm:
-        pytest.skip("node and npm are not installed (Debian packages nodejs, npm)")
-    manifest = folder / "package.json"
-    directory = _tools() / f"node-{hashlib.sha256(manifest.read_bytes()).hexdigest()[:12]}"
-
-    def install(work: Path) -> list[str]:
-        shutil.copy(manifest, work)
-        flags = ["--omit=optional", "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"]
-        return [npm, "install", "--prefix", str(work), *flags, "--loglevel=error"]
-
-    _make_once(directory, install)
-    return node, directory
-
-
-def _tools() -> Path:
-    """A place for what the tests need beside our environment: in it, so that it goes with it."""
-    inside = Path(sys.prefix)
-    usable = sys.prefix != sys.base_prefix and os.access(inside, os.W_OK)
-    return (inside if usable else Path(tempfile.gettempdir())) / "test-tools"
-
-
-def _make_once(directory: Path, command: Callable[[Path], Sequence[str]]) -> None:
-    """Makes a directory by a command that is given its place; half-made ones are never seen."""
-    if directory.exists():
-        return
-    with one_at_a_time():
-        if directory.exists():
-            return
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent) as unfinished:
-            work = Path(unfinished) / "work"
-            work.mkdir()
-            done = subprocess.run(command(work), capture_output=True, text=True, timeout=600, check=False)
-            if done.returncode != 0:
-                pytest.skip(f"{directory.name} could not be installed: {done.stderr.strip()[:500] or 'no message'}")
-            work.rename(directory)
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1]
-
-
-def _find(name: str, also_in: Sequence[str]) -> str | None:
-    if found := shutil.which(name):
-        return found
-    for pattern in also_in:
-        for directory in sorted(Path("/").glob(pattern.lstrip("/")), reverse=True):
-            if found := shutil.which(name, path=str(directory)):
-                return found
-    return None
-
-
-def _why_not_install() -> str | None:
-    """None where Debian packages may be installed, else the reason why not."""
-    wish = os.environ.get(INSTALL_VARIABLE)
-    if wish == "0":
-        return f"{INSTALL_VARIABLE}=0"
-    if os.geteuid() != 0:
-        return "only root may install packages"
-    if shutil.which("apt-get") is None:
-        return "there is no apt-get"
-    if wish != "1" and Path("/run/systemd/system").exists():
-        return f"systemd would start the package's own service (set {INSTALL_VARIABLE}=1 to allow that)"
-    return None
-
-
-def _apt_install(package: str) -> str:
-    """Installs a Debian package; returns "" or the last line of what went wrong."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # 1: start no service
-    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", package]
-    for command in (install, ["apt-get", "update", "-q"], install):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-        if done.returncode == 0 and command is install:
-            return ""
-    return _last_line(done.stderr)
+    directory = needs.node_library(folder)
+    if not directory.exists():
+        pytest.skip(f"the Node libraries of {folder.name}/package.json are not here; make brokers gets them")
+    return program("node"), directory
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ class NatsServer:
         self._running = contextlib.ExitStack()
         access = ["--auth", token] if token else ["--user", USER, "--pass", PASSWORD]
         storage = ["--jetstream", "--store_dir", str(directory)] if jetstream else []
-        server = program("nats-server", package="nats-server", also_in=("/usr/sbin",))
+        server = program("nats-server")
         self._command = [server, "--addr", "127.0.0.1", "--port", str(self.port), *access, *storage]
 
     def start(self) -> None:

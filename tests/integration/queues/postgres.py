@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 SERVER_USER = "postgres"  # made by the Debian package; the server refuses to run as root
 USER = "worker"
 PASSWORD = "s3cret-pass"
-ALSO_IN = ("/usr/lib/postgresql/*/bin",)
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES_MIN = 2 << 30
 FAST = (
@@ -45,8 +44,8 @@ class Postgres:
         self.port = free_port()
         self._made = 0
         self._running = contextlib.ExitStack()
-        self._program = program("postgres", package="postgresql", also_in=ALSO_IN)
-        _initdb(program("initdb", package="postgresql", also_in=ALSO_IN), directory)
+        self._program = program("postgres")
+        _initdb(program("initdb"), directory)
 
     def start(self) -> None:
         """Starts it, and waits until it accepts its user."""

@@ -38,9 +38,9 @@ class RabbitmqServer:
         self._running = contextlib.ExitStack()
         self._epmd_port = free_port()
         self._pid = 0
-        server = program("rabbitmq-server", package="rabbitmq-server", also_in=("/usr/sbin",))
+        server = program("rabbitmq-server")
         self._server = shutil.which("rabbitmq-server", path=SCRIPTS) or server
-        self._epmd = program("epmd", package="erlang-base", also_in=("/usr/bin", "/usr/lib/erlang/bin"))
+        self._epmd = program("epmd")
         self._env = self._configured()
 
     def start(self) -> None:

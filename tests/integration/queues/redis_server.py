@@ -42,7 +42,7 @@ def redis_server(directory: Path, *settings: str, port: int | None = None) -> It
     It keeps what it holds when it is ended (its file is in the directory) for a next one with the same arguments.
     """
     port = port or free_port()
-    command = [program("redis-server", package="redis-server"), "--bind", "127.0.0.1", "--port", str(port)]
+    command = [program("redis-server"), "--bind", "127.0.0.1", "--port", str(port)]
     command += ["--databases", str(DATABASES), "--dir", str(directory), "--save", "3600 1", *settings]
     with running(command, port=port, directory=directory, ready=lambda: answers(port)) as broker:
         yield broker

@@ -17,6 +17,7 @@ from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.brokers import python_library
 from tests.integration.queues.consumers import ROOT, Consumers, Held
 from tests.integration.queues.told import check_told
+from tools.brokers.needs import ARQ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tests.integration.queues.redis_server import RedisDatabase
 
 
-ARQ = "arq==0.28.0"
 MODULE = "tests.integration.queues.consume_arq"
 
 

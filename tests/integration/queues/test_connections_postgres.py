@@ -169,7 +169,7 @@ async def test_of_several_servers_the_one_that_can_be_written_to(postgres: Postg
 def pooled(postgres: Postgres) -> Iterator[tuple[Postgres, int]]:
     """A PgBouncer that gives each transaction another session: the server behind it, and its port."""
     port = free_port()
-    pooler = program("pgbouncer", package="pgbouncer", also_in=("/usr/sbin",))
+    pooler = program("pgbouncer")
     with place() as directory:
         (directory / "users").write_text(f'"{USER}" "{PASSWORD}"\n')
         (directory / "pgbouncer.ini").write_text(

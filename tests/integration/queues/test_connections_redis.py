@@ -226,7 +226,7 @@ async def test_sentinel_says_who_the_master_is(tmp_path: Path) -> None:
         master.enter_context(redis_server(tmp_path / "first", *access, port=ports[0]))
         first.rpush("jobs", "one")
         await until(lambda: second.exists("jobs"))
-        server = [program("redis-server", package="redis-server"), str(configuration), "--sentinel"]
+        server = [program("redis-server"), str(configuration), "--sentinel"]
         with running(server, port=ports[2], directory=tmp_path / "sentinel"):
             command(sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", 100)
             place = f":{QUOTED}@localhost:{free_port()},localhost:{ports[2]}/0?key=jobs"
