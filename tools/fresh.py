@@ -1,7 +1,7 @@
 """``make fresh``: a Debian made from its own archive, with nothing in it, in which the project's commands are run.
 
     python -m tools.fresh                  make demo
-    python -m tools.fresh demo test        both; ``ci`` for .ci/run
+    python -m tools.fresh demo test        both; also ``brokers``, and ``ci`` for .ci/run
 
 Needs root and debootstrap (``DEBOOTSTRAP`` names another place of it). Prints the seconds of each step, and the MB of
 the environment that it made. Nothing of this machine is used: neither its packages nor its caches.
@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SUITE, ARCHIVE = "bookworm", "http://deb.debian.org/debian"
 PACKAGES = "python3,python3-venv,make,git,ca-certificates,procps"
-COMMANDS = {"demo": "make demo", "test": "make test", "ci": ".ci/run"}
+COMMANDS = {"demo": "make demo", "brokers": "make brokers", "test": "make test", "ci": ".ci/run"}
 
 
 def main(names: list[str]) -> int:
