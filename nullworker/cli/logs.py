@@ -1,39 +1,110 @@
-"""``nullworker logs``: an endpoint's decisions at one of four levels, as ``vastai get endpt-logs`` shows them."""
+"""``nullworker logs``: what consumers printed, and an endpoint's decisions as ``vastai get endpt-logs`` shows them."""
 
 from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nullworker.cli.asking import ask, engine_options
+from nullworker.cli.errors import UserError
 from nullworker.cli.explain import lines
 from nullworker.wire.paths import STORY
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 EPILOG = """\b
 Examples:
-  nullworker logs null-local
-  nullworker logs null-local --level 2 --follow"""
+  nullworker logs worker 7
+  nullworker logs -f worker 7
+  nullworker logs request 1833208
+  nullworker logs payload '"job": 17'
+  nullworker logs null-local --level 2 --follow
+
+What consumers printed is read from the logs of the engine on this machine. Where a log grew too long, a line says how
+much of it was cut."""
+
+CONSUMERS = ("worker", "request", "payload")
 
 LEVELS = ("info0", "info1", "trace", "debug")
 FOLLOW_S = 1.0
+DECISIONS_TAIL = 50
 
 
 @click.command("logs", epilog=EPILOG)
-@click.argument("endpoint")
+@click.argument("about", nargs=-1, required=True, metavar="worker ID | request ID | payload TEXT | ENDPOINT")
 @engine_options
 @click.option(
     "--level", type=click.IntRange(0, 3), default=1, show_default=True, help="0 sizes, 1 lives, 2 grants, 3 all."
 )
-@click.option("--tail", type=click.IntRange(1), default=50, show_default=True, help="Only the last so many.")
-@click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("--tail", type=click.IntRange(1), help="Only the last so many lines  [default: 50 of decisions]")
+@click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="The engine's state directory.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(
-    endpoint: str, instance: str, api_key: str | None, level: int, tail: int, follow: bool, as_json: bool
+    about: tuple[str, ...],
+    instance: str,
+    api_key: str | None,
+    level: int,
+    tail: int | None,
+    follow: bool,
+    state: Path | None,
+    as_json: bool,
 ) -> None:
-    """Show what an engine decided about ENDPOINT, and why."""
+    """Show what the consumers of a worker, a request or a payload printed; or what an engine decided about ENDPOINT."""
+    if len(about) == 1:
+        _decisions(about[0], instance, api_key, level, tail or DECISIONS_TAIL, follow=follow, as_json=as_json)
+        return
+    if len(about) != 2 or about[0] not in CONSUMERS:
+        raise click.UsageError("Give worker ID, request ID, payload TEXT, or the name of an endpoint.")
+    what, which = about
+    if what != "payload" and not which.isdecimal():
+        raise click.UsageError(f"{which} is not the number of a {what}.")
+    if follow and what != "worker":
+        raise click.UsageError("--follow is for a worker or an endpoint.")
+    from nullworker.client.instances import state_directory
+
+    lines = _consumers(what, which, state or state_directory(), follow=follow)
+    if tail is not None and not follow:
+        lines = list(lines)[-tail:]
+    for line in lines:
+        print(json.dumps({"line": line}) if as_json else line, flush=True)
+
+
+def _consumers(what: str, which: str, state: Path, *, follow: bool) -> Iterable[str]:
+    """The lines that are asked for.
+
+    Raises:
+        UserError: there are none.
+    """
+    from nullworker.cli import consumer_output as output
+
+    if what == "worker":
+        number = int(which)
+        if follow:
+            return output.printed(output.follow(state, number))
+        files = output.logs_of(state, number)
+        if not files:
+            raise output.no_log(state, number)
+        return output.printed(output.lines_of(files))
+    found: list[str] = []
+    for file in output.all_logs(state):
+        if what == "request":
+            found += output.of_runs(output.lines_of([file]), lambda request, _: request == which)
+        else:
+            found += output.of_runs(output.lines_of([file]), lambda _, payload: which in payload)
+    if not found:
+        raise UserError(f"No log under {state} has a consumer that ran for the {what} {which}.")
+    return found
+
+
+def _decisions(
+    endpoint: str, instance: str, api_key: str | None, level: int, tail: int, *, follow: bool, as_json: bool
+) -> None:
     seen: tuple[Any, ...] | None = None
     while True:
         answer = ask(instance, api_key, STORY, about=endpoint)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.wire import tasks
 from nullworker.worker import supervisor_main
+from nullworker.worker.redaction import mask_likely
 from nullworker.worker.release import ReleaseError
 from nullworker.worker.supervisor import Order, SupervisorPool, without_credential
 
@@ -33,6 +34,7 @@ BUSY = (
     "Another program already runs a command for this worker's reservations; end it, or leave out one of NULL_CONSUMER"
     " and nullworker consume."
 )
+_LOGGED_CHARACTERS_MAX = 500
 _PAYLOAD_BYTES_MAX = 100_000  # Linux takes 128 KiB for one variable
 
 
@@ -104,7 +106,12 @@ class Consumer:
             await self._let_go(session)
             return
         supervisor.start(self._order(session))
-        log.info("consumer started under process %d for request %s", supervisor.pid, session.request_idx)
+        log.info(
+            "consumer started under process %d for request %s%s",
+            supervisor.pid,
+            session.request_idx,
+            _with_payload(session.on_close_payload),
+        )
         stopped = tasks.start(stop.wait())
         either: set[asyncio.Future[Any]] = {supervisor.ended, stopped}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -153,6 +160,14 @@ class Consumer:
             read.consumer_background_s,
             place,
         )
+
+
+def _with_payload(payload: object) -> str:
+    """The payload for the log, by which `nullworker logs` finds a consumer's output; what looks secret is masked."""
+    if payload in (None, {}, ""):
+        return ""
+    text = mask_likely(json.dumps(payload, ensure_ascii=False))
+    return f" with payload {text[:_LOGGED_CHARACTERS_MAX]}"
 
 
 def consumer_environment(session_id: str, request_idx: int, payload: object, control_url: str) -> dict[str, str]:

@@ -22,29 +22,32 @@ def block(kind: str, holds: str) -> str:
 
 def test_the_files_and_commands_of_the_page_work_in_an_empty_directory(tmp_path: Path) -> None:
     """On another port and with state of its own, which is all that is not as on the page."""
+    (tmp_path / "enqueue.py").write_text(block("python", "# enqueue.py"))
     (tmp_path / "consumer.py").write_text(block("python", "# consumer.py").replace("sleep(5)", "sleep(0)"))
-    (tmp_path / "nullworker.toml").write_text(block("toml", "# nullworker.toml"))
-    path, engine, *others = [line[2:] for line in block("console", "--config nullworker.toml").splitlines()]
+    path, enqueue, up = [line[2:] for line in block("console", "nullworker up --queue").splitlines()]
     assert path.startswith("PATH=")
     own = {name: value for name, value in os.environ.items() if name != "VAST_API_KEY"}
     own |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NULLWORKER_STATE": str(tmp_path / "state")}
+    run(enqueue, tmp_path, own)
     serving = subprocess.Popen(
-        shlex.split(engine), cwd=tmp_path, env={**own, "NULLWORKER_PORT": "0"}, stdout=subprocess.PIPE, text=True
+        shlex.split(up), cwd=tmp_path, env={**own, "NULLWORKER_PORT": "0"}, stdout=subprocess.PIPE, text=True
     )
     try:
         assert serving.stdout is not None
-        url = re.sub(r"^nullworker engine at (\S+), endpoints: null-prod\n$", r"\1", serving.stdout.readline())
-        asking = {**own, "NULLWORKER_STATUS_INSTANCE": url, "NULLWORKER_EXPLAIN_INSTANCE": url}
-        said = [run(command.replace("--instance local", f"--instance {url}"), tmp_path, asking) for command in others]
+        [url] = re.findall(r"engine at (\S+), endpoints: up;", serving.stdout.readline())
+        for line in serving.stdout:
+            if "0 waiting, 0 in flight; want 0, 0 held" in line:
+                break
+        asking = {**own, **{f"NULLWORKER_{name}_INSTANCE": url for name in ("STATUS", "EXPLAIN", "LOGS")}}
+        commands = [line[2:] for line in block("console", "nullworker explain worker 1").splitlines()]
+        status, story, printed = [run(command, tmp_path, asking) for command in commands]
     finally:
         serving.send_signal(signal.SIGINT)
         serving.communicate(timeout=HANG_S)
     assert serving.returncode == 130
-    held, status, story = said
-    assert "its consumer gave it back" in held
-    assert "null-prod (endpoint 1, active)" in status
+    assert "up (endpoint 1, active)" in status
     assert {"create", "worker_ready", "grant"} <= set(story.split())
-    assert "at work on null\n" in (tmp_path / "state/logs/null-prod/worker-1.log").read_text()
+    assert "at work on job " in printed
 
 
 def run(command: str, directory: Path, environ: dict[str, str]) -> str:

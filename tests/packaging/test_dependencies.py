@@ -30,6 +30,7 @@ EXTRAS = {
     "nullworker/cli/printing.py": ["engine"],
     "nullworker/cli/simulate.py": ["engine"],
     "nullworker/cli/status.py": ["engine"],
+    "nullworker/cli/up": ["engine"],
     "nullworker/engine": ["engine"],
     "nullworker/fleets/processes": ["engine"],
     "nullworker/queues/_postgres.py": ["postgres"],

@@ -122,8 +122,8 @@ def _signals_held() -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-        for signum in came[:1]:
-            signal.raise_signal(signum)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _last_line(text: str) -> str:

@@ -2,8 +2,8 @@
 
 A worker appends to its log itself, so that logging continues while no engine runs. Once a second the fleet checks each
 log: when it takes more than half of what is allowed on disk, its end becomes ``worker.log.1`` (an older one is dropped)
-and the log is emptied. A log thus takes at most what is allowed, plus what its worker can write in a second; while no
-engine runs, it is not checked.
+and the log is emptied; a line marks where something was cut. A log thus takes at most what is allowed, plus what its
+worker can write in a second; while no engine runs, it is not checked.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: A message quotes at most this much of a log's last line.
 LINE_CHARACTERS_MAX = 200
+#: Begins the line of a log that stands where older ones were cut.
+CUT_MARK = "[nullworker]"
 _TAIL_BYTES = 4096
 _BLOCK_BYTES = 512  # what st_blocks counts in, whatever the file system's own blocks are
 
@@ -42,10 +44,13 @@ def trim(path: Path, bytes_max: int) -> bool:
 def _keep_tail(path: Path, bytes_max: int) -> None:
     older, temporary = _older(path), path.with_name(f".{path.name}.1")
     with path.open("rb") as log:
-        log.seek(-min(bytes_max, log.seek(0, os.SEEK_END)), os.SEEK_CUR)
+        size = log.seek(0, os.SEEK_END)
+        dropped = max(0, size - bytes_max) + (older.stat().st_size if older.exists() else 0)
+        mark = f"{CUT_MARK} {dropped} bytes or more were cut here\n".encode() if dropped else b""
+        log.seek(-min(bytes_max - len(mark), size), os.SEEK_CUR)
         try:
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as kept:
-                kept.write(log.read(bytes_max))
+                kept.write(mark + log.read(bytes_max))
             temporary.replace(older)
         except OSError:
             temporary.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""Engine and dispatcher together, from their start to what becomes of jobs that run at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nullworker.cli.up.screen import Screen
+from nullworker.core import views
+from nullworker.dispatch.dispatcher import Dispatcher
+from nullworker.engine.logs import configure
+from nullworker.engine.server import Server
+from nullworker.wire import tasks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nullworker.dispatch.settings import DispatchSettings
+    from nullworker.engine.config import EngineConfig
+
+#: How long a second Ctrl-C is waited for.
+ASK_S = 5.0
+LOOK_S = 0.2
+EXIT_INTERRUPTED = 130
+
+
+class AtSignal(enum.Enum):
+    """What becomes of jobs that run when a signal ends the command."""
+
+    ASK = "ask"  # a second Ctrl-C ends them
+    LEAVE = "leave"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is served, and how."""
+
+    engine: EngineConfig
+    dispatch: DispatchSettings
+
+
+class Signals:
+    """SIGINT and SIGTERM, counted as they come."""
+
+    def __init__(self) -> None:
+        """Listens from now on."""
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        self.signum = 0
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signum, self._receive, signum)
+
+    def _receive(self, signum: int) -> None:
+        if self.first.is_set():
+            self.second.set()
+        else:
+            self.signum = signum
+            self.first.set()
+
+
+async def run_until_done(plan: Plan, at_signal: AtSignal, *, until_empty: bool) -> int:
+    """Serves until a signal, or with ``until_empty`` until there is nothing to do; returns the exit code.
+
+    Args:
+        plan: what is served.
+        at_signal: what becomes of jobs that run then.
+        until_empty: end when the queues are empty and nothing is held.
+
+    Raises:
+        ServerError, DispatchStoreError, QueueError, ClientError: it cannot begin, or go on.
+    """
+    signals = Signals()
+    log_file = open_log(plan.engine.state)
+    server = await Server.open(plan.engine, os.environ)
+    ends_held = False
+    try:
+        with Screen(plan, server, log_file) as screen:
+            looking = tasks.start(screen.run(LOOK_S))
+            try:
+                ends_held = await _dispatch(plan, server, screen, signals, at_signal, until_empty=until_empty)
+            finally:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+    finally:
+        await server.close(destroy=True, spare_held=not ends_held, hurry=signals.second)
+    return EXIT_INTERRUPTED if signals.signum == signal.SIGINT else 0
+
+
+def open_log(state: Path) -> Path:
+    """Sends logs to a file alone, which it returns: the screen shows what matters of them."""
+    configure(state, "info", open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open as long as we run
+    return state / "engine.log"
+
+
+async def _dispatch(
+    plan: Plan, server: Server, screen: Screen, signals: Signals, at_signal: AtSignal, *, until_empty: bool
+) -> bool:
+    """Dispatches until the end; returns whether jobs that run are to be ended with their workers."""
+    settings = plan.dispatch
+    dispatcher = Dispatcher(
+        settings.bindings,
+        instance=server.url,
+        api_key=server.keys.account_key.reveal(),
+        store_file=server.state_dir / "dispatch.db",
+        shared_cap=settings.cap,
+        budget=settings.budget,
+        on_change=screen.queue_changed,
+    )
+    async with dispatcher:
+        if adopted := dispatcher.adopt():
+            screen.say(f"taken over from an earlier run: {_jobs(adopted)}")
+        running = tasks.start(dispatcher.run(until_empty=until_empty))
+        asked = tasks.start(signals.first.wait())
+        failed = server.failure
+        try:
+            either: set[asyncio.Future[Any]] = {running, asked, failed}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+                return True  # nothing is held
+            if failed.done():
+                screen.say(f"error: {failed.result()}")
+                return False
+        finally:
+            for task in (running, asked):
+                task.cancel()
+            await asyncio.gather(running, asked, return_exceptions=True)
+        draining = tasks.start(dispatcher.drain())
+        ends = await _ask(server, screen, signals, at_signal)
+        with contextlib.suppress(Exception):
+            await draining
+        return ends
+
+
+async def _ask(server: Server, screen: Screen, signals: Signals, at_signal: AtSignal) -> bool:
+    """Whether jobs that run are to be ended; says what becomes of them."""
+    held = len([worker for worker in views.workers(server.driver.engine) if worker.state == "held"])
+    if not held:
+        screen.say("no job runs; workers are ended")
+        return False
+    if at_signal is AtSignal.ASK and signals.signum == signal.SIGINT:
+        screen.say(f"{_run(held)}. Ctrl-C again ends them, or they go on ({ASK_S:g} s) …")
+        second = tasks.start(signals.second.wait())
+        await asyncio.wait({second}, timeout=ASK_S)
+        second.cancel()
+    if at_signal is AtSignal.END or signals.second.is_set():
+        screen.say(f"ended with their workers: {_jobs(held)}")
+        return True
+    screen.say(f"left running: {_jobs(held)}; the next nullworker up takes over")
+    return False
+
+
+def _jobs(count: int) -> str:
+    return f"{count} job" if count == 1 else f"{count} jobs"
+
+
+def _run(count: int) -> str:
+    return f"{_jobs(count)} {'runs' if count == 1 else 'run'}"

@@ -1,0 +1,138 @@
+"""``nullworker up``: a queue, a consumer, workers that come and go, and what becomes of jobs at Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nullworker.queues import sqlite_jobs
+from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HANG_S = 100
+#: Takes a job and waits until a file says that it may end it.
+CONSUMER = """\
+import pathlib, sys, time
+from nullworker.queues import sqlite_jobs
+job = sqlite_jobs.claim("jobs.db", worker="me")
+while job and not pathlib.Path("go").exists():
+    time.sleep(0.05)
+if job:
+    sqlite_jobs.finish("jobs.db", job)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """With a consumer and a queue of three jobs; at the end all workers are ended that a test has left running."""
+    (tmp_path / "consumer.py").write_text(CONSUMER)
+    sqlite_jobs.enqueue(tmp_path / "jobs.db", ["1", "2", "3"])
+    yield tmp_path
+    (tmp_path / "go").touch()
+    if (tmp_path / "state").exists():
+        words = ["engine", "--state", "state", "--port", "0", "--end-workers"]
+        engine = subprocess.Popen(
+            [sys.executable, "-m", "nullworker.cli.main", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
+        until(engine, "nullworker engine at")
+        engine.send_signal(signal.SIGINT)
+        engine.communicate(timeout=HANG_S)
+
+
+def up(folder: Path, *flags: str, command: tuple[str, ...] = (sys.executable, "consumer.py")) -> subprocess.Popen[str]:
+    words = ["up", "--queue", "sqlite://./jobs.db", "--state", "state", "--max", "2", *flags, "--", *command]
+    return subprocess.Popen(
+        [sys.executable, "-m", "nullworker.cli.main", *words],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "VAST_API_KEY"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def jobs(folder: Path) -> dict[str, int]:
+    """How many jobs are in which state."""
+    return {state: count for state, count in sqlite_jobs.counts(folder / "jobs.db").items() if count}
+
+
+def until(process: subprocess.Popen[str], text: str) -> list[str]:
+    """The lines up to the first that has ``text`` in it."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError((lines, process.communicate(timeout=HANG_S)))
+
+
+def test_a_queue_is_done_by_workers_that_come_and_go(folder: Path) -> None:
+    (folder / "go").touch()
+    out, err = up(folder, "--port", "0", "--until-empty").communicate(timeout=HANG_S)
+    assert err == ""
+    assert jobs(folder) == {"done": 3}
+    assert "worker 1: create (" in out
+    assert "3 waiting, 0 in flight; want 2" in out
+
+
+def test_ctrl_c_says_what_runs_and_jobs_go_on_for_the_next_start(folder: Path) -> None:
+    port = str(free_port())
+    process = up(folder, "--port", port)
+    until(process, "2 in flight; want 2, 2 held")
+    process.send_signal(signal.SIGINT)
+    until(process, "2 jobs run. Ctrl-C again ends them, or they go on")
+    until(process, "left running: 2 jobs")
+    _, err = process.communicate(timeout=HANG_S)
+    assert (process.returncode, err) == (130, "")
+    (folder / "go").touch()
+    out, err = up(folder, "--port", port, "--until-empty").communicate(timeout=HANG_S)
+    assert "taken over from an earlier run: 2 jobs" in out, err
+    assert jobs(folder) == {"done": 3}
+
+
+@pytest.mark.parametrize("how", ["a second Ctrl-C", "--end-jobs"])
+def test_jobs_end_only_where_that_is_said(folder: Path, how: str) -> None:
+    process = up(folder, "--port", "0", *([how] if how.startswith("--") else []))
+    until(process, "2 in flight; want 2, 2 held")
+    process.send_signal(signal.SIGINT)
+    if not how.startswith("--"):
+        until(process, "Ctrl-C again ends them")
+        process.send_signal(signal.SIGINT)
+    until(process, "ended with their workers: 2 jobs")
+    process.communicate(timeout=HANG_S)
+    assert process.returncode == 130
+    assert jobs(folder) == {"running": 2, "waiting": 1}
+
+
+def test_sigterm_lets_jobs_go_on(folder: Path) -> None:
+    process = up(folder, "--port", "0")
+    until(process, "2 in flight; want 2, 2 held")
+    process.send_signal(signal.SIGTERM)
+    until(process, "left running: 2 jobs")
+    process.communicate(timeout=HANG_S)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("nosuchprogram", "There is no program nosuchprogram in PATH"),
+        ("./plain.sh", "may not be run: chmod +x ./plain.sh"),
+    ],
+)
+def test_a_program_that_cannot_be_run_is_refused_before_anything_starts(folder: Path, program: str, says: str) -> None:
+    (folder / "plain.sh").write_text("#!/bin/sh\n")
+    process = up(folder, command=(program,))
+    out, err = process.communicate(timeout=HANG_S)
+    assert (process.returncode, out) == (1, "")
+    assert says in err
+    assert not (folder / "state").exists()
