@@ -1,6 +1,6 @@
 // A BullMQ queue with a worker for each job: it is reserved, runs that one job, and is given back.
 //
-// Type each in a terminal of its own, in this folder, with a Redis on this machine and `npm install bullmq`:
+// Type each in a terminal of its own, in this folder, with a Redis on this machine and `npm install bullmq ioredis`:
 //
 //     nullworker engine --set endpoint.null-local.workergroup.0.consumer='node bullmq_worker.cjs'
 //     nullworker dispatch --endpoint null-local --queue 'bullmq://localhost/0?queue=gpu'

@@ -6,6 +6,7 @@ can correct it raises as `nullworker.cli.errors.UserError`, or as the client's `
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -99,6 +100,15 @@ class Commands(click.Group):
             raise _missing(cmd_name, error) from error
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest command where there is none of that name."""
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and (near := difflib.get_close_matches(args[0], names, 1)):
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands without loading any."""

@@ -76,3 +76,17 @@ def processes_with(text: str) -> list[int]:
             except OSError:
                 continue
     return found
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--jobs", "2", "--", "nosuchprog"], "There is no program nosuchprog in PATH"),
+        (["--jobs", "2", "--folder", "/proc/demo"], "The folder /proc/demo cannot be written to"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_starts(tmp_path: Path, flags: list[str], says: str) -> None:
+    done = demo(tmp_path, *flags)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {says}")
+    assert len(done.stderr.splitlines()) == 1

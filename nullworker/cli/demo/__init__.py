@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import tempfile
 from pathlib import Path
 
 import click
 
 from nullworker.cli.errors import UserError
+from nullworker.cli.programs import check_program
 from nullworker.wire import tasks
 
 JOBS_MAX = 10_000
@@ -48,6 +50,9 @@ def command(jobs: int, at_most: int, folder: Path, as_json: bool, command: tuple
 
     if not command and jobs > TILES:
         raise click.BadParameter(f"the picture has {TILES} tiles", param_hint="--jobs")
+    if command:
+        check_program(command[0])
+    check_folder(folder)
     show = Show([str(number) for number in range(jobs)], at_most, folder, list(command))
 
     async def play_until_interrupted() -> bool:
@@ -73,3 +78,18 @@ def command(jobs: int, at_most: int, folder: Path, as_json: bool, command: tuple
         raise UserError(str(error)) from None
     if not whole:
         raise KeyboardInterrupt
+
+
+def check_folder(folder: Path) -> None:
+    """Makes the folder for the picture.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise UserError(f"The folder {folder} cannot be written to ({why}); give another with --folder.") from None

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nullworker.cli.errors import UserError
+from nullworker.cli.programs import check_program
 
 if TYPE_CHECKING:
-    from nullworker.cli.up.run import Plan
+    from nullworker.cli.up.plan import Plan
 
 EPILOG = """\b
 Examples:
@@ -84,7 +84,7 @@ def _plan(
 ) -> Plan:
     from dataclasses import replace
 
-    from nullworker.cli.up.run import Plan
+    from nullworker.cli.up.plan import Plan
     from nullworker.core.parameters import TESTED_PARAMETERS
     from nullworker.dispatch.binding import BindingSettings
     from nullworker.dispatch.settings import DispatchSettings, check_binding, check_settings
@@ -97,22 +97,9 @@ def _plan(
     engine = load_config(config, environ, flags)
     if config is not None:
         return Plan(engine, load_settings(config))
-    _check_program(command[0])
+    check_program(command[0])
     parameters = replace(TESTED_PARAMETERS, max_workers=most, inactivity_timeout=IDLE_S)
     group = WorkergroupConfig(consumer=shlex.join(command))
     engine = replace(engine, endpoints=(EndpointConfig("up", parameters, (group,)),))
     binding = check_binding(BindingSettings("up", str(queue), most=most))
     return Plan(engine, check_settings(DispatchSettings((binding,))))
-
-
-def _check_program(name: str) -> None:
-    """Says before anything starts what each worker would find out for itself.
-
-    Raises:
-        UserError: there is no such program, or it may not be run.
-    """
-    if shutil.which(name) is not None:
-        return
-    if Path(name).is_file():
-        raise UserError(f"{name} is a file that may not be run: chmod +x {name}, or name its interpreter before it.")
-    raise UserError(f"There is no program {name} in PATH; name one that there is, or its path.")

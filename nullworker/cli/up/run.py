@@ -7,7 +7,6 @@ import contextlib
 import enum
 import os
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nullworker.cli.up.screen import Screen
@@ -20,8 +19,7 @@ from nullworker.wire import tasks
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nullworker.dispatch.settings import DispatchSettings
-    from nullworker.engine.config import EngineConfig
+    from nullworker.cli.up.plan import Plan
 
 #: How long a second Ctrl-C is waited for.
 ASK_S = 5.0
@@ -35,14 +33,6 @@ class AtSignal(enum.Enum):
     ASK = "ask"  # a second Ctrl-C ends them
     LEAVE = "leave"
     END = "end"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is served, and how."""
-
-    engine: EngineConfig
-    dispatch: DispatchSettings
 
 
 class Signals:

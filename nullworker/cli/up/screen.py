@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from nullworker.cli.up.run import Plan
+    from nullworker.cli.up.plan import Plan
     from nullworker.core.views import WorkerView
     from nullworker.dispatch.binding import BindingStatus
     from nullworker.engine.server import Server

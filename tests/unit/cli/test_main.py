@@ -191,3 +191,13 @@ def test_each_command_of_ours_loads_and_explains_itself_with_an_example() -> Non
             assert command is not None
             text = command.get_help(click.Context(command, info_name=name, parent=context))
             assert f"nullworker {name}" in text.replace("Usage: nullworker", "Usage:"), f"{name} --help has no example"
+
+
+def test_a_command_that_is_written_wrong_is_answered_with_the_nearest(
+    package: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package.add("status")
+    assert package.run("statsu") == cli.EXIT_MISUSED
+    assert "No such command 'statsu'. Did you mean 'status'?" in capsys.readouterr().err
+    assert package.run("zzz") == cli.EXIT_MISUSED
+    assert "Did you mean" not in capsys.readouterr().err
