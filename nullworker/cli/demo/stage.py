@@ -13,16 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nullworker.cli.demo import timeline
-from nullworker.cli.demo.crew import Crew
 from nullworker.cli.demo.history import BOOTING, LEAVING, History, Moment
 from nullworker.cli.demo.mandelbrot import join_tiles
-from nullworker.client import NullClient
 from nullworker.core import views
 from nullworker.core.parameters import Parameters
+from nullworker.dispatch.binding import BindingSettings
+from nullworker.dispatch.dispatcher import Dispatcher
 from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupConfig
 from nullworker.engine.server import Server
 from nullworker.queues import sqlite_jobs
-from nullworker.queues.sqlite import SqliteQueue
 from nullworker.wire import tasks
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 ENDPOINT = "demo"
 LOOK_S = 0.1
+POLL_S = 0.25
 #: For a job to get a worker, and for the fleet to go back to zero; a hang limit.
 DEADLINE_S = 60.0
 #: As the tested parameters, but for a show: a free worker goes after two seconds.
@@ -145,11 +145,26 @@ def _config(show: Show, scratch: Path, jobs_file: Path) -> EngineConfig:
 
 
 async def _work(server: Server, jobs_file: Path, show: Show) -> int:
-    queue = await SqliteQueue.open(sqlite_jobs.url(jobs_file))
-    async with queue, NullClient(server.url, server.keys.account_key.reveal()) as client:
-        crew = Crew(client, ENDPOINT, queue, show.at_most, deadline_s=DEADLINE_S)
-        await crew.run()
-        return crew.opened
+    """Dispatches until all jobs are done, or nothing changed for `DEADLINE_S`; returns how often one was granted."""
+    binding = BindingSettings(ENDPOINT, sqlite_jobs.url(jobs_file), most=show.at_most, poll_s=POLL_S)
+    dispatcher = Dispatcher(
+        (binding,),
+        instance=server.url,
+        api_key=server.keys.account_key.reveal(),
+        store_file=server.state_dir / "dispatch.db",
+    )
+    async with dispatcher:
+        running = tasks.start(dispatcher.run(until_empty=True))
+        try:
+            before: dict[str, int] = {}
+            while not running.done() and before != (before := sqlite_jobs.counts(jobs_file)):
+                await asyncio.wait({running}, timeout=DEADLINE_S)
+            if running.done():
+                running.result()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    return sum(decision.kind == "grant" for decision in server.decisions.about())
 
 
 async def _until_zero(server: Server) -> None:
