@@ -47,7 +47,7 @@ def server(directory: Path, *settings: str) -> Iterator[int]:
     port = free_port()
     lines = [f"port: {port}", 'host: "::"', f'jetstream {{ store_dir: "{directory}/jetstream" }}', *settings]
     (directory / "nats.conf").write_text("\n".join(lines))
-    command = [program("nats-server", package="nats-server", also_in=("/usr/sbin",)), "-c", "nats.conf"]
+    command = [program("nats-server"), "-c", "nats.conf"]
     with running(command, port=port, directory=directory):
         yield port
 
