@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import ast
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tools.pythons import ROOT, interpreter, supported
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHIPPED = sorted(path for top in ("nullworker", "workers") for path in (ROOT / top).rglob("*.py"))
 COMPILES = """
@@ -23,9 +19,9 @@ for path in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_oldest_supported_python_can_read_it(path: Path) -> None:
-    ast.parse(path.read_text(), feature_version=(3, 10))
+def test_the_oldest_supported_python_can_read_it() -> None:
+    for path in SHIPPED:
+        ast.parse(path.read_text(), str(path), feature_version=(3, 10))  # an error of syntax names the file
 
 
 def test_what_the_metadata_says_of_python_is_one_thing() -> None:
