@@ -85,7 +85,7 @@ def try_all(
 ) -> None:
     """Casts the nets for all bugs of which the record does not say what came of it."""
     began = time.monotonic()
-    limits = {"unit": (), "simulator": (options.seeds,), "exhaustive": (options.states,)}
+    limits = {"unit": (options.tests,), "simulator": (options.seeds,), "exhaustive": (options.states,)}
     for number, bug in enumerate(bugs, 1):
         entry = record.entry(bug)
         for net in nets:
@@ -170,6 +170,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--seeds", type=int, default=trial.SEEDS_MAX, help=f"of the simulator  [default: {trial.SEEDS_MAX}]"
     )
     parser.add_argument("--states", type=int, default=8_000, help="of the walk, in each scope  [default: 8000]")
+    parser.add_argument(
+        "--tests",
+        action="append",
+        metavar="PATH",
+        help=f"unit tests; may be repeated  [default: {trial.UNIT_TESTS[0]}]",
+    )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="a record that is read, and written after each trial")
     parser.add_argument("--json", action="store_true", help="print the record as JSON; progress goes to standard error")
     parser.add_argument(
@@ -181,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("say which bugs: --seed N, --planted, --held-out or --missed NET")
     if options.missed and options.keep is None:
         parser.error("--missed needs the record: --keep FILE")
+    options.tests = options.tests or list(trial.UNIT_TESTS)
     record = Record(options.keep)
     bugs = chosen(options, record)
     if options.list:
@@ -193,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join(f"not noticed any more: {name}" for name in unnoticed), file=sys.stderr)
             return int(bool(unnoticed))
         for net in nets:
-            if (found := trial.trial(net, None, *(() if net == "unit" else (1,)))) is not None:
+            if (found := trial.trial(net, None, options.tests if net == "unit" else 1)) is not None:
                 print(f"Without any bug, {net} fails ({told(found)}). Correct that first.", file=sys.stderr)
                 return 1
         try_all(bugs, nets, record, options)
