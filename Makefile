@@ -14,16 +14,14 @@ UNIT_FLOOR := 63
 .PHONY: brokers chaos demo fresh test test-long coverage matrix check wheel sizes bench soak soak-restart clean
 .DEFAULT_GOAL := test
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml tools/environment.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing what the tests need into $(VENV) (once, about 800 MB) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[all]" --group dev
+	@$(BIN)/python tools/environment.py tests
 	@touch $(STAMP)
 
-$(DEMO_STAMP): pyproject.toml tools/demo_environment.py
+$(DEMO_STAMP): pyproject.toml tools/environment.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -e $(STAMP) || $(BIN)/python tools/demo_environment.py
+	@test -e $(STAMP) || $(BIN)/python tools/environment.py demo
 	@touch $(DEMO_STAMP)
 
 demo: $(DEMO_STAMP)
