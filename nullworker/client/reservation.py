@@ -198,6 +198,8 @@ class Reservation:
         if self._ended is None:
             self._ended = ended
             self._closed.set()
+            if self._keeper is not None and self._keeper is not asyncio.current_task():
+                self._keeper.cancel()  # it would look once more, when its client may be closed
             self._on_closed(self)
 
     async def _end(self) -> None:

@@ -28,6 +28,7 @@ def demo(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 def test_the_demo_draws_its_picture_and_ends_with_nothing_left(tmp_path: Path, flags: list[str], jobs: int) -> None:
     done = demo(tmp_path, "--json", *flags)
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     summary: dict[str, Any] = json.loads(done.stdout)
     assert (summary["jobs_done"], summary["jobs_lost"], summary["jobs_failed"]) == (jobs, 0, 0)
     assert summary["peak_workers"] == 4
