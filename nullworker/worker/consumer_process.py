@@ -14,13 +14,14 @@ import os
 from typing import TYPE_CHECKING
 
 from nullworker.wire import tasks
+from nullworker.wire.worker_side.environment import CONSUMER_OWN_VARIABLE
 from nullworker.worker import supervisor_main
 from nullworker.worker.redaction import mask_likely
 from nullworker.worker.release import ReleaseError
 from nullworker.worker.supervisor import Order, SupervisorPool, without_credential
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from typing import Any
 
     from nullworker.worker.health import Health
@@ -171,7 +172,7 @@ def _with_payload(payload: object) -> str:
 
 
 def consumer_environment(session_id: str, request_idx: int, payload: object, control_url: str) -> dict[str, str]:
-    """The environment of a consumer: the worker's own, without its credential, and the reservation.
+    """The environment of a consumer: the worker's, without its credential and its interpreter's, and the reservation.
 
     Args:
         session_id: the session that holds the worker.
@@ -179,7 +180,7 @@ def consumer_environment(session_id: str, request_idx: int, payload: object, con
         payload: what the reservation was made with.
         control_url: where the worker's control port is.
     """
-    env = without_credential(os.environ)
+    env = without_interpreter(without_credential(os.environ))
     env["NULL_SESSION_ID"] = session_id
     env["NULL_REQUEST_IDX"] = str(request_idx)
     env["NULL_CONTROL_URL"] = control_url
@@ -189,6 +190,20 @@ def consumer_environment(session_id: str, request_idx: int, payload: object, con
     else:
         log.warning("the payload is too large for NULL_PAYLOAD; the consumer can GET /reservation")
     return env
+
+
+def without_interpreter(env: Mapping[str, str]) -> dict[str, str]:
+    """Without what a fleet set for the worker's own Python: a consumer may run on another, which that would break."""
+    kept = {name: value for name, value in env.items() if name != CONSUMER_OWN_VARIABLE}
+    try:
+        own = json.loads(env.get(CONSUMER_OWN_VARIABLE, "{}"))
+    except ValueError:
+        own = {}
+    for name, value in own.items() if isinstance(own, dict) else ():
+        kept.pop(name, None)
+        if isinstance(value, str):
+            kept[name] = value
+    return kept
 
 
 def why_broken(code: int, last_line: str) -> str:

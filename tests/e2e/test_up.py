@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 HANG_S = 100
 #: Takes a job and waits until a file says that it may end it.
 CONSUMER = """\
-import pathlib, sys, time
+import os, pathlib, sys, time
+pathlib.Path("environment.txt").write_text("\\n".join(os.environ))
 from nullworker.queues import sqlite_jobs
 job = sqlite_jobs.claim("jobs.db", worker="me")
 while job and not pathlib.Path("go").exists():
@@ -80,6 +81,8 @@ def test_a_queue_is_done_by_workers_that_come_and_go(folder: Path) -> None:
     out, err = up(folder, "--port", "0", "--until-empty").communicate(timeout=HANG_S)
     assert err == ""
     assert jobs(folder) == {"done": 3}
+    names = set((folder / "environment.txt").read_text().splitlines())
+    assert not names & ({"PYTHONPATH", "SETUPTOOLS_USE_DISTUTILS"} - set(os.environ))
     assert "worker 1: create (" in out
     assert "3 waiting, 0 in flight; want 2" in out
 

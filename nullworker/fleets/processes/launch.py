@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from nullworker.fleets.base import FleetError
 from nullworker.fleets.processes.proc import INSTANCE_VARIABLE, Process, stat
 from nullworker.fleets.processes.records import Ports
+from nullworker.wire.worker_side.environment import CONSUMER_OWN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +40,8 @@ PASSED_VARIABLES = (
 _BACKEND_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _BOUND_MAX = 96  # descriptors; a worker listens within seconds of its creation
 _SITE_DIRECTORIES = ("site-packages", "dist-packages")
+#: What the worker's interpreter is started with. The consumer, often of another Python, has the engine's own instead.
+_OF_THE_INTERPRETER = ("PYTHONPATH", "SETUPTOOLS_USE_DISTUTILS")
 
 
 def command(settings: ProcessSettings, roots: Sequence[str], backend: str) -> list[str]:
@@ -124,6 +128,7 @@ def base_environment(settings: ProcessSettings, roots: Sequence[str], own: Mappi
     # vastai imports distutils: where Python has its own, the whole of setuptools in its place costs a start 0.2 s.
     if settings.python == sys.executable and sys.version_info < (3, 12):
         environment["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
+    environment[CONSUMER_OWN_VARIABLE] = json.dumps({name: own.get(name) for name in _OF_THE_INTERPRETER})
     return environment
 
 
@@ -140,8 +145,13 @@ def environment(settings: ProcessSettings, base: Mapping[str, str], record: Reco
     own = {**record.env, **({"NULL_CONSUMER": record.consumer} if record.consumer else {})}
     # A consumer starts where the engine did, or where the settings say, so that its relative paths are valid.
     consumer_dir = {"NULL_CONSUMER_DIR": settings.consumer_dir} if own.get("NULL_CONSUMER") else {}
+    # What the workergroup sets itself is the consumer's as well.
+    consumers = {
+        name: value for name, value in json.loads(base.get(CONSUMER_OWN_VARIABLE, "{}")).items() if name not in own
+    }
     return {
         **base,
+        CONSUMER_OWN_VARIABLE: json.dumps(consumers),
         "BACKEND": record.backend,
         "MODEL_LOG": str(Path(directory) / "model.log"),
         "NULL_CALLBACK_PRIVATE": "true",  # a session's callback may well be on this machine

@@ -15,6 +15,7 @@ from nullworker.fleets.base import FleetError, InstanceSpec
 from nullworker.fleets.processes import launch
 from nullworker.fleets.processes.records import Ports, Record
 from nullworker.fleets.processes.settings import ProcessSettings, read_settings
+from nullworker.worker.consumer_process import without_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,9 +88,28 @@ def test_site_packages_are_not_put_before_the_standard_library() -> None:
 def test_the_engines_secrets_stay_with_it(settings: ProcessSettings) -> None:
     own = {"PATH": "/bin", "HOME": "/home/me", "LC_ALL": "C", "VAST_API_KEY": "k", "LD_LIBRARY_PATH": "/l", "LCX": "1"}
     base = launch.base_environment(settings, ["/root"], own)
-    own_python = {"PYTHONPATH", "PYTHONUNBUFFERED", "SETUPTOOLS_USE_DISTUTILS"}
+    own_python = {"PYTHONPATH", "PYTHONUNBUFFERED", "SETUPTOOLS_USE_DISTUTILS", "NULL_CONSUMER_OWN"}
     assert set(base) - own_python == {"PATH", "HOME", "LC_ALL"}
     assert base["HOME"] == "/home/me"
+
+
+@pytest.mark.parametrize(
+    ("engines", "groups", "consumers"),
+    [
+        ({}, {}, {}),
+        ({"PYTHONPATH": "/mine", "SETUPTOOLS_USE_DISTUTILS": "local"}, {}, None),
+        ({"PYTHONPATH": "/mine"}, {"PYTHONPATH": "/groups"}, {"PYTHONPATH": "/groups"}),
+    ],
+    ids=["nothing", "the engine's", "the workergroup's"],
+)
+def test_a_consumer_has_nothing_of_the_workers_interpreter(
+    settings: ProcessSettings, engines: dict[str, str], groups: dict[str, str], consumers: dict[str, str] | None
+) -> None:
+    base = launch.base_environment(settings, ["/root"], {"PATH": "/bin", **engines})
+    record = Record.of(InstanceSpec(7, "e", 1, "null", "http://r", "t", env=groups), Ports(1001, 1002, 1003))
+    found = without_interpreter(launch.environment(settings, base, record, "/d"))
+    names = ("PYTHONPATH", "SETUPTOOLS_USE_DISTUTILS", "NULL_CONSUMER_OWN")
+    assert {name: found[name] for name in names if name in found} == (engines if consumers is None else consumers)
 
 
 def test_what_is_named_in_pass_env_is_passed(tmp_path: Path) -> None:
@@ -123,7 +143,8 @@ def test_a_workergroup_changes_anything_but_the_workers_identity(settings: Proce
     others = {"PATH": "p", "MODEL_LOG": "m", "NULL_CONSUMER": "c", "NULL_CALLBACK_PRIVATE": "false", "MINE": "x"}
     spec = InstanceSpec(7, "e", 1, "null", "http://r", "t", env={**dict.fromkeys(identity, "stolen"), **others})
     record = Record.of(spec, Ports(1001, 1002, 1003))
-    environment = launch.environment(settings, {"PATH": "/bin"}, record, "/d")
+    base = launch.base_environment(settings, ["/root"], {"PATH": "/bin"})
+    environment = launch.environment(settings, base, record, "/d")
     assert {name: environment[name] for name in identity} == identity
     assert {name: environment[name] for name in others} == others
 
