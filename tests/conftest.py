@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from hypothesis import HealthCheck, settings
@@ -18,3 +19,9 @@ if sys.version_info < (3, 12):
 # aiohttp reads the certificates of all the world's authorities when it is imported, which costs each process 0.07 s.
 # Tests talk to this machine alone, and name the certificate of the authority that they made.
 os.environ.setdefault("SSL_CERT_FILE", os.devnull)
+
+# Under nohup, or in the background of a script, signals are ignored, and by all processes that are started from here as
+# well: Ctrl-C would end none. A handler that does nothing is not inherited.
+for number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)

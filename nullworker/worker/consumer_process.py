@@ -14,7 +14,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nullworker.wire import tasks
-from nullworker.wire.worker_side.environment import CONSUMER_OWN_VARIABLE
+from nullworker.wire.worker_side.environment import ORIGINAL_VARIABLES
 from nullworker.worker import supervisor_main
 from nullworker.worker.redaction import mask_likely
 from nullworker.worker.release import ReleaseError
@@ -194,9 +194,9 @@ def consumer_environment(session_id: str, request_idx: int, payload: object, con
 
 def without_interpreter(env: Mapping[str, str]) -> dict[str, str]:
     """Without what a fleet set for the worker's own Python: a consumer may run on another, which that would break."""
-    kept = {name: value for name, value in env.items() if name != CONSUMER_OWN_VARIABLE}
+    kept = {name: value for name, value in env.items() if name != ORIGINAL_VARIABLES}
     try:
-        own = json.loads(env.get(CONSUMER_OWN_VARIABLE, "{}"))
+        own = json.loads(env.get(ORIGINAL_VARIABLES, "{}"))
     except ValueError:
         own = {}
     for name, value in own.items() if isinstance(own, dict) else ():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from nullworker.fleets.base import FleetError
 from nullworker.fleets.processes.proc import INSTANCE_VARIABLE, Process, stat
 from nullworker.fleets.processes.records import Ports
-from nullworker.wire.worker_side.environment import CONSUMER_OWN_VARIABLE
+from nullworker.wire.worker_side.environment import ORIGINAL_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,7 +128,7 @@ def base_environment(settings: ProcessSettings, roots: Sequence[str], own: Mappi
     # vastai imports distutils: where Python has its own, the whole of setuptools in its place costs a start 0.2 s.
     if settings.python == sys.executable and sys.version_info < (3, 12):
         environment["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
-    environment[CONSUMER_OWN_VARIABLE] = json.dumps({name: own.get(name) for name in _OF_THE_INTERPRETER})
+    environment[ORIGINAL_VARIABLES] = json.dumps({name: own.get(name) for name in _OF_THE_INTERPRETER})
     return environment
 
 
@@ -147,11 +147,11 @@ def environment(settings: ProcessSettings, base: Mapping[str, str], record: Reco
     consumer_dir = {"NULL_CONSUMER_DIR": settings.consumer_dir} if own.get("NULL_CONSUMER") else {}
     # What the workergroup sets itself is the consumer's as well.
     consumers = {
-        name: value for name, value in json.loads(base.get(CONSUMER_OWN_VARIABLE, "{}")).items() if name not in own
+        name: value for name, value in json.loads(base.get(ORIGINAL_VARIABLES, "{}")).items() if name not in own
     }
     return {
         **base,
-        CONSUMER_OWN_VARIABLE: json.dumps(consumers),
+        ORIGINAL_VARIABLES: json.dumps(consumers),
         "BACKEND": record.backend,
         "MODEL_LOG": str(Path(directory) / "model.log"),
         "NULL_CALLBACK_PRIVATE": "true",  # a session's callback may well be on this machine

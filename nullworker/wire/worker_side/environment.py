@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PORT_MAX = 65_535
 WORKER_ID_MAX = 2**53 - 1  # beyond it, a JSON number is no longer exact in every language
 #: A worker's variable: what others its consumer has in place of the worker's own, as a JSON object; null: not set.
-CONSUMER_OWN_VARIABLE = "NULL_CONSUMER_OWN"
+ORIGINAL_VARIABLES = "NULL_ORIGINAL_VARIABLES"
 _YES = frozenset({"1", "true", "yes", "y", "on", "t"})
 _NO = frozenset({"", "0", "false", "no", "n", "off", "f"})
 

@@ -88,7 +88,7 @@ def test_site_packages_are_not_put_before_the_standard_library() -> None:
 def test_the_engines_secrets_stay_with_it(settings: ProcessSettings) -> None:
     own = {"PATH": "/bin", "HOME": "/home/me", "LC_ALL": "C", "VAST_API_KEY": "k", "LD_LIBRARY_PATH": "/l", "LCX": "1"}
     base = launch.base_environment(settings, ["/root"], own)
-    own_python = {"PYTHONPATH", "PYTHONUNBUFFERED", "SETUPTOOLS_USE_DISTUTILS", "NULL_CONSUMER_OWN"}
+    own_python = {"PYTHONPATH", "PYTHONUNBUFFERED", "SETUPTOOLS_USE_DISTUTILS", "NULL_ORIGINAL_VARIABLES"}
     assert set(base) - own_python == {"PATH", "HOME", "LC_ALL"}
     assert base["HOME"] == "/home/me"
 
@@ -108,7 +108,7 @@ def test_a_consumer_has_nothing_of_the_workers_interpreter(
     base = launch.base_environment(settings, ["/root"], {"PATH": "/bin", **engines})
     record = Record.of(InstanceSpec(7, "e", 1, "null", "http://r", "t", env=groups), Ports(1001, 1002, 1003))
     found = without_interpreter(launch.environment(settings, base, record, "/d"))
-    names = ("PYTHONPATH", "SETUPTOOLS_USE_DISTUTILS", "NULL_CONSUMER_OWN")
+    names = ("PYTHONPATH", "SETUPTOOLS_USE_DISTUTILS", "NULL_ORIGINAL_VARIABLES")
     assert {name: found[name] for name in names if name in found} == (engines if consumers is None else consumers)
 
 
