@@ -38,7 +38,10 @@ def command(instance: str, api_key: str | None, as_json: bool) -> None:
         console.print(f"[bold red]{escape(complaint)}[/]")
     for endpoint in answer["endpoints"]:
         wanted, requested, observed = endpoint["wanted"], endpoint["requested"], endpoint["observed"]
-        console.print(f"[bold]{escape(endpoint['name'])}[/] (endpoint {endpoint['id']}, {endpoint['state']})")
+        left_over = "; no longer in the engine's configuration" if endpoint.get("left_over") else ""
+        console.print(
+            f"[bold]{escape(endpoint['name'])}[/] (endpoint {endpoint['id']}, {endpoint['state']}{left_over})"
+        )
         console.print(
             f"  wanted {wanted['active_perf']:g} perf for {_counted(wanted['places'], 'urgent waiter')}, requested "
             f"{_counted(requested['workers'], 'worker')} with {requested['perf']:g}, observed "

@@ -6,6 +6,7 @@ change goes through here: it is checked, then given to the core, then stored.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from nullworker.core.events import Event
     from nullworker.wire.types import EndpointBody, WorkergroupBody
+
+log = logging.getLogger(__name__)
 
 ENDPOINTS_MAX = 1_000
 WORKERGROUPS_MAX = 10_000
@@ -109,6 +112,8 @@ class Catalog:
         #: Deleted, and not gone yet, because some of their workers are still held. They are not shown.
         self._leaving: dict[int, WorkergroupEntry] = {}
         self.by_name: dict[str, EndpointEntry] = {}
+        #: Endpoints that an earlier configuration had, and the one that was applied last has not.
+        self.left_over: set[int] = set()
         self.next_id = 1  # of endpoints and workergroups; never used twice
 
     # --------------------------------------------------------------------------------------------------------- lookups
@@ -374,6 +379,17 @@ class Catalog:
             else:
                 continue
             self._apply_groups(entry, config.workergroups)
+        named = {config.name for config in configs}
+        left = [e for e in self.by_name.values() if e.from_file and e.name not in named and not e.deleting]
+        self.left_over = {entry.endpoint_id for entry in left}
+        for entry in left:
+            log.warning(
+                "the endpoint %s is no longer in the configuration, and goes on as it was, with at least the workers of "
+                "its min_load: put it back, or delete it (vastai delete endpoint %d)",
+                entry.name,
+                entry.endpoint_id,
+                extra={"action": "endpoint_left_over", "endpoint_id": entry.endpoint_id},
+            )
 
     def _apply_groups(self, endpoint: EndpointEntry, configs: tuple[WorkergroupConfig, ...]) -> None:
         present = {

@@ -70,12 +70,23 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Newlines and other control characters in the sentence are shown, not obeyed."""
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        text = redact(record.getMessage()).translate(_VISIBLE)
+        text = redact(f"{_subject(record)}{record.getMessage()}").translate(_VISIBLE)
         line = f"{_at(record).astimezone():%H:%M:%S} {level}{text}"
         error = _error(record)
         if error:
             line += "".join(f"\n    {part.translate(_VISIBLE)}" for part in error.splitlines())
         return line
+
+
+def _subject(record: logging.LogRecord) -> str:
+    """What a decision is about, and what was decided: "worker 7 of null-prod: grant: "; else nothing."""
+    about = vars(record)
+    if "cause" not in about:  # no decision, whose sentence says it by itself
+        return ""
+    worker, endpoint, request = about.get("worker_id"), about.get("endpoint", ""), about.get("request_idx")
+    words = [f"worker {worker}" if worker else f"request {request}" if request else "", str(endpoint or "")]
+    subject = " of ".join(word for word in words if word)
+    return f"{subject}: {str(about.get('action', '')).replace('_', ' ')}: " if subject else ""
 
 
 def configure(state_dir: Path, level: str = "info", stream: IO[str] | None = None) -> None:

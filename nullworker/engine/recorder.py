@@ -74,6 +74,8 @@ class Recorder:
         self.endpoint_gone: Callable[[int], None] = lambda _: None
         #: Called when a deleted workergroup is gone; set by the server.
         self.workergroup_gone: Callable[[], None] = lambda: None
+        #: The name of an endpoint, for the log; set by the server.
+        self.name_of: Callable[[int], str] = lambda _: ""
         #: Called with each decision; set by a command that shows them as they come.
         self.on_decision: Callable[[Decision], None] = lambda _: None
 
@@ -185,6 +187,7 @@ class Recorder:
                 decision.reason,
                 extra={
                     "action": decision.kind,
+                    "endpoint": self.name_of(decision.endpoint_id),
                     "endpoint_id": decision.endpoint_id,
                     "worker_id": decision.worker_id,
                     "request_idx": decision.request_idx,

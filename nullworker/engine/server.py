@@ -173,6 +173,7 @@ class Server:
             functools.partial(self._knows_backend, orders.fleets),
         )
         record.endpoint_gone = self.catalog.endpoint_gone
+        record.name_of = self._endpoint_name
         record.workergroup_gone = lambda: self.catalog.workergroups_gone(views.workergroup_ids(self.driver.engine))
         await self._restore(loaded, orders)
         worker_auth = WorkerAuth(self.driver, self.catalog, self.keys)
@@ -273,6 +274,10 @@ class Server:
         worker = views.worker_ref(self.driver.engine, worker_id)
         return 0 if worker is None else worker.endpoint_id
 
+    def _endpoint_name(self, endpoint_id: int) -> str:
+        entry = self.catalog.endpoints.get(endpoint_id)
+        return "" if entry is None else entry.name
+
     def _complaints(self) -> list[str]:
         """What is wrong with the engine itself, in sentences; it serves all the same."""
         found = [self.store.lost] if self.store.lost else []
@@ -325,8 +330,8 @@ class Server:
         record.ended([Note("left_running", w.endpoint_id, w.worker_id, 0, Cause.ENGINE_ENDED, why, 0) for w in held])
         if held:
             log.warning(
-                "%d workers that are held run on (%s): the next start takes them over; --end-workers would end them",
-                len(held),
+                "%s (%s): the next start takes over; --end-workers would end them",
+                "1 worker that is held runs on" if len(held) == 1 else f"{len(held)} workers that are held run on",
                 _numbers([worker.worker_id for worker in held]),
             )
         return [(w.fleet, w.worker_id) for w in free]

@@ -93,6 +93,7 @@ class StatusApi:
             row = views.as_json(view)
             row["workers_list"] = views.workers(engine, view.id)
             row["waiters"] = views.waiters(engine, view.id)
+            row["left_over"] = view.id in self._catalog.left_over  # an earlier configuration file had it
             rows.append(row)
         return reply(
             {

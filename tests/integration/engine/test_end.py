@@ -81,7 +81,7 @@ async def test_the_end_of_an_engine_ends_no_job(engines: Engines, signum: int, c
         process.send_signal(signum)
         _, err = await asyncio.wait_for(process.communicate(), HANG_S)
         assert process.returncode == code
-        assert "run on (2)" in err.decode()
+        assert "runs on (2)" in err.decode()
         assert set(engines.worker_pids()) == set(before) - free_pids != set(before)
         assert await session.is_open()
         process, _ = await engines.start(*flags, port=said["url"].rpartition(":")[2])

@@ -89,6 +89,20 @@ def record(message: str, level: int = logging.INFO, **extra: object) -> logging.
     return made
 
 
+@pytest.mark.parametrize(
+    ("about", "shown"),
+    [
+        ({"worker_id": 7, "request_idx": 0, "endpoint": "gpu"}, "worker 7 of gpu: worker ready: it is so"),
+        ({"worker_id": 0, "request_idx": 9, "endpoint": "gpu"}, "request 9 of gpu: worker ready: it is so"),
+        ({"worker_id": 0, "request_idx": 0, "endpoint": "gpu"}, "gpu: worker ready: it is so"),
+        ({"worker_id": 0, "request_idx": 0, "endpoint": ""}, "it is so"),
+    ],
+)
+def test_a_decision_names_its_worker_its_endpoint_and_what_was_decided(about: dict[str, Any], shown: str) -> None:
+    line = LineFormatter().format(record("it is so", action="worker_ready", cause="ready", **about))
+    assert line[9:] == shown
+
+
 def test_people_get_a_line_without_machine_words() -> None:
     line = LineFormatter().format(record("worker 7 is ready", action="worker_ready"))
     assert line[8:] == " worker 7 is ready"
