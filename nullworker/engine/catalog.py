@@ -384,8 +384,8 @@ class Catalog:
         self.left_over = {entry.endpoint_id for entry in left}
         for entry in left:
             log.warning(
-                "the endpoint %s is no longer in the configuration, and goes on as it was, with at least the workers of "
-                "its min_load: put it back, or delete it (vastai delete endpoint %d)",
+                "the endpoint %s is no longer in the configuration, and goes on as it was, with the workers of its "
+                "min_load: put it back, or delete it (vastai delete endpoint %d)",
                 entry.name,
                 entry.endpoint_id,
                 extra={"action": "endpoint_left_over", "endpoint_id": entry.endpoint_id},
