@@ -18,6 +18,7 @@ import uvloop
 from nullworker.fleets.base import FleetError, InstanceState
 from nullworker.fleets.processes import ProcessFleet, proc
 from nullworker.fleets.processes import fleet as looking
+from nullworker.fleets.processes.logs import CUT_MARK
 from nullworker.testing.fleets import check_fleet
 from tests.integration.process_fleets import MARK, PATIENCE_S, Place, alive, kill, make_workers, place_in, spec, states
 from tests.kit.waiting import until
@@ -433,4 +434,6 @@ async def test_a_chatty_worker_does_not_fill_the_disk(place: Place) -> None:
     assert older.stat().st_size <= 50_000
     assert log.stat().st_size < 200_000_000, "what it writes in a second"
     await fleet.destroy(1)
-    assert set((place.path / "state/logs/endpoint/worker-1.log").read_text()) == {"x", "\n"}
+    mark, _, rest = (place.path / "state/logs/endpoint/worker-1.log").read_text().partition("\n")
+    assert mark.startswith(f"{CUT_MARK} ")
+    assert set(rest) == {"x", "\n"}

@@ -50,7 +50,7 @@ def _keep_tail(path: Path, bytes_max: int) -> None:
         log.seek(-min(bytes_max - len(mark), size), os.SEEK_CUR)
         try:
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as kept:
-                kept.write(mark + log.read(bytes_max))
+                kept.write(mark + log.read(bytes_max - len(mark)))
             temporary.replace(older)
         except OSError:
             temporary.unlink(missing_ok=True)
