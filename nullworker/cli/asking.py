@@ -1,15 +1,22 @@
-"""How commands ask a running engine: its URL, its key, one GET, and a sentence when that fails."""
+"""How commands ask a running engine: its URL, its key, one call, and a sentence when that fails."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import click
 
 from nullworker.cli.errors import UserError
 from nullworker.client.instances import find_instance, find_key
+from nullworker.wire.headers import REASON
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+V = TypeVar("V")
 
 TIMEOUT_S = 10.0
 
@@ -37,6 +44,62 @@ def ask(instance: str, api_key: str | None, path: str, **query: str) -> dict[str
         UserError: it is not there, or refuses.
         ClientError: the instance or key makes no sense.
     """
+    return _called("GET", instance, api_key, path, query, None, "")
+
+
+def tell(instance: str, api_key: str | None, path: str, body: Mapping[str, object], reason: str = "") -> dict[str, Any]:
+    """What the engine answers to POST ``path``.
+
+    Args:
+        instance: as for `ask`.
+        api_key: as for `ask`.
+        path: the path on the engine.
+        body: what is sent.
+        reason: why, for the engine's audit log.
+
+    Raises:
+        UserError: it is not there, or refuses.
+        ClientError: the instance or key makes no sense.
+    """
+    return _called("POST", instance, api_key, path, {}, body, reason)
+
+
+def ask_view(instance: str, api_key: str | None, kind: type[V], view: str, **query: str) -> V:
+    """A view of the engine's, as its page shows it.
+
+    Args:
+        instance: as for `ask`.
+        api_key: as for `ask`.
+        kind: its type in `nullworker.views.types`.
+        view: its name.
+        query: which part of it.
+
+    Raises:
+        UserError: the engine is not there, refuses, or is of another version.
+        ClientError: the instance or key makes no sense.
+    """
+    import msgspec
+
+    from nullworker.wire.paths import VIEW
+
+    answer = ask(instance, api_key, VIEW, view=view, **query)
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        raise UserError(
+            f"The engine is of another version than this command ({error}); use the command that came with it."
+        ) from None
+
+
+def _called(
+    method: str,
+    instance: str,
+    api_key: str | None,
+    path: str,
+    query: Mapping[str, str],
+    body: Mapping[str, object] | None,
+    reason: str,
+) -> dict[str, Any]:
     found = find_instance(instance)
     key = find_key(found, api_key)
     if found.url is None:
@@ -44,28 +107,37 @@ def ask(instance: str, api_key: str | None, path: str, **query: str) -> dict[str
             f"{found.label} does not answer this; it is for engines of nullworker (--instance local or a URL)."
         )
     url = found.url.rstrip("/")
-    status, text = asyncio.run(_get(url, path, query, key))
+    headers = {"Authorization": f"Bearer {key}", "User-Agent": "nullworker command line"}
+    if reason:
+        headers[REASON] = quote(reason)
+    status, text = asyncio.run(_answer(method, url, path, query, body, headers))
     try:
-        body = json.loads(text)
+        answer = json.loads(text)
     except ValueError:
-        body = None
-    if not isinstance(body, dict):
+        answer = None
+    if not isinstance(answer, dict):
         raise UserError(f"What answers at {url} is no nullworker engine.")
     if not 200 <= status < 300:
-        raise UserError(str(body.get("msg", f"The engine answered {status}.")))
-    return body
+        raise UserError(str(answer.get("msg", f"The engine answered {status}.")))
+    return answer
 
 
-async def _get(url: str, path: str, query: dict[str, str], key: str) -> tuple[int, str]:
+async def _answer(
+    method: str,
+    url: str,
+    path: str,
+    query: Mapping[str, str],
+    body: Mapping[str, object] | None,
+    headers: Mapping[str, str],
+) -> tuple[int, str]:
     """Status and body."""
     import aiohttp
 
-    headers = {"Authorization": f"Bearer {key}"}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     try:
         async with (
             aiohttp.ClientSession(headers=headers, timeout=timeout, trust_env=True) as http,
-            http.get(url + path, params=query) as answer,
+            http.request(method, url + path, params=query, json=body) as answer,
         ):
             return answer.status, await answer.text(errors="replace")
     except (aiohttp.ClientError, asyncio.TimeoutError, TimeoutError, OSError) as error:

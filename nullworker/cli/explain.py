@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nullworker.cli.asking import ask, engine_options
-from nullworker.wire.paths import STATUS, STORY
+from nullworker.wire.paths import MOMENT, STATUS, STORY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,8 @@ Examples:
   nullworker explain null-local
   nullworker explain worker 3
   nullworker explain request 17 --json
+  nullworker explain null-local --at 14:05     # why it was as it was then
+  nullworker explain worker 3 --at -10m
   nullworker explain engine"""
 
 #: The least widths: `logs --follow` prints few lines at a time, and their columns should be aligned.
@@ -29,16 +32,23 @@ KIND_WIDTH_MIN, SUBJECT_WIDTH_MIN = 21, 24
 @click.argument("about", nargs=-1, required=True, metavar="ENDPOINT | worker ID | request ID | engine")
 @engine_options
 @click.option("--tail", type=click.IntRange(0), default=50, show_default=True, help="Only the last so many decisions.")
+@click.option("--at", metavar="TIME", help="At a past time of the last week: 14:05, 2026-11-27T14:05:30, or -10m.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(about: tuple[str, ...], instance: str, api_key: str | None, tail: int, as_json: bool) -> None:
+def command(
+    about: tuple[str, ...], instance: str, api_key: str | None, tail: int, at: str | None, as_json: bool
+) -> None:
     """Say in a sentence why an endpoint, a worker or a request is as it is; then, how it came to be so."""
     answer = ask(instance, api_key, STORY, about=" ".join(about))
+    if at is not None:
+        answer = _at(instance, api_key, answer["about"], at)
     if as_json:
         print(json.dumps(answer, indent=2))
         return
     print(answer["answer"])
-    about_kind, about_id = answer["about"]["kind"], answer["about"]["id"]
-    if about_kind in ("endpoint", "worker"):
+    if answer.get("endpoint_answer") not in (None, "", answer["answer"]):
+        print(answer["endpoint_answer"])
+    if at is None and answer["about"]["kind"] in ("endpoint", "worker"):
+        about_kind, about_id = answer["about"]["kind"], answer["about"]["id"]
         for line in queue_troubles(ask(instance, api_key, STATUS), about_kind, about_id):
             print(line)
     decisions = answer["decisions"]
@@ -67,6 +77,41 @@ def queue_troubles(status: dict[str, Any], kind: str, number: int) -> list[str]:
         for queue in status["queues"]
         if queue["endpoint"] in names and queue["trouble"]
     ]
+
+
+def _at(instance: str, api_key: str | None, about: dict[str, Any], at: str) -> dict[str, Any]:
+    if about["kind"] == "engine":
+        raise click.BadParameter("the engine itself has no past; name an endpoint, a worker or a request.")
+    now = dt.datetime.now().astimezone()
+    subject = f"{about['kind']} {about['id']}"
+    return ask(instance, api_key, MOMENT, about=subject, at=f"{moment(at, now).timestamp():.3f}")
+
+
+def moment(text: str, now: dt.datetime) -> dt.datetime:
+    """The time that ``text`` means.
+
+    Args:
+        text: ``14:05`` or ``14:05:30`` (the last such time), an ISO date and time, or ``-10m`` (s, m, h, d).
+        now: the time now, with its zone.
+
+    Raises:
+        click.BadParameter: it means none.
+    """
+    ago = re.fullmatch(r"-?(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
+    if ago:
+        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[ago[2]]
+        return now - dt.timedelta(**{unit: float(ago[1])})
+    try:
+        if re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?", text.strip()):
+            hour, minute, second = (*map(int, text.strip().split(":")), 0)[:3]
+            found = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
+            return found if found <= now else found - dt.timedelta(days=1)
+        found = dt.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        raise click.BadParameter(
+            f"{text} is no time; give 14:05, 2026-11-27T14:05:30, or -10m.", param_hint="--at"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=now.tzinfo)
 
 
 def lines(decisions: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,72 +1,132 @@
-"""``nullworker status``: endpoints, workers and waiters of an engine, in numbers."""
+"""``nullworker status``: each endpoint in a sentence, its workers, and what waits; as the page shows it."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nullworker.cli.asking import ask, engine_options
+from nullworker.cli.asking import ask, ask_view, engine_options
 from nullworker.wire.paths import STATUS
 
-#: A dispatcher reports every 30 s.
-_SILENT_AFTER_S = 70.0
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nullworker.views.types import EndpointOverview
 
 EPILOG = """\b
 Examples:
   nullworker status
+  nullworker status --waiting
+  nullworker status --watch
   nullworker status --instance http://10.0.0.5:8080 --json"""
+
+WATCH_S = 2.0
+#: A dispatcher reports every 30 s.
+_SILENT_AFTER_S = 70.0
 
 
 @click.command("status", epilog=EPILOG)
 @engine_options
+@click.option("--waiting", is_flag=True, help="Also show who waits: position, age, why, and an estimate.")
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
-def command(instance: str, api_key: str | None, as_json: bool) -> None:
+def command(instance: str, api_key: str | None, waiting: bool, watch: bool, as_json: bool) -> None:
     """Show what an engine's endpoints want, have asked for, and have."""
+    while True:
+        answer = ask(instance, api_key, STATUS)
+        if as_json:
+            print(json.dumps(answer, indent=2))
+        else:
+            _show(instance, api_key, answer, waiting=waiting, clears=watch)
+        if not watch:
+            return
+        time.sleep(WATCH_S)
+
+
+def _show(instance: str, api_key: str | None, answer: dict[str, Any], *, waiting: bool, clears: bool) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
     from nullworker.cli.printing import console_of_lines
+    from nullworker.views.types import Overview
 
-    answer = ask(instance, api_key, STATUS)
-    if as_json:
-        print(json.dumps(answer, indent=2))
-        return
+    overview = ask_view(instance, api_key, Overview, "overview")
     console = console_of_lines()
-    for complaint in answer["complaints"]:
+    if clears and console.is_terminal:
+        console.clear()
+    for complaint in overview.complaints:
         console.print(f"[bold red]{escape(complaint)}[/]")
-    for endpoint in answer["endpoints"]:
-        wanted, requested, observed = endpoint["wanted"], endpoint["requested"], endpoint["observed"]
-        left_over = "; no longer in the engine's configuration" if endpoint.get("left_over") else ""
-        console.print(
-            f"[bold]{escape(endpoint['name'])}[/] (endpoint {endpoint['id']}, {endpoint['state']}{left_over})"
-        )
-        console.print(
-            f"  wanted {wanted['active_perf']:g} perf for {_counted(wanted['places'], 'urgent waiter')}, requested "
-            f"{_counted(requested['workers'], 'worker')} with {requested['perf']:g}, observed "
-            f"{observed['ready']} free and {observed['held']} held; {endpoint['waiting']} waiting"
-            + (f" because {escape(endpoint['why'])}" if endpoint["why"] else "")
-        )
-        if not endpoint["workers_list"]:
-            continue
-        table = Table("worker", "state", "for", "holds", "reported", "note", box=None, padding=(0, 2))
-        for worker in endpoint["workers_list"]:
-            held = ", ".join(str(idx) for idx in worker["request_idxs"])
-            note = escape(worker["error"] or worker["retire"] or ("silent" if worker["suspect"] else ""))
-            table.add_row(
-                str(worker["id"]), worker["state"], _age(worker["for_s"]), held, _age(worker["reported_s_ago"]), note
-            )
-        console.print(table)
+    rows = {row["id"]: row for row in answer["endpoints"]}
+    for endpoint in overview.endpoints:
+        _show_endpoint(console, endpoint, rows.get(endpoint.id, {}))
     for queue in answer["queues"]:
         for line in _queue_lines(queue):
             console.print(escape(line))
-    if not answer["endpoints"]:
+    if not overview.endpoints:
         console.print("The engine has no endpoint; vastai create endpoint makes one.")
+    if waiting:
+        _show_line(console, instance, api_key)
+
+
+def _show_endpoint(console: Console, endpoint: EndpointOverview, row: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from nullworker.views.text import counted, duration
+
+    left_over = "; no longer in the engine's configuration" if row.get("left_over") else ""
+    about = f"(endpoint {endpoint.id}, {endpoint.state}{left_over})"
+    console.print(f"[bold]{escape(endpoint.name)}[/] {about}: {endpoint.headline}")
+    if not row:
+        return
+    wanted, requested, observed = row["wanted"], row["requested"], row["observed"]
+    console.print(
+        f"  wanted {wanted['active_perf']:g} perf for {counted(wanted['places'], 'urgent waiter')}, requested "
+        f"{counted(requested['workers'], 'worker')} with {requested['perf']:g}, observed {observed['ready']} free and "
+        f"{observed['held']} held; {row['waiting']} waiting" + (f" because {escape(row['why'])}" if row["why"] else "")
+    )
+    if endpoint.waiting:
+        told = "no time can be told" if endpoint.next.in_s is None else f"next in about {duration(endpoint.next.in_s)}"
+        console.print(
+            f"  the first has waited for {duration(endpoint.oldest_s)}; {told}: {escape(endpoint.next.ground)}"
+        )
+    if not row["workers_list"]:
+        return
+    table = Table("worker", "state", "for", "holds", "reported", "note", box=None, padding=(0, 2))
+    for worker in row["workers_list"]:
+        held = ", ".join(str(idx) for idx in worker["request_idxs"])
+        note = escape(worker["error"] or worker["retire"] or ("silent" if worker["suspect"] else ""))
+        ages = duration(worker["for_s"]), duration(worker["reported_s_ago"])
+        table.add_row(str(worker["id"]), worker["state"], ages[0], held, ages[1], note)
+    console.print(table)
+
+
+def _show_line(console: Console, instance: str, api_key: str | None) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from nullworker.views.text import counted, duration
+    from nullworker.views.types import WaitingLine
+
+    line = ask_view(instance, api_key, WaitingLine, "waiting")
+    console.print(f"{counted(line.total, 'request')} {'waits' if line.total == 1 else 'wait'}.")
+    if not line.rows:
+        return
+    table = Table("position", "request", "endpoint", "age", "estimate", "why", box=None, padding=(0, 2))
+    for row in line.rows:
+        estimate = "no time can be told" if row.eta.in_s is None else f"in about {duration(row.eta.in_s)}"
+        why = f"{row.reason}; {row.eta.ground}"
+        table.add_row(
+            str(row.position), str(row.request_idx), escape(row.endpoint), duration(row.age_s), estimate, escape(why)
+        )
+    console.print(table)
 
 
 def _queue_lines(queue: dict[str, Any]) -> list[str]:
     """What a dispatcher reads of a queue, its trouble and the queue's warnings."""
+    from nullworker.views.text import duration
 
     def told(count: int | None) -> str:
         return "?" if count is None else str(count)
@@ -79,21 +139,15 @@ def _queue_lines(queue: dict[str, Any]) -> list[str]:
     doing = ", ".join(f"{count} {what}" for what, count in sorted(queue["doing"].items()))
     text += f"; want {told(queue['want'])}, {queue['held']} held{f' ({doing})' if doing else ''}"
     text += f", {queue['asked']} requested"
-    text += "" if queue["read_s_ago"] is None else f"; read {_age(queue['read_s_ago'])} ago"
+    text += "" if queue["read_s_ago"] is None else f"; read {duration(queue['read_s_ago'])} ago"
     silent = queue["heard_s_ago"] > _SILENT_AFTER_S
     return [
         text,
-        *([f"  its dispatcher ({queue['dispatcher']}) is silent for {_age(queue['heard_s_ago'])}"] if silent else []),
+        *(
+            [f"  its dispatcher ({queue['dispatcher']}) is silent for {duration(queue['heard_s_ago'])}"]
+            if silent
+            else []
+        ),
         *([f"  {queue['trouble']}"] if queue["trouble"] else []),
         *(f"  warning: {warning}" for warning in queue["warnings"]),
     ]
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _age(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -12,6 +12,9 @@ In reading order:
 - `recorder`: writes down what the core does, in `store` (what a restart needs; `store_file` has its tables,
   `store_writer` its thread), `decisions` (what was decided and why), `usage` (how long workers were in each state) and,
   if asked, `journal_file` (every event). `crash_dump` is what is left when the core fails.
+- `history_keeper`: keeps what workers and reservations went through, in memory and in `history_file`.
+- `audit`: the log of operators' acts. `drains`: workers that go after their job. `preview`: what a change would do.
+  `dispatchers`: what dispatchers tell of their queues.
 - `config`, with `config_source` and `config_overrides`: the configuration file, variables and flags.
 - `logs`, with `redaction` and `secret`: the log, and that no key gets into it.
 - `state_dir`: the directory that one engine owns.

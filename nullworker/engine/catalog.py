@@ -195,6 +195,18 @@ class Catalog:
         self._put_endpoint(entry)
         return entry
 
+    def parameters_after(self, endpoint_id: int, body: EndpointBody) -> Parameters:
+        """The parameters that an endpoint would have after `update_endpoint`; changes nothing.
+
+        Raises:
+            NotFoundError: there is no such endpoint.
+            WireError: a value is out of its bounds, or the endpoint is being deleted.
+        """
+        entry = self.endpoint(endpoint_id)
+        if entry.deleting:
+            raise WireError("", f"Endpoint {endpoint_id} is being deleted; it cannot be changed any more.")
+        return _parameters(entry.parameters, body)
+
     def delete_endpoint(self, endpoint_id: int, *, force: bool) -> None:
         """Deletes an endpoint: its held workers are waited for, unless ``force``.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nullworker.core.commands import Create, Destroy, Grant, Note, Refuse, Start, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from nullworker.core.commands import Command
 
@@ -70,11 +70,14 @@ class Decisions:
         """``endpoint_of`` gives a worker's endpoint id (0: unknown)."""
         self._kept: deque[Decision] = deque(maxlen=KEPT)
         self._endpoint_of = endpoint_of
+        #: Counts what was added.
+        self.count = 0
 
     def add(self, command: Command, at_s: float) -> Decision:
         """Keeps one command as the decision that it is."""
         decision = self._decision(command, at_s)
         self._kept.append(decision)
+        self.count += 1
         return decision
 
     def keep(self, decisions: Iterable[Decision]) -> None:
@@ -95,6 +98,10 @@ class Decisions:
         kind = type(command).__name__.lower()
         ids = (endpoint_id, command.worker_id, 0)
         return Decision(at_s, command.event_number, kind, *ids, command.cause.value, command.reason)
+
+    def latest(self) -> Iterator[Decision]:
+        """All that are kept, the latest first; to be read to its end before anything else is decided."""
+        return reversed(self._kept)
 
     def about(
         self,

@@ -19,6 +19,8 @@ class Dispatchers:
 
     def __init__(self) -> None:
         self._reports: dict[str, tuple[float, DispatcherReport]] = {}
+        #: Counts reports.
+        self.count = 0
 
     def heard(self, report: DispatcherReport, now_s: float) -> None:
         """Takes a report in place of the one before it.
@@ -27,6 +29,7 @@ class Dispatchers:
             report: of a dispatcher.
             now_s: monotonic time.
         """
+        self.count += 1
         self._reports.pop(report.dispatcher, None)
         self._reports[report.dispatcher] = (now_s, report)
         while len(self._reports) > DISPATCHERS_MAX:

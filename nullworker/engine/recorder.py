@@ -78,6 +78,8 @@ class Recorder:
         self.name_of: Callable[[int], str] = lambda _: ""
         #: Called with each decision; set by a command that shows them as they come.
         self.on_decision: Callable[[Decision], None] = lambda _: None
+        #: Called with the core and what an event changed in it; set by the server.
+        self.on_changes: Callable[[Engine, views.Changes], None] = lambda _engine, _changes: None
 
     def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
         """Notes what must be committed before it is answered or ordered.
@@ -168,6 +170,7 @@ class Recorder:
         if self._usage is not None:
             self._usage.pass_time(now)
         if changes is not None:
+            self.on_changes(engine, changes)
             workers = [(worker_id, views.worker_record(engine, worker_id)) for worker_id in changes.workers]
             if self._store is not None:
                 self._store_changes(self._store, engine, workers, changes.reservations)

@@ -24,23 +24,18 @@ from nullworker.core.causes import Cause
 from nullworker.core.commands import Destroy, Note
 from nullworker.core.events import Restored
 from nullworker.engine.api import listening
-from nullworker.engine.api.admin import AdminApi
-from nullworker.engine.api.app import App
-from nullworker.engine.api.client import ClientApi
-from nullworker.engine.api.dispatchers import DispatchersApi
-from nullworker.engine.api.routes import ROUTES, handlers
-from nullworker.engine.api.status import StatusApi
+from nullworker.engine.api.surface import Insides, Surface
 from nullworker.engine.auth.certificates import CertificateAuthority
 from nullworker.engine.auth.keys import SECRET_FILE, Keys
 from nullworker.engine.auth.request_numbers import RequestNumbers
 from nullworker.engine.auth.signing import Signer
-from nullworker.engine.auth.workers import WorkerAuth
 from nullworker.engine.catalog import Catalog
 from nullworker.engine.crash_dump import CrashDump
 from nullworker.engine.decisions import Decisions
-from nullworker.engine.dispatchers import Dispatchers
 from nullworker.engine.driver import AsyncDriver, EngineFailedError
 from nullworker.engine.fleet_orders import FleetOrders
+from nullworker.engine.history_file import HistoryFile
+from nullworker.engine.history_keeper import HistoryKeeper
 from nullworker.engine.journal_file import JournalFile
 from nullworker.engine.recorder import Recorder
 from nullworker.engine.state_dir import StateError, StateLock, open_state_dir
@@ -57,12 +52,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nullworker.core.commands import Create
+    from nullworker.engine.api.app import App
     from nullworker.engine.config import EngineConfig
     from nullworker.engine.store import Loaded
     from nullworker.fleets.base import Fleet
 
 #: Places of requests are reserved in the store in blocks of this size, so that none is given twice over a restart.
 REQUEST_PLACES_BLOCK = 10_000
+#: What workers and requests went through, for the page.
+HISTORY_FILE = "history.db"
 log = logging.getLogger(__name__)
 
 #: A second Ctrl-C gives workers this long.
@@ -165,6 +163,8 @@ class Server:
         record = self._record = Recorder(self.decisions, _wall_s, self.store, self._journal, self.usage, dump)
         self.driver = AsyncDriver(orders, record, self._core_failed)
         self._serving.push_async_callback(self.driver.close)
+        self.keeper = HistoryKeeper(_wall_s, self.driver.now, HistoryFile.open(state_dir / HISTORY_FILE))
+        record.on_changes = self.keeper.changed
         self.catalog = Catalog(
             self.driver.handle,
             _wall_s,
@@ -176,16 +176,16 @@ class Server:
         record.name_of = self._endpoint_name
         record.workergroup_gone = lambda: self.catalog.workergroups_gone(views.workergroup_ids(self.driver.engine))
         await self._restore(loaded, orders)
-        worker_auth = WorkerAuth(self.driver, self.catalog, self.keys)
-        numbers = RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places)
-        dispatchers = Dispatchers()
-        parts = (
-            ClientApi(self.driver, self.catalog, self.keys, signer, worker_auth, numbers),
-            AdminApi(self.driver, self.catalog, self.keys, authority, worker_auth, self._report_addr),
-            StatusApi(self.driver, self.catalog, self.decisions, self.keys, self.usage, self._complaints, dispatchers),
-            DispatchersApi(self.driver, self.keys, dispatchers),
-        )
-        await self._serve(App(ROUTES, handlers(*parts)))
+        self.keeper.begin(self.driver.engine)
+        self._serving.push_async_callback(self.keeper.close)
+        insides = Insides(
+            self.driver, self.catalog, self.decisions, self.keeper, self.usage, self.keys, signer, authority,
+            RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places), state_dir,
+            self._report_addr, _wall_s, self._complaints, self._log_path,
+        )  # fmt: skip
+        self.surface = Surface(insides)
+        await self._serve(self.surface.app)
+        self._serving.callback(self.surface.close)
         self.driver.start_listing()
 
     async def _restore(self, loaded: Loaded, orders: FleetOrders) -> None:
@@ -278,6 +278,15 @@ class Server:
         entry = self.catalog.endpoints.get(endpoint_id)
         return "" if entry is None else entry.name
 
+    def _log_path(self, worker_id: int) -> Path | None:
+        """The log of a worker of the process fleet, or where it is kept once the worker is destroyed."""
+        fleet = self._fleet_of(worker_id)
+        path = getattr(self._orders.fleets.get(fleet), "log_path", None) if self._orders and fleet else None
+        if path is not None:
+            found: Path = path(worker_id)
+            return found
+        return next((self.state_dir / "logs").glob(f"*/worker-{worker_id}.log"), None)
+
     def _complaints(self) -> list[str]:
         """What is wrong with the engine itself, in sentences; it serves all the same."""
         found = [self.store.lost] if self.store.lost else []
@@ -285,6 +294,8 @@ class Server:
             found.append(f"The store cannot be written ({self.store.error}): a restart would forget what is new.")
         if self._journal is not None and self._journal.error:
             found.append(f"{self._journal.error[:1].upper()}{self._journal.error[1:]}; it ended there.")
+        if self.keeper.complaint:
+            found.append(self.keeper.complaint)
         return found
 
     def _reserve_request_places(self, start: int) -> int:

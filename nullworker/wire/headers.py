@@ -15,6 +15,9 @@ PROMPT_REPORTS = "prompt-reports"
 #: The engine puts a ``grant`` into each route answer, and a worker is to open no session without one.
 GRANTS = "grants"
 
+#: An operator's reason for an act, percent-encoded: it goes into the audit log.
+REASON = "X-Nullworker-Reason"
+
 
 def features(value: str | None) -> frozenset[str]:
     """The features in a FEATURES header; none when ``value`` is None. Unknown ones are kept, and do nothing."""

@@ -34,7 +34,21 @@ OPENAPI = "/openapi.json"
 INVITE = "/api/v0/invite/"
 STATUS = "/api/v0/status/"
 STORY = "/api/v0/story/"
+VIEW = "/api/v0/view/"
+MOMENT = "/api/v0/moment/"
+LIVE = "/api/v0/live/"
+SIGN_IN = "/api/v0/sign-in/"
+SIGN_OUT = "/api/v0/sign-out/"
+READ_ONLY_KEY = "/api/v0/read-only-key/"
+AUDIT = "/api/v0/audit/"
+PREVIEW = "/api/v0/preview/"
+DRAIN = "/api/v0/drain/"
+WITHDRAW = "/api/v0/withdraw/"
 DISPATCHERS = "/api/v0/dispatchers/"
+
+# The engine's page: each view has an address of its own, and all are served the same file.
+PAGES = ("/", "/lanes", "/waiting", "/worker", "/reservation", "/queues", "/decisions", "/audit")
+PAGE_FILES = "/page/"
 
 # Answered by workers.
 SESSION_CREATE = "/session/create"

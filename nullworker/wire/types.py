@@ -18,6 +18,7 @@ __all__ = [
     "Credentials",
     "DeleteRequests",
     "DispatcherReport",
+    "DrainBody",
     "EndpointBody",
     "EndpointCreated",
     "EndpointList",
@@ -30,13 +31,19 @@ __all__ = [
     "Invitation",
     "Logs",
     "Message",
+    "Preview",
+    "PreviewBody",
     "QueueReport",
+    "ReadOnlyKey",
     "Removal",
     "RouteReady",
     "RouteRequest",
     "RouteWaiting",
+    "SignInBody",
+    "SignedInBody",
     "Success",
     "UpdateWorkers",
+    "WithdrawBody",
     "WorkerRow",
     "WorkerStatus",
     "WorkergroupBody",
@@ -394,6 +401,65 @@ class WorkersUpdating(Message, frozen=True):
     workers_to_update: int | UnsetType = UNSET
     cancelled: bool | UnsetType = UNSET
     error_msg: str | UnsetType = UNSET
+
+
+# ------------------------------------------------------------------------------------------------- the page's own calls
+
+
+class SignInBody(Message, frozen=True):
+    """Signs a page in: ``api_key`` is the account key or the read-only key."""
+
+    api_key: Key
+
+
+class SignedInBody(Message, frozen=True):
+    """What a page is signed in as: ``account``, ``read-only``, or "" for nothing."""
+
+    role: str
+    version: str
+    success: bool = True
+
+
+class ReadOnlyKey(Message, frozen=True):
+    """The key that sees and changes nothing."""
+
+    api_key: str
+    success: bool = True
+
+
+class PreviewBody(Message, frozen=True):
+    """Asks what a change of an endpoint would do at once; the fields of ``change`` are those of an endpoint."""
+
+    id: Id
+    change: EndpointBody
+    api_key: Key | None = None
+
+
+class Preview(Message, frozen=True):
+    """What a change would do at once, in numbers and in a sentence."""
+
+    creates: int
+    starts: int
+    stops: int
+    within_s: float  # until the last of ``stops``
+    text: str
+    success: bool = True
+
+
+class DrainBody(Message, frozen=True):
+    """Drains a worker: it gets nothing new, and goes when what it holds has ended. Or cancels that."""
+
+    worker_id: Id
+    cancel: bool = False
+    reason: Word = ""
+    api_key: Key | None = None
+
+
+class WithdrawBody(Message, frozen=True):
+    """Ends a request that waits."""
+
+    request_idx: Id
+    api_key: Key | None = None
 
 
 class QueueReport(Message, frozen=True):

@@ -28,6 +28,7 @@ EXTRAS = {
     "nullworker/cli/demo": ["demo"],
     "nullworker/cli/engine.py": ["engine"],
     "nullworker/cli/printing.py": ["engine"],
+    "nullworker/cli/queues.py": ["engine"],
     "nullworker/cli/simulate.py": ["engine"],
     "nullworker/cli/status.py": ["engine"],
     "nullworker/cli/up": ["engine"],

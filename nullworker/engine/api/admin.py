@@ -13,7 +13,7 @@ from nullworker.core import views
 from nullworker.core.limits import JOINED_IDS_FROM
 from nullworker.core.parameters import Parameters
 from nullworker.engine.api.http import read, reply
-from nullworker.engine.auth.account import AccountAuth, bearer
+from nullworker.engine.auth.account import bearer
 from nullworker.engine.auth.certificates import CertificateAuthority, CertificateError
 from nullworker.wire.decoding import decode
 from nullworker.wire.errors import UnauthorizedError, WireError
@@ -38,6 +38,7 @@ from nullworker.wire.types import (
 )
 
 if TYPE_CHECKING:
+    from nullworker.engine.auth.account import AccountAuth
     from nullworker.engine.auth.keys import Keys
     from nullworker.engine.auth.workers import WorkerAuth
     from nullworker.engine.catalog import Catalog, EndpointEntry, WorkergroupEntry
@@ -57,6 +58,7 @@ class AdminApi:
         driver: AsyncDriver,
         catalog: Catalog,
         keys: Keys,
+        account_auth: AccountAuth,
         authority: CertificateAuthority,
         worker_auth: WorkerAuth,
         report_addr: str,
@@ -67,6 +69,7 @@ class AdminApi:
             driver: feeds the core.
             catalog: endpoints and workergroups.
             keys: checks and makes keys.
+            account_auth: checks the keys of calls.
             authority: signs workers' certificates.
             worker_auth: identifies workers.
             report_addr: where workers reach this engine.
@@ -77,7 +80,7 @@ class AdminApi:
         self._authority = authority
         self._worker_auth = worker_auth
         self._report_addr = report_addr
-        self._account_auth = AccountAuth(keys)
+        self._account_auth = account_auth
 
     # ------------------------------------------------------------------------------------------------------- endpoints
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from nullworker.engine.api.http import refusal, reply
+from nullworker.engine.api.http import KEEPS_BODY, refusal, reply
 from nullworker.wire.errors import NotFoundError, WireError
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nullworker.engine.api.openapi import Route
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    #: Writes an act down: the request, what it is, and the refusal that it met (None: it was done).
+    Auditor = Callable[[web.BaseRequest, str, WireError | None], None]
 
 #: What is written {id} takes digits alone, few enough for a number of 53 bits.
 _ID_PATTERN = r"[0-9]{1,15}"
@@ -38,12 +40,22 @@ class MethodError(WireError):
 class App:
     """Serves each route by the handler of its name; all else is refused in the same shape."""
 
-    def __init__(self, routes: Iterable[Route], handlers: dict[str, Handler]) -> None:
+    def __init__(self, routes: Iterable[Route], handlers: dict[str, Handler], audit: Auditor | None = None) -> None:
+        """Takes what it serves.
+
+        Args:
+            routes: all paths.
+            handlers: what serves each, by the name that its route gives.
+            audit: writes acts down; None: nothing does.
+        """
         self._exact: dict[str, dict[str, Handler]] = {}
         patterns: dict[str, dict[str, Handler]] = {}
         for route in routes:
             table = patterns if "{id}" in route.path else self._exact
-            table.setdefault(route.path, {})[route.method] = handlers[route.handler]
+            handler = handlers[route.handler]
+            if route.act and audit is not None:
+                handler = _audited(handler, route.act, audit)
+            table.setdefault(route.path, {})[route.method] = handler
         self._patterns = [
             (re.compile(re.escape(path).replace(r"\{id\}", _ID_PATTERN)), methods) for path, methods in patterns.items()
         ]
@@ -73,6 +85,22 @@ class App:
             if pattern.fullmatch(request.rel_url.raw_path):
                 return methods
         raise NotFoundError(f"There is nothing at {request.path[:200]}; /openapi.json lists what there is.")
+
+
+def _audited(handler: Handler, act: str, audit: Auditor) -> Handler:
+    """A handler whose calls are written down before they are answered."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        request[KEEPS_BODY] = True
+        try:
+            answer = await handler(request)
+        except WireError as error:
+            audit(request, act, error)
+            raise
+        audit(request, act, None)
+        return answer
+
+    return handle
 
 
 def _wrong_method(request: web.BaseRequest, known: dict[str, Handler]) -> web.Response:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from nullworker.engine.auth.signing import Signer
     from nullworker.engine.auth.workers import WorkerAuth
     from nullworker.engine.catalog import Catalog, EndpointEntry
+    from nullworker.engine.drains import Drains
     from nullworker.engine.driver import AsyncDriver
 
 #: Who asks a suspended or stopped endpoint hears that it is one after so long, and not after a whole hold.
@@ -76,6 +77,7 @@ class ClientApi:
         signer: Signer,
         worker_auth: WorkerAuth,
         numbers: RequestNumbers,
+        drains: Drains,
     ) -> None:
         """Takes what its handlers use.
 
@@ -86,6 +88,7 @@ class ClientApi:
             signer: signs workers' URLs.
             worker_auth: identifies workers.
             numbers: gives numbers to requests.
+            drains: the workers that an operator has drained.
         """
         self._driver = driver
         self._catalog = catalog
@@ -94,6 +97,7 @@ class ClientApi:
         self._worker_auth = worker_auth
         self._worker_clocks = WorkerClocks()
         self._numbers = numbers
+        self._drains = drains
         self._reqnum = int(time.time() * 1000)  # noqa: TID251 - unique over restarts is all it must be
 
     # --------------------------------------------------------------------------------------------------------- clients
@@ -181,7 +185,7 @@ class ClientApi:
             _check_url(status.url, worker.url, self._driver.addresses.get(status.id, ""))
         if status.clock:
             self._worker_clocks.heard(status.id, WorkerTime(status.clock, status.clock_s), self._driver.now())
-        self._driver.handle(_reported(status))
+        self._driver.handle(self._drains.applied(_reported(status)))
 
     async def delete_requests(self, request: web.BaseRequest) -> web.Response:
         """Takes in what a worker is done with."""

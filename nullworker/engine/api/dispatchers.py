@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.engine.api.http import read, reply
-from nullworker.engine.auth.account import AccountAuth
 from nullworker.wire.decoding import decode
 from nullworker.wire.types import DispatcherReport, Success
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from nullworker.engine.auth.keys import Keys
+    from nullworker.engine.auth.account import AccountAuth
     from nullworker.engine.dispatchers import Dispatchers
     from nullworker.engine.driver import AsyncDriver
 
@@ -20,16 +19,16 @@ if TYPE_CHECKING:
 class DispatchersApi:
     """The handlers."""
 
-    def __init__(self, driver: AsyncDriver, keys: Keys, dispatchers: Dispatchers) -> None:
+    def __init__(self, driver: AsyncDriver, account_auth: AccountAuth, dispatchers: Dispatchers) -> None:
         """Takes what its handlers use.
 
         Args:
             driver: has the clock.
-            keys: checks keys.
+            account_auth: checks the keys of calls.
             dispatchers: where reports are kept.
         """
         self._driver = driver
-        self._account_auth = AccountAuth(keys)
+        self._account_auth = account_auth
         self._dispatchers = dispatchers
 
     async def heard_dispatcher(self, request: web.BaseRequest) -> web.Response:

@@ -25,16 +25,27 @@ _TOO_LARGE = f"The body has more than {BODY_BYTES_MAX} bytes."
 
 Reply = web.Response
 
+#: Under these a request says that its body is to be kept, and has it.
+KEEPS_BODY = web.RequestKey("keeps_body", bool)
+BODY = web.RequestKey("body", bytes)
+
 _encode = msgspec.json.Encoder().encode
 
 
 async def read(request: web.BaseRequest) -> bytes:
-    """The body of a request.
+    """The body of a request; kept with it, where that is wanted.
 
     Raises:
         TooLargeError: it has more than `BODY_BYTES_MAX`.
         WireError: it did not arrive in time, or not as its headers say.
     """
+    body = await _read(request)
+    if KEEPS_BODY in request:
+        request[BODY] = body
+    return body
+
+
+async def _read(request: web.BaseRequest) -> bytes:
     length = request.content_length
     if length is not None and length > BODY_BYTES_MAX:
         raise TooLargeError(f"The body has {length} bytes, and {BODY_BYTES_MAX} is the most.")

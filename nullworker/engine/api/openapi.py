@@ -12,10 +12,11 @@ from nullworker.wire.types import ErrorBody
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Auth = Literal["account", "endpoint", "worker", "none"]
+Auth = Literal["account", "reader", "endpoint", "worker", "none"]
 
 _AUTH = {
     "account": "The account key, as `Authorization: Bearer`, as `api_key` in the query, or in the body.",
+    "reader": "The account key or the read-only key, as `Authorization: Bearer`, or the cookie of a page signed in.",
     "endpoint": "The endpoint's key or the account's, as `api_key` in the body or as `Authorization: Bearer`.",
     "worker": "The worker's token, as `mtoken` in the body.",
     "none": "",
@@ -44,6 +45,7 @@ class Route:
     response: Any = None  # a wire type, a list of one, a tuple of choices, or None for what is no JSON of ours
     media: str = "application/json"
     query: tuple[tuple[str, str], ...] = ()  # (name, what it is)
+    act: str = ""  # what an operator does by it, for the audit log; "": it is no act
 
 
 def openapi(routes: Iterable[Route], version: str) -> dict[str, Any]:

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
     from nullworker.engine.api.app import Handler
 
+_VIEW_QUERY = (
+    ("view", "overview, lanes, waiting, queues, decisions, worker or reservation"),
+    ("endpoint", "the name of an endpoint; all, where it is missing"),
+    ("id", "of a worker or reservation"),
+    ("level", "of decisions: 0 to 3"),
+)
+
 ROUTES: tuple[Route, ...] = (
     # What clients call.
     Route(
@@ -48,18 +55,18 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST", paths.ENDPOINTS, "create_endpoint", "Make an endpoint", "account",
-        wire.EndpointBody, wire.EndpointCreated,
+        wire.EndpointBody, wire.EndpointCreated, act="create an endpoint",
     ),
     Route(
         "GET", paths.ENDPOINT, "show_endpoint", "One endpoint", "account", wire.Credentials, wire.EndpointResult,
     ),
     Route(
         "PUT", paths.ENDPOINT, "update_endpoint", "Change an endpoint, at once", "account",
-        wire.EndpointBody, wire.Success,
+        wire.EndpointBody, wire.Success, act="change an endpoint",
     ),
     Route(
         "DELETE", paths.ENDPOINT, "delete_endpoint", "Delete an endpoint when its workers are released", "account",
-        wire.Removal, wire.Success, query=(("force", "true: at once"),),
+        wire.Removal, wire.Success, query=(("force", "true: at once"),), act="delete an endpoint",
     ),
     *(
         route
@@ -74,21 +81,21 @@ ROUTES: tuple[Route, ...] = (
             ),
             Route(
                 "POST", many, f"create_workergroup{suffix}", "Make a workergroup", "account",
-                wire.WorkergroupBody, wire.WorkergroupCreated,
+                wire.WorkergroupBody, wire.WorkergroupCreated, act="create a workergroup",
             ),
             Route(
                 "PUT", one, f"update_workergroup{suffix}", "Change a workergroup", "account",
-                wire.WorkergroupBody, wire.Success,
+                wire.WorkergroupBody, wire.Success, act="change a workergroup",
             ),
             Route(
                 "DELETE", one, f"delete_workergroup{suffix}", "Delete a workergroup", "account",
-                wire.Removal, wire.Success,
+                wire.Removal, wire.Success, act="delete a workergroup",
             ),
         )
     ),
     Route(
         "POST", paths.UPDATE_WORKERS, "update_workers", "Begin or cancel a rolling update", "account",
-        wire.UpdateWorkers, wire.WorkersUpdating,
+        wire.UpdateWorkers, wire.WorkersUpdating, act="replace the workers of a workergroup",
     ),
     Route(
         "POST", paths.GET_ENDPOINT_LOGS, "endpoint_logs", "The decisions about an endpoint", "account",
@@ -105,10 +112,43 @@ ROUTES: tuple[Route, ...] = (
         "GET", paths.INVITE, "invite", "What a worker needs that joins an endpoint by itself", "account",
         response=wire.Invitation, query=(("endpoint", "the endpoint's name"),),
     ),
-    Route("GET", paths.STATUS, "status", "Everything in numbers", "account"),
+    Route("GET", paths.STATUS, "status", "Everything in numbers", "reader"),
     Route(
-        "GET", paths.STORY, "story", "What happened to an endpoint, a worker or a request, and why", "account",
+        "GET", paths.STORY, "story", "What happened to an endpoint, a worker or a request, and why", "reader",
         query=(("about", "an endpoint's name, `worker ID` or `request ID`"),),
+    ),
+    # The page's, and the command line's.
+    Route("GET", paths.VIEW, "view", "A view of the page", "reader", query=_VIEW_QUERY),
+    Route(
+        "GET", paths.LIVE, "live", "A view of the page, as it changes", "reader",
+        media="text/event-stream", query=_VIEW_QUERY,
+    ),
+    Route(
+        "GET", paths.MOMENT, "at", "Why something was as it was at a past time", "reader",
+        query=(("about", "`endpoint ID`, `worker ID` or `request ID`"), ("at", "Unix time")),
+    ),
+    Route(
+        "POST", paths.SIGN_IN, "sign_in", "Sign a page in: the answer sets a cookie", "none",
+        wire.SignInBody, wire.SignedInBody, act="sign in",
+    ),
+    Route("GET", paths.SIGN_IN, "signed_in", "What the caller is signed in as", "none", None, wire.SignedInBody),
+    Route("POST", paths.SIGN_OUT, "sign_out", "Sign a page out", "none", None, wire.Success),
+    Route(
+        "GET", paths.READ_ONLY_KEY, "read_only_key", "The key that sees and changes nothing", "account",
+        None, wire.ReadOnlyKey,
+    ),
+    Route("GET", paths.AUDIT, "audit", "The latest acts", "reader", query=(("tail", "how many"),)),
+    Route(
+        "POST", paths.PREVIEW, "preview", "What a change of an endpoint would do at once", "reader",
+        wire.PreviewBody, wire.Preview,
+    ),
+    Route(
+        "POST", paths.DRAIN, "drain", "Drain a worker, or cancel that", "account",
+        wire.DrainBody, wire.Success, act="drain a worker",
+    ),
+    Route(
+        "POST", paths.WITHDRAW, "withdraw", "End a request that waits", "account",
+        wire.WithdrawBody, wire.Success, act="end a request",
     ),
     Route(
         "POST", paths.DISPATCHERS, "heard_dispatcher", "A dispatcher tells of its queues", "account",

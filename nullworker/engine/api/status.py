@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from nullworker.core import explain, views
 from nullworker.engine.api.http import read, reply
-from nullworker.engine.auth.account import AccountAuth
 from nullworker.engine.decisions import LEVELS, Decision, Decisions
 from nullworker.wire.decoding import decode
 from nullworker.wire.errors import NotFoundError, WireError
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from nullworker.core.engine import Engine
-    from nullworker.engine.auth.keys import Keys
+    from nullworker.engine.auth.account import AccountAuth
     from nullworker.engine.catalog import Catalog
     from nullworker.engine.dispatchers import Dispatchers
     from nullworker.engine.driver import AsyncDriver
@@ -39,7 +38,7 @@ class StatusApi:
         driver: AsyncDriver,
         catalog: Catalog,
         decisions: Decisions,
-        keys: Keys,
+        account_auth: AccountAuth,
         usage: Usage,
         complaints: Callable[[], list[str]],
         dispatchers: Dispatchers,
@@ -50,7 +49,7 @@ class StatusApi:
             driver: feeds the core.
             catalog: endpoints and workergroups.
             decisions: what was decided, and why.
-            keys: checks and makes keys.
+            account_auth: checks the keys of calls.
             usage: how long workers were in each state.
             complaints: what is wrong with the engine itself, in sentences.
             dispatchers: what dispatchers told of their queues.
@@ -58,7 +57,7 @@ class StatusApi:
         self._driver = driver
         self._catalog = catalog
         self._decisions = decisions
-        self._account_auth = AccountAuth(keys)
+        self._account_auth = account_auth
         self._usage = usage
         self._complaints = complaints
         self._dispatchers = dispatchers
@@ -70,14 +69,14 @@ class StatusApi:
     async def endpoint_logs(self, request: web.BaseRequest) -> web.Response:
         """The decisions about one endpoint at their four levels."""
         body = decode(GetLogs, await read(request))
-        self._account_auth.check(request, body.api_key)
+        self._account_auth.check_reader(request, body.api_key)
         entry = self._catalog.endpoint(body.id)
         return reply(_logs(self._decisions.about(endpoint_id=entry.endpoint_id), body.tail))
 
     async def workergroup_logs(self, request: web.BaseRequest) -> web.Response:
         """The decisions about the workers of one workergroup at their four levels."""
         body = decode(GetLogs, await read(request))
-        self._account_auth.check(request, body.api_key)
+        self._account_auth.check_reader(request, body.api_key)
         entry = self._catalog.workergroup(body.id)
         workers = views.worker_refs(self._driver.engine)
         mine = frozenset(w.worker_id for w in workers if w.workergroup_id == entry.workergroup_id)
@@ -86,7 +85,7 @@ class StatusApi:
 
     async def status(self, request: web.BaseRequest) -> web.Response:
         """Every endpoint in numbers, with its workers and waiters."""
-        self._account_auth.check(request, None)
+        self._account_auth.check_reader(request, None)
         engine = self._driver.engine
         rows: list[dict[str, Any]] = []
         for view in views.endpoints(engine):
@@ -111,7 +110,7 @@ class StatusApi:
 
         ``?about=`` takes an endpoint's name, `worker ID`, `request ID`, or `engine`.
         """
-        self._account_auth.check(request, None)
+        self._account_auth.check_reader(request, None)
         about = request.query.get("about", "")
         kind, identity = self._meant(about)
         decisions = self._about(kind, identity)

@@ -3,8 +3,9 @@
 In reading order:
 
 - `keys`: the account key, endpoints' keys, workers' tokens and join tokens, nearly all derived from one secret.
-- `account`: whether a call has the account key. `workers`: which worker a report is from. `worker_clocks`: what its own
-  clock shows, by which its grants expire.
+- `account`: whether a call has the account key, or the read-only key. `sign_in`: the cookie of a page that was signed
+  in with one.
+- `workers`: which worker a report is from. `worker_clocks`: what its own clock shows, by which its grants expire.
 - `request_numbers`: numbers of requests that other holders of the same key cannot guess.
 - `signing`: the signature of a worker's URL, which Vast's framework checks. `certificates`: the authority that signs
   workers' TLS certificates.

@@ -66,6 +66,23 @@ class Keys:
         """Whether ``key`` is the account key."""
         return hmac.compare_digest(_digest(key), self._account_digest)
 
+    @property
+    def read_only_key(self) -> Secret:
+        """The key that sees everything but keys and tokens, and changes nothing."""
+        return Secret(self._derive("read-only"))
+
+    def is_read_only(self, key: str) -> bool:
+        """Whether ``key`` is the read-only key."""
+        return _same(key, self._derive("read-only"))
+
+    def cookie_signature(self, text: str) -> str:
+        """What makes a cookie with this text valid, as long as the account key is the same."""
+        return self._derive(f"cookie:{self._account_digest.hex()}:{text}")
+
+    def is_cookie_signature(self, text: str, signature: str) -> bool:
+        """Whether it is the signature of this text."""
+        return _same(signature, self.cookie_signature(text))
+
     def endpoint_key(self, endpoint_id: int) -> Secret:
         """The key that routes to one endpoint, and does nothing else."""
         return Secret(self._endpoint_key(endpoint_id))

@@ -215,6 +215,13 @@ async def test_the_status_of_the_engine_shows_what_its_dispatcher_reads_and_the_
             assert line.startswith(f"gpu sqlite://{file}"), line
             assert "0 waiting, 1 in flight; want 1, 1 held (1 at a job), 0 requested; read " in line
             assert "  warning: It is not known after how long a job may be taken" in shown
+            command = [sys.executable, "-m", "nullworker.cli.main", "queues", "--instance", running.url, "--json"]
+            flags = ["--api-key", running.key]
+            view = await asyncio.to_thread(
+                subprocess.run, [*command, *flags], capture_output=True, timeout=60, check=True
+            )
+            (row,) = json.loads(view.stdout)["rows"]
+            assert (row["endpoint"], row["in_flight"], row["doing"]) == ("gpu", 1, {"at a job": 1})
 
 
 @pytest.mark.parametrize("check", [[], ["--check"]])

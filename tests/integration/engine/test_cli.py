@@ -139,3 +139,45 @@ async def test_a_store_that_cannot_be_written_is_complained_of_and_served_on(eng
         other.execute("ROLLBACK")
     await until(lambda: not engine.server.store.error, "it is written again")
     assert (await engine.call("GET", "/healthz"))[1] == {"ok": True, "well": True}
+
+
+async def test_status_begins_with_one_sentence_for_each_endpoint(engine: Running) -> None:
+    code, out, err = await say(engine, "status", "--waiting")
+    assert code == 0, err
+    first = out.splitlines()[0]
+    assert first == (f"{ENDPOINT} (endpoint 1, active): 1 of 1 held, max_workers 1, 1 waits, no time can be told")
+    assert "because 1 worker is held, and max_workers is 1" in out
+    assert "1 held, and no hold was seen to its end yet" in out
+    assert "1 request waits." in out
+
+
+async def test_why_it_was_so_a_moment_ago(engine: Running) -> None:
+    _, waiter = requests_of(engine)
+    await until(lambda: engine.server.keeper.charts[engine.endpoint_id()][-1].waiting == 1)
+    answer, *_ = await told(engine, "request", str(waiter), "--at", "-0.1s")
+    assert f"Request {waiter} waited at " in answer
+    assert "because 1 worker is held, and max_workers is 1" in answer
+    code, _, err = await say(engine, "explain", ENDPOINT, "--at", "yesterday")
+    assert code == 2
+    assert "yesterday is no time" in err
+
+
+async def test_without_a_dispatcher_there_are_no_queues(engine: Running) -> None:
+    assert (await say(engine, "queues"))[1].startswith("No dispatcher has told this engine of a queue")
+
+
+async def test_what_an_operator_did_is_in_the_audit_log(engine: Running) -> None:
+    code, out, err = await say(engine, "drain", "99", "--reason", "it is tired")
+    assert (code, out) == (1, "")
+    assert "There is no worker 99" in err
+    code, out, err = await say(engine, "audit", "--tail", "1")
+    assert code == 0, err
+    assert "account key, nullworker command line 127.0.0.1  drain a worker (/api/v0/drain/): worker_id 99" in out
+    assert "; because it is tired; refused: There is no worker 99" in out
+
+
+async def test_the_read_only_key_is_good_for_reading(engine: Running) -> None:
+    key = (await say(engine, "keys"))[1].strip()
+    assert (await engine.call("GET", "/api/v0/status/", key=key))[0] == 200
+    assert (await engine.call("PUT", "/api/v0/endptjobs/1/", {"max_workers": 2}, key=key))[0] == 403
+    assert (await engine.call("GET", "/api/v0/endptjobs/", key=key))[0] == 403  # its rows have keys

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
-from nullworker.cli.explain import lines, queue_troubles
+import click
+import pytest
+
+from nullworker.cli.explain import lines, moment, queue_troubles
 
 
 def decision(kind: str, worker_id: int, request_idx: int) -> dict[str, Any]:
@@ -51,3 +55,28 @@ def test_what_a_dispatcher_says_of_a_queue_is_told_of_its_endpoint_and_of_the_wo
     assert queue_troubles(status, "worker", 7) == said
     assert queue_troubles(status, "endpoint", 7) == []
     assert queue_troubles(status, "worker", 1) == []
+
+
+NOW = dt.datetime(2026, 11, 27, 14, 0, 0, tzinfo=dt.timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("13:05", "2026-11-27 13:05:00"),
+        ("14:05", "2026-11-26 14:05:00"),  # the last such time was yesterday
+        ("9:00:30", "2026-11-27 09:00:30"),
+        ("-10m", "2026-11-27 13:50:00"),
+        ("1.5h", "2026-11-27 12:30:00"),
+        ("2026-11-01T10:00:00", "2026-11-01 10:00:00"),
+        ("2026-11-01T10:00:00Z", "2026-11-01 10:00:00"),
+    ],
+)
+def test_times_as_people_write_them(text: str, meant: str) -> None:
+    assert f"{moment(text, NOW):%Y-%m-%d %H:%M:%S}" == meant
+
+
+@pytest.mark.parametrize("text", ["", "25:00", "noon", "2026-13-01"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        moment(text, NOW)

@@ -1,0 +1,172 @@
+"""Signing in and out, and what operators do beyond Vast's own calls: drain, withdraw, preview; and the audit log."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from nullworker.core import views as core_views
+from nullworker.core.events import WaiterGone
+from nullworker.engine.api.http import read, reply
+from nullworker.engine.auth.account import BY_COOKIE, ROLE
+from nullworker.engine.auth.sign_in import ACCOUNT, READ_ONLY, check_site
+from nullworker.engine.preview import preview
+from nullworker.wire.decoding import decode
+from nullworker.wire.errors import NotFoundError, TooManyError, UnauthorizedError, WireError
+from nullworker.wire.types import (
+    DrainBody,
+    PreviewBody,
+    ReadOnlyKey,
+    SignedInBody,
+    SignInBody,
+    Success,
+    WithdrawBody,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
+    from nullworker.engine.audit import AuditLog
+    from nullworker.engine.auth.account import AccountAuth
+    from nullworker.engine.auth.keys import Keys
+    from nullworker.engine.auth.sign_in import SignIn
+    from nullworker.engine.catalog import Catalog
+    from nullworker.engine.drains import Drains
+    from nullworker.engine.driver import AsyncDriver
+
+#: So many wrong keys in a minute, from all callers together; no further key is looked at in that minute.
+WRONG_KEYS_A_MINUTE = 60
+AUDIT_ROWS_MAX = 1_000
+
+
+class ActsApi:
+    """The handlers."""
+
+    def __init__(
+        self,
+        driver: AsyncDriver,
+        catalog: Catalog,
+        keys: Keys,
+        auth: AccountAuth,
+        sign_in: SignIn,
+        audit: AuditLog,
+        drains: Drains,
+        wall_s: Callable[[], float],
+    ) -> None:
+        """Takes what its handlers use.
+
+        Args:
+            driver: feeds the core.
+            catalog: endpoints and workergroups.
+            keys: checks keys.
+            auth: checks the keys of calls.
+            sign_in: makes and ends cookies.
+            audit: the audit log.
+            drains: the workers that are drained.
+            wall_s: Unix time.
+        """
+        self._driver = driver
+        self._catalog = catalog
+        self._keys = keys
+        self._auth = auth
+        self._sign_in = sign_in
+        self._audit = audit
+        self._drains = drains
+        self._wall_s = wall_s
+        self._wrong_keys = (0, 0)  # the minute, and how many in it
+
+    # ---------------------------------------------------------------------------------------------------------- sign-in
+
+    async def sign_in(self, request: web.BaseRequest) -> web.Response:
+        """Takes a key, and gives the page a cookie in its place."""
+        check_site(request)
+        body = decode(SignInBody, await read(request))
+        minute, wrong = int(self._wall_s() // 60), 0
+        if self._wrong_keys[0] == minute:
+            wrong = self._wrong_keys[1]
+        if wrong >= WRONG_KEYS_A_MINUTE:
+            raise TooManyError("There were too many wrong keys in this minute; sign in again in the next.")
+        if self._keys.is_account(body.api_key):
+            role = ACCOUNT
+        elif self._keys.is_read_only(body.api_key):
+            role = READ_ONLY
+        else:
+            self._wrong_keys = (minute, wrong + 1)
+            raise UnauthorizedError("The key is neither this engine's account key nor its read-only key.")
+        answer = reply(SignedInBody(role, version("nullworker")))
+        self._sign_in.set(answer, self._sign_in.new(role))
+        request[ROLE], request[BY_COOKIE] = role, True
+        return answer
+
+    async def signed_in(self, request: web.BaseRequest) -> web.Response:
+        """What the caller is signed in as; "" for nothing, which is no error: the page asks before it shows a form."""
+        try:
+            role = self._auth.check_reader(request)
+        except UnauthorizedError:
+            role = ""
+        return reply(SignedInBody(role, version("nullworker")))
+
+    async def sign_out(self, request: web.BaseRequest) -> web.Response:
+        """Ends the page's cookie."""
+        check_site(request)
+        self._sign_in.end(request)
+        answer = reply(Success())
+        self._sign_in.set(answer, "")
+        return answer
+
+    async def read_only_key(self, request: web.BaseRequest) -> web.Response:
+        """The read-only key, for the account key itself: a page that is signed in is not told any key."""
+        self._auth.check(request, None)
+        if request.get(BY_COOKIE):
+            raise WireError("", "A page is told no key; `nullworker keys` prints it.")
+        return reply(ReadOnlyKey(self._keys.read_only_key.reveal()))
+
+    # ------------------------------------------------------------------------------------------------------------- acts
+
+    async def drain(self, request: web.BaseRequest) -> web.Response:
+        """Drains a worker, or cancels that."""
+        body = decode(DrainBody, await read(request))
+        self._auth.check(request, body.api_key)
+        worker = core_views.worker_ref(self._driver.engine, body.worker_id)
+        if worker is None:
+            raise NotFoundError(f"There is no worker {body.worker_id}; `nullworker status` lists them.")
+        self._drains.forget_gone(core_views.worker_ids(self._driver.engine))
+        if not body.cancel:
+            self._drains.begin(body.worker_id, body.reason)
+        elif not self._drains.cancel(body.worker_id):
+            raise WireError("worker_id", f"Worker {body.worker_id} is not being drained.")
+        return reply(Success())
+
+    async def withdraw(self, request: web.BaseRequest) -> web.Response:
+        """Ends a request that waits; one that holds a worker is its client's to end."""
+        body = decode(WithdrawBody, await read(request))
+        self._auth.check(request, body.api_key)
+        reservation = core_views.reservation(self._driver.engine, body.request_idx)
+        if reservation is None:
+            raise NotFoundError(f"There is no request {body.request_idx}.")
+        if reservation.stage != "waiting":
+            raise WireError(
+                "request_idx",
+                f"Request {body.request_idx} has worker {reservation.worker_id}, and is its client's to end; drain the "
+                "worker to have it go after that.",
+            )
+        self._driver.handle(WaiterGone(body.request_idx))
+        return reply(Success())
+
+    async def preview(self, request: web.BaseRequest) -> web.Response:
+        """What a change of an endpoint would do at once; changes nothing."""
+        body = decode(PreviewBody, await read(request))
+        self._auth.check_reader(request, body.api_key)
+        parameters = self._catalog.parameters_after(body.id, body.change)
+        return reply(preview(self._driver.engine, body.id, parameters, self._driver.now()))
+
+    async def audit(self, request: web.BaseRequest) -> web.Response:
+        """The latest acts, oldest first."""
+        self._auth.check_reader(request)
+        tail = request.query.get("tail", "100")
+        if not (tail.isascii() and tail.isdigit() and len(tail) < 6):
+            raise WireError("tail", "tail must be a whole number.")
+        rows = self._audit.tail(min(int(tail), AUDIT_ROWS_MAX))
+        return reply({"success": True, "rows": rows})

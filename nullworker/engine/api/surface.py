@@ -1,0 +1,99 @@
+"""Puts the engine's HTTP surface together: every handler with what it uses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from nullworker.core import views as core_views
+from nullworker.engine.api.acts import ActsApi
+from nullworker.engine.api.admin import AdminApi
+from nullworker.engine.api.app import App
+from nullworker.engine.api.auditing import auditor
+from nullworker.engine.api.client import ClientApi
+from nullworker.engine.api.dispatchers import DispatchersApi
+from nullworker.engine.api.live import LiveApi
+from nullworker.engine.api.openapi import Route
+from nullworker.engine.api.page import Page
+from nullworker.engine.api.routes import ROUTES, handlers
+from nullworker.engine.api.status import StatusApi
+from nullworker.engine.api.views import Parts, ViewsApi
+from nullworker.engine.audit import AuditLog
+from nullworker.engine.auth.account import AccountAuth
+from nullworker.engine.auth.sign_in import SignIn
+from nullworker.engine.auth.workers import WorkerAuth
+from nullworker.engine.dispatchers import Dispatchers
+from nullworker.engine.drains import DRAINS_FILE, Drains
+from nullworker.wire.paths import PAGE_FILES, PAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from nullworker.engine.auth.certificates import CertificateAuthority
+    from nullworker.engine.auth.keys import Keys
+    from nullworker.engine.auth.request_numbers import RequestNumbers
+    from nullworker.engine.auth.signing import Signer
+    from nullworker.engine.catalog import Catalog
+    from nullworker.engine.decisions import Decisions
+    from nullworker.engine.driver import AsyncDriver
+    from nullworker.engine.history_keeper import HistoryKeeper
+    from nullworker.engine.usage import Usage
+
+
+class Insides(NamedTuple):
+    """What an engine has, as far as its HTTP surface uses it."""
+
+    driver: AsyncDriver
+    catalog: Catalog
+    decisions: Decisions
+    keeper: HistoryKeeper
+    usage: Usage
+    keys: Keys
+    signer: Signer
+    authority: CertificateAuthority
+    numbers: RequestNumbers
+    state_dir: Path
+    report_addr: str
+    wall_s: Callable[[], float]
+    complaints: Callable[[], list[str]]
+    log_path: Callable[[int], Path | None]
+
+
+class Surface:
+    """The surface of one engine."""
+
+    def __init__(self, engine: Insides) -> None:
+        driver, catalog, keys, wall_s = engine.driver, engine.catalog, engine.keys, engine.wall_s
+        sign_in = SignIn(keys, wall_s, is_secure=engine.report_addr.startswith("https:"))
+        auth = AccountAuth(keys, sign_in)
+        worker_auth = WorkerAuth(driver, catalog, keys)
+        audit = AuditLog(engine.state_dir)
+        #: What dispatchers told.
+        self.dispatchers = dispatchers = Dispatchers()
+        drains = Drains(engine.state_dir / DRAINS_FILE)
+        drains.load()
+        drains.forget_gone(core_views.worker_ids(driver.engine))
+        parts = Parts(
+            driver, catalog, engine.decisions, engine.keeper, dispatchers, drains, engine.complaints, wall_s,
+            engine.log_path,
+        )  # fmt: skip
+        views, page = ViewsApi(parts, auth), Page()
+        self._live = LiveApi(views, parts, auth)
+        handler_parts = (
+            ClientApi(driver, catalog, keys, engine.signer, worker_auth, engine.numbers, drains),
+            AdminApi(driver, catalog, keys, auth, engine.authority, worker_auth, engine.report_addr),
+            StatusApi(driver, catalog, engine.decisions, auth, engine.usage, engine.complaints, dispatchers),
+            ActsApi(driver, catalog, keys, auth, sign_in, audit, drains, wall_s),
+            DispatchersApi(driver, auth, dispatchers),
+            views,
+            self._live,
+        )
+        pages = [Route("GET", path, "page", "The page", "none", media="text/html") for path in PAGES]
+        pages += [Route("GET", PAGE_FILES + name, "page_file", "A file of it", "none") for name in page.files]
+        served = {**handlers(*handler_parts), "page": page.page, "page_file": page.page_file}
+        #: Answers requests.
+        self.app = App((*ROUTES, *pages), served, auditor(audit, wall_s))
+
+    def close(self) -> None:
+        """Ends the streams of pages, which would have no end of their own."""
+        self._live.close()

@@ -1,0 +1,64 @@
+"""What a change of an endpoint's parameters would do at once: tried out on a copy of the core, which is thrown away."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+from nullworker.core import scaling
+from nullworker.core.causes import Cause
+from nullworker.core.commands import Create, Start
+from nullworker.core.events import EndpointPut
+from nullworker.core.parameters import EndpointState
+from nullworker.views.text import counted, duration
+from nullworker.wire.errors import TooManyError
+from nullworker.wire.types import Preview
+
+if TYPE_CHECKING:
+    from nullworker.core.engine import Engine
+    from nullworker.core.parameters import Parameters
+
+#: A copy of an engine with more workers would hold all else up for too long (10,000 take about 0.2 s).
+WORKERS_MAX = 20_000
+
+
+def preview(engine: Engine, endpoint_id: int, parameters: Parameters, now: float) -> Preview:
+    """What would come of new parameters, with the demand of this moment.
+
+    Args:
+        engine: the core, which stays as it is.
+        endpoint_id: the endpoint.
+        parameters: the new ones.
+        now: the core's time.
+
+    Raises:
+        TooManyError: the engine has too many workers to try it out.
+    """
+    if len(engine.state.workers) > WORKERS_MAX:
+        raise TooManyError(f"The engine has over {WORKERS_MAX} workers, too many to try a change out on a copy.")
+    copy: Engine = pickle.loads(pickle.dumps(engine))  # noqa: S301 - of our own making, a moment ago
+    endpoint = copy.state.endpoints[endpoint_id]
+    decided = copy.handle(EndpointPut(endpoint_id, endpoint.name, parameters), now)
+    creates = sum(isinstance(command, Create) for command in decided)
+    starts = sum(isinstance(command, Start) for command in decided)
+    stops, within_s = 0, 0.0
+    if parameters.state is not EndpointState.SUSPENDED:
+        for worker in list(endpoint.idle.values()):
+            goes_at = scaling.goes_at(endpoint, worker)
+            if goes_at is not None:
+                stops += 1
+                within_s = max(within_s, goes_at - now)
+                copy.state.destroy(worker, Cause.IDLE, "tried out")
+    return Preview(creates, starts, stops, within_s, _text(creates, starts, stops, within_s))
+
+
+def _text(creates: int, starts: int, stops: int, within_s: float) -> str:
+    if not (creates or starts or stops):
+        return "This would create, start and stop nothing now."
+    parts = [f"create {counted(creates, 'worker')}"] if creates else []
+    parts += [f"start {counted(starts, 'worker')}"] if starts else []
+    if stops:
+        when = f" within {duration(within_s)}" if within_s >= 1 else ""
+        parts.append(f"end {counted(stops, 'free worker')}{when} unless needed before")
+    *others, last = parts
+    return f"This would {', '.join(others)}{' and ' if others else ''}{last}."
