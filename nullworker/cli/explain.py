@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nullworker.cli.asking import ask, engine_options
+from nullworker.cli.times import moment
 from nullworker.wire.paths import MOMENT, STATUS, STORY
 
 if TYPE_CHECKING:
@@ -85,33 +85,6 @@ def _at(instance: str, api_key: str | None, about: dict[str, Any], at: str) -> d
     now = dt.datetime.now().astimezone()
     subject = f"{about['kind']} {about['id']}"
     return ask(instance, api_key, MOMENT, about=subject, at=f"{moment(at, now).timestamp():.3f}")
-
-
-def moment(text: str, now: dt.datetime) -> dt.datetime:
-    """The time that ``text`` means.
-
-    Args:
-        text: ``14:05`` or ``14:05:30`` (the last such time), an ISO date and time, or ``-10m`` (s, m, h, d).
-        now: the time now, with its zone.
-
-    Raises:
-        click.BadParameter: it means none.
-    """
-    ago = re.fullmatch(r"-?(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
-    if ago:
-        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[ago[2]]
-        return now - dt.timedelta(**{unit: float(ago[1])})
-    try:
-        if re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?", text.strip()):
-            hour, minute, second = (*map(int, text.strip().split(":")), 0)[:3]
-            found = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
-            return found if found <= now else found - dt.timedelta(days=1)
-        found = dt.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError:
-        raise click.BadParameter(
-            f"{text} is no time; give 14:05, 2026-11-27T14:05:30, or -10m.", param_hint="--at"
-        ) from None
-    return found if found.tzinfo else found.replace(tzinfo=now.tzinfo)
 
 
 def lines(decisions: Sequence[dict[str, Any]]) -> list[str]:

@@ -35,6 +35,7 @@ COMMANDS = {
     "logs": "Show what consumers printed, or what the engine decided about an endpoint.",
     "explain": "Tell why a fleet has the size that it has, or had.",
     "queues": "Show the queues as each dispatcher reads them.",
+    "cost": "Show what workers cost, and what for.",
     "drain": "Have a worker go when what it holds has ended.",
     "audit": "Show what operators did, when, and why.",
     "keys": "Print the key that sees and changes nothing.",

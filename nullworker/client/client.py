@@ -224,17 +224,33 @@ class NullClient:
         """
         return await self._engine.list_workers(endpoint)
 
-    async def tell_queues(self, dispatcher: str, queues: list[dict[str, Any]]) -> None:
+    async def tell_queues(
+        self, dispatcher: str, queues: list[dict[str, Any]], labels: list[dict[str, Any]] | None = None
+    ) -> None:
         """Tells a nullworker engine what a dispatcher reads of its queues, so that ``nullworker status`` shows it.
 
         Args:
             dispatcher: its name.
             queues: one mapping for each, with the fields of `nullworker.wire.types.QueueReport`.
+            labels: what reservations are for, with the fields of `nullworker.wire.types.LabelReport`.
 
         Raises:
             ClientError: the engine cannot be told, or refuses; Vast's own does.
         """
-        await self._engine.tell_queues(dispatcher, queues)
+        await self._engine.tell_queues(dispatcher, queues, labels or [])
+
+    async def tell_job(self, reservation: Reservation, job: str, queue: str = "") -> None:
+        """Tells a nullworker engine what a reservation is for, so that its page and ``nullworker cost`` show it.
+
+        Args:
+            reservation: which.
+            job: the job's name, or its number in a queue.
+            queue: the queue's name.
+
+        Raises:
+            ClientError: the engine cannot be told, or refuses; Vast's own does.
+        """
+        await self._engine.tell_labels([{"request_idx": reservation.request_idx, "queue": queue, "job": job}])
 
     def _worker_client(self, session: Session) -> WorkerClient:
         http = self._engine.connections_for(session.url)

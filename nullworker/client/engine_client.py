@@ -225,23 +225,31 @@ class EngineClient:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._not_understood(error) from error
 
-    async def tell_queues(self, dispatcher: str, queues: list[dict[str, Any]]) -> None:
+    async def tell_queues(self, dispatcher: str, queues: list[dict[str, Any]], labels: list[dict[str, Any]]) -> None:
         """Tells the engine of a dispatcher's queues, as `nullworker.wire.types.DispatcherReport` has them.
 
         Args:
             dispatcher: its name.
             queues: one mapping for each.
+            labels: what reservations are for, one mapping for each.
 
         Raises:
             ClientError: the engine cannot be told, or refuses.
         """
+        await self._tell(paths.DISPATCHERS, {"dispatcher": dispatcher, "queues": queues, "labels": labels})
+
+    async def tell_labels(self, labels: list[dict[str, Any]]) -> None:
+        """Tells the engine what reservations are for, as `nullworker.wire.types.LabelReport` has it.
+
+        Raises:
+            ClientError: the engine cannot be told, or refuses.
+        """
+        await self._tell(paths.LABELS, {"labels": labels})
+
+    async def _tell(self, path: str, body: dict[str, Any]) -> None:
         await self.connect()
-        await self._ask(
-            "POST",
-            self._instance.engine_url + paths.DISPATCHERS,
-            body={"dispatcher": dispatcher, "queues": queues, "api_key": self._api_key},
-            timeout_s=LIST_TIMEOUT_S,
-        )
+        url = self._instance.engine_url + path
+        await self._ask("POST", url, body={**body, "api_key": self._api_key}, timeout_s=LIST_TIMEOUT_S)
 
     # ------------------------------------------------------------------------------------------------------------ calls
 

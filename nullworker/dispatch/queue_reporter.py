@@ -27,6 +27,7 @@ REPORT_EVERY_S = 30.0
 _NAME_MAX = 200
 _SENTENCE_MAX = 2_000
 _WARNINGS_MAX = 50
+_LABELS_MAX = 10_000
 
 
 class QueueReporter:
@@ -53,7 +54,8 @@ class QueueReporter:
         while True:
             self._changed.clear()
             try:
-                await self._tools.client.tell_queues(self._name, [report(binding) for binding in self._bindings])
+                queues = [report(binding) for binding in self._bindings]
+                await self._tools.client.tell_queues(self._name, queues, self._labels())
             except ClientError as error:
                 log.debug("the engine is not told of the queues: %s", error)
             await self._tools.clock.sleep(PAUSE_S)
@@ -63,6 +65,15 @@ class QueueReporter:
             finally:
                 for each in waiting:
                     each.cancel()
+
+    def _labels(self) -> list[dict[str, Any]]:
+        """Which queue each held reservation is for: `nullworker.wire.types.LabelReport`."""
+        return [
+            {"request_idx": held.request_idx, "queue": without_password(binding.settings.queue)[:_NAME_MAX]}
+            for binding in self._bindings
+            for each in binding.reservations
+            if (held := each.client_reservation) is not None and held.request_idx
+        ][:_LABELS_MAX]
 
     async def _sleep(self) -> None:
         await self._tools.clock.sleep(REPORT_EVERY_S)

@@ -25,6 +25,7 @@ from nullworker.engine.config_overrides import apply_environment, apply_flags
 from nullworker.engine.config_source import ConfigError, Source
 from nullworker.fleets.base import FleetError
 from nullworker.fleets.registry import fleet_class, fleet_names
+from nullworker.views.billing import BILLINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,8 @@ DEFAULT_FLEET = "processes"
 _PARAMETERS = frozenset(each.name for each in fields(Parameters))
 #: The backend whose workers hold exactly one reservation each.
 NULL_BACKEND = "null"
+#: An hour; as `WorkergroupSpec` has it for a running machine.
+PRICE_MAX = 1e6
 
 
 class EngineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +70,8 @@ class WorkergroupTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     env: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
     use_ssl: bool = False
     price_per_hour: float = 0.0
+    storage_price_per_hour: float = 0.0
+    billing: str = "running"
     perf: float = 100.0
     occupancy: int | None = None
     max_workers: int | None = None
@@ -114,6 +119,8 @@ class WorkergroupConfig:
     occupancy: int | None = 1
     max_workers: int | None = None
     boot_timeout_s: float | None = None  # None: the core's own
+    storage_price_per_hour: float = 0.0
+    billing: str = "running"  # what is billed in which state: nullworker.views.billing.BILLINGS
 
     def to_core(self, workergroup_id: int, endpoint_id: int) -> WorkergroupSpec:
         """The core's view of this workergroup.
@@ -282,6 +289,15 @@ def _workergroup(source: Source, fleets: _Fleets, where: str, table: Workergroup
         ) from None
     for name in table.env:
         source.check(bool(name) and "=" not in name and name.isprintable(), where, "env", f"has the variable {name!r}")
+    source.check(
+        table.billing in BILLINGS, where, "billing", f"is {table.billing!r}, and must be one of {', '.join(BILLINGS)}"
+    )
+    source.check(
+        0 <= table.storage_price_per_hour <= PRICE_MAX,
+        where,
+        "storage_price_per_hour",
+        f"is {table.storage_price_per_hour:g}, and must be from 0 to {PRICE_MAX:g}",
+    )
     occupancy = table.occupancy
     if occupancy is None and backend == NULL_BACKEND:
         occupancy = 1

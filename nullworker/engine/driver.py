@@ -96,6 +96,8 @@ class AsyncDriver:
         self._lists: list[asyncio.Task[None]] = []
         #: The address (host:port) of each worker, by its id, where its fleet reports one.
         self.addresses: dict[int, str] = {}
+        #: What each worker costs an hour, running and for its storage, by its id, where its fleet tells.
+        self.prices: dict[int, tuple[float | None, float | None]] = {}
         self._listed: dict[str, tuple[int, ...]] = {}  # by fleet: the workers whose addresses it reported
         self.engine = self._driver.engine
         #: The time of the core.
@@ -276,6 +278,7 @@ class AsyncDriver:
         instances = await self._orders.list(fleet)
         if instances is not None:
             self._note_addresses(fleet, asked_at, instances)
+            self._note_prices(instances)
             self.report(FleetListed(fleet, asked_at, tuple((i.worker_id, i.state.value) for i in instances)))
 
     def _note_addresses(self, fleet: str, asked_at: float, instances: Iterable[Instance]) -> None:
@@ -292,6 +295,17 @@ class AsyncDriver:
         }
         self.addresses.update(settled)
         self._listed[fleet] = tuple(settled)
+
+    def _note_prices(self, instances: Iterable[Instance]) -> None:
+        """Keeps what instances cost, where the place tells: prices of rented machines differ, and change."""
+        there = views.worker_ids(self.engine)
+        told = {
+            i.worker_id: (i.price_per_hour, i.storage_price_per_hour)
+            for i in instances
+            if i.price_per_hour is not None or i.storage_price_per_hour is not None
+        }
+        if told or self.prices:
+            self.prices = {i: price for i, price in {**self.prices, **told}.items() if i in there}
 
     async def close(self) -> None:
         """Stops feeding the core; held calls are answered that their requests still wait."""

@@ -81,7 +81,7 @@ class HistoryFile:
                     log.warning("The history %s cannot be used (%s); none is kept.", path, error)
                     return None
                 log.warning("The history %s is damaged or another version's (%s), and is moved away.", path, error)
-                _move_away(path)
+                move_away(path)
         return None
 
     def write(self, changes: Sequence[Change], moments: Sequence[EndpointMoment]) -> None:
@@ -213,7 +213,8 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute("SELECT 1 FROM changes LIMIT 1")
 
 
-def _move_away(path: Path) -> None:
+def move_away(path: Path) -> None:
+    """Renames a file that cannot be used, and removes its log."""
     with contextlib.suppress(OSError):
         path.rename(path.with_name(f"{path.name}.unusable"))
     for suffix in ("-wal", "-shm"):

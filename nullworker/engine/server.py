@@ -30,6 +30,8 @@ from nullworker.engine.auth.keys import SECRET_FILE, Keys
 from nullworker.engine.auth.request_numbers import RequestNumbers
 from nullworker.engine.auth.signing import Signer
 from nullworker.engine.catalog import Catalog
+from nullworker.engine.cost_file import CostFile
+from nullworker.engine.cost_keeper import CostKeeper
 from nullworker.engine.crash_dump import CrashDump
 from nullworker.engine.decisions import Decisions
 from nullworker.engine.driver import AsyncDriver, EngineFailedError
@@ -44,6 +46,7 @@ from nullworker.engine.takeover import workers_beyond_store
 from nullworker.engine.usage import Usage
 from nullworker.fleets.base import FleetError, InstanceSpec
 from nullworker.fleets.registry import fleet_names, open_fleet
+from nullworker.views.billing import Price
 from nullworker.wire import tasks
 from nullworker.wire.errors import WireError
 
@@ -61,6 +64,8 @@ if TYPE_CHECKING:
 REQUEST_PLACES_BLOCK = 10_000
 #: What workers and requests went through, for the page.
 HISTORY_FILE = "history.db"
+#: What workers cost.
+COSTS_FILE = "costs.db"
 log = logging.getLogger(__name__)
 
 #: A second Ctrl-C gives workers this long.
@@ -165,6 +170,8 @@ class Server:
         self._serving.push_async_callback(self.driver.close)
         self.keeper = HistoryKeeper(_wall_s, self.driver.now, HistoryFile.open(state_dir / HISTORY_FILE))
         record.on_changes = self.keeper.changed
+        costs_file = CostFile.open(state_dir / COSTS_FILE)
+        self.costs = CostKeeper(_wall_s, self.driver.now, self._price, costs_file)
         self.catalog = Catalog(
             self.driver.handle,
             _wall_s,
@@ -178,9 +185,14 @@ class Server:
         await self._restore(loaded, orders)
         self.keeper.begin(self.driver.engine)
         self._serving.push_async_callback(self.keeper.close)
+        self.costs.begin(self.driver.engine)
+        self.keeper.history.on_change = self.costs.changed
+        for label in self.costs.labels.values():
+            self.keeper.history.job(label.request_idx, label.job)
+        self._serving.push_async_callback(self.costs.close)
         insides = Insides(
-            self.driver, self.catalog, self.decisions, self.keeper, self.usage, self.keys, signer, authority,
-            RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places), state_dir,
+            self.driver, self.catalog, self.decisions, self.keeper, self.costs, self.usage, self.keys, signer,
+            authority, RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places), state_dir,
             self._report_addr, _wall_s, self._complaints, self._log_path,
         )  # fmt: skip
         self.surface = Surface(insides)
@@ -259,6 +271,19 @@ class Server:
             use_ssl=group.config.use_ssl,
         )
 
+    def _price(self, worker_id: int, workergroup_id: int) -> Price | None:
+        """What a worker costs: as its fleet tells, or its workergroup's configuration; None: that is gone."""
+        group = self.catalog.workergroups.get(workergroup_id)
+        if group is None:
+            return None
+        config = group.config
+        running, storage = self.driver.prices.get(worker_id, (None, None))
+        return Price(
+            config.price_per_hour if running is None else running,
+            config.storage_price_per_hour if storage is None else storage,
+            config.billing,
+        )
+
     def _knows_backend(self, fleets: Mapping[str, Fleet], fleet: str, backend: str) -> bool:
         try:
             fleets[fleet].check_backend(self._fleet_settings(fleet), backend)
@@ -294,8 +319,7 @@ class Server:
             found.append(f"The store cannot be written ({self.store.error}): a restart would forget what is new.")
         if self._journal is not None and self._journal.error:
             found.append(f"{self._journal.error[:1].upper()}{self._journal.error[1:]}; it ended there.")
-        if self.keeper.complaint:
-            found.append(self.keeper.complaint)
+        found += filter(None, [self.keeper.complaint, self.costs.complaint])
         return found
 
     def _reserve_request_places(self, start: int) -> int:

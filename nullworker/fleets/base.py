@@ -34,6 +34,10 @@ class Instance:
     #: that has lost its store takes its workers over by them.
     endpoint: str = ""
     workergroup_id: int = 0
+    #: What this very instance costs an hour, running and for its storage, where the place tells; None: it does not, and
+    #: the prices of the workergroup's configuration count.
+    price_per_hour: float | None = None
+    storage_price_per_hour: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 #: How far back lanes reach.
 KEPT_S = 3600.0
@@ -48,6 +48,7 @@ class Hold(NamedTuple):
     request_idx: int
     from_s: float
     until_s: float | None
+    job: str = ""  # what it is for, where its holder has told
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ class ReservationHistory:
     request_idx: int
     endpoint_id: int
     stages: list[tuple[float, str, int]] = field(default_factory=list)
+    job: str = ""
 
     @property
     def asked_at_s(self) -> float:
@@ -120,6 +122,8 @@ class History:
         self.unwritten: list[Change] | None = None
         #: Endpoints that something changed of since they were last looked at.
         self.touched: set[int] = set()
+        #: Called with each change; None: nothing is. Not with what an engine before this one wrote.
+        self.on_change: Callable[[Change], None] | None = None
 
     # ------------------------------------------------------------------------------------------------------- taking in
 
@@ -168,12 +172,22 @@ class History:
             self._released(known, before, at_s)
         if worker_id and before != worker_id:
             self.held[known.endpoint_id][request_idx] = at_s
-            self._on_worker(worker_id, Hold(request_idx, at_s, None))
+            self._on_worker(worker_id, Hold(request_idx, at_s, None, known.job))
         known.stages.append((at_s, stage, worker_id))
         if len(known.stages) > STATES_MAX:
             del known.stages[1]
         if stage == _ENDED:
             self._ended.append(request_idx)
+
+    def job(self, request_idx: int, job: str) -> None:
+        """What a reservation is for is known now, and shown on its lane."""
+        known = self.reservations.get(request_idx)
+        if known is None or known.job == job:
+            return
+        known.job = job
+        worker = self.workers.get(known.worker_id or next((w for _, _, w in reversed(known.stages) if w), 0))
+        if worker is not None and request_idx in worker.holds:
+            self._on_worker(worker.worker_id, worker.holds[request_idx]._replace(job=job))
 
     def load(self, changes: Iterable[Change]) -> None:
         """Takes over what an engine before this one wrote, oldest first; it is not written again."""
@@ -239,6 +253,8 @@ class History:
         self.touched.add(change.endpoint_id)
         if self.unwritten is not None and len(self.unwritten) < UNWRITTEN_MAX:
             self.unwritten.append(change)
+        if self.on_change is not None:
+            self.on_change(change)
 
     def forget_old(self, at_s: float) -> list[int]:
         """Forgets what ended more than an hour ago, or is beyond what is kept; returns the workers."""

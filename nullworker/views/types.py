@@ -82,6 +82,7 @@ class Hold(msgspec.Struct, frozen=True, array_like=True):
     request_idx: int
     from_s: float
     until_s: float | None
+    job: str = ""  # what it is for, where its holder has told
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -171,6 +172,7 @@ class WorkerStory(msgspec.Struct, frozen=True):
     decisions: tuple[DecisionRow, ...]
     log: tuple[str, ...] = ()
     draining: str = ""  # why an operator has it drained; "": none does
+    cost: CostRow | None = None  # None: not known
 
 
 class StageRow(msgspec.Struct, frozen=True, array_like=True):
@@ -193,6 +195,9 @@ class ReservationStory(msgspec.Struct, frozen=True):
     eta: Eta | None
     stages: tuple[StageRow, ...]
     decisions: tuple[DecisionRow, ...]
+    cost: CostRow | None = None  # None: not known
+    queue: str = ""  # what it is for, where its holder has told
+    job: str = ""
 
 
 class QueueRow(msgspec.Struct, frozen=True):
@@ -222,6 +227,32 @@ class Queues(msgspec.Struct, frozen=True):
 
     at_s: float
     rows: tuple[QueueRow, ...]
+
+
+class CostRow(msgspec.Struct, frozen=True):
+    """What something cost, in the currency of the prices, as decimal numbers that sum up exactly."""
+
+    name: str
+    worker_s: float  # of all workers together
+    held_s: float
+    held: str
+    boot: str
+    idle: str
+    other: str  # stopping, stopped, ending, failed
+    storage: str
+    total: str
+
+
+class Costs(msgspec.Struct, frozen=True):
+    """What workers cost since a time."""
+
+    at_s: float
+    since_s: float
+    by: str  # what is in a row
+    rows: tuple[CostRow, ...]
+    whole: CostRow
+    per_hour: str  # what the workers of this moment cost in an hour
+    ground: str  # why there are no costs; "": there are
 
 
 class Moment(msgspec.Struct, frozen=True):

@@ -45,9 +45,10 @@ PREVIEW = "/api/v0/preview/"
 DRAIN = "/api/v0/drain/"
 WITHDRAW = "/api/v0/withdraw/"
 DISPATCHERS = "/api/v0/dispatchers/"
+LABELS = "/api/v0/labels/"
 
 # The engine's page: each view has an address of its own, and all are served the same file.
-PAGES = ("/", "/lanes", "/waiting", "/worker", "/reservation", "/queues", "/decisions", "/audit")
+PAGES = ("/", "/lanes", "/waiting", "/worker", "/reservation", "/queues", "/cost", "/decisions", "/audit")
 PAGE_FILES = "/page/"
 
 # Answered by workers.

@@ -29,6 +29,8 @@ __all__ = [
     "GetLogs",
     "GetWorkers",
     "Invitation",
+    "LabelReport",
+    "Labels",
     "Logs",
     "Message",
     "Preview",
@@ -482,9 +484,25 @@ class QueueReport(Message, frozen=True):
     read_s_ago: Quantity | None = None
 
 
+class LabelReport(Message, frozen=True):
+    """What a reservation is for; "" where that is not known."""
+
+    request_idx: Id
+    queue: Word = ""
+    job: Word = ""
+
+
+class Labels(Message, frozen=True):
+    """A holder tells what its reservations are for, for people to read: nothing is decided by it."""
+
+    labels: Annotated[list[LabelReport], Meta(max_length=10_000)]
+    api_key: Key | None = None
+
+
 class DispatcherReport(Message, frozen=True):
     """What a dispatcher tells the engine of its queues, for people to read: nothing is decided by it."""
 
     dispatcher: Name  # host and process
     queues: Annotated[list[QueueReport], Meta(max_length=1_000)]
+    labels: Annotated[list[LabelReport], Meta(max_length=10_000)] = field(default_factory=list)  # of those held
     api_key: Key | None = None

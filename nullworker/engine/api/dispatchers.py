@@ -5,28 +5,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nullworker.engine.api.http import read, reply
+from nullworker.engine.cost_file import Label
 from nullworker.wire.decoding import decode
-from nullworker.wire.types import DispatcherReport, Success
+from nullworker.wire.types import DispatcherReport, Labels, Success
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiohttp import web
 
     from nullworker.engine.auth.account import AccountAuth
+    from nullworker.engine.cost_keeper import CostKeeper
     from nullworker.engine.dispatchers import Dispatchers
     from nullworker.engine.driver import AsyncDriver
+    from nullworker.views.history import History
+    from nullworker.wire.types import LabelReport
 
 
 class DispatchersApi:
     """The handlers."""
 
-    def __init__(self, driver: AsyncDriver, account_auth: AccountAuth, dispatchers: Dispatchers) -> None:
+    def __init__(
+        self,
+        driver: AsyncDriver,
+        account_auth: AccountAuth,
+        dispatchers: Dispatchers,
+        costs: CostKeeper,
+        history: History,
+    ) -> None:
         """Takes what its handlers use.
 
         Args:
             driver: has the clock.
             account_auth: checks the keys of calls.
             dispatchers: where reports are kept.
+            costs: keeps what reservations are for.
+            history: shows that on lanes.
         """
+        self._costs = costs
+        self._history = history
         self._driver = driver
         self._account_auth = account_auth
         self._dispatchers = dispatchers
@@ -36,4 +53,17 @@ class DispatchersApi:
         body = decode(DispatcherReport, await read(request))
         self._account_auth.check(request, body.api_key)
         self._dispatchers.heard(body, self._driver.now())
+        await self._label(body.labels)
         return reply(Success())
+
+    async def label(self, request: web.BaseRequest) -> web.Response:
+        """A holder tells what its reservations are for."""
+        body = decode(Labels, await read(request))
+        self._account_auth.check(request, body.api_key)
+        await self._label(body.labels)
+        return reply(Success())
+
+    async def _label(self, told: Iterable[LabelReport]) -> None:
+        labels = [Label(each.request_idx, each.queue, each.job) for each in told]
+        for label in await self._costs.label(labels):
+            self._history.job(label.request_idx, label.job)

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from nullworker.engine.api.app import Handler
 
 _VIEW_QUERY = (
-    ("view", "overview, lanes, waiting, queues, decisions, worker or reservation"),
+    ("view", "overview, lanes, waiting, queues, cost, decisions, worker or reservation"),
     ("endpoint", "the name of an endpoint; all, where it is missing"),
     ("id", "of a worker or reservation"),
     ("level", "of decisions: 0 to 3"),
+    ("by", "what is in a row of costs: endpoint, queue, job, day or worker"),
+    ("since", "of costs: Unix time"),
 )
 
 ROUTES: tuple[Route, ...] = (
@@ -153,6 +155,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", paths.DISPATCHERS, "heard_dispatcher", "A dispatcher tells of its queues", "account",
         wire.DispatcherReport, wire.Success,
+    ),
+    Route(
+        "POST", paths.LABELS, "label", "What reservations are for: their queue and their job", "account",
+        wire.Labels, wire.Success,
     ),
 )  # fmt: skip
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nullworker.engine.auth.request_numbers import RequestNumbers
     from nullworker.engine.auth.signing import Signer
     from nullworker.engine.catalog import Catalog
+    from nullworker.engine.cost_keeper import CostKeeper
     from nullworker.engine.decisions import Decisions
     from nullworker.engine.driver import AsyncDriver
     from nullworker.engine.history_keeper import HistoryKeeper
@@ -47,6 +48,7 @@ class Insides(NamedTuple):
     catalog: Catalog
     decisions: Decisions
     keeper: HistoryKeeper
+    costs: CostKeeper
     usage: Usage
     keys: Keys
     signer: Signer
@@ -74,8 +76,8 @@ class Surface:
         drains.load()
         drains.forget_gone(core_views.worker_ids(driver.engine))
         parts = Parts(
-            driver, catalog, engine.decisions, engine.keeper, dispatchers, drains, engine.complaints, wall_s,
-            engine.log_path,
+            driver, catalog, engine.decisions, engine.keeper, engine.costs, dispatchers, drains, engine.complaints,
+            wall_s, engine.log_path,
         )  # fmt: skip
         views, page = ViewsApi(parts, auth), Page()
         self._live = LiveApi(views, parts, auth)
@@ -84,7 +86,7 @@ class Surface:
             AdminApi(driver, catalog, keys, auth, engine.authority, worker_auth, engine.report_addr),
             StatusApi(driver, catalog, engine.decisions, auth, engine.usage, engine.complaints, dispatchers),
             ActsApi(driver, catalog, keys, auth, sign_in, audit, drains, wall_s),
-            DispatchersApi(driver, auth, dispatchers),
+            DispatchersApi(driver, auth, dispatchers, engine.costs, engine.keeper.history),
             views,
             self._live,
         )

@@ -15,6 +15,7 @@ from nullworker.engine.decisions import LEVELS, Decision
 from nullworker.engine.redaction import redact
 from nullworker.views import build, types
 from nullworker.views.build import Sources
+from nullworker.views.cost_tables import BYS
 from nullworker.views.text import clock
 from nullworker.wire.errors import NotFoundError, WireError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from nullworker.core.parameters import Parameters
     from nullworker.engine.auth.account import AccountAuth
     from nullworker.engine.catalog import Catalog
+    from nullworker.engine.cost_keeper import CostKeeper
     from nullworker.engine.decisions import Decisions
     from nullworker.engine.dispatchers import Dispatchers
     from nullworker.engine.drains import Drains
@@ -46,6 +48,7 @@ class Parts(NamedTuple):
     catalog: Catalog
     decisions: Decisions
     keeper: HistoryKeeper
+    costs: CostKeeper
     dispatchers: Dispatchers
     drains: Drains
     complaints: Callable[[], list[str]]
@@ -60,6 +63,8 @@ class Wish(NamedTuple):
     endpoint_id: int = 0  # 0: all
     identity: int = 0  # of a worker or a reservation
     level: int = 2  # of decisions
+    by: str = "endpoint"  # what is in a row of costs
+    since_s: float = 0.0  # of costs; Unix time
 
 
 class ViewsApi:
@@ -77,7 +82,7 @@ class ViewsApi:
         self._version = version("nullworker")
 
     async def view(self, request: web.BaseRequest) -> web.Response:
-        """One view: ``?view=overview|lanes|waiting|queues|decisions|worker|reservation``."""
+        """One view: ``?view=overview|lanes|waiting|queues|cost|decisions|worker|reservation``."""
         self._auth.check_reader(request)
         body = await self.build(self.wish(request))
         return web.Response(body=body, content_type="application/json")
@@ -91,12 +96,7 @@ class ViewsApi:
             raise WireError("about", "about must be `endpoint ID`, `worker ID` or `request ID`.")
         if len(number) > 16:
             raise NotFoundError(f"Nothing is known of {kind} {number[:20]}.")
-        try:
-            at_s = float(request.query.get("at", ""))
-        except ValueError:
-            raise WireError("at", "at must be a time in seconds since 1970.") from None
-        if not 0 <= at_s <= 1e11:
-            raise WireError("at", "at must be a time in seconds since 1970.")
+        at_s = _time("at", request.query.get("at", ""))
         moment = await self._parts.keeper.at(
             self._parts.driver.engine, (kind, int(number)), at_s, self._rows(self._about(kind, int(number)))
         )
@@ -122,12 +122,16 @@ class ViewsApi:
         entry = self._parts.catalog.by_name.get(name)
         if name and entry is None:
             raise NotFoundError(f"There is no endpoint called {name[:100]}.")
-        level = query.get("level", "2")
+        level, by = query.get("level", "2"), query.get("by", "endpoint")
+        if by not in BYS:
+            raise WireError("by", f"by must be one of {', '.join(BYS)}.")
         return Wish(
             view,
             0 if entry is None else entry.endpoint_id,
             _number("id", query.get("id", "0")),
             int(level) if level in ("0", "1", "2", "3") else 2,
+            by,
+            _time("since", query.get("since", "0")),
         )
 
     async def build(self, wish: Wish, after: int = 0, since_s: float = 0.0) -> bytes:
@@ -143,7 +147,13 @@ class ViewsApi:
         """
         if wish.view == "lanes":
             return await self._lanes(wish, after, since_s)
-        return _encode(await self._worker(wish.identity) if wish.view == "worker" else self.quick(wish))
+        if wish.view == "worker":
+            return _encode(await self._worker(wish.identity))
+        if wish.view == "reservation":
+            return _encode(await self._reservation(wish.identity))
+        if wish.view == "cost":
+            return _encode(await self._parts.costs.costs(wish.by, wish.since_s, self._name, wish.endpoint_id))
+        return _encode(self.quick(wish))
 
     def quick(self, wish: Wish) -> object:
         """As `build`, for the views that wait for nothing."""
@@ -153,8 +163,6 @@ class ViewsApi:
             return self._queues(self._name(wish.endpoint_id))
         if wish.view == "decisions":
             return self.decisions(wish)
-        if wish.view == "reservation":
-            return self._reservation(wish.identity)
         return self._overview(wish)
 
     def sources(self) -> Sources:
@@ -199,14 +207,16 @@ class ViewsApi:
         story = build.worker_story(self.sources(), worker_id, decisions, lines, self._parts.drains.reason(worker_id))
         if story is None:
             raise NotFoundError(f"Nothing is known of worker {worker_id}.")
-        return story
+        return msgspec.structs.replace(story, cost=await self._parts.costs.of(("worker", worker_id)))
 
-    def _reservation(self, request_idx: int) -> types.ReservationStory:
+    async def _reservation(self, request_idx: int) -> types.ReservationStory:
         decisions = self._rows(self._about("request", request_idx)[-STORY_DECISIONS:])
         story = build.reservation_story(self.sources(), request_idx, decisions)
         if story is None:
             raise NotFoundError(f"Nothing is known of request {request_idx}.")
-        return story
+        costs = self._parts.costs
+        _, queue, job = costs.labels.get(request_idx, (0, "", ""))
+        return msgspec.structs.replace(story, cost=await costs.of(("job", request_idx)), queue=queue, job=job)
 
     def _about(self, kind: str, identity: int) -> list[Decision]:
         about = self._parts.decisions.about
@@ -232,7 +242,7 @@ class ViewsApi:
         return "" if entry is None else entry.name
 
 
-_VIEWS = ("overview", "lanes", "waiting", "queues", "decisions", "worker", "reservation")
+_VIEWS = ("overview", "lanes", "waiting", "queues", "cost", "decisions", "worker", "reservation")
 
 
 def moment_endpoint(parts: Parts, kind: str, identity: int) -> int:
@@ -248,6 +258,16 @@ def _number(field: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 16):
         raise WireError(field, f"{field} must be a whole number.")
     return int(text)
+
+
+def _time(field: str, text: str) -> float:
+    try:
+        at_s = float(text)
+    except ValueError:
+        at_s = -1.0
+    if not 0 <= at_s <= 1e11:
+        raise WireError(field, f"{field} must be a time in seconds since 1970.")
+    return at_s
 
 
 def _log_tail(path: Path | None) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 import click
 import pytest
 
-from nullworker.cli.explain import lines, moment, queue_troubles
+from nullworker.cli.explain import lines, queue_troubles
+from nullworker.cli.times import moment
 
 
 def decision(kind: str, worker_id: int, request_idx: int) -> dict[str, Any]:

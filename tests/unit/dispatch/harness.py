@@ -70,6 +70,8 @@ async def settle() -> None:
 class ScriptedReservation:
     """A worker that is held."""
 
+    request_idx = 17
+
     _numbers = itertools.count(1)
 
     def __init__(self, session_id: str = "") -> None:

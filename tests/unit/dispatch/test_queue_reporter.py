@@ -11,7 +11,7 @@ import msgspec
 from nullworker.client.errors import EngineUnreachableError
 from nullworker.dispatch.queue_reporter import PAUSE_S, REPORT_EVERY_S, QueueReporter, report
 from nullworker.queues.base import QueueInfo, QueueWarning
-from nullworker.wire.types import QueueReport
+from nullworker.wire.types import LabelReport, QueueReport
 from tests.unit.dispatch.harness import ScriptedClient, settle
 
 if TYPE_CHECKING:
@@ -24,10 +24,14 @@ class ListeningClient(ScriptedClient):
     def __init__(self) -> None:
         super().__init__()
         self.told: list[list[dict[str, Any]]] = []
+        self.labels: list[dict[str, Any]] = []
         self.answers = True
 
-    async def tell_queues(self, _dispatcher: str, queues: list[dict[str, Any]]) -> None:
+    async def tell_queues(
+        self, _dispatcher: str, queues: list[dict[str, Any]], labels: list[dict[str, Any]] | None = None
+    ) -> None:
         self.told.append(queues)
+        self.labels = labels or []
         if not self.answers:
             raise EngineUnreachableError("here", "connection refused")
 
@@ -72,4 +76,6 @@ async def test_a_report_has_what_was_read_what_is_believed_and_the_warnings(
     assert told.warnings == ["Add &lease=."]
     assert told.read_s_ago == 3.0
     assert "secret" not in told.queue
+    labels = QueueReporter(harness.tools, [binding])._labels()
+    assert [msgspec.convert(each, LabelReport) for each in labels] == 2 * [LabelReport(17, told.queue)]
     await harness.end(binding)
