@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
-TIMEOUT_S = 10.0
+#: A worker may take until its next report, some ten seconds, to do what it is told.
+TIMEOUT_S = 20.0
 
 
 def engine_options(function: Any) -> Any:
@@ -47,7 +48,15 @@ def ask(instance: str, api_key: str | None, path: str, **query: str) -> dict[str
     return _called("GET", instance, api_key, path, query, None, "")
 
 
-def tell(instance: str, api_key: str | None, path: str, body: Mapping[str, object], reason: str = "") -> dict[str, Any]:
+def tell(
+    instance: str,
+    api_key: str | None,
+    path: str,
+    body: Mapping[str, object],
+    reason: str = "",
+    *,
+    method: str = "POST",
+) -> dict[str, Any]:
     """What the engine answers to POST ``path``.
 
     Args:
@@ -56,12 +65,13 @@ def tell(instance: str, api_key: str | None, path: str, body: Mapping[str, objec
         path: the path on the engine.
         body: what is sent.
         reason: why, for the engine's audit log.
+        method: in place of POST.
 
     Raises:
         UserError: it is not there, or refuses.
         ClientError: the instance or key makes no sense.
     """
-    return _called("POST", instance, api_key, path, {}, body, reason)
+    return _called(method, instance, api_key, path, {}, body, reason)
 
 
 def ask_view(instance: str, api_key: str | None, kind: type[V], view: str, **query: str) -> V:

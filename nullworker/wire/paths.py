@@ -44,6 +44,8 @@ AUDIT = "/api/v0/audit/"
 PREVIEW = "/api/v0/preview/"
 DRAIN = "/api/v0/drain/"
 WITHDRAW = "/api/v0/withdraw/"
+EXTEND = "/api/v0/extend/"
+REPLACE = "/api/v0/replace/"
 DISPATCHERS = "/api/v0/dispatchers/"
 LABELS = "/api/v0/labels/"
 

@@ -25,19 +25,24 @@ __all__ = [
     "EndpointResult",
     "EndpointRow",
     "ErrorBody",
+    "ExtendBody",
     "FinishedRequest",
     "GetLogs",
     "GetWorkers",
     "Invitation",
+    "JobTold",
     "LabelReport",
     "Labels",
     "Logs",
     "Message",
+    "OrderDone",
     "Preview",
     "PreviewBody",
     "QueueReport",
     "ReadOnlyKey",
     "Removal",
+    "ReplaceBody",
+    "Replaced",
     "RouteReady",
     "RouteRequest",
     "RouteWaiting",
@@ -46,6 +51,8 @@ __all__ = [
     "Success",
     "UpdateWorkers",
     "WithdrawBody",
+    "WorkerOrder",
+    "WorkerOrders",
     "WorkerRow",
     "WorkerStatus",
     "WorkergroupBody",
@@ -184,6 +191,20 @@ class WorkerRow(Message, frozen=True):
 # ------------------------------------------------------------------------------------------------- worker and engine
 
 
+class OrderDone(Message, frozen=True):
+    """What came of a `WorkerOrder`; "": it is carried out."""
+
+    id: Id
+    refusal: Sentence = ""
+
+
+class JobTold(Message, frozen=True):
+    """What a session is for, as its consumer says."""
+
+    request_idx: Id
+    job: Word
+
+
 class WorkerStatus(Message, frozen=True):
     """A worker's report. The framework sends all of it; `start_server.sh` a short form when it fails."""
 
@@ -210,6 +231,25 @@ class WorkerStatus(Message, frozen=True):
     #: The name of the worker's own clock, "" for none, and what it shows: its grants expire by it.
     clock: Word = ""
     clock_s: Quantity = 0.0
+    #: The orders that are done, of a worker that takes any; and what its sessions are for, where it knows.
+    orders_done: list[OrderDone] | UnsetType = UNSET
+    jobs: list[JobTold] = field(default_factory=list)
+
+
+class WorkerOrder(Message, frozen=True):
+    """What a worker is asked to do about what it holds, until it says that it is done."""
+
+    id: int
+    act: str  # "end" or "extend"
+    request_idx: int
+    seconds: float = 0.0
+
+
+class WorkerOrders(Message, frozen=True):
+    """The answer to a report of a worker that is to do something."""
+
+    orders: list[WorkerOrder]
+    success: bool = True
 
 
 class FinishedRequest(Message, frozen=True):
@@ -458,10 +498,36 @@ class DrainBody(Message, frozen=True):
 
 
 class WithdrawBody(Message, frozen=True):
-    """Ends a request that waits."""
+    """Ends a request, whether it waits or holds a worker."""
 
     request_idx: Id
     api_key: Key | None = None
+
+
+class ExtendBody(Message, frozen=True):
+    """Has a worker held for so long from now on at least, whether its client asks for it or not."""
+
+    request_idx: Id
+    seconds: Annotated[float, Meta(gt=0, le=2_592_000)]
+    api_key: Key | None = None
+
+
+class ReplaceBody(Message, frozen=True):
+    """Drains a worker, and says what comes in its place. With ``dry_run``, only says it."""
+
+    worker_id: Id
+    dry_run: bool = False
+    reason: Word = ""
+    api_key: Key | None = None
+
+
+class Replaced(Message, frozen=True):
+    """What a replacement does, in numbers and in a sentence."""
+
+    creates: int
+    starts: int
+    text: str
+    success: bool = True
 
 
 class QueueReport(Message, frozen=True):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 WAIT_MAX_S = 60.0
 REASON_CHARACTERS_MAX = 500
+JOB_CHARACTERS_MAX = 200
 _NO_SESSION = "no active session"
 _BODY_BYTES_MAX = 64 * 1024
 
@@ -54,12 +55,15 @@ class Control:
         self._port = port
         self._heard: tuple[str, float] | None = None  # session and time of the last heartbeat of the consumer itself
         self._changed = asyncio.Event()
+        #: Called with what a consumer says that its session is for.
+        self.on_job: Callable[[HeldSession, str], None] = lambda _session, _job: None
         sessions.on_open.append(self._session_changed)
         sessions.on_close.append(self._session_changed)
         self.app = web.Application(middlewares=[self._local_requests_only()], client_max_size=_BODY_BYTES_MAX)
         self.app.router.add_post("/release", self._release)
         self.app.router.add_get("/reservation", self._reservation)
         self.app.router.add_post("/heartbeat", self._heartbeat)
+        self.app.router.add_post("/job", self._job)
         self.app.router.add_post("/fail", self._fail)
         if own_health:
             self.app.router.add_get("/health", self._get_health)
@@ -139,6 +143,21 @@ class Control:
         ):  # `nullworker consume` sends these as well, and they are no sign of work
             self._heard = session.session_id, time.time()  # noqa: TID251 - as all times of /reservation
         return web.json_response({"extended": True, "until": session.expiration})
+
+    async def _job(self, request: web.Request) -> web.Response:
+        """The consumer says which job it is at, for people to read."""
+        try:
+            job = messages.read_object(await request.read()).get("job")
+        except (web.HTTPRequestEntityTooLarge, messages.BadMessageError, web.RequestPayloadError):
+            job = None
+        text = str(job) if isinstance(job, (str, int)) and not isinstance(job, bool) else ""
+        if not text.strip():
+            return _error(400, 'The body must be an object with the name of a job in it: {"job": "17"}.')
+        session = self._sessions.held
+        if session is None:
+            return web.json_response({"told": False, "reason": _NO_SESSION})
+        self.on_job(session, " ".join(text.split())[:JOB_CHARACTERS_MAX])
+        return web.json_response({"told": True})
 
     async def _fail(self, request: web.Request) -> web.Response:
         """Reports the worker as broken."""

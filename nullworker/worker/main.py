@@ -159,6 +159,7 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
     from nullworker.worker.control import Control  # noqa: PLC0415
     from nullworker.worker.engine_auth import EngineAuth  # noqa: PLC0415
     from nullworker.worker.health import Health  # noqa: PLC0415
+    from nullworker.worker.orders import Orders  # noqa: PLC0415
     from nullworker.worker.release import Releaser  # noqa: PLC0415
     from nullworker.worker.reports import Reports  # noqa: PLC0415
     from nullworker.worker.request_checks import RequestChecks  # noqa: PLC0415
@@ -184,7 +185,10 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
     health.on_failure.append(framework.fail)
     sessions.on_open += [consumer.session_opened, lambda _session: framework.notify()]
     sessions.on_close += [callbacks.session_closed, consumer.session_closed, lambda _session: framework.notify()]
+    orders = Orders(sessions, releaser, framework.notify)
+    reports.on_answer, reports.more = orders.take, orders.told
     control = Control(sessions, releaser, health, read.control_port, own_health=not read.backend_health_url)
+    control.on_job = orders.job
     try:
         runner = await control.start()
     except OSError as error:

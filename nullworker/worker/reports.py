@@ -18,6 +18,7 @@ second, go on in place of ours.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import shutil
 import time
@@ -69,6 +70,8 @@ class Reports:
         numbers_from: the reports' numbers are greater than this, which is greater than those of the worker's processes
             before this one.
         heartbeat_s: seconds after a report until the next one goes out though nothing has changed.
+
+    ``on_answer`` is given the engine's answer to each status, and ``more`` gives further fields of a status.
     """
 
     def __init__(
@@ -89,6 +92,8 @@ class Reports:
         self._idle.set()
         self._seq = numbers_from
         self._heartbeat_s = heartbeat_s
+        self.on_answer: Callable[[object], None] = lambda _: None
+        self.more: Callable[[], dict[str, Any]] = dict
         self._loadtime_s = 0.0  # up to 1.9.0 the framework forgets it once it has sent it
         self._disk_gb = _disk_used_gb()  # by the last report that arrived
 
@@ -162,18 +167,22 @@ class Reports:
             sent = {id(request) for request in finished}
             model.requests_deleting[:] = [request for request in model.requests_deleting if id(request) not in sent]
         disk_gb = _disk_used_gb()
-        await self._post(WORKER_STATUS, self._status(disk_gb))
+        answer = await self._post(WORKER_STATUS, self._status(disk_gb) | self.more())
         self._disk_gb = disk_gb
         self._metrics.last_metric_update = time.time()  # noqa: TID251 - the framework's clock
         if not self._news.is_set():
             # Sent already: the framework need not repeat it at its next tick, and its counts start again at 0.
             self._metrics.update_pending = False
             model.reset()
+        try:
+            self.on_answer(json.loads(answer))
+        except ValueError:
+            log.debug("the answer to a report is no JSON")
 
-    async def _post(self, path: str, body: dict[str, Any]) -> None:
+    async def _post(self, path: str, body: dict[str, Any]) -> bytes:
         async with self._http.post(self._addr() + path, json=body) as answer:
             answer.raise_for_status()
-            await answer.read()  # so that the connection can be used again
+            return await answer.read()  # so that the connection can be used again
 
     def _next_seq(self) -> int:
         self._seq += 1

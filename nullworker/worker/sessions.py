@@ -65,6 +65,12 @@ class HeldSession(Session):  # type: ignore[misc]  # vastai has no type informat
         ends_at = max(self._ends_at, time.monotonic() + self.lifetime)
         self._ends_at = min(ends_at, self._opened_at + self._max_age_s)
 
+    def extend_for(self, seconds: float) -> float:
+        """Lets it live for so long from now on at least, never past the greatest age; returns for how long it will."""
+        ends_at = max(self._ends_at, time.monotonic() + seconds)
+        self._ends_at = min(ends_at, self._opened_at + self._max_age_s)
+        return self._ends_at - time.monotonic()
+
     @property
     def age_s(self) -> float:
         """Seconds since it opened."""

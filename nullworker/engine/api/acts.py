@@ -10,13 +10,15 @@ from nullworker.core.events import WaiterGone
 from nullworker.engine.api.http import read, reply
 from nullworker.engine.auth.account import BY_COOKIE, ROLE
 from nullworker.engine.auth.sign_in import ACCOUNT, READ_ONLY, check_site
-from nullworker.engine.preview import preview
+from nullworker.engine.preview import preview, replacement
 from nullworker.wire.decoding import decode
 from nullworker.wire.errors import NotFoundError, TooManyError, UnauthorizedError, WireError
 from nullworker.wire.types import (
     DrainBody,
+    ExtendBody,
     PreviewBody,
     ReadOnlyKey,
+    ReplaceBody,
     SignedInBody,
     SignInBody,
     Success,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from nullworker.engine.catalog import Catalog
     from nullworker.engine.drains import Drains
     from nullworker.engine.driver import AsyncDriver
+    from nullworker.engine.worker_orders import OrdersToWorkers
 
 #: So many wrong keys in a minute, from all callers together; no further key is looked at in that minute.
 WRONG_KEYS_A_MINUTE = 60
@@ -53,6 +56,7 @@ class ActsApi:
         sign_in: SignIn,
         audit: AuditLog,
         drains: Drains,
+        orders: OrdersToWorkers,
         wall_s: Callable[[], float],
     ) -> None:
         """Takes what its handlers use.
@@ -65,6 +69,7 @@ class ActsApi:
             sign_in: makes and ends cookies.
             audit: the audit log.
             drains: the workers that are drained.
+            orders: what operators ask of workers.
             wall_s: Unix time.
         """
         self._driver = driver
@@ -74,6 +79,7 @@ class ActsApi:
         self._sign_in = sign_in
         self._audit = audit
         self._drains = drains
+        self._orders = orders
         self._wall_s = wall_s
         self._wrong_keys = (0, 0)  # the minute, and how many in it
 
@@ -140,20 +146,42 @@ class ActsApi:
         return reply(Success())
 
     async def withdraw(self, request: web.BaseRequest) -> web.Response:
-        """Ends a request that waits; one that holds a worker is its client's to end."""
+        """Ends a request that waits, or has its worker end it; its client sees that it is over."""
         body = decode(WithdrawBody, await read(request))
         self._auth.check(request, body.api_key)
         reservation = core_views.reservation(self._driver.engine, body.request_idx)
         if reservation is None:
             raise NotFoundError(f"There is no request {body.request_idx}.")
-        if reservation.stage != "waiting":
-            raise WireError(
-                "request_idx",
-                f"Request {body.request_idx} has worker {reservation.worker_id}, and is its client's to end; drain the "
-                "worker to have it go after that.",
-            )
-        self._driver.handle(WaiterGone(body.request_idx))
+        if reservation.stage == "waiting":
+            self._driver.handle(WaiterGone(body.request_idx))
+        else:
+            await self._orders.give(reservation.worker_id, "end", body.request_idx)
         return reply(Success())
+
+    async def extend(self, request: web.BaseRequest) -> web.Response:
+        """Has a worker held for longer, though its client does not ask for it."""
+        body = decode(ExtendBody, await read(request))
+        self._auth.check(request, body.api_key)
+        reservation = core_views.reservation(self._driver.engine, body.request_idx)
+        if reservation is None:
+            raise NotFoundError(f"There is no request {body.request_idx}.")
+        if reservation.stage == "waiting":
+            raise WireError("request_idx", f"Request {body.request_idx} waits, and holds no worker yet.")
+        await self._orders.give(reservation.worker_id, "extend", body.request_idx, body.seconds)
+        return reply(Success())
+
+    async def replace(self, request: web.BaseRequest) -> web.Response:
+        """Drains a worker, and says what comes in its place."""
+        body = decode(ReplaceBody, await read(request))
+        self._auth.check(request, body.api_key)
+        worker = core_views.worker(self._driver.engine, body.worker_id)
+        if worker is None:
+            raise NotFoundError(f"There is no worker {body.worker_id}; `nullworker status` lists them.")
+        replaced = replacement(self._driver.engine, worker, self._driver.now())
+        if not body.dry_run:
+            self._drains.forget_gone(core_views.worker_ids(self._driver.engine))
+            self._drains.begin(body.worker_id, f"it is replaced{body.reason and ': '}{body.reason}")
+        return reply(replaced)
 
     async def preview(self, request: web.BaseRequest) -> web.Response:
         """What a change of an endpoint would do at once; changes nothing."""

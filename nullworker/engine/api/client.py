@@ -9,6 +9,8 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from msgspec import UnsetType
+
 from nullworker.core import explain, views
 from nullworker.core.commands import Grant, Refuse
 from nullworker.core.driver import HOLD_S
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from nullworker.engine.catalog import Catalog, EndpointEntry
     from nullworker.engine.drains import Drains
     from nullworker.engine.driver import AsyncDriver
+    from nullworker.engine.worker_orders import OrdersToWorkers
+    from nullworker.wire.types import JobTold, WorkerOrders
 
 #: Who asks a suspended or stopped endpoint hears that it is one after so long, and not after a whole hold.
 HOLD_INACTIVE_S = 1.0
@@ -78,6 +82,8 @@ class ClientApi:
         worker_auth: WorkerAuth,
         numbers: RequestNumbers,
         drains: Drains,
+        orders: OrdersToWorkers,
+        on_jobs: Callable[[list[JobTold]], Awaitable[None]],
     ) -> None:
         """Takes what its handlers use.
 
@@ -89,7 +95,11 @@ class ClientApi:
             worker_auth: identifies workers.
             numbers: gives numbers to requests.
             drains: the workers that an operator has drained.
+            orders: what operators ask of workers.
+            on_jobs: called with what sessions are for, as their consumers say.
         """
+        self._orders = orders
+        self._on_jobs = on_jobs
         self._driver = driver
         self._catalog = catalog
         self._keys = keys
@@ -175,7 +185,7 @@ class ClientApi:
         """Takes a worker's report in."""
         return await self._take(request, WorkerStatus, self._take_status)
 
-    async def _take_status(self, status: WorkerStatus) -> None:
+    async def _take_status(self, status: WorkerStatus) -> WorkerOrders | None:
         try:
             worker = self._worker_auth.authentic(status.id, status.mtoken)
         except WorkerGoneError:
@@ -186,6 +196,10 @@ class ClientApi:
         if status.clock:
             self._worker_clocks.heard(status.id, WorkerTime(status.clock, status.clock_s), self._driver.now())
         self._driver.handle(self._drains.applied(_reported(status)))
+        if status.jobs:
+            await self._on_jobs(status.jobs)
+        done = status.orders_done
+        return self._orders.heard(status.id, None if isinstance(done, UnsetType) else done) if status.seq else None
 
     async def delete_requests(self, request: web.BaseRequest) -> web.Response:
         """Takes in what a worker is done with."""
@@ -204,7 +218,7 @@ class ClientApi:
         self,
         request: web.BaseRequest,
         kind: type[tolerant.MessageT],
-        take: Callable[[tolerant.MessageT], Awaitable[None]],
+        take: Callable[[tolerant.MessageT], Awaitable[WorkerOrders | None]],
     ) -> web.Response:
         """Takes in a worker's message; one that is refused is still a sign of life of its sender.
 
@@ -219,11 +233,11 @@ class ClientApi:
             if body is None:
                 return self._dropped(kind, sender.worker_id)
             sender.body = body
-            await take(tolerant.decode_tolerantly(kind, body, sender.is_proven))
+            told = await take(tolerant.decode_tolerantly(kind, body, sender.is_proven))
         except Exception as error:
             self._refused(error, sender)
             raise
-        return reply(_TAKEN)
+        return reply(_TAKEN if told is None else told)
 
     def _dropped(self, kind: type[WorkerStatus | DeleteRequests], worker_id: int) -> web.Response:
         """A message that is too long even for a worker's."""

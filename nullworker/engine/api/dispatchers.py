@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nullworker.engine.api.http import read, reply
 from nullworker.engine.cost_file import Label
 from nullworker.wire.decoding import decode
-from nullworker.wire.types import DispatcherReport, Labels, Success
+from nullworker.wire.types import DispatcherReport, LabelReport, Labels, Success
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nullworker.engine.dispatchers import Dispatchers
     from nullworker.engine.driver import AsyncDriver
     from nullworker.views.history import History
-    from nullworker.wire.types import LabelReport
+    from nullworker.wire.types import JobTold
 
 
 class DispatchersApi:
@@ -62,6 +62,10 @@ class DispatchersApi:
         self._account_auth.check(request, body.api_key)
         await self._label(body.labels)
         return reply(Success())
+
+    async def jobs(self, told: Iterable[JobTold]) -> None:
+        """Workers tell what their sessions are for."""
+        await self._label([LabelReport(each.request_idx, "", each.job) for each in told])
 
     async def _label(self, told: Iterable[LabelReport]) -> None:
         labels = [Label(each.request_idx, each.queue, each.job) for each in told]

@@ -149,8 +149,16 @@ ROUTES: tuple[Route, ...] = (
         wire.DrainBody, wire.Success, act="drain a worker",
     ),
     Route(
-        "POST", paths.WITHDRAW, "withdraw", "End a request that waits", "account",
+        "POST", paths.WITHDRAW, "withdraw", "End a request, whether it waits or holds a worker", "account",
         wire.WithdrawBody, wire.Success, act="end a request",
+    ),
+    Route(
+        "POST", paths.EXTEND, "extend", "Have a worker held for longer", "account",
+        wire.ExtendBody, wire.Success, act="extend a request",
+    ),
+    Route(
+        "POST", paths.REPLACE, "replace", "Drain a worker, and say what comes in its place", "account",
+        wire.ReplaceBody, wire.Replaced, act="replace a worker",
     ),
     Route(
         "POST", paths.DISPATCHERS, "heard_dispatcher", "A dispatcher tells of its queues", "account",

@@ -23,6 +23,7 @@ from nullworker.engine.auth.sign_in import SignIn
 from nullworker.engine.auth.workers import WorkerAuth
 from nullworker.engine.dispatchers import Dispatchers
 from nullworker.engine.drains import DRAINS_FILE, Drains
+from nullworker.engine.worker_orders import OrdersToWorkers
 from nullworker.wire.paths import PAGE_FILES, PAGES
 
 if TYPE_CHECKING:
@@ -81,12 +82,16 @@ class Surface:
         )  # fmt: skip
         views, page = ViewsApi(parts, auth), Page()
         self._live = LiveApi(views, parts, auth)
+        orders = OrdersToWorkers()
+        dispatchers_api = DispatchersApi(driver, auth, dispatchers, engine.costs, engine.keeper.history)
         handler_parts = (
-            ClientApi(driver, catalog, keys, engine.signer, worker_auth, engine.numbers, drains),
+            ClientApi(
+                driver, catalog, keys, engine.signer, worker_auth, engine.numbers, drains, orders, dispatchers_api.jobs
+            ),
             AdminApi(driver, catalog, keys, auth, engine.authority, worker_auth, engine.report_addr),
             StatusApi(driver, catalog, engine.decisions, auth, engine.usage, engine.complaints, dispatchers),
-            ActsApi(driver, catalog, keys, auth, sign_in, audit, drains, wall_s),
-            DispatchersApi(driver, auth, dispatchers, engine.costs, engine.keeper.history),
+            ActsApi(driver, catalog, keys, auth, sign_in, audit, drains, orders, wall_s),
+            dispatchers_api,
             views,
             self._live,
         )

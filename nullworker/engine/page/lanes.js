@@ -40,6 +40,7 @@ export const stateAt = (lane, at) => {
   }
   return found;
 };
+const named = ([request, , , job]) => (job ? `${request} (${job})` : `${request}`);
 const heldAt = (lane, at) => lane.holds.filter(([, from, until]) => from <= at && (until === null || until > at));
 
 export function Lanes({ query, names }) {
@@ -66,7 +67,7 @@ export function Lanes({ query, names }) {
     return [...kept.current.values()].filter((lane) => {
       const [changed, state] = lane.states[lane.states.length - 1];
       if (state === "gone" && (!there || changed < since)) return false;
-      return !wanted || `worker ${lane.worker_id} ${state} ${lane.holds.map((h) => h[0]).join(" ")}`.includes(wanted);
+      return !wanted || `worker ${lane.worker_id} ${state} ${lane.holds.map((h) => `${h[0]} ${h[3]}`).join(" ")}`.toLowerCase().includes(wanted);
     }).sort((a, b) => b.worker_id - a.worker_id);
   }, [version, q, there, span]);
   const lane = kept.current.get(selected);
@@ -84,7 +85,7 @@ export function Lanes({ query, names }) {
       <details><summary>As a table</summary>
         <${Table} label="Workers" head=${["Worker", "State", "Since", "Holds"]}>
           ${rows.slice(0, TABLE_ROWS).map((each) => html`<tr data-row key=${each.worker_id}><td><${WorkerLink} id=${each.worker_id} /></td><td><${State} name=${each.states[each.states.length - 1][1]} /></td>
-            <td class="when">${clock(each.states[each.states.length - 1][0])}</td><td>${heldAt(each, engineNow()).map((h) => h[0]).join(", ")}</td></tr>`)}
+            <td class="when">${clock(each.states[each.states.length - 1][0])}</td><td>${heldAt(each, engineNow()).map(named).join(", ")}</td></tr>`)}
         <//>
         ${rows.length > TABLE_ROWS && html`<p class="soft">The first ${TABLE_ROWS} are shown; filter for others.</p>`}
       </details>`}`;
@@ -96,7 +97,7 @@ function Readout({ lane, at }) {
   const moment = at || engineNow();
   const state = stateAt(lane, moment);
   const holds = heldAt(lane, moment);
-  return html`<p role="status">Worker ${lane.worker_id}${at ? ` at ${clock(at)}` : " now"}: ${state ? `${state[1]} for ${duration(moment - state[0])}` : "not there yet"}${holds.map((h) => `, holds request ${h[0]}`).join("")}</p>`;
+  return html`<p role="status">Worker ${lane.worker_id}${at ? ` at ${clock(at)}` : " now"}: ${state ? `${state[1]} for ${duration(moment - state[0])}` : "not there yet"}${holds.map((h) => `, holds request ${named(h)}`).join("")}</p>`;
 }
 
 function colours() {
@@ -228,11 +229,11 @@ function paint(canvas, box, { rows, span, at, selected }, colour) {
       c.fillRect(a, y + (state === "held" ? 3 : 6), Math.max(1, x(until) - a), state === "held" ? ROW - 6 : ROW - 12);
     }
     c.fillStyle = colour.ground;
-    for (const [request, since, until] of lane.holds) {
+    for (const [request, since, until, job] of lane.holds) {
       if ((until ?? now) < from) continue;
       const a = x(since), b = x(until ?? now);
       c.fillRect(a, y + 3, 1, ROW - 6); // where one hold ends and the next begins
-      const text = `request ${request}`;
+      const text = job ? `${job} (request ${request})` : `request ${request}`;
       if (b - a > 130) c.fillText(text, Math.max(a, left) + 5, y + ROW / 2 + 0.5, b - a - 10);
     }
     c.fillStyle = colour.ground;

@@ -2,6 +2,7 @@
 import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { follow, go, setQuery, useAddress } from "./address.js";
 import { post, signedIn } from "./calls.js";
+import { Cost } from "./cost.js";
 import { Lanes } from "./lanes.js";
 import { onSignIn, useHealth } from "./live.js";
 import { Overview } from "./overview.js";
@@ -15,6 +16,7 @@ const VIEWS = [
   ["/lanes", "Lanes", Lanes, "l"],
   ["/waiting", "Waiting line", WaitingLine, "w"],
   ["/queues", "Queues", Queues, "q"],
+  ["/cost", "Cost", Cost, "c"],
   ["/decisions", "Decisions", DecisionsView, "d"],
   ["/audit", "Audit log", Audit, "a"],
 ];

@@ -106,7 +106,7 @@ function Parameters({ endpoint, role }) {
       const set = (e) => setValues({ ...values, [name]: e.target.value });
       return html`<label for=${id}>${name}
         ${name === "endpoint_state"
-          ? html`<select id=${id} value=${text} disabled=${role !== "account"} onChange=${set}>${["active", "suspended", "stopped"].map((s) => html`<option selected=${s === text}>${s}</option>`)}</select>`
+          ? html`<select id=${id} value=${text} disabled=${role !== "account"} onChange=${set}>${["active", "suspended", "stopped"].map((s) => html`<option value=${s} selected=${s === text}>${s}</option>`)}</select>`
           : html`<input id=${id} inputmode="decimal" value=${text} readonly=${role !== "account"} onInput=${set} aria-invalid=${bad ? "true" : undefined} aria-describedby=${bad ? `${id}-why` : undefined} />`}
         ${bad && html`<span class="bad" id=${`${id}-why`}>${refusal.message}</span>`}</label>`;
     })}</div>

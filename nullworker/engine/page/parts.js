@@ -113,8 +113,8 @@ export function Act({ label, question, act, disabled }) {
     event.preventDefault();
     setBusy(true);
     try {
-      await act(reason);
-      setSaid("Done.");
+      const answer = await act(reason);
+      setSaid(typeof answer === "string" && answer ? answer : "Done.");
       setOpen(false);
     } catch (error) {
       setSaid(error.message);

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-VIEWS = ["/", "/lanes", "/waiting", "/worker?id=1", "/queues", "/decisions", "/audit"]
+VIEWS = ["/", "/lanes", "/waiting", "/worker?id=1", "/queues", "/cost", "/decisions", "/audit"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -41,7 +41,8 @@ async def browser() -> AsyncIterator[Browser]:
 async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     """One engine for all tests here, with two workers at most."""
     parameters: Parameters = quick(max_workers=2, inactivity_timeout=120.0)
-    async with running(config(tmp_path_factory.mktemp("engine"), parameters)) as engine:
+    prices = {"price_per_hour": 36.0, "storage_price_per_hour": 3.6}
+    async with running(config(tmp_path_factory.mktemp("engine"), parameters, **prices)) as engine:
         yield engine
 
 
@@ -169,6 +170,39 @@ async def test_a_drained_worker_keeps_its_job_and_goes_after_it(browser: Browser
             await opened.shows(f"is up because it holds request {request_idx}")
         await until(lambda: worker_id not in engine.workers)
         await opened.page.get_by_role("heading", name=f"Worker {worker_id} gone").wait_for()
+
+
+async def test_what_a_job_costs_is_seen_and_an_operator_extends_and_ends_it(browser: Browser, engine: Running) -> None:
+    async with signed_in(browser, engine) as opened, NullClient(engine.url, engine.key) as client:
+        page = opened.page
+        reservation = await client.open(ENDPOINT, cost=100, lifetime_s=60.0)
+        number = reservation.request_idx
+        await client.tell_job(reservation, "tile-17")
+        await opened.open(f"/lanes?q=tile-17&worker={_worker_of(engine, number)}")
+        await opened.shows(f"holds request {number} (tile-17)")
+        await opened.open("/cost?by=job")
+        await page.get_by_role("row").filter(has_text="tile-17").wait_for()
+        await page.get_by_label("By").select_option("worker")
+        await page.wait_for_url(re.compile("by=worker"))
+        await page.get_by_role("row").filter(has_text=f"worker {_worker_of(engine, number)}").wait_for()
+        await opened.open(f"/reservation?id={number}")
+        await page.get_by_text(re.compile(r"^\d+\.\d{4}: held \d")).wait_for()
+        extending = tasks.start(engine.call("POST", "/api/v0/extend/", {"request_idx": number, "seconds": 1_800}))
+        await page.get_by_role("button", name="End this request").click()
+        await page.get_by_label("Reason, for the audit log").fill("its job hangs")
+        await page.get_by_role("dialog").get_by_role("button", name="End this request").click()
+        assert await extending == (200, {"success": True})
+        await opened.shows(f"Request {number} is over")
+        assert not await reservation.is_open()
+        _, audit = await engine.call("GET", "/api/v0/audit/?tail=5")
+        acts = {row["what"]: (row["why"], row["outcome"]) for row in audit["rows"]}
+        assert acts["extend a request"] == ("", "done")
+        assert acts["end a request"] == ("its job hangs", "done")
+        await reservation.release()
+
+
+def _worker_of(engine: Running, request_idx: int) -> int:
+    return engine.server.keeper.history.reservations[request_idx].worker_id
 
 
 async def test_the_read_only_key_sees_and_is_offered_nothing_to_do(browser: Browser, engine: Running) -> None:

@@ -175,7 +175,7 @@ def test_the_frameworks_report_decodes_whole() -> None:
     from vastai.serverless.server.lib.data_types import WorkerStatusData
 
     names = {field.name for field in dataclasses.fields(WorkerStatusData)}
-    assert names | {"seq", "clock", "clock_s"} == set(WorkerStatus.__struct_fields__)
+    assert names | {"seq", "clock", "clock_s", "orders_done", "jobs"} == set(WorkerStatus.__struct_fields__)
     report = WorkerStatusData(
         id=7,
         mtoken="t",
