@@ -12,12 +12,15 @@ import click
 from nullworker.cli.errors import UserError
 
 if TYPE_CHECKING:
+    from nullworker.engine.config import EngineConfig
+    from nullworker.engine.decisions import Decision
     from nullworker.engine.server import Server
 
 EPILOG = """\b
 Examples:
   nullworker engine
   nullworker engine --config nullworker.toml --port 9000
+  nullworker engine --config new.toml --port 9000 --dry-run
   nullworker engine --state /var/lib/nullworker --set endpoint.null-local.max_workers=4
 
 With no file it serves one endpoint, null-local, on processes of this machine. Ctrl-C (or SIGTERM) ends it and its free
@@ -34,6 +37,7 @@ workers; those that are held run on, and the next start takes them over."""
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the file, by its path.")
 @click.option("--leave-workers", is_flag=True, help="At the end, let all workers run on for the next start.")
 @click.option("--end-workers", is_flag=True, help="At the end, end all workers, with the jobs of those that are held.")
+@click.option("--dry-run", is_flag=True, help="Decide, order nothing, and print what would have been ordered.")
 @click.option("--json", "as_json", is_flag=True, help="Print in JSON where it listens.")
 def command(
     host: str | None,
@@ -45,6 +49,7 @@ def command(
     settings: tuple[str, ...],
     leave_workers: bool,
     end_workers: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> int:
     """Route reservations and scale fleets, on Vast Serverless's wire.
@@ -66,12 +71,36 @@ def command(
     environ = {name: value for name, value in os.environ.items() if name not in own}
     try:
         loaded = load_config(config, environ, flags)
+        if dry_run:
+            return _dry_run(loaded, environ, as_json=as_json)
         configure(loaded.state, loaded.log_level)
         return run(loaded, environ, lambda server: _say(server, as_json=as_json), at_end=at_end)
     except ServerError as error:
         raise UserError(str(error), error.exit_code) from None
     except ConfigError as error:
         raise UserError(str(error)) from None
+
+
+def _dry_run(loaded: EngineConfig, environ: dict[str, str], *, as_json: bool) -> int:
+    """Runs an engine that orders nothing, in a state directory that is removed after it."""
+    from nullworker.engine.dry_run import COMPLAINT, scratch, would
+    from nullworker.engine.logs import configure
+    from nullworker.engine.server import AtEnd, run
+
+    def show(decision: Decision) -> None:
+        line = would(decision)
+        if line:
+            print(json.dumps(decision._asdict()) if as_json else line, flush=True)
+
+    def ready(server: Server) -> None:
+        _say(server, as_json=as_json)
+        if not as_json:
+            print(COMPLAINT, flush=True)
+        server.on_decision(show)
+
+    with scratch(loaded) as config:
+        configure(config.state, "error" if config.log_level == "info" else config.log_level)
+        return run(config, environ, ready, at_end=AtEnd.NONE, dry_run=True)
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -35,6 +35,8 @@ from nullworker.engine.cost_keeper import CostKeeper
 from nullworker.engine.crash_dump import CrashDump
 from nullworker.engine.decisions import Decisions
 from nullworker.engine.driver import AsyncDriver, EngineFailedError
+from nullworker.engine.dry_run import COMPLAINT as DRY_RUN
+from nullworker.engine.dry_run import DryFleet
 from nullworker.engine.fleet_orders import FleetOrders
 from nullworker.engine.history_file import HistoryFile
 from nullworker.engine.history_keeper import HistoryKeeper
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from nullworker.core.commands import Create
     from nullworker.engine.api.app import App
     from nullworker.engine.config import EngineConfig
+    from nullworker.engine.decisions import Decision
     from nullworker.engine.store import Loaded
     from nullworker.fleets.base import Fleet
 
@@ -97,6 +100,7 @@ class Server:
 
     def __init__(self, config: EngineConfig, state_dir: Path, lock: StateLock, listener: socket.socket) -> None:
         self.config = config
+        self._is_dry_run = False
         self.state_dir = state_dir
         self._lock = lock
         self._listener = listener
@@ -113,12 +117,13 @@ class Server:
         self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def open(cls, config: EngineConfig, environ: Mapping[str, str]) -> Server:
+    async def open(cls, config: EngineConfig, environ: Mapping[str, str], *, dry_run: bool = False) -> Server:
         """Opens everything and begins to serve.
 
         Args:
             config: as `load_config` gives it.
             environ: the environment, for VAST_API_KEY at the first start.
+            dry_run: orders are given to no fleet; ``config`` is one of `dry_run.scratch`.
 
         Raises:
             ServerError: the port is taken, a fleet cannot be opened, or the state cannot be read.
@@ -133,6 +138,7 @@ class Server:
         except BaseException:
             lock.release()
             raise
+        server._is_dry_run = dry_run
         try:
             await server._start(environ)
         except EngineFailedError:
@@ -235,6 +241,9 @@ class Server:
         for name in sorted(used | {"processes"}):
             if name not in fleet_names():
                 raise FleetError(f"There is no fleet {name!r}; installed are {', '.join(fleet_names())}.")
+            if self._is_dry_run:
+                fleets[name] = DryFleet()
+                continue
             fleets[name] = await open_fleet(name, self._fleet_settings(name), self.keys.mark, self._exited)
         return fleets
 
@@ -312,9 +321,15 @@ class Server:
             return found
         return next((self.state_dir / "logs").glob(f"*/worker-{worker_id}.log"), None)
 
+    def on_decision(self, callback: Callable[[Decision], None]) -> None:
+        """Has ``callback`` called with each decision."""
+        if self._record is not None:
+            self._record.on_decision = callback
+
     def _complaints(self) -> list[str]:
         """What is wrong with the engine itself, in sentences; it serves all the same."""
-        found = [self.store.lost] if self.store.lost else []
+        found = [DRY_RUN] if self._is_dry_run else []
+        found += [self.store.lost] if self.store.lost else []
         if self.store.error:
             found.append(f"The store cannot be written ({self.store.error}): a restart would forget what is new.")
         if self._journal is not None and self._journal.error:
@@ -435,6 +450,7 @@ async def serve(
     on_ready: Callable[[Server], None] = lambda _: None,
     *,
     at_end: AtEnd = AtEnd.FREE,
+    dry_run: bool = False,
 ) -> int:
     """Runs an engine until SIGINT or SIGTERM, or until its core fails.
 
@@ -443,6 +459,7 @@ async def serve(
         environ: the environment.
         on_ready: called once it serves.
         at_end: which workers end with the engine; the others run on, and the next start adopts them.
+        dry_run: as for `Server.open`.
 
     Returns:
         The exit code: 0; 130 for SIGINT; `CORE_FAILED_EXIT_CODE`, where workers are left running in any case.
@@ -462,7 +479,7 @@ async def serve(
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop, signum)
-    server = await Server.open(config, environ)
+    server = await Server.open(config, environ, dry_run=dry_run)
     try:
         on_ready(server)
         either: set[asyncio.Future[Any]] = {ended, server.failure}
@@ -484,6 +501,7 @@ def run(
     on_ready: Callable[[Server], None] = lambda _: None,
     *,
     at_end: AtEnd = AtEnd.FREE,
+    dry_run: bool = False,
 ) -> int:
     """As `serve`, with an event loop of its own (uvloop's).
 
@@ -492,12 +510,13 @@ def run(
         environ: the environment.
         on_ready: called once it serves.
         at_end: likewise.
+        dry_run: likewise.
     """
     import uvloop  # noqa: PLC0415 - an engine alone needs it
 
     listening.raise_limit()
     try:
-        return uvloop.run(serve(config, environ, on_ready, at_end=at_end))
+        return uvloop.run(serve(config, environ, on_ready, at_end=at_end, dry_run=dry_run))
     finally:
         # The loop is closed and its handlers with it: a Ctrl-C that comes now finds nothing left to hurry.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

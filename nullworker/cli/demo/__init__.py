@@ -22,6 +22,7 @@ JOBS_MAX = 10_000
     epilog="""\b
 Examples:
   nullworker demo
+  nullworker demo --open
   nullworker demo --jobs 8 --max 2 -- sh -c 'sleep 1; echo "job $JOB"'""",
 )
 @click.option("--jobs", type=click.IntRange(1, JOBS_MAX), default=24, show_default=True, help="How many jobs.")
@@ -33,9 +34,10 @@ Examples:
     show_default=True,
     help="Where the picture and the timeline go.",
 )
+@click.option("--open", "opens", is_flag=True, help="Open the engine's page in a browser while the demo runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON and nothing else.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def command(jobs: int, at_most: int, folder: Path, as_json: bool, command: tuple[str, ...]) -> None:
+def command(jobs: int, at_most: int, folder: Path, opens: bool, as_json: bool, command: tuple[str, ...]) -> None:
     """Draw a Mandelbrot set with one worker for each tile in flight, from zero workers and back to zero.
 
     An engine, its worker processes and a job queue run on this machine for less than a minute; nothing is left behind.
@@ -55,9 +57,16 @@ def command(jobs: int, at_most: int, folder: Path, as_json: bool, command: tuple
     check_folder(folder)
     show = Show([str(number) for number in range(jobs)], at_most, folder, list(command))
 
+    def ready(url: str, key: str) -> None:
+        screen.page(url, key)
+        if opens:
+            import webbrowser
+
+            webbrowser.open(url)
+
     async def play_until_interrupted() -> bool:
         loop = asyncio.get_running_loop()
-        task = tasks.start(play(show, screen.show))
+        task = tasks.start(play(show, screen.show, ready))
         for signum in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(signum, task.cancel)
         try:

@@ -29,6 +29,7 @@ class Screen:
         self._console = Console()
         self._live = Live(console=self._console, refresh_per_second=10, transient=True)
         self._said: tuple[int, ...] = ()
+        self._page = ""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not self._quiet:
@@ -40,6 +41,12 @@ class Screen:
     ) -> None:
         if self._live.is_started:
             self._live.stop()
+
+    def page(self, url: str, key: str) -> None:
+        """Where to look while it runs."""
+        self._page = f"to watch it, open {url} and sign in with {key}"
+        if not self._quiet and not self._live.is_started:
+            print(self._page, flush=True)
 
     def show(self, moment: Moment, workers: list[dict[str, Any]]) -> None:
         """Shows one moment."""
@@ -70,7 +77,7 @@ class Screen:
         full = round(width * m.done / max(1, self._jobs))
         bar = Text.assemble(("█" * full, "green"), ("░" * (width - full), "dim"), f" {m.done}/{self._jobs} jobs")
         numbers = Text(f"{m.at_s:5.1f} s   {self._line(m)}")
-        return Group(Text("nullworker demo", style="bold"), bar, numbers, table)
+        return Group(Text("nullworker demo", style="bold"), Text(self._page, style="dim"), bar, numbers, table)
 
     def finish(self, summary: Summary) -> None:
         """Prints the one summary."""

@@ -71,8 +71,17 @@ class Summary:
         return asdict(self)
 
 
-async def play(show: Show, on_look: Callable[[Moment, list[dict[str, Any]]], None]) -> Summary:
-    """Runs the demo; ``on_look`` is called with the state some times a second.
+async def play(
+    show: Show,
+    on_look: Callable[[Moment, list[dict[str, Any]]], None],
+    on_ready: Callable[[str, str], None] = lambda _url, _key: None,
+) -> Summary:
+    """Runs the demo.
+
+    Args:
+        show: what is shown.
+        on_look: called with the state some times a second.
+        on_ready: called with the address of the engine's page and the key that signs in there, and changes nothing.
 
     Raises:
         ServerError, ClientError, QueueError: it could not go on; everything that it started is ended.
@@ -87,6 +96,7 @@ async def play(show: Show, on_look: Callable[[Moment, list[dict[str, Any]]], Non
         began_s = time.monotonic()
         server = await Server.open(_config(show, Path(scratch), jobs_file), {})
         try:
+            on_ready(server.url, server.keys.read_only_key.reveal())
             looking = tasks.start(_look(server, jobs_file, history, began_s, on_look))
             try:
                 opened = await _work(server, jobs_file, show)
