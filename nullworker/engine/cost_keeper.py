@@ -27,7 +27,7 @@ WRITE_S = 1.0
 MUCH, MUCH_WRITTEN_S = 1_000, 10.0
 #: The time of a worker that does not change is brought into an entry this often.
 SETTLE_US = 60 * US
-#: A view of costs is made anew after so long.
+#: A view of costs is made again after so long.
 FRESH_S = 5.0
 #: A clock that is off by more than this was set.
 CLOCK_SET_US = US

@@ -42,7 +42,7 @@ class Orders:
         self._done: deque[dict[str, Any]] = deque(maxlen=DONE_TOLD)
         #: What the consumer says that its session is for, by request.
         self._jobs: dict[int, str] = {}
-        sessions.on_close.append(lambda session: self._jobs.pop(session.request_idx, None))
+        sessions.on_close.append(self._closed)
 
     def told(self) -> dict[str, Any]:
         """The fields of a report."""
@@ -53,6 +53,9 @@ class Orders:
         """The consumer says what its session is for."""
         self._jobs[session.request_idx] = job
         self._wake()
+
+    def _closed(self, session: HeldSession) -> None:
+        self._jobs.pop(session.request_idx, None)
 
     def take(self, answer: object) -> None:
         """Takes in the answer to a report; what is no order is passed over."""

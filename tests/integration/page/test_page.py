@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
+import json
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
+from nullworker.cli import main
 from nullworker.client import NullClient, reserve
 from nullworker.wire import tasks
 from tests.integration.engine.engines import Engines, key_of
@@ -203,6 +207,37 @@ async def test_what_a_job_costs_is_seen_and_an_operator_extends_and_ends_it(brow
 
 def _worker_of(engine: Running, request_idx: int) -> int:
     return engine.server.keeper.history.reservations[request_idx].worker_id
+
+
+async def test_the_terminal_shows_and_does_the_same(engine: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    async def said(*arguments: str, code: int = 0) -> str:
+        where = ("--instance", engine.url, "--api-key", engine.key)
+        assert await asyncio.to_thread(main.run, main.build(), [*arguments, *where]) == code
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    async with held(engine) as request_idx:
+        _, view = await engine.call("GET", "/api/v0/view/?view=cost&by=worker")
+        assert float(view["whole"]["total"]) > 0
+        assert re.search(r"null-test .* \d+\.\d{4}", await said("cost"))
+        rows = list(csv.DictReader((await said("cost", "--by", "job", "--csv")).splitlines()))
+        whole = json.loads(await said("cost", "--by", "day", "--since", "-1h", "--json"))["whole"]
+        assert sum(Decimal(row["total"]) for row in rows) <= Decimal(whole["total"])
+        assert f"request {request_idx}" in [row["job"] for row in rows]
+        assert "would" in await said("change", ENDPOINT, "max_queue_time=4", "--preview")
+        assert engine.server.catalog.by_name[ENDPOINT].parameters.max_queue_time != 4
+        await said("change", ENDPOINT, "max_queue_time=4", "--reason", "by a command")
+        assert engine.server.catalog.by_name[ENDPOINT].parameters.max_queue_time == 4
+        assert "has no parameter speed" in await said("change", ENDPOINT, "speed=4", code=1)
+        worker_id = _worker_of(engine, request_idx)
+        told = await said("replace", str(worker_id), "--dry-run")
+        assert told.startswith(f"Worker {worker_id} goes after request {request_idx}; ")
+        assert await said("replace", "99999", code=1) == (
+            "error: There is no worker 99999; `nullworker status` lists them.\n"
+        )
+        assert "There is no request 99999" in await said("end", "99999", code=1)
+        assert "is no time up to 30 days" in await said("extend", "99999", "soon", code=2)
+        assert "by a command" in await said("audit")
 
 
 async def test_the_read_only_key_sees_and_is_offered_nothing_to_do(browser: Browser, engine: Running) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +14,9 @@ from nullworker.views import cost_tables, costs
 from nullworker.views.billing import BILLINGS, Price, Rates, rates
 from nullworker.views.cost_ledger import UNWRITTEN_MAX, CostLedger, Entry
 from nullworker.views.history import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 US = costs.US
 RATES = Rates(400_000_000, 10_000_000)  # 0.40 and 0.01 an hour
@@ -205,7 +208,7 @@ entries = st.lists(
 def test_rows_sum_up_to_the_whole_to_the_last_place_however_they_are_grouped(entries: list[Entry], rng: Any) -> None:
     times = [(entry, rng.randrange(1, 10**11)) for entry in entries]
     exact = sum(Fraction(us * (e.running + e.storage), costs.UNITS) for e, us in times)
-    keys = {
+    keys: dict[str, Callable[[Entry], int]] = {
         "endpoint": lambda e: e.endpoint_id,
         "worker": lambda e: e.worker_id,
         "day": lambda e: e.hour // 24,

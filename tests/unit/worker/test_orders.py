@@ -30,7 +30,7 @@ class Released:
 
 def held(problem: str = "", max_age_s: float = 86_400.0) -> tuple[SessionTable, Orders, list[int]]:
     """A worker that holds request 17."""
-    sessions, woken = SessionTable(600.0, max_age_s), []  # type: ignore[var-annotated]
+    sessions, woken = SessionTable(600.0, max_age_s), []
     released: Any = Released(sessions, problem)
     orders = Orders(sessions, released, lambda: woken.append(1))
     now = time.time()  # noqa: TID251 - the framework's clock
