@@ -29,6 +29,7 @@ EXTRAS = {
     "nullworker/cli/engine.py": ["engine"],
     "nullworker/cli/printing.py": ["engine"],
     "nullworker/cli/queues.py": ["engine"],
+    "nullworker/cli/cost.py": ["engine"],
     "nullworker/cli/simulate.py": ["engine"],
     "nullworker/cli/status.py": ["engine"],
     "nullworker/cli/up": ["engine"],
