@@ -59,6 +59,7 @@ class CostKeeper:
         self._price = price
         self._file = file
         self._prices: dict[int, Price] = {}  # of each workergroup, as last known
+        self._known_rates: dict[tuple[int, int, str], Rates] = {}  # of this second
         self._pool = ThreadPoolExecutor(1, "costs")
         self._writing: asyncio.Task[None] | None = None
         self._written_at_s = 0.0
@@ -71,9 +72,9 @@ class CostKeeper:
 
     # ------------------------------------------------------------------------------------------------------- taking in
 
-    def changed(self, change: Change) -> None:
-        """Takes in a change of the history."""
-        self.ledger.change(self._now_us(), change)
+    def changed(self, at: float, change: Change) -> None:
+        """Takes in a change of the history, of the core's time ``at``: what one event changes has the same time."""
+        self.ledger.change(round(at * US) + self._ahead_us, change)
 
     def begin(self, engine: Engine) -> None:
         """Takes over what engines before this one wrote, and all that the core knows."""
@@ -117,6 +118,7 @@ class CostKeeper:
             if worker is not None and self._core_now() - worker.reported_s_ago > self._began_at:
                 self.ledger.heard(worker_id)
         now_us = self._now_us()
+        self._known_rates.clear()
         self.ledger.settle(now_us, now_us - SETTLE_US)
         is_much = len(self.ledger.entries) + len(self.ledger.touched) > MUCH
         if not is_much or self._core_now() - self._written_at_s >= MUCH_WRITTEN_S:
@@ -137,6 +139,13 @@ class CostKeeper:
         return round(self._core_now() * US) + self._ahead_us
 
     def _rates(self, worker_id: int, workergroup_id: int, state: str) -> Rates:
+        key = worker_id, workergroup_id, state
+        found = self._known_rates.get(key)
+        if found is None:
+            found = self._known_rates[key] = self._rates_now(worker_id, workergroup_id, state)
+        return found
+
+    def _rates_now(self, worker_id: int, workergroup_id: int, state: str) -> Rates:
         price = self._price(worker_id, workergroup_id)
         if price is None:
             price = self._prices.get(workergroup_id, Price())

@@ -192,7 +192,8 @@ class Server:
         self.keeper.begin(self.driver.engine)
         self._serving.push_async_callback(self.keeper.close)
         self.costs.begin(self.driver.engine)
-        self.keeper.history.on_change = self.costs.changed
+        state = self.driver.engine.state
+        self.keeper.history.on_change = lambda change: self.costs.changed(state.now, change)
         for label in self.costs.labels.values():
             self.keeper.history.job(label.request_idx, label.job)
         self._serving.push_async_callback(self.costs.close)

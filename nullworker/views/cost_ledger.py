@@ -16,7 +16,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from nullworker.views.costs import BOOT, HELD, IDLE, OTHER, by_hour, shares
+from nullworker.views.costs import BOOT, HELD, HOUR_US, IDLE, OTHER, by_hour, shares
 from nullworker.views.history import BOOTING, GONE
 
 if TYPE_CHECKING:
@@ -263,25 +263,29 @@ class CostLedger:
         return is_gone
 
     def _settle(self, known: OpenTime, at_us: int) -> None:
-        if at_us <= known.since_us:
+        since_us = known.since_us
+        if at_us <= since_us:
             return
-        kind, requests = _purpose(known)
-        entries, rates = self.entries, known.rates
-        if len(entries) >= UNWRITTEN_MAX:
-            requests = [0]
-        for hour, us in by_hour(known.since_us, at_us):
-            for request_idx, share in zip(requests, shares(us, len(requests)), strict=True):
-                entry = Entry(hour, known.endpoint_id, known.workergroup_id, known.worker_id, request_idx, kind, *rates)
-                entries[entry] = entries.get(entry, 0) + share
         known.since_us = at_us
+        holders, state, entries = known.holders, known.state, self.entries
+        requests = holders or (known.last_request,)
+        if len(entries) >= UNWRITTEN_MAX or (not holders and state in BOOTING):
+            requests = (0,)
+        kind = HELD if holders else _KINDS.get(state, OTHER)
+        hour = since_us // HOUR_US
+        if len(requests) == 1 and at_us <= (hour + 1) * HOUR_US:  # nearly always: a busy engine settles all the time
+            entry = Entry(
+                hour, known.endpoint_id, known.workergroup_id, known.worker_id, requests[0], kind, *known.rates
+            )
+            entries[entry] = entries.get(entry, 0) + at_us - since_us
+            return
+        for hour, us in by_hour(since_us, at_us):
+            for request_idx, share in zip(requests, shares(us, len(requests)), strict=True):
+                entry = Entry(
+                    hour, known.endpoint_id, known.workergroup_id, known.worker_id, request_idx, kind, *known.rates
+                )
+                entries[entry] = entries.get(entry, 0) + share
 
 
-def _purpose(known: OpenTime) -> tuple[str, list[int]]:
-    """What a worker's present is for, and for which reservations."""
-    if known.holders:
-        return HELD, known.holders
-    if known.state in BOOTING:
-        return BOOT, [0]
-    if known.state in ("ready", "held"):
-        return IDLE, [known.last_request]
-    return OTHER, [known.last_request]
+#: What a worker that holds nothing is for, by its state.
+_KINDS = {**dict.fromkeys(BOOTING, BOOT), "ready": IDLE, "held": IDLE}

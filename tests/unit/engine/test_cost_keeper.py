@@ -34,7 +34,7 @@ def opened(directory: Path) -> CostFile:
 def keeper_of(world: WatchedWorld, file: CostFile | None) -> CostKeeper:
     keeper = CostKeeper(lambda: world.wall_s, lambda: world.now, lambda _worker, _group: PRICE, file)
     keeper.begin(world.engine)
-    world.history.on_change = keeper.changed
+    world.history.on_change = lambda change: keeper.changed(world.engine.state.now, change)
     return keeper
 
 
