@@ -56,6 +56,7 @@ EXTRA_OF_MODULE = {
     "Crypto": "worker",
     "cryptography": "engine",
     "jwt": "engine",
+    "prometheus_client": "metrics",
     "rich": "engine",
     "uvloop": "engine",
     "flask": "classic",

@@ -5,7 +5,7 @@ info0: the fleet's size changed. info1: and workers' lives. trace: and who was g
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.core.commands import Create, Destroy, Grant, Note, Refuse, Start, Stop
@@ -72,12 +72,15 @@ class Decisions:
         self._endpoint_of = endpoint_of
         #: Counts what was added.
         self.count = 0
+        #: The same by kind and cause, since the engine started.
+        self.counts: Counter[tuple[str, str]] = Counter()
 
     def add(self, command: Command, at_s: float) -> Decision:
         """Keeps one command as the decision that it is."""
         decision = self._decision(command, at_s)
         self._kept.append(decision)
         self.count += 1
+        self.counts[decision.kind, decision.cause] += 1
         return decision
 
     def keep(self, decisions: Iterable[Decision]) -> None:

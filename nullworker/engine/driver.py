@@ -102,6 +102,8 @@ class AsyncDriver:
         self.engine = self._driver.engine
         #: The time of the core.
         self.now = self._loop.time
+        #: Told how long the core took for each event, in seconds.
+        self.on_decided: Callable[[float], object] = lambda _: None
         orders.driver = self
 
     # --------------------------------------------------------------------------------------------------------- events
@@ -193,6 +195,7 @@ class AsyncDriver:
 
     def decided(self, event: Event, now: float, commands: Sequence[Command]) -> None:
         """Notes what must not be lost."""
+        self.on_decided(self._loop.time() - now)
         if self._recorder is not None:
             self._recorder.decided(event, now, commands)
             if not commands or self._commit_is_planned:

@@ -60,6 +60,9 @@ class FleetOrders:
         self._spec_of = spec_of
         self._fleet_of = fleet_of
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Told of each call that has ended: fleet, what was asked, "ok", "refused" (certainly not done) or "unknown",
+        #: and the seconds that it took.
+        self.on_call: Callable[[str, str, str, float], object] = lambda _fleet, _op, _result, _seconds: None
 
     def give(self, order: Order) -> None:
         """Begins to carry out an order."""
@@ -73,8 +76,10 @@ class FleetOrders:
     async def _carry_out(self, order: Order, verb: str) -> None:
         worker_id = order.worker_id
         why, definite = "", True
+        name = order.fleet if isinstance(order, Destroy) else self._fleet_of(worker_id)
+        began = asyncio.get_running_loop().time()
         try:
-            await within(self._call(order), ANSWER_TIMEOUT_S)
+            await within(self._call(order, name), ANSWER_TIMEOUT_S)
         except FleetError as error:
             why, definite = str(error) or "the fleet gave no reason", error.definite
         except asyncio.TimeoutError:
@@ -82,18 +87,19 @@ class FleetOrders:
         except Exception as error:
             log.exception("the fleet failed to %s worker %d", verb, worker_id)
             why, definite = f"{type(error).__name__}: {error}", False
+        self._count(name, verb, "ok" if not why else "refused" if definite else "unknown", began)
         if self.driver is not None:
             self.driver.order_ended(worker_id, verb, why, definite=definite)
+
+    def _count(self, fleet: str | None, op: str, result: str, began: float) -> None:
+        if fleet in self.fleets:  # else nothing was called
+            self.on_call(fleet, op, result, asyncio.get_running_loop().time() - began)
 
     def _lost_track(self, sentence: str) -> None:
         if self.driver is not None:
             self.driver.end_engine(sentence)
 
-    def _call(self, order: Order) -> Coroutine[object, object, None]:
-        if isinstance(order, Destroy):
-            name: str | None = order.fleet
-        else:
-            name = self._fleet_of(order.worker_id)
+    def _call(self, order: Order, name: str | None) -> Coroutine[object, object, None]:
         fleet = self.fleets.get(name or "")
         if fleet is None:
             raise FleetError(f"There is no fleet called {name!r}; name one of {', '.join(self.fleets)}.")
@@ -112,14 +118,16 @@ class FleetOrders:
 
     async def list(self, name: str) -> list[Instance] | None:
         """A fleet's instances; None where it did not answer."""
+        instances: list[Instance] | None = None
+        began = asyncio.get_running_loop().time()
         try:
-            return await within(self.fleets[name].list(), ANSWER_TIMEOUT_S)
+            instances = await within(self.fleets[name].list(), ANSWER_TIMEOUT_S)
         except (FleetError, asyncio.TimeoutError) as error:
             log.warning("fleet %s did not say what it has: %s", name, error)
-            return None
         except Exception:
             log.exception("fleet %s failed to say what it has", name)
-            return None
+        self._count(name, "list", "unknown" if instances is None else "ok", began)
+        return instances
 
     async def close(self, *, destroy: bool, only: Iterable[tuple[str, int]] = (), grace_s: float | None = None) -> None:
         """Closes the fleets; with ``destroy``, their instances are destroyed first.

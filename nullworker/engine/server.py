@@ -41,6 +41,7 @@ from nullworker.engine.fleet_orders import FleetOrders
 from nullworker.engine.history_file import HistoryFile
 from nullworker.engine.history_keeper import HistoryKeeper
 from nullworker.engine.journal_file import JournalFile
+from nullworker.engine.metrics.measurements import Measurements
 from nullworker.engine.recorder import Recorder
 from nullworker.engine.state_dir import StateError, StateLock, open_state_dir
 from nullworker.engine.store import Store
@@ -190,6 +191,8 @@ class Server:
         record.workergroup_gone = lambda: self.catalog.workergroups_gone(views.workergroup_ids(self.driver.engine))
         await self._restore(loaded, orders)
         self.keeper.begin(self.driver.engine)
+        measurements = Measurements(self.keeper.history)
+        orders.on_call, self.driver.on_decided = measurements.fleet_called, measurements.decisions.observe
         self._serving.push_async_callback(self.keeper.close)
         self.costs.begin(self.driver.engine)
         state = self.driver.engine.state
@@ -200,7 +203,7 @@ class Server:
         insides = Insides(
             self.driver, self.catalog, self.decisions, self.keeper, self.costs, self.usage, self.keys, signer,
             authority, RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places), state_dir,
-            self._report_addr, _wall_s, self._complaints, self._log_path,
+            self._report_addr, _wall_s, self._complaints, self._log_path, measurements, lambda: self.connections,
         )  # fmt: skip
         self.surface = Surface(insides)
         await self._serve(self.surface.app)

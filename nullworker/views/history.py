@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict, defaultdict, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,8 @@ UNWRITTEN_MAX = 5_000
 DURATIONS_KEPT = 50
 
 BOOTING = frozenset({"asked", "creating", "loading", "starting"})
-_ENDED, _HOLDING = "ended", frozenset({"granted", "session"})
+HOLDING = frozenset({"granted", "session"})
+_ENDED = "ended"
 GONE = "gone"
 
 
@@ -101,6 +102,16 @@ class ReservationHistory:
         return self.stages[-1][2]
 
 
+class Watcher(Protocol):
+    """Is told of each change before the history takes it in (`nullworker.engine.metrics.measurements.Measurements`)."""
+
+    def worker_changes(self, worker: WorkerHistory, change: Change) -> None:
+        """A worker is about to come into another state."""
+
+    def reservation_changes(self, reservation: ReservationHistory, change: Change) -> None:
+        """A reservation is about to come to another stage, or to another worker."""
+
+
 class History:
     """All workers and reservations that changed in the last hour, or are still there."""
 
@@ -124,6 +135,8 @@ class History:
         self.touched: set[int] = set()
         #: Called with each change; None: nothing is. Not with what an engine before this one wrote.
         self.on_change: Callable[[Change], None] | None = None
+        #: Counts what changes; None: nothing does.
+        self.watcher: Watcher | None = None
 
     # ------------------------------------------------------------------------------------------------------- taking in
 
@@ -144,7 +157,10 @@ class History:
             known = self.workers[worker_id] = WorkerHistory(worker_id, endpoint_id, workergroup_id)
         elif known.state == state:
             return
-        self._note(Change(at_s, "worker", worker_id, known.endpoint_id, known.workergroup_id, state, 0))
+        change = Change(at_s, "worker", worker_id, known.endpoint_id, known.workergroup_id, state, 0)
+        if self.watcher is not None:
+            self.watcher.worker_changes(known, change)
+        self._note(change)
         self._boot(known, state, at_s)
         known.states.append((at_s, state))
         self._changed(known)
@@ -166,7 +182,10 @@ class History:
             known = self.reservations[request_idx] = ReservationHistory(request_idx, endpoint_id)
         elif (known.stage, known.worker_id) == (stage, worker_id) or known.stage == _ENDED == stage:
             return
-        self._note(Change(at_s, "request", request_idx, known.endpoint_id, 0, stage, worker_id))
+        change = Change(at_s, "request", request_idx, known.endpoint_id, 0, stage, worker_id)
+        if self.watcher is not None:
+            self.watcher.reservation_changes(known, change)
+        self._note(change)
         before = known.worker_id if known.stages else 0
         if before and before != worker_id:
             self._released(known, before, at_s)

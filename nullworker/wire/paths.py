@@ -30,6 +30,7 @@ UPDATE_WORKERS = "/update_workers/"
 
 # The engine's own.
 HEALTH = "/healthz"
+METRICS = "/metrics"
 OPENAPI = "/openapi.json"
 INVITE = "/api/v0/invite/"
 STATUS = "/api/v0/status/"

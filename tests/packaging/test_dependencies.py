@@ -34,6 +34,7 @@ EXTRAS = {
     "nullworker/cli/status.py": ["engine"],
     "nullworker/cli/up": ["engine"],
     "nullworker/engine": ["engine"],
+    "nullworker/engine/metrics": ["engine", "metrics"],
     "nullworker/fleets/processes": ["engine"],
     "nullworker/queues/_postgres.py": ["postgres"],
     "nullworker/queues/_postgres_connections.py": ["postgres"],

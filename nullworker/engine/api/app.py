@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -40,14 +41,22 @@ class MethodError(WireError):
 class App:
     """Serves each route by the handler of its name; all else is refused in the same shape."""
 
-    def __init__(self, routes: Iterable[Route], handlers: dict[str, Handler], audit: Auditor | None = None) -> None:
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        handlers: dict[str, Handler],
+        audit: Auditor | None = None,
+        refused: Counter[str] | None = None,
+    ) -> None:
         """Takes what it serves.
 
         Args:
             routes: all paths.
             handlers: what serves each, by the name that its route gives.
             audit: writes acts down; None: nothing does.
+            refused: counts calls that are refused, by the code of the refusal.
         """
+        self._refused: Counter[str] = Counter() if refused is None else refused
         self._exact: dict[str, dict[str, Handler]] = {}
         patterns: dict[str, dict[str, Handler]] = {}
         for route in routes:
@@ -68,10 +77,10 @@ class App:
                 methods = self._with_id(request)
             handler = methods.get(request.method)
             if handler is None:
-                return _wrong_method(request, methods)
+                return self._wrong_method(request, methods)
             return await handler(request)
         except WireError as error:
-            return refusal(error)
+            return self._refusal(error)
         except web.HTTPException:
             raise
         except Exception:
@@ -79,6 +88,16 @@ class App:
             return reply(
                 {"success": False, "error": "internal", "msg": "The engine failed at this; its log has more."}, 500
             )
+
+    def _refusal(self, error: WireError) -> web.Response:
+        self._refused[error.error] += 1
+        return refusal(error)
+
+    def _wrong_method(self, request: web.BaseRequest, known: dict[str, Handler]) -> web.Response:
+        allowed = ", ".join(sorted(known))
+        answer = self._refusal(MethodError("", f"{request.method} is not for {request.path}; it takes {allowed}."))
+        answer.headers["Allow"] = allowed
+        return answer
 
     def _with_id(self, request: web.BaseRequest) -> dict[str, Handler]:
         for pattern, methods in self._patterns:
@@ -101,10 +120,3 @@ def _audited(handler: Handler, act: str, audit: Auditor) -> Handler:
         return answer
 
     return handle
-
-
-def _wrong_method(request: web.BaseRequest, known: dict[str, Handler]) -> web.Response:
-    allowed = ", ".join(sorted(known))
-    answer = refusal(MethodError("", f"{request.method} is not for {request.path}; it takes {allowed}."))
-    answer.headers["Allow"] = allowed
-    return answer

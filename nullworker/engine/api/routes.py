@@ -114,6 +114,7 @@ ROUTES: tuple[Route, ...] = (
         "GET", paths.INVITE, "invite", "What a worker needs that joins an endpoint by itself", "account",
         response=wire.Invitation, query=(("endpoint", "the endpoint's name"),),
     ),
+    Route("GET", paths.METRICS, "metrics", "Metrics for Prometheus", "reader", media="text/plain"),
     Route("GET", paths.STATUS, "status", "Everything in numbers", "reader"),
     Route(
         "GET", paths.STORY, "story", "What happened to an endpoint, a worker or a request, and why", "reader",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.core import views as core_views
@@ -12,6 +14,7 @@ from nullworker.engine.api.auditing import auditor
 from nullworker.engine.api.client import ClientApi
 from nullworker.engine.api.dispatchers import DispatchersApi
 from nullworker.engine.api.live import LiveApi
+from nullworker.engine.api.metrics import MetricsApi
 from nullworker.engine.api.openapi import Route
 from nullworker.engine.api.page import Page
 from nullworker.engine.api.routes import ROUTES, handlers
@@ -23,6 +26,7 @@ from nullworker.engine.auth.sign_in import SignIn
 from nullworker.engine.auth.workers import WorkerAuth
 from nullworker.engine.dispatchers import Dispatchers
 from nullworker.engine.drains import DRAINS_FILE, Drains
+from nullworker.engine.metrics.sources import MetricSources
 from nullworker.engine.worker_orders import OrdersToWorkers
 from nullworker.wire.paths import PAGE_FILES, PAGES
 
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from nullworker.engine.decisions import Decisions
     from nullworker.engine.driver import AsyncDriver
     from nullworker.engine.history_keeper import HistoryKeeper
+    from nullworker.engine.metrics.measurements import Measurements
     from nullworker.engine.usage import Usage
 
 
@@ -60,6 +65,8 @@ class Insides(NamedTuple):
     wall_s: Callable[[], float]
     complaints: Callable[[], list[str]]
     log_path: Callable[[int], Path | None]
+    measurements: Measurements
+    connections: Callable[[], int]
 
 
 class Surface:
@@ -84,6 +91,11 @@ class Surface:
         self._live = LiveApi(views, parts, auth)
         orders = OrdersToWorkers()
         dispatchers_api = DispatchersApi(driver, auth, dispatchers, engine.costs, engine.keeper.history)
+        refused: Counter[str] = Counter()
+        metric_sources = MetricSources(
+            driver.engine, engine.measurements, engine.decisions, dispatchers, engine.usage, refused, driver.now,
+            lambda: driver.holding, engine.connections, engine.complaints, version("nullworker"),
+        )  # fmt: skip
         handler_parts = (
             ClientApi(
                 driver, catalog, keys, engine.signer, worker_auth, engine.numbers, drains, orders, dispatchers_api.jobs
@@ -94,12 +106,13 @@ class Surface:
             dispatchers_api,
             views,
             self._live,
+            MetricsApi(auth, metric_sources),
         )
         pages = [Route("GET", path, "page", "The page", "none", media="text/html") for path in PAGES]
         pages += [Route("GET", PAGE_FILES + name, "page_file", "A file of it", "none") for name in page.files]
         served = {**handlers(*handler_parts), "page": page.page, "page_file": page.page_file}
         #: Answers requests.
-        self.app = App((*ROUTES, *pages), served, auditor(audit, wall_s))
+        self.app = App((*ROUTES, *pages), served, auditor(audit, wall_s), refused)
 
     def close(self) -> None:
         """Ends the streams of pages, which would have no end of their own."""
