@@ -19,6 +19,7 @@ from nullworker.wire import tasks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nullworker.cli.metrics_port import MetricsPort
     from nullworker.dispatch.binding import BindingSettings, BindingStatus
     from nullworker.dispatch.dispatcher import Dispatcher
     from nullworker.dispatch.settings import DispatchSettings
@@ -88,6 +89,10 @@ NO_ENDPOINT = "(none)"  # where only a queue is checked
 @click.option(
     "--check", is_flag=True,
     help="Read the queue once, print what it shows, warn of likely problems; with --endpoint, ask the engine as well.",
+)  # fmt: skip
+@click.option(
+    "--metrics-port", type=click.IntRange(1, 65535),
+    help="Serve the queues' metrics for Prometheus on this port of 127.0.0.1; an engine of nullworker has them anyway.",
 )  # fmt: skip
 @click.option("--until-empty", is_flag=True, help="End when the queue is empty and nothing is held.")
 @click.option("--api-key", help="The engine's key; else VAST_API_KEY, else the local engine's own.")
@@ -278,22 +283,27 @@ def _dispatch(settings: DispatchSettings, store_file: Path, options: dict[str, A
     async def run(output: OutputWriter) -> int:
         signals = _Signals()
         printer = _StatusPrinter(output.add, as_json=options["as_json"])
-        dispatcher = Dispatcher(
-            settings.bindings,
-            instance=settings.instance,
-            api_key=options["api_key"],
-            store_file=store_file,
-            shared_cap=settings.cap,
-            budget=settings.budget,
-            trace_file=Path(settings.trace_file) if settings.trace_file else None,
-            on_change=printer.print_change,
-        )
         try:
-            async with dispatcher:
-                adopted = dispatcher.adopt()
-                if adopted:
-                    logging.getLogger(__name__).info("%d reservations of an earlier dispatcher are adopted", adopted)
-                return await _run_until_signal(dispatcher, signals, until_empty=options["until_empty"])
+            async with _metrics_port(options["metrics_port"]) as metrics:
+                dispatcher = Dispatcher(
+                    settings.bindings,
+                    instance=settings.instance,
+                    api_key=options["api_key"],
+                    store_file=store_file,
+                    shared_cap=settings.cap,
+                    budget=settings.budget,
+                    trace_file=Path(settings.trace_file) if settings.trace_file else None,
+                    on_change=printer.print_change,
+                )
+                if metrics is not None:
+                    metrics.bindings = dispatcher.bindings
+                async with dispatcher:
+                    adopted = dispatcher.adopt()
+                    if adopted:
+                        logging.getLogger(__name__).info(
+                            "%d reservations of an earlier dispatcher are adopted", adopted
+                        )
+                    return await _run_until_signal(dispatcher, signals, until_empty=options["until_empty"])
         except asyncio.CancelledError:
             if not signals.received:
                 raise
@@ -301,6 +311,14 @@ def _dispatch(settings: DispatchSettings, store_file: Path, options: dict[str, A
 
     with OutputWriter(sys.stdout.fileno()) as output:
         return asyncio.run(run(output))
+
+
+def _metrics_port(port: int | None) -> contextlib.AbstractAsyncContextManager[MetricsPort | None]:
+    if port is None:
+        return contextlib.nullcontext()
+    from nullworker.cli.metrics_port import serving
+
+    return serving(port)
 
 
 class _Signals:

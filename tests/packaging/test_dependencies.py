@@ -27,6 +27,7 @@ EXTRAS = {
     "nullworker/cli/charts.py": ["charts"],
     "nullworker/cli/demo": ["demo"],
     "nullworker/cli/engine.py": ["engine"],
+    "nullworker/cli/metrics_port.py": ["metrics"],
     "nullworker/cli/printing.py": ["engine"],
     "nullworker/cli/queues.py": ["engine"],
     "nullworker/cli/cost.py": ["engine"],
