@@ -22,6 +22,8 @@ from nullworker.client.errors import ClientError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from click.shell_completion import CompletionItem
+
 EXIT_DONE, EXIT_FAILED, EXIT_MISUSED, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 #: What ``nullworker --help`` says of each, without loading it. One whose file is not there is not a command.
@@ -43,11 +45,13 @@ COMMANDS = {
     "change": "Change an endpoint's parameters, suspend it, resume it.",
     "audit": "Show what operators did, when, and why.",
     "keys": "Print the key that sees and changes nothing.",
+    "doctor": "Check this machine, its engine, workers and queues, and say what to do.",
     "join": "Print what a worker of your own needs to join an endpoint.",
     "simulate": "Try an endpoint's parameters on a trace before they cost money.",
     "replay": "Run an engine's journal again.",
     "bench": "Measure what the README says.",
     "demo": "Draw a picture with a queue, a fleet and no idle worker.",
+    "completion": "Print what a shell needs to complete these commands.",
 }
 
 #: Which extra brings a module that a command may find missing. What every installation has is not here.
@@ -119,6 +123,16 @@ class Commands(click.Group):
         if args and args[0] not in names and (near := difflib.get_close_matches(args[0], names, 1)):
             ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands and options that begin so, without loading any command."""
+        from click.shell_completion import CompletionItem
+
+        commands = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [
+            *(CompletionItem(name, help=COMMANDS[name]) for name in commands),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands without loading any."""
