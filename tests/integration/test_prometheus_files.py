@@ -18,7 +18,7 @@ PROMETHEUS = DEPLOY / "prometheus"
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    return program("promtool", package="prometheus")
+    return program("promtool")
 
 
 def check(*command: str, given: bytes = b"", cwd: Path = PROMETHEUS) -> str:

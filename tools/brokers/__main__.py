@@ -11,7 +11,16 @@ import time
 from typing import TYPE_CHECKING
 
 from tools.brokers import debian, libraries
-from tools.brokers.needs import ARQ, CHAOS_PROGRAMS, NODE_FOLDERS, PROGRAMS, Program, node_library, python_library
+from tools.brokers.needs import (
+    ARQ,
+    CHAOS_PROGRAMS,
+    NODE_FOLDERS,
+    NODE_TESTS,
+    PROGRAMS,
+    Program,
+    node_library,
+    python_library,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +59,7 @@ def packages() -> list[str]:
         say(f"getting {ARQ} from PyPI …")
         if reason := libraries.get_python(ARQ):
             skipped.append(f"arq ({ARQ}: {reason})")
-    for folder, tests in zip(NODE_FOLDERS, ("BullMQ", "graphile-worker and pg-boss"), strict=True):
+    for folder, tests in zip(NODE_FOLDERS, NODE_TESTS, strict=True):
         if not node_library(folder).exists():
             say(f"getting the libraries of {tests} from npm …")
             if reason := libraries.get_node(folder):

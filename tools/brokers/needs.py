@@ -13,7 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE_TESTS = ROOT / "tests/integration/queues"
-NODE_FOLDERS = (QUEUE_TESTS / "node", QUEUE_TESTS / "node_pg")
+NODE_FOLDERS = (QUEUE_TESTS / "node", QUEUE_TESTS / "node_pg", ROOT / "tests/integration/page")
+NODE_TESTS = ("BullMQ", "graphile-worker and pg-boss", "the page's accessibility")  # which are skipped without each
 #: Wants another redis-py than we have, so that it cannot be in our environment.
 ARQ = "arq==0.28.0"
 
@@ -50,6 +51,8 @@ PROGRAMS = (
     Program("setpriv", "util-linux", (), "PostgreSQL, where root runs the tests"),
     Program("node", "nodejs", (), "BullMQ, graphile-worker and pg-boss"),
     Program("npm", "npm", (), "BullMQ, graphile-worker and pg-boss"),
+    Program("chromium", "chromium", (), "the page in a browser"),
+    Program("promtool", "prometheus", (), "the rules and the dashboard for Prometheus"),
 )
 #: Of `make chaos` alone: the tests do without.
 CHAOS_PROGRAMS = (

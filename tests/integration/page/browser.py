@@ -22,8 +22,8 @@ DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 @contextlib.asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """The browser; its Debian package is installed where it is missing and may be."""
-    path = program("chromium", package="chromium")
+    """The browser; skips the test where it is not here."""
+    path = program("chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         try:
