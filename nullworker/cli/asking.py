@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import click
 
 from nullworker.cli.errors import UserError
-from nullworker.client.instances import find_instance, find_key
+from nullworker.client.instances import API_KEY_VARIABLE, find_instance, find_key
 from nullworker.wire.headers import REASON
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ V = TypeVar("V")
 
 #: A worker may take until its next report, some ten seconds, to do what it is told.
 TIMEOUT_S = 20.0
+_KEY_REFUSED = (401, 403)
 
 
 def engine_options(function: Any) -> Any:
@@ -128,7 +130,10 @@ def _called(
     if not isinstance(answer, dict):
         raise UserError(f"What answers at {url} is no nullworker engine.")
     if not 200 <= status < 300:
-        raise UserError(str(answer.get("msg", f"The engine answered {status}.")))
+        said = str(answer.get("msg", f"The engine answered {status}."))
+        if status in _KEY_REFUSED and api_key is None and os.environ.get(API_KEY_VARIABLE):
+            said += f" It is the one in {API_KEY_VARIABLE}: unset that, and the key that a local engine keeps is used."
+        raise UserError(said)
     return answer
 
 

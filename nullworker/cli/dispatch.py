@@ -8,6 +8,7 @@ import json
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -282,7 +283,8 @@ def _dispatch(settings: DispatchSettings, store_file: Path, options: dict[str, A
 
     async def run(output: OutputWriter) -> int:
         signals = _Signals()
-        printer = _StatusPrinter(output.add, as_json=options["as_json"])
+        endpoints = [binding.endpoint for binding in settings.bindings]
+        printer = _StatusPrinter(output.add, as_json=options["as_json"], short=len(set(endpoints)) == len(endpoints))
         try:
             async with _metrics_port(options["metrics_port"]) as metrics:
                 dispatcher = Dispatcher(
@@ -372,11 +374,19 @@ async def _run_until_signal(dispatcher: Dispatcher, signals: _Signals, *, until_
 
 
 class _StatusPrinter:
-    """Prints a line when something has changed."""
+    """Prints a line when something has changed: with its time, and the name of its endpoint where that is enough."""
 
-    def __init__(self, write: Callable[[str], None], *, as_json: bool) -> None:
+    def __init__(self, write: Callable[[str], None], *, as_json: bool, short: bool) -> None:
+        """Prints nothing yet.
+
+        Args:
+            write: takes a line.
+            as_json: whether each is JSON.
+            short: whether no two queues have one endpoint, so that a line need not have the queue's URL.
+        """
         self._write = write
         self._as_json = as_json
+        self._short = short
         self._printed: dict[str, BindingStatus] = {}
 
     def print_change(self, status: BindingStatus) -> None:
@@ -393,12 +403,19 @@ class _StatusPrinter:
             del shown["waits_because"]
             self._write(json.dumps(shown))
             return
-        text = f"{status.queue}: want {'?' if status.want is None else status.want} ({status.reason}), "
+        endpoint, _, url = status.queue.partition(" ")
+        name = endpoint if self._short else status.queue
+        if before is None and self._short:
+            self._line(f"{endpoint} serves {url}")
+        text = f"{name}: want {'?' if status.want is None else status.want} ({status.reason}), "
         doing = ", ".join(f"{count} {what}" for what, count in sorted(status.doing.items()))
         text += f"{status.held} held{f' ({doing})' if doing else ''}, {status.asked} requested"
         text += f" ({status.waits_because})" if status.waits_because else ""
-        self._write(text + (f" | {status.trouble}" if status.trouble else ""))
+        self._line(text + (f" | {status.trouble}" if status.trouble else ""))
         told = {warning.code for warning in before.warnings} if before is not None else set()
         for warning in status.warnings:
             if warning.code not in told:
-                self._write(f"{status.queue}: warning ({warning.code}): {warning.message}")
+                self._line(f"{name}: warning ({warning.code}): {warning.message}")
+
+    def _line(self, text: str) -> None:
+        self._write(f"{time.strftime('%H:%M:%S')}  {text}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,11 +112,15 @@ def _setting(text: str) -> tuple[str, str]:
 
 
 def _say(server: Server, *, as_json: bool) -> None:
+    from nullworker.client.instances import STATE_VARIABLE, state_directory
+
     endpoints = [entry.name for entry in server.catalog.endpoints.values()]
     key_file = server.state_dir / "api_key"
     if as_json:
         print(json.dumps({"url": server.url, "api_key_file": str(key_file), "endpoints": endpoints}), flush=True)
         return
     print(f"nullworker engine at {server.url}, endpoints: {', '.join(endpoints) or 'none yet'}", flush=True)
+    if server.state_dir != state_directory().absolute():
+        print(f"in other terminals: export {STATE_VARIABLE}={shlex.quote(str(server.state_dir))}", flush=True)
     if server.keys.is_new:
         print(f"account key (kept in {key_file}): {server.keys.account_key.reveal()}", flush=True)

@@ -29,6 +29,8 @@ LOCAL_URL = "http://127.0.0.1:8080"
 API_KEY_VARIABLE = "VAST_API_KEY"
 STATE_VARIABLE = "NULLWORKER_STATE"
 API_KEY_FILE = "api_key"
+#: An engine that runs keeps its URL there, so that `local` finds it on whatever port it is.
+URL_FILE = "url"
 
 #: The longest pause between two requests for a worker. Vast's engine answers at once, and is polled as the ``vastai``
 #: client does by default. An engine of ours holds the request until there is news, so that a long pause would only be
@@ -89,7 +91,7 @@ def find_instance(name: str) -> Instance:
     if name in VAST_INSTANCES:
         return Instance(name)
     if name == "local":
-        return Instance("local", LOCAL_URL)
+        return Instance("local", _local_url(state_directory()))
     try:
         parts = urlsplit(name)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -98,6 +100,15 @@ def find_instance(name: str) -> Instance:
     if not usable or parts.query or parts.fragment or parts.username or not name.isprintable() or " " in name:
         raise InstanceInvalidError(name)
     return Instance(name, name.rstrip("/"))
+
+
+def _local_url(state: Path) -> str:
+    """Where the engine of this user runs, by the file that it keeps while it does; else the usual place."""
+    try:
+        kept = Instance("local", (state / URL_FILE).read_text(encoding="utf-8").strip())
+        return kept.engine_url if kept.is_here else LOCAL_URL
+    except (OSError, ValueError):
+        return LOCAL_URL
 
 
 def state_directory(environ: Mapping[str, str] | None = None) -> Path:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from nullworker.client.instances import URL_FILE
 from nullworker.core import views
 from nullworker.core.causes import Cause
 from nullworker.core.commands import Destroy, Note
@@ -208,6 +209,9 @@ class Server:
         self.surface = Surface(insides)
         await self._serve(self.surface.app)
         self._serving.callback(self.surface.close)
+        url_file = state_dir / URL_FILE
+        url_file.write_text(f"{self.url}\n", encoding="utf-8")
+        self._files.callback(url_file.unlink, missing_ok=True)
         self.driver.start_listing()
 
     async def _restore(self, loaded: Loaded, orders: FleetOrders) -> None:

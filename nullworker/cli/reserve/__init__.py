@@ -4,6 +4,7 @@ apart, held for a while and given back. The flags are here; ``run`` does it.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ Examples:
     {prog} --endpoint my-endpoint --count 3 --hold 360
   five at once from an engine on this machine, as JSON lines:
     {prog} --endpoint null-local --instance local --count 5 --interval 0 --hold 10 --json
+  one with what its consumer is to do, which it finds in NULL_PAYLOAD:
+    {prog} --endpoint my-endpoint --payload '{{"job": 17}}'
 
 The API key is read from VAST_API_KEY, else from the file in which the engine on this machine, or the vastai command
 line, keeps it. Ctrl-C gives all workers back; a second one exits at once.
@@ -41,6 +44,7 @@ class Options:
     cost: float
     instance: str
     deadline: float | None
+    payload: dict[str, Any] | None
     json: bool
 
 
@@ -72,12 +76,26 @@ def _number(what: str, *, zero: bool) -> Callable[[click.Context, click.Paramete
     return read
 
 
-def _instance(ctx: click.Context, parameter: click.Parameter, text: str) -> str:
+def _instance(ctx: click.Context, parameter: click.Parameter, text: str | None) -> str:
+    if text is None:  # as a module of its own it is Vast's null worker's client, as a command it is for an engine here
+        return "prod" if ctx.parent is None else "local"
     try:
         find_instance(text)
     except InstanceInvalidError as error:
         raise click.BadParameter(str(error), ctx, parameter) from None
     return text
+
+
+def _payload(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        payload = json.loads(text)
+    except ValueError:
+        payload = None
+    if not isinstance(payload, dict):
+        raise click.BadParameter(f"{text!r} is no JSON object, as in '{{\"job\": 17}}'", ctx, parameter)
+    return payload
 
 
 def _name(ctx: click.Context, parameter: click.Parameter, text: str) -> str:
@@ -108,13 +126,14 @@ _POSITIVE = _number("number over 0", zero=False)
     help="What each takes of the endpoint's capacity; a null worker has 100.",
 )  # fmt: skip
 @click.option(
-    "--instance", callback=_instance, metavar="WHICH", default="prod", show_default=True,
-    help="prod, alpha, candidate, local, or an engine's URL.",
+    "--instance", callback=_instance, metavar="WHICH",
+    help="prod, alpha, candidate, local, or an engine's URL  [default: local; prod for python -m workers.null.client]",
 )  # fmt: skip
 @click.option(
     "--deadline", callback=_POSITIVE, metavar="S",
     help="Give up when a worker has not come after so many seconds (default: wait).",
 )  # fmt: skip
+@click.option("--payload", callback=_payload, metavar="JSON", help="An object that consumers find in NULL_PAYLOAD.")
 @click.option("--json", is_flag=True, help="Print one JSON object per event.")
 def command(**values: Any) -> int:
     """Reserve workers of an endpoint, hold them for a while, and give them back."""

@@ -82,6 +82,7 @@ class Reservations:
             async with reserve(
                 self._options.endpoint,
                 cost=self._options.cost,
+                payload=self._options.payload,
                 deadline_s=self._options.deadline,
                 check_s=CHECK_S,
                 on_waiting=lambda reason: self._tell(number, "waiting", f"waiting: {reason}", reason=reason),

@@ -16,7 +16,7 @@ from workers.null import client
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FLAGS = ("endpoint", "count", "hold", "interval", "cost", "instance", "deadline", "json")
+FLAGS = ("endpoint", "count", "hold", "interval", "cost", "instance", "deadline", "payload", "json")
 
 
 def form(*flags: str) -> Options:
@@ -35,14 +35,28 @@ def form(*flags: str) -> Options:
 def test_the_defaults_are_one_worker_for_three_minutes_on_prod() -> None:
     """Starts 30 s apart and a cost of 100 belong to them."""
     assert form("--endpoint", "e") == Options(
-        endpoint="e", count=1, hold=180.0, interval=30.0, cost=100.0, instance="prod", deadline=None, json=False
-    )
+        endpoint="e", count=1, hold=180.0, interval=30.0, cost=100.0, instance="prod", deadline=None, payload=None,
+        json=False,
+    )  # fmt: skip
+
+
+def test_as_a_command_of_ours_it_asks_the_engine_on_this_machine() -> None:
+    """Like all the others; as a module of its own it is Vast's null worker's client."""
+    seen: list[Options] = []
+
+    def take(**values: Any) -> None:
+        seen.append(Options(**values))
+
+    group = click.Group(commands=[click.Command("reserve", params=reserve.command.params, callback=take)])
+    result = CliRunner().invoke(group, ["reserve", "--endpoint", "e"])
+    assert result.exit_code == 0, result.output
+    assert seen[0].instance == "local"
 
 
 def test_every_flag_can_be_given() -> None:
     """And arrives as what it is."""
     flags = ("--endpoint", "e", "--count", "3", "--hold", "0", "--interval", "0.5", "--cost", "1e2")
-    rest = ("--instance", "http://127.0.0.1:1", "--deadline", "9", "--json")
+    rest = ("--instance", "http://127.0.0.1:1", "--deadline", "9", "--payload", '{"job": 17}', "--json")
     assert form(*flags, *rest) == Options(
         endpoint="e",
         count=3,
@@ -51,6 +65,7 @@ def test_every_flag_can_be_given() -> None:
         cost=100.0,
         instance="http://127.0.0.1:1",
         deadline=9.0,
+        payload={"job": 17},
         json=True,
     )
 
@@ -64,6 +79,7 @@ def test_every_flag_can_be_given() -> None:
         *(("--cost", text) for text in ("0", "-1", "nan")),
         *(("--deadline", text) for text in ("0", "x")),
         *(("--instance", text) for text in ("beta", "ftp://e")),
+        *(("--payload", text) for text in ("17", "[]", "{", "")),
         ("--endpoint", " "),
     ],
 )
@@ -96,7 +112,7 @@ def test_help_tells_of_every_flag_and_gives_examples(module: Callable[..., tuple
         assert f"Usage: {name}" in text
         assert f" {name} --endpoint my-endpoint" in text
         assert all(f"--{flag}" in text for flag in FLAGS)
-        assert all(f"default: {default}" in text for default in ("1", "180", "30", "100", "prod"))
+        assert all(f"default: {default}" in text for default in ("1", "180", "30", "100", "local; prod for"))
         assert f"\n    {name} --endpoint my-endpoint --count 3" in wrapped, "examples are not folded"
 
 

@@ -14,7 +14,7 @@ from nullworker.client.instances import Instance, find_instance, find_key, state
 if TYPE_CHECKING:
     from pathlib import Path
 
-LOCAL = find_instance("local")
+LOCAL = Instance("local", "http://127.0.0.1:8080")
 
 
 @pytest.mark.parametrize("name", ["prod", "alpha", "candidate"])
@@ -36,10 +36,25 @@ def test_everything_of_an_engine_of_ones_own_is_under_its_url() -> None:
     assert found.poll_max_s < 1
 
 
-def test_local_is_the_loopback_address() -> None:
-    """Not the name localhost, which may mean ::1 first."""
-    assert LOCAL.url == "http://127.0.0.1:8080"
-    assert LOCAL.is_here
+@pytest.mark.parametrize(
+    ("kept", "found"),
+    [
+        ("http://127.0.0.1:9000\n", "http://127.0.0.1:9000"),
+        ("http://192.168.0.7:9000", "http://127.0.0.1:8080"),  # whose key would go elsewhere
+        ("\0", "http://127.0.0.1:8080"),
+        ("", "http://127.0.0.1:8080"),
+        (None, "http://127.0.0.1:8080"),
+    ],
+)
+def test_local_is_where_the_engine_says_that_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str | None, found: str
+) -> None:
+    """By the file that it keeps; else at the loopback address, not the name localhost, which may mean ::1 first."""
+    monkeypatch.setenv("NULLWORKER_STATE", str(tmp_path))
+    if kept is not None:
+        (tmp_path / "url").write_text(kept)
+    assert find_instance("local") == Instance("local", found)
+    assert find_instance("local").is_here
 
 
 @pytest.mark.parametrize(
