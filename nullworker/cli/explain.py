@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nullworker.cli.asking import ask, engine_options
+from nullworker.cli.asking import ask, ask_view, engine_options
+from nullworker.cli.errors import UserError
 from nullworker.cli.times import moment
 from nullworker.wire.paths import MOMENT, STATUS, STORY
 
@@ -47,6 +49,10 @@ def command(
     print(answer["answer"])
     if answer.get("endpoint_answer") not in (None, "", answer["answer"]):
         print(answer["endpoint_answer"])
+    if at is None and answer["about"]["kind"] in ("worker", "request"):
+        with contextlib.suppress(UserError):  # nothing but decisions is known of it any more
+            for line in cost_lines(instance, api_key, answer["about"]["kind"], answer["about"]["id"]):
+                print(line)
     if at is None and answer["about"]["kind"] in ("endpoint", "worker"):
         about_kind, about_id = answer["about"]["kind"], answer["about"]["id"]
         for line in queue_troubles(ask(instance, api_key, STATUS), about_kind, about_id):
@@ -57,6 +63,33 @@ def command(
         print()
     for line in lines(shown):
         print(line)
+
+
+def cost_lines(instance: str, api_key: str | None, kind: str, number: int) -> list[str]:
+    """What a worker or a request cost, and what a request is for, as its page shows it.
+
+    Args:
+        instance: as for `ask`.
+        api_key: as for `ask`.
+        kind: ``worker`` or ``request``.
+        number: its number.
+    """
+    from nullworker.views.types import ReservationStory, WorkerStory
+
+    found = []
+    if kind == "worker":
+        cost = ask_view(instance, api_key, WorkerStory, "worker", id=str(number)).cost
+    else:
+        story = ask_view(instance, api_key, ReservationStory, "reservation", id=str(number))
+        cost = story.cost
+        purpose = " of ".join(filter(None, [story.job and f"job {story.job}", story.queue and f"queue {story.queue}"]))
+        found += [f"It is for {purpose}."] if purpose else []
+    if cost is not None and float(cost.total):
+        found.append(
+            f"It cost {cost.total}: {cost.held} held, {cost.boot} coming up, {cost.idle} free, {cost.other} other, "
+            f"{cost.storage} storage."
+        )
+    return found
 
 
 def queue_troubles(status: dict[str, Any], kind: str, number: int) -> list[str]:

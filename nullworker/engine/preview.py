@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nullworker.core import scaling
 from nullworker.core.causes import Cause
 from nullworker.core.commands import Create, Start
-from nullworker.core.events import EndpointPut, WorkerReported
+from nullworker.core.events import EndpointPut, TimePassed, WorkerReported
 from nullworker.core.parameters import EndpointState
 from nullworker.views.text import counted, duration
 from nullworker.wire.errors import TooManyError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 WORKERS_MAX = 20_000
 #: The number of a report that is newer than all.
 LATEST = 2**52
+#: What a replacement leads to is looked at for so long: a worker that had done nothing yet has its workergroup pause.
+SEEN_S = 10.0
 
 
 def preview(engine: Engine, endpoint_id: int, parameters: Parameters, now: float) -> Preview:
@@ -76,6 +78,10 @@ def replacement(engine: Engine, worker: WorkerView, now: float) -> Replaced:
     )
     copy = _copy(engine)
     decided = copy.handle(report, now)
+    at = now
+    while (due := copy.wake_at()) is not None and due <= now + SEEN_S:
+        at = max(at, due) + 0.001  # so that it ends
+        decided += copy.handle(TimePassed(), at)
     creates = sum(isinstance(command, Create) for command in decided)
     starts = sum(isinstance(command, Start) for command in decided)
     after = " and ".join(f"request {number}" for number in worker.request_idxs)
@@ -83,7 +89,7 @@ def replacement(engine: Engine, worker: WorkerView, now: float) -> Replaced:
     if creates or starts:
         new = [counted(creates, "new worker")] if creates else []
         new += [f"{counted(starts, 'stopped worker')} started"] if starts else []
-        text += f"in its place {' and '.join(new)}, at once."
+        text += f"in its place {' and '.join(new)}, within {duration(SEEN_S)}."
     else:
         text += "no other is wanted now: one is created as soon as a request or the parameters want it."
     return Replaced(creates, starts, text)

@@ -224,6 +224,8 @@ async def test_the_terminal_shows_and_does_the_same(engine: Running, capsys: pyt
         whole = json.loads(await said("cost", "--by", "day", "--since", "-1h", "--json"))["whole"]
         assert sum(Decimal(row["total"]) for row in rows) <= Decimal(whole["total"])
         assert f"request {request_idx}" in [row["job"] for row in rows]
+        assert (await engine.call("GET", "/api/v0/view/?view=cost&by=colour"))[1]["field"] == "by"
+        assert (await engine.call("GET", "/api/v0/view/?view=cost&since=soon"))[1]["field"] == "since"
         assert "would" in await said("change", ENDPOINT, "max_queue_time=4", "--preview")
         assert engine.server.catalog.by_name[ENDPOINT].parameters.max_queue_time != 4
         await said("change", ENDPOINT, "max_queue_time=4", "--reason", "by a command")
@@ -238,6 +240,9 @@ async def test_the_terminal_shows_and_does_the_same(engine: Running, capsys: pyt
         assert "There is no request 99999" in await said("end", "99999", code=1)
         assert "is no time up to 30 days" in await said("extend", "99999", "soon", code=2)
         assert "by a command" in await said("audit")
+        story = await said("explain", "request", str(request_idx))
+        assert re.search(r"It cost \d+\.\d{4}: \d+\.\d{4} held, ", story)
+        assert "It cost" in await said("explain", "worker", str(worker_id))
 
 
 async def test_the_read_only_key_sees_and_is_offered_nothing_to_do(browser: Browser, engine: Running) -> None:

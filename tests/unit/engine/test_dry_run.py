@@ -12,6 +12,7 @@ from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupCo
 from nullworker.engine.dry_run import COMPLAINT, DryFleet, scratch, would
 from nullworker.engine.server import Server
 from nullworker.fleets.base import Fleet, FleetError, InstanceSpec, InstanceState
+from nullworker.views.billing import Price
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ async def test_it_decides_and_starts_nothing_and_leaves_nothing(tmp_path: Path) 
             assert isinstance(fleet, DryFleet)
             await until(lambda: len(fleet._instances) == 2)
             assert not list(config.state.glob("logs/*"))
+            # What an instance costs counts before its workergroup's price.
+            fleet._instances[1] = replace(fleet._instances[1], price_per_hour=0.9)
+            await server.driver.list_once("processes")
+            (group_id,) = server.catalog.workergroups
+            assert server._price(1, group_id) == Price(0.9, 0.0, "running")
+            assert server._price(2, group_id) == Price(0.4, 0.0, "running")
+            assert server._price(1, 99) is None
         finally:
             await server.close(destroy=False)
     assert not config.state.exists()

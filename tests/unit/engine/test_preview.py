@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nullworker.core import events
+from nullworker.core import views as core_views
 from nullworker.core.commands import Create
 from nullworker.core.parameters import EndpointState
 from nullworker.engine import preview as module
-from nullworker.engine.preview import preview
+from nullworker.engine.preview import preview, replacement
 from nullworker.testing.small_world import ENDPOINT
 from nullworker.wire.errors import TooManyError
 from tests.unit.views.worlds import BOOT_S, WatchedWorld
@@ -77,3 +78,19 @@ def test_an_engine_that_is_too_large_says_so(monkeypatch: pytest.MonkeyPatch) ->
     world = WatchedWorld(min_load=100.0)
     with pytest.raises(TooManyError):
         preview(world.engine, ENDPOINT, changed(world), world.now)
+
+
+def test_a_replacement_says_what_comes_in_the_worker_s_place() -> None:
+    world = WatchedWorld(min_load=100.0)
+    world.pass_time(BOOT_S + 5)
+    (free,) = core_views.workers(world.engine)
+    before = pickle.dumps(world.engine)
+    said = replacement(world.engine, free, world.now)
+    assert pickle.dumps(world.engine) == before
+    assert said.text == "Worker 1 goes with its next report; in its place 1 new worker, within 10 s."
+    world.send(events.EndpointPut(ENDPOINT, "null", changed(world, min_load=0.0)))
+    world.ask(1)
+    world.pass_time(1)
+    (held,) = core_views.workers(world.engine)
+    said = replacement(world.engine, held, world.now)
+    assert said.text.startswith("Worker 1 goes after request 1; no other is wanted now")

@@ -219,3 +219,15 @@ def test_more_changes_than_a_disk_takes_are_not_kept_for_it() -> None:
         history.worker(float(number), number, "held", 1, 2)
     assert len(history.unwritten) == UNWRITTEN_MAX
     assert all(len(worker.states) == 2 for worker in history.workers.values())
+
+
+async def test_a_job_that_is_told_later_is_on_the_lane() -> None:
+    world = world_with_held(1)
+    before = (await lanes(world)).serial
+    world.history.job(1, "tile 17")
+    world.history.job(99, "none such")
+    (changed,) = (await lanes(world, before)).lanes
+    assert [(hold.request_idx, hold.job) for hold in changed.holds] == [(1, "tile 17")]
+    world.close(1)
+    world.pass_time(1)
+    assert [hold.job for hold in (await lanes(world)).lanes[0].holds] == ["tile 17"]

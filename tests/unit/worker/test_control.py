@@ -31,6 +31,7 @@ class Port:
     health: Health
     http: aiohttp.ClientSession
     number: int
+    control: Control
     own_health: bool = True
     extra: dict[str, str] = field(default_factory=dict)
 
@@ -47,7 +48,7 @@ async def port(unused_tcp_port: int, request: pytest.FixtureRequest) -> AsyncIte
     control = Control(sessions, LocalReleaser(sessions), health, unused_tcp_port, own_health=own_health)
     runner = await control.start()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
-        yield Port(sessions, health, http, unused_tcp_port)
+        yield Port(sessions, health, http, unused_tcp_port, control)
     await runner.cleanup()
 
 
@@ -221,3 +222,19 @@ async def test_a_port_that_is_taken_is_an_error(port: Port) -> None:
     second = Control(SessionTable(1, 1), LocalReleaser(port.sessions), Health(), port.number, own_health=True)
     with pytest.raises(OSError, match="in use"):
         await second.start()
+
+
+async def test_the_consumer_says_which_job_it_is_at(port: Port) -> None:
+    told: list[tuple[int, str]] = []
+    port.control.on_job = lambda session, job: told.append((session.request_idx, job))
+    assert await port.call("POST", "/job", body='{"job": "tile 17"}') == (
+        200,
+        {"told": False, "reason": "no active session"},
+    )
+    hold(port.sessions)
+    assert await port.call("POST", "/job", body='{"job": "tile\\n 17"}') == (200, {"told": True})
+    assert await port.call("POST", "/job", body='{"job": 18}') == (200, {"told": True})
+    for wrong in ("", "5", '{"job": ""}', '{"job": true}', '{"job": [1]}'):
+        status, answer = await port.call("POST", "/job", body=wrong)
+        assert (status, answer["error"].startswith("The body must be an object")) == (400, True)
+    assert told == [(3, "tile 17"), (3, "18")]

@@ -20,6 +20,7 @@ class Engine:
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.connections: set[Any] = set()
         self.answers: list[int] = []
+        self.body = b""
         self.came = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -29,7 +30,7 @@ class Engine:
         self.connections.add(request.transport)
         self.came.set()
         await self.may_answer.wait()
-        return web.Response(status=self.answers.pop(0) if self.answers else 200)
+        return web.Response(status=self.answers.pop(0) if self.answers else 200, body=self.body)
 
     async def wait(self, count: int) -> list[tuple[str, dict[str, Any]]]:
         while len(self.told) < count:
@@ -228,3 +229,17 @@ async def test_a_loading_time_that_the_framework_forgets_is_reported_on(running:
     own.system_metrics.model_loading_time = None
     reports.wake()
     assert [body["loadtime"] for _, body in await engine.wait(2)] == [1.5, 1.5]
+
+
+async def test_a_status_has_what_else_is_to_be_told_and_its_answer_is_taken_in(running: Running) -> None:
+    engine, _, reports = running
+    taken: list[object] = []
+    reports.more = lambda: {"orders_done": [{"id": 1, "refusal": ""}]}
+    reports.on_answer = taken.append
+    reports.wake()
+    await reports.sent(30)
+    engine.body = b'{"success": true, "orders": [{"id": 2}]}'
+    reports.wake()
+    await reports.sent(30)
+    assert engine.told[-1][1]["orders_done"] == [{"id": 1, "refusal": ""}]
+    assert taken == [{"success": True, "orders": [{"id": 2}]}]
