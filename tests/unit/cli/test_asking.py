@@ -19,7 +19,7 @@ def test_a_refused_key_that_came_from_the_environment_is_named(
     async def refuse(*_: object) -> tuple[int, str]:
         return 401, '{"msg": "The API key is not this engine\'s account key."}'
 
-    monkeypatch.setattr(asking, "_get", refuse)
+    monkeypatch.setattr(asking, "_answer", refuse)
     monkeypatch.delenv("VAST_API_KEY", raising=False)
     if variable is not None:
         monkeypatch.setenv("VAST_API_KEY", variable)

@@ -196,7 +196,7 @@ def test_the_frameworks_report_decodes_whole() -> None:
         working_request_idxs=[12],
         url="http://127.0.0.1:3000",
     )
-    added = {"seq": 4, "clock": "a", "clock_s": 2.5}
+    added = {"seq": 4, "clock": "a", "clock_s": 2.5, "jobs": [{"request_idx": 12, "job": "render-7"}]}
     found = decode(WorkerStatus, json.dumps(dataclasses.asdict(report) | added).encode())
     assert (found.id, found.cur_load, found.working_request_idxs, found.seq) == (7, 100.0, [12], 4)
     assert msgspec.to_builtins(found) == dataclasses.asdict(report) | added
