@@ -223,6 +223,15 @@ class Binding:
         return reading.at_s >= self._closed_at_s and not (depth.waiting or depth.in_flight or depth.abandoned)
 
     @property
+    def left_to_others(self) -> str:
+        """What the queue still has though nothing is open or wanted for it, in words; "" if there is no such thing."""
+        if self.reading is None or self.live or self.last is None or self.last.want:
+            return ""
+        depth = self.reading.depth
+        counts = ((depth.waiting, "waiting"), (depth.in_flight, "in flight"), (depth.abandoned, "abandoned"))
+        return ", ".join(f"{count} {what}" for count, what in counts if count)
+
+    @property
     def _limits(self) -> Limits:
         return self._demand.limits
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from nullworker.client import NullClient
@@ -37,6 +38,30 @@ EMPTY_CHECK_S = 0.1
 TRACE_WRITE_S = 30.0
 #: An engine that takes longer to answer at the start is asked again in the background, while the queues are read.
 FIRST_ANSWER_S = 5.0
+#: After so long without anything to do, it is said what `Dispatcher.run` waits for before it takes the queue as empty.
+LEFT_SAID_S = 20.0
+
+
+class LeftToOthers:
+    """Says once what a queue is not empty of, where nothing is done about that: else the wait looks like a hang."""
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self._now_s = now_s
+        self._since_s: dict[str, float] = {}
+
+    def look(self, binding: Binding) -> None:
+        """Looks at a binding; to be called some times a second."""
+        left = binding.left_to_others
+        if not left:
+            self._since_s.pop(binding.name, None)
+        elif self._now_s() - self._since_s.setdefault(binding.name, self._now_s()) >= LEFT_SAID_S:
+            self._since_s[binding.name] = math.inf  # once
+            log.warning(
+                "%s: the queue is not empty (%s), and no worker of ours is at that; if its consumer is dead, put the "
+                "job back or remove it; Ctrl-C ends the wait",
+                binding.name,
+                left,
+            )
 
 
 class Dispatcher:
@@ -205,8 +230,10 @@ class Dispatcher:
             await asyncio.gather(*loops, return_exceptions=True)
 
     async def _until_empty(self, loops: Sequence[asyncio.Future[None]]) -> None:
-        running = set(loops)
+        running, left = set(loops), LeftToOthers(asyncio.get_running_loop().time)
         while not all(binding.is_done for binding in self.bindings):
+            for binding in self.bindings:
+                left.look(binding)
             done, running = await asyncio.wait(running, timeout=EMPTY_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()

@@ -12,6 +12,7 @@ from nullworker.client.errors import EngineUnreachableError
 from nullworker.demand.evidence import FUTILE_FREE
 from nullworker.demand.reservations import Phase
 from nullworker.dispatch.binding import FUTILE, BindingStatus
+from nullworker.dispatch.dispatcher import LEFT_SAID_S, LeftToOthers
 from nullworker.queues.base import Depth, QueueError, QueueInfo, QueueUrlError
 from tests.unit.dispatch.harness import QUEUE, settle
 
@@ -23,6 +24,35 @@ if TYPE_CHECKING:
     from tests.unit.dispatch.harness import DispatchHarness
 
 DOWN = EngineUnreachableError("http://127.0.0.1:1", "connection refused")
+
+
+class TestLeftToOthers:
+    async def test_what_a_dead_consumer_has_is_named_once_and_not_too_soon(
+        self, harness: DispatchHarness, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """With --until-empty nothing else would ever be said."""
+        binding, left = harness.binding(), LeftToOthers(lambda: harness.time.now_s)
+        await harness.consider(binding, 0, 1)
+        assert binding.left_to_others == "1 in flight"
+        for _ in range(100):
+            left.look(binding)
+            await harness.time.go(LEFT_SAID_S / 10)
+            assert len(caplog.records) <= 1
+        assert "the queue is not empty (1 in flight)" in caplog.text
+        await harness.end(binding)
+
+    async def test_what_is_worked_at_or_gone_is_not(
+        self, harness: DispatchHarness, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        binding, left = harness.binding(), LeftToOthers(lambda: harness.time.now_s)
+        for waiting in (1, 0):
+            await harness.consider(binding, waiting)
+            for _ in range(30):
+                left.look(binding)
+                await harness.time.go(1)
+        assert binding.left_to_others == ""
+        assert caplog.records == []
+        await harness.end(binding)
 
 
 class TestRounds:
