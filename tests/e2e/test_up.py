@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import shlex
 import signal
+import struct
 import subprocess
 import sys
+import termios
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +21,6 @@ from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 HANG_S = 100
 #: Takes a job and waits until a file says that it may end it.
@@ -60,6 +65,35 @@ def up(folder: Path, *flags: str, command: tuple[str, ...] = (sys.executable, "c
     )
 
 
+def run_on_terminal(folder: Path, *words: str) -> tuple[subprocess.Popen[bytes], int]:
+    """The command with a terminal of 40 lines of 160 characters; the process, and the terminal's other side."""
+    ours, its = os.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nullworker.cli.main", *words],
+        cwd=folder,
+        env={**{name: value for name, value in os.environ.items() if name != "VAST_API_KEY"}, "TERM": "xterm"},
+        stdin=its,
+        stdout=its,
+        stderr=its,
+    )
+    os.close(its)
+    return process, ours
+
+
+def until_shown(terminal: int, text: str) -> str:
+    """What the terminal was sent up to ``text``, or to its end, without what moves the cursor or colours."""
+    shown = ""
+    while text not in shown:
+        try:
+            sent = os.read(terminal, 65_536)
+        except OSError:  # the command has ended
+            break
+        shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sent.decode(errors="replace"))
+    assert text in shown, shown[-3000:]
+    return shown
+
+
 def jobs(folder: Path) -> dict[str, int]:
     """How many jobs are in which state."""
     return {state: count for state, count in sqlite_jobs.counts(folder / "jobs.db").items() if count}
@@ -85,6 +119,43 @@ def test_a_queue_is_done_by_workers_that_come_and_go(folder: Path) -> None:
     assert not names & ({"PYTHONPATH", "SETUPTOOLS_USE_DISTUTILS"} - set(os.environ))
     assert "worker 1: create (" in out
     assert "3 waiting, 0 in flight; want 2" in out
+
+
+def test_a_file_says_all_of_it(folder: Path) -> None:
+    """The page's own."""
+    (folder / "go").touch()
+    page = (Path(__file__).parents[2] / "docs/up.md").read_text()
+    [file] = re.findall(r"```toml\n# nullworker.toml\n(.*?)```", page, re.DOTALL)
+    python = shlex.quote(sys.executable)
+    (folder / "nullworker.toml").write_text(file.replace("python consumer.py", f"{python} consumer.py"))
+    words = ["up", "--config", "nullworker.toml", "--port", "0", "--state", "state", "--until-empty"]
+    done = subprocess.run(
+        [sys.executable, "-m", "nullworker.cli.main", *words],
+        cwd=folder, env={name: value for name, value in os.environ.items() if name != "VAST_API_KEY"},
+        capture_output=True, text=True, timeout=HANG_S, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert jobs(folder) == {"done": 3}
+    assert "endpoints: gpu; log: " in done.stdout
+
+
+def test_on_a_terminal_one_screen_shows_queue_workers_reasons_and_what_a_signal_does(folder: Path) -> None:
+    words = ["up", "--queue", "sqlite://./jobs.db", "--state", "state", "--max", "2", "--port", "0"]
+    process, terminal = run_on_terminal(folder, *words, "--", sys.executable, "consumer.py")
+    try:
+        shown = until_shown(terminal, "2 in flight; want 2, 2 held")
+        assert "nullworker up  " in shown
+        shown += until_shown(terminal, "held")
+        assert "worker    state" in shown
+        assert "worker 1: create (" in shown
+        process.send_signal(signal.SIGINT)
+        until_shown(terminal, "2 jobs run. Ctrl-C again ends them, or they go on")
+        process.send_signal(signal.SIGINT)
+        until_shown(terminal, "ended with their workers: 2 jobs")
+        assert process.wait(HANG_S) == 130
+    finally:
+        os.close(terminal)
+        process.wait(HANG_S)
 
 
 def test_ctrl_c_says_what_runs_and_jobs_go_on_for_the_next_start(folder: Path) -> None:
