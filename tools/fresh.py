@@ -68,7 +68,7 @@ def in_new_debian(root: Path, names: list[str]) -> int:
 
 def prepare(root: Path) -> None:
     """Mounts what a machine has, lets names be looked up, and copies the project."""
-    for kind, where in (("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "dev/shm")):
+    for kind, where in (("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "dev/shm"), ("devpts", "dev/pts")):
         (root / where).mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "-t", kind, kind, root / where], check=True)
     for name in ("resolv.conf", "hosts"):
@@ -105,7 +105,7 @@ def run(root: Path, script: str) -> int:
 
 def unmount(root: Path) -> None:
     """Before the folder is removed: what is mounted there is not part of it."""
-    for where in ("dev/shm", "sys", "proc"):
+    for where in ("dev/pts", "dev/shm", "sys", "proc"):
         subprocess.run(["umount", "--lazy", root / where], stderr=subprocess.DEVNULL, check=False)
 
 
