@@ -67,7 +67,7 @@ async def test_what_changes_is_sent(engine: Running) -> None:
         assert first["whole"]
         session = await endpoint.session(cost=100, lifetime=60)
         holds: list[Any] = []
-        while not any(end is None for _, _, end in holds):
+        while not any(end is None for _, _, end, _ in holds):
             view = await event(answer, "view")
             assert not view["whole"] or not first["lanes"]
             holds = [hold for lane in view["lanes"] for hold in lane["holds"]]
@@ -148,15 +148,17 @@ async def test_guessing_keys_is_stopped_for_a_while(engine: Running, monkeypatch
     assert set(seen) == {401, 429}
 
 
-async def test_one_that_waits_can_be_ended_and_one_that_holds_cannot(engine: Running) -> None:
+async def test_one_that_waits_can_be_ended_and_not_extended(engine: Running) -> None:
     async with endpoint_of(engine) as endpoint:
         session = await endpoint.session(cost=100, lifetime=60)
         asking = asyncio.ensure_future(endpoint.session(cost=100, lifetime=60))
         reservations = engine.server.driver.engine.state.reservations
         await until(lambda: len(reservations) == 2)
-        holder, waiter = sorted(reservations)
-        status, answer = await engine.call("POST", paths.WITHDRAW, {"request_idx": holder})
+        _, waiter = sorted(reservations)
+        status, answer = await engine.call("POST", paths.EXTEND, {"request_idx": waiter, "seconds": 60})
         assert (status, answer["field"]) == (400, "request_idx")
+        for path in (paths.EXTEND, paths.WITHDRAW):
+            assert (await engine.call("POST", path, {"request_idx": 1, "seconds": 60}))[0] == 404
         assert (await engine.call("POST", paths.WITHDRAW, {"request_idx": waiter}))[0] == 200
         assert waiter not in reservations
         asking.cancel()
