@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nullworker.cli.asking import ask, ask_view, engine_options
+from nullworker.cli.errors import UserError
+from nullworker.client.errors import ClientError
 from nullworker.wire.paths import STATUS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from nullworker.views.types import EndpointOverview
@@ -31,19 +35,30 @@ _SILENT_AFTER_S = 70.0
 @click.command("status", epilog=EPILOG)
 @engine_options
 @click.option("--waiting", is_flag=True, help="Also show who waits: position, age, why, and an estimate.")
-@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C; with --json, a line each.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 def command(instance: str, api_key: str | None, waiting: bool, watch: bool, as_json: bool) -> None:
     """Show what an engine's endpoints want, have asked for, and have."""
-    while True:
+
+    def show() -> None:
         answer = ask(instance, api_key, STATUS)
         if as_json:
-            print(json.dumps(answer, indent=2))
+            print(json.dumps(answer, indent=None if watch else 2), flush=True)
         else:
             _show(instance, api_key, answer, waiting=waiting, clears=watch)
-        if not watch:
-            return
+
+    show()
+    while watch:
         time.sleep(WATCH_S)
+        _show_again(show)
+
+
+def _show_again(show: Callable[[], None]) -> None:
+    """Shows it once more; an engine that does not answer now is asked again later."""
+    try:
+        show()
+    except (UserError, ClientError) as error:
+        click.echo(f"{error} It is asked again every {WATCH_S:g} s.", err=True)
 
 
 def _show(instance: str, api_key: str | None, answer: dict[str, Any], *, waiting: bool, clears: bool) -> None:

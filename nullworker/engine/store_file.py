@@ -149,14 +149,48 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     if version > len(MIGRATIONS) and mark == APPLICATION_ID:
         raise StoreError(
             f"The store {path} was written by a newer nullworker (version {version} of its tables; this one knows "
-            f"{len(MIGRATIONS)}); upgrade nullworker, or give another directory with --state."
+            f"{len(MIGRATIONS)}); upgrade nullworker, or bring back the copy of before its upgrade (docs/running.md)."
         )
     if mark != APPLICATION_ID and (version or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]):
         raise StoreError(f"The file {path} is no store of nullworker's; move it away, or give another --state.")
+    if 0 < version < len(MIGRATIONS):
+        _keep_copy(db, path, version)
     for script in MIGRATIONS[version:]:
         version += 1
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
         db.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")
+
+
+def copy_path(path: Path, version: int) -> Path:
+    """Where the store is kept as it was before it was brought up to date: what a rollback brings back."""
+    return path.with_name(f"{path.name}.v{version}")
+
+
+def _keep_copy(db: sqlite3.Connection, path: Path, version: int) -> None:
+    """Copies the store (0600), whole or not at all.
+
+    Args:
+        db: the store.
+        path: its file.
+        version: of its tables.
+
+    Raises:
+        StoreError: it cannot be copied; it is left as it is then.
+    """
+    kept = copy_path(path, version)
+    draft = kept.with_name(f".{kept.name}.draft")
+    try:
+        draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        db.execute("VACUUM INTO ?", (str(draft),))
+        draft.replace(kept)
+    except (OSError, sqlite3.OperationalError) as error:
+        draft.unlink(missing_ok=True)
+        why = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        raise StoreError(
+            f"The store {path} cannot be copied to {kept.name}, which comes before its upgrade ({why.lower()}); "
+            "make room for it, or let the directory be written."
+        ) from None
 
 
 def rows(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:

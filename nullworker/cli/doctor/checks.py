@@ -158,7 +158,7 @@ def _store(facts: Facts) -> Iterator[Finding]:
         yield wrong(
             f"The store in {state.path} was written by a newer nullworker (version {state.store_version} of its "
             f"tables; this one knows {state.known_version}).",
-            "Upgrade nullworker, or bring back the copy of the directory that was made before the upgrade.",
+            "Upgrade nullworker, or bring back the copy of before its upgrade (docs/running.md).",
         )
     if state.file_system in NETWORK_FILE_SYSTEMS:
         yield wrong(

@@ -17,6 +17,7 @@ from nullworker.engine.store_file import (
     MIGRATIONS,
     StoreError,
     connect,
+    copy_path,
     open_store_file,
     pragma,
     worker_of,
@@ -69,6 +70,55 @@ def test_a_ledger_from_before_there_were_causes_is_read(tmp_path: Path) -> None:
         retire = [worker_of(row).retire for row in db.execute("SELECT * FROM workers ORDER BY id")]
         assert retire == [None, Cause.UPDATED, Cause.ENDPOINT_DELETED, Cause.WORKERGROUP_DELETED]
         assert db.execute("SELECT event_number, cause, reason FROM decisions").fetchall() == [(3, "", "because")]
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_an_older_store_is_kept_as_it_was_and_brought_up_to_date(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "engine.db"
+    older_store(path, version)
+    open_store_file(path)
+    kept = copy_path(path, version)
+    assert kept.stat().st_mode & 0o777 == 0o600
+    for file, tables in ((path, len(MIGRATIONS)), (kept, version)):
+        with closing(sqlite3.connect(file)) as db:
+            assert (pragma(db, "user_version"), pragma(db, "application_id")) == (tables, APPLICATION_ID)
+            assert db.execute("SELECT name FROM endpoints").fetchall() == [("null-prod",)]
+    kept.replace(path)  # a rollback, and another upgrade
+    open_store_file(path)
+    assert kept.exists()
+    with closing(connect(path)) as db:
+        assert pragma(db, "user_version") == len(MIGRATIONS)
+
+
+def test_a_store_that_is_up_to_date_or_new_is_not_copied(tmp_path: Path) -> None:
+    path = tmp_path / "engine.db"
+    open_store_file(path)
+    open_store_file(path)
+    assert list(tmp_path.glob("engine.db.v*")) == []
+
+
+def test_a_store_that_cannot_be_copied_is_not_upgraded(tmp_path: Path) -> None:
+    path = tmp_path / "engine.db"
+    older_store(path, 1)
+    copy_path(path, 1).mkdir()
+    with pytest.raises(
+        StoreError, match=r"cannot be copied to engine.db.v1, which comes before its upgrade \(.+\); make"
+    ):
+        open_store_file(path)
+    with closing(connect(path)) as db:
+        assert pragma(db, "user_version") == 1
+    assert list(tmp_path.glob(".engine.db*")) == []
+
+
+def older_store(path: Path, version: int) -> None:
+    """As an older nullworker left it, with an endpoint."""
+    endpoint = EndpointEntry(1, "null-prod", TESTED_PARAMETERS, 1.5)
+    with closing(connect(path)) as db:
+        for script in MIGRATIONS[:version]:
+            db.executescript(script)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute(store_file.STATEMENTS["endpoints"][0], store_file.endpoint_row(endpoint))
 
 
 def test_another_programs_database_is_refused(tmp_path: Path) -> None:
