@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from nullworker.engine.cost_file import CostFile, Group, Label
 from nullworker.views import cost_tables
 from nullworker.views.billing import Price, Rates, rates
 from nullworker.views.cost_ledger import CostLedger
-from nullworker.views.costs import HOUR_US, US, Amounts, added, amounts
+from nullworker.views.costs import HOUR_US, KINDS, US, Amounts, added, amounts
 from nullworker.wire import tasks
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class CostKeeper:
         self._began_at = core_now()
         self._made: dict[tuple[str, int, int], tuple[float, list[Group]]] = {}
         self.ledger = CostLedger(self._rates)
+        #: Units that were spent since this engine began, by endpoint and kind; brought up to date each minute.
+        self.spent: Counter[tuple[int, str]] = Counter()
         #: What reservations are for, the latest last.
         self.labels: dict[int, Label] = {}
 
@@ -127,10 +130,13 @@ class CostKeeper:
     async def _write(self) -> None:
         self._written_at_s = self._core_now()
         taken = self.ledger.take()
-        if self._file is None or not (any(taken) or self.ledger.open):
-            return
-        if not await self._in_thread(self._file.write, taken, self._now_us()):
+        is_new = any(taken) or self.ledger.open
+        if self._file is not None and is_new and not await self._in_thread(self._file.write, taken, self._now_us()):
             self.ledger.give_back(taken)
+            return
+        for entry, us in taken.entries.items():
+            for kind, units in zip(KINDS, amounts(entry.kind, us, entry.running, entry.storage), strict=False):
+                self.spent[entry.endpoint_id, kind] += units
 
     async def _in_thread(self, function: Callable[..., object], *arguments: object) -> object:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

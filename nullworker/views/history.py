@@ -133,10 +133,10 @@ class History:
         self.unwritten: list[Change] | None = None
         #: Endpoints that something changed of since they were last looked at.
         self.touched: set[int] = set()
-        #: Called with each change; None: nothing is. Not with what an engine before this one wrote.
-        self.on_change: Callable[[Change], None] | None = None
         #: Counts what changes; None: nothing does.
         self.watcher: Watcher | None = None
+        #: Called with each change; None: nothing is. Not with what an engine before this one wrote.
+        self.on_change: Callable[[Change], None] | None = None
 
     # ------------------------------------------------------------------------------------------------------- taking in
 

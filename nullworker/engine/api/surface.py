@@ -89,13 +89,14 @@ class Surface:
         )  # fmt: skip
         views, page = ViewsApi(parts, auth), Page()
         self._live = LiveApi(views, parts, auth)
-        orders = OrdersToWorkers()
-        dispatchers_api = DispatchersApi(driver, auth, dispatchers, engine.costs, engine.keeper.history)
         refused: Counter[str] = Counter()
         metric_sources = MetricSources(
-            driver.engine, engine.measurements, engine.decisions, dispatchers, engine.usage, refused, driver.now,
-            lambda: driver.holding, engine.connections, engine.complaints, version("nullworker"),
+            driver.engine, engine.measurements, engine.decisions, dispatchers, engine.usage, refused,
+            engine.costs.spent, driver.now, lambda: driver.holding, engine.connections, engine.complaints,
+            version("nullworker"),
         )  # fmt: skip
+        orders = OrdersToWorkers()
+        dispatchers_api = DispatchersApi(driver, auth, dispatchers, engine.costs, engine.keeper.history)
         handler_parts = (
             ClientApi(
                 driver, catalog, keys, engine.signer, worker_auth, engine.numbers, drains, orders, dispatchers_api.jobs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +17,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from nullworker.engine.metrics.queues import queue_families
+from nullworker.views.costs import UNITS
 from nullworker.views.gauges import endpoint_gauges
 from nullworker.views.types import QueueRow
 
@@ -69,6 +70,7 @@ class EngineCollector(Collector):
         yield _gauge("complaints", "What is wrong with the engine itself; status says what.", len(sources.complaints()))
         yield from self._of_endpoints()
         yield from self._of_usage()
+        yield from self._of_costs()
         yield from self._of_decisions()
         yield from self._of_fleets()
         rows = sources.dispatchers.rows(sources.now())
@@ -119,6 +121,17 @@ class EngineCollector(Collector):
         for key, spent_s in seconds.items():
             family.add_metric(key, spent_s)
         yield family
+
+    def _of_costs(self) -> Iterator[Metric]:
+        sources = self._sources
+        names = {endpoint_id: endpoint.name for endpoint_id, endpoint in sources.engine.state.endpoints.items()}
+        units: Counter[tuple[str, str]] = Counter()
+        for (endpoint_id, kind), amount in sources.spent.items():
+            units[names.get(endpoint_id, DELETED), kind] += amount
+        costs = CounterMetricFamily("nullworker_cost_dollars", "What workers cost.", labels=("endpoint", "kind"))
+        for key, amount in units.items():
+            costs.add_metric(key, amount / UNITS)
+        yield costs
 
     def _of_decisions(self) -> Iterator[Metric]:
         sources = self._sources

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nullworker.core.causes import Cause
 from nullworker.engine.metrics.measurements import PHASES
+from nullworker.views.costs import KINDS
 from nullworker.views.gauges import REASONS, STATES
 from tests.kit.metric_world import MetricWorld, busy_world
 
@@ -75,6 +76,8 @@ def test_a_world_is_measured() -> None:
     assert found["nullworker_refused_calls_total", "auth_error"] == 1
     assert found["nullworker_fleet_calls_total", "small", "create", "ok"] == 1
     assert found["nullworker_queue_depth", "null", "redis://h/0?queue=a"] == 5
+    assert found["nullworker_cost_dollars_total", "null", "held"] == 1.5
+    assert found["nullworker_cost_dollars_total", "(deleted)", "idle"] == 2.0
     assert found["nullworker_build_info", found_python(), "1.2.3"] == 1
 
 
@@ -108,7 +111,7 @@ def test_the_page_lists_no_other() -> None:
     assert listed == LISTED
 
 
-@pytest.mark.parametrize("values", [REASONS, PHASES, STATES], ids=["reasons", "phases", "states"])
+@pytest.mark.parametrize("values", [REASONS, PHASES, STATES, KINDS], ids=["reasons", "phases", "states", "kinds"])
 def test_the_page_lists_all_values_of_a_closed_list(values: tuple[str, ...]) -> None:
     for value in values:
         assert f"`{value}`" in PAGE

@@ -14,7 +14,7 @@ from nullworker.engine.cost_keeper import CostKeeper
 from nullworker.views.billing import Price
 from nullworker.views.cost_ledger import Entry, Taken
 from nullworker.views.cost_tables import BYS
-from nullworker.views.costs import US
+from nullworker.views.costs import HELD, KINDS, UNITS, US
 from tests.unit.views.worlds import BOOT_S, WatchedWorld
 
 if TYPE_CHECKING:
@@ -171,3 +171,21 @@ def test_a_file_that_cannot_be_used_is_moved_away(tmp_path: Path) -> None:
     path.unlink()
     path.mkdir()
     assert CostFile.open(path) is None
+
+
+async def test_what_was_spent_is_counted_once_though_a_disk_refused(tmp_path: Path) -> None:
+    """As the metrics show it: the same sums as the view's, by kind."""
+    world, keeper = await one_job(tmp_path)
+    file = keeper._file
+    assert file is not None
+    real, file.write = file.write, lambda *_: False  # type: ignore[method-assign]
+    await keep(world, keeper, 5)
+    file.write = real  # type: ignore[method-assign]
+    world.close(1)
+    await keep(world, keeper, 5)
+    whole = (await keeper.costs("endpoint", 0.0, lambda _: "null")).whole
+    spent = {kind: Decimal(units) / UNITS for (_, kind), units in keeper.spent.items()}
+    for kind in KINDS:
+        assert abs(spent.get(kind, 0) - Decimal(getattr(whole, kind))) <= Decimal("0.0001"), kind
+    assert spent[HELD] > 0
+    await keeper.close()
