@@ -11,7 +11,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # own, in pyproject.toml.
 UNIT_FLOOR := 63
 
-.PHONY: brokers chaos demo fresh test test-long coverage matrix check wheel sizes bench soak soak-restart clean
+.PHONY: brokers chaos demo docs fresh test test-long coverage matrix check wheel sizes bench soak soak-restart clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml tools/environment.py
@@ -62,6 +62,16 @@ check: $(STAMP)
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tools.wheel
 
+# The documentation site, with its links checked, from an environment of its own.
+DOCS := $(VENV)-docs
+$(DOCS)/.installed: pyproject.toml tools/environment.py
+	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python tools/environment.py docs
+	@touch $@
+
+docs: $(DOCS)/.installed
+	@$(DOCS)/bin/python -m tools.docs_site
+
 # The wheel, installed into empty environments: whether its commands run, and how large what it brings is.
 wheel: $(STAMP)
 	@$(BIN)/python -m tools.wheel
@@ -87,4 +97,4 @@ soak-restart: $(STAMP)
 	@NULLWORKER_SOAK=50 $(BIN)/python -m pytest tests/integration/engine/test_restart.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-3.* .coverage .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(VENV)-3.* $(DOCS) .coverage .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -2,6 +2,7 @@
 
     .venv/bin/python tools/environment.py demo     a fifth of what the tests need
     .venv/bin/python tools/environment.py tests    all extras, and the group ``dev``
+    .venv-docs/bin/python tools/environment.py docs    the group ``docs``
 
 Uses the standard library and pip alone, since nothing else is there yet. uv does the work: pip gets it from PyPI into a
 folder that is removed again, and it needs a fifth of pip's time. Where there is no uv for the machine, or it fails, pip
@@ -37,7 +38,11 @@ INSTALL = (*PIP, "install", "--no-compile")
 EDITABLE = ("--config-settings", "editable_mode=compat", "--editable")
 #: A download that stalls ends the command in place of holding it for ever.
 LIMIT_S = 600
-WANTED = {"demo": "the demo needs (once, about 110 MB)", "tests": "the tests need (once, about 600 MB)"}
+WANTED = {
+    "demo": "the demo needs (once, about 110 MB)",
+    "tests": "the tests need (once, about 600 MB)",
+    "docs": "the documentation site needs (once, about 100 MB)",
+}
 
 
 class InstallError(Exception):
@@ -99,11 +104,15 @@ def by_uv(what: str) -> None:
         run([sys.executable, *INSTALL, "--only-binary", ":all:", "--target", folder, "uv"])
         left_out = Path(folder) / "left_out.txt"
         left_out.write_text("".join(f'{name}; python_version < "3"\n' for name in LEFT_OUT))
-        wanted = [".[demo]", "--overrides", left_out] if what == "demo" else [".[all]", "--group", "dev"]
+        wanted: dict[str, list[str | Path]] = {
+            "demo": [*EDITABLE, ".[demo]", "--overrides", left_out],
+            "tests": [*EDITABLE, ".[all]", "--group", "dev"],
+            "docs": ["--group", "docs"],
+        }
         paths = ssl.get_default_verify_paths()
         environ = uv_environ(os.environ, system_certificates=bool(paths.cafile or paths.capath))
         uv = Path(folder) / "bin" / "uv"
-        run([uv, "pip", "install", "--quiet", "--python", sys.executable, *EDITABLE, *wanted], environ)
+        run([uv, "pip", "install", "--quiet", "--python", sys.executable, *wanted[what]], environ)
 
 
 def by_pip(what: str) -> None:
@@ -112,9 +121,10 @@ def by_pip(what: str) -> None:
     Raises:
         InstallError: it failed.
     """
-    if what == "tests":
+    if what != "demo":
         run([sys.executable, *INSTALL, "--upgrade", "pip>=25.1"])  # which knows --group
-        run([sys.executable, *INSTALL, *EDITABLE, ".[all]", "--group", "dev"])
+        project = [*EDITABLE, ".[all]", "--group", "dev"] if what == "tests" else ["--group", "docs"]
+        run([sys.executable, *INSTALL, *project])
         return
     run([sys.executable, *INSTALL, "--no-deps", VASTAI, SETUPTOOLS])
     needed = needed_of(metadata.requires("vastai") or [])

@@ -50,7 +50,9 @@ def test_what_an_extra_brings_is_not_needed() -> None:
     assert environment.needed_of(["a>=1", 'b; extra == "x"', "borb (>=2)", "borbine"]) == ["a>=1", "borbine"]
 
 
-@pytest.mark.parametrize(("what", "says"), [("demo", ".[demo] --overrides"), ("tests", ".[all] --group dev")])
+@pytest.mark.parametrize(
+    ("what", "says"), [("demo", ".[demo] --overrides"), ("tests", ".[all] --group dev"), ("docs", "--group docs")]
+)
 def test_uv_installs_it_and_stays_out_of_the_environment(monkeypatch: pytest.MonkeyPatch, what: str, says: str) -> None:
     installers = installing(monkeypatch)
     environment.main([what])
@@ -61,7 +63,7 @@ def test_uv_installs_it_and_stays_out_of_the_environment(monkeypatch: pytest.Mon
     assert says in uv
 
 
-@pytest.mark.parametrize("what", ["demo", "tests"])
+@pytest.mark.parametrize("what", ["demo", "tests", "docs"])
 @pytest.mark.parametrize("fails", ["--target", "bin/uv"])
 def test_without_uv_pip_installs_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str, fails: str
@@ -70,6 +72,7 @@ def test_without_uv_pip_installs_the_same(
     environment.main([what])
     last = " ".join(installers.commands[-1])
     assert (".[all] --group dev" in last) is (what == "tests")
+    assert ("--group docs" in last) is (what == "docs")
     assert "uv could not install it (no such package)" in capsys.readouterr().out
 
 
