@@ -4,8 +4,8 @@
     python -m tools.docs_site --check    builds it as well, into a folder that is removed again
 
 Pages are copied into one folder, in which MkDocs wants them all. A link to another page is changed to where that page
-is now; of a link to a file of code only the text is kept. MkDocs then fails for any link, or place in a page, that is not
-there. The reference of the Python interface is made from docstrings.
+is now; of a link to a file of code only the text is kept. MkDocs then fails for any link, or place in a page, that leads
+nowhere. The reference of the Python interface is made from docstrings.
 """
 
 from __future__ import annotations
@@ -156,9 +156,9 @@ def assemble(source: Path) -> None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(moved((ROOT / name).read_text(encoding="utf-8"), name, on_site), encoding="utf-8")
     for picture in (ROOT / "docs").rglob("*.svg"):
-        there = source / picture.relative_to(ROOT / "docs")
-        there.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(picture, there)
+        copied = source / picture.relative_to(ROOT / "docs")
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, copied)
     for title, modules in INTERFACE.items():
         page = source / _interface_page(title)
         page.parent.mkdir(parents=True, exist_ok=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tools import docs_site
 from tools.docs_site import INTERFACE, NAVIGATION, moved, pages
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ON_SITE = {"README.md": "index.md", "docs/queues.md": "queues.md", "docs/how-to/ci.md": "how-to/ci.md"}
 
@@ -46,7 +50,7 @@ def test_the_modules_of_the_interface_are_there() -> None:
             assert importlib.util.find_spec(module) is not None, module
 
 
-def test_all_pages_are_in_one_folder(tmp_path: docs_site.Path) -> None:
+def test_all_pages_are_in_one_folder(tmp_path: Path) -> None:
     docs_site.assemble(tmp_path)
     assert (tmp_path / "index.md").is_file()
     assert (tmp_path / "how-to/ci.md").is_file()
