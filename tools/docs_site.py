@@ -4,8 +4,8 @@
     python -m tools.docs_site --check    builds it as well, into a folder that is removed again
 
 Pages are copied into one folder, in which MkDocs wants them all. A link to another page is changed to where that page
-is now; of a link to a file of code only the text is kept. MkDocs then fails for any link, or place in a page, that leads
-nowhere. The reference of the Python interface is made from docstrings.
+is now; of a link to a file of code only the text is kept. MkDocs then fails for any link that leads nowhere. The
+reference of the Python interface is made from docstrings.
 """
 
 from __future__ import annotations
