@@ -97,7 +97,10 @@ def moved(text: str, page: str, on_site: dict[str, str]) -> str:
 
     def link(match: re.Match[str]) -> str:
         picture, words, target, place = match.groups()
-        if picture or not target or "://" in target or target.startswith("mailto:"):
+        if picture:
+            where = (ROOT / page).parent.joinpath(target).resolve().relative_to(ROOT / "docs").as_posix()
+            return f"![{words}]({_relative(where, folder)})"
+        if not target or "://" in target or target.startswith("mailto:"):
             return match[0]
         where = (ROOT / page).parent.joinpath(target).resolve().relative_to(ROOT).as_posix()
         there = on_site.get(where) or on_site.get(f"{where}/README.md") or on_site.get(_first_below(where, on_site), "")

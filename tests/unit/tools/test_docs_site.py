@@ -35,6 +35,8 @@ def test_no_two_pages_are_one_on_the_site() -> None:
         ("docs/how-to/ci.md", "[queues](../queues.md)", "[queues](../queues.md)"),
         ("docs/how-to/ci.md", "[it](../../README.md)", "[it](../index.md)"),
         ("docs/queues.md", "[code](../nullworker/core)", "code"),
+        ("README.md", "![it](docs/pictures/demo.svg)", "![it](pictures/demo.svg)"),
+        ("docs/how-to/ci.md", "![it](../pictures/demo.svg)", "![it](../pictures/demo.svg)"),
         ("docs/queues.md", "[gone](nosuch.md)", "[gone](nosuch.md)"),
         ("docs/queues.md", "[here](#sqs), [there](https://example.com)", "[here](#sqs), [there](https://example.com)"),
     ],
