@@ -53,7 +53,7 @@ async def drawn() -> str:
             running = tasks.start(dispatcher.run())
             await asyncio.sleep(5.5)
             console = Console(record=True, width=WIDTH, file=io.StringIO())
-            console.print(screen._picture())
+            console.print(screen.picture())
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
         svg = console.export_svg(title="nullworker up --queue sqlite://./jobs.db --max 3 -- python consumer.py")

@@ -55,7 +55,7 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live.is_started:
-            self._live.update(self._picture())
+            self._live.update(self.picture())
             self._live.stop()
 
     def say(self, sentence: str) -> None:
@@ -72,7 +72,7 @@ class Screen:
         """Looks and shows, until it is cancelled."""
         while True:
             if self._live.is_started:
-                self._live.update(self._picture())
+                self._live.update(self.picture())
             else:
                 self._print_changes()
             await asyncio.sleep(look_s)
