@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from nullworker.client.instances import URL_FILE
 from nullworker.core import views
 from nullworker.core.causes import Cause
 from nullworker.core.commands import Destroy, Note
@@ -44,7 +43,7 @@ from nullworker.engine.history_keeper import HistoryKeeper
 from nullworker.engine.journal_file import JournalFile
 from nullworker.engine.metrics.measurements import Measurements
 from nullworker.engine.recorder import Recorder
-from nullworker.engine.state_dir import StateError, StateLock, open_state_dir
+from nullworker.engine.state_dir import StateError, StateLock, open_state_dir, url_kept
 from nullworker.engine.store import Store
 from nullworker.engine.takeover import workers_beyond_store
 from nullworker.engine.usage import Usage
@@ -209,9 +208,7 @@ class Server:
         self.surface = Surface(insides)
         await self._serve(self.surface.app)
         self._serving.callback(self.surface.close)
-        url_file = state_dir / URL_FILE
-        url_file.write_text(f"{self.url}\n", encoding="utf-8")
-        self._files.callback(url_file.unlink, missing_ok=True)
+        self._files.enter_context(url_kept(state_dir, self.url))
         self.driver.start_listing()
 
     async def _restore(self, loaded: Loaded, orders: FleetOrders) -> None:

@@ -6,6 +6,7 @@ refused and not repaired, as it may have been read already; an empty directory i
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -13,8 +14,10 @@ import secrets
 import stat
 from typing import TYPE_CHECKING
 
+from nullworker.client.instances import URL_FILE
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 #: More than any key here has; a file beyond it is not one of ours.
@@ -170,3 +173,25 @@ def write_new_key_file(path: Path, content: bytes) -> bool:
 
 def _why(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
+
+
+@contextlib.contextmanager
+def url_kept(state_dir: Path, url: str) -> Iterator[None]:
+    """Keeps an engine's URL in its state directory while it runs, for commands that ask the engine of this machine.
+
+    Args:
+        state_dir: of the engine.
+        url: where it listens.
+    """
+    path = state_dir / URL_FILE
+    with contextlib.suppress(OSError):  # without it, commands need --instance
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, f"{url}\n".encode())
+        finally:
+            os.close(fd)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -74,10 +74,10 @@ class ClassicProcess:
         """All that it wrote."""
         return self._log.read_text(errors="replace")
 
-    def wait_for(self, text: str) -> None:
-        """Until it wrote ``text``."""
+    def wait_for(self, text: str, *, times: int = 1) -> None:
+        """Until it wrote ``text`` so often."""
         deadline = time.monotonic() + HANG_S
-        while text not in self.said:
+        while self.said.count(text) < times:
             assert self.process.poll() is None, f"it ended with {self.process.returncode} and said: {self.said}"
             assert time.monotonic() < deadline, f"it never said {text!r}, but: {self.said}"
             time.sleep(0.02)

@@ -15,6 +15,7 @@ from nullworker.engine.state_dir import (
     open_state_dir,
     read_key_file,
     read_or_create,
+    url_kept,
     write_new_key_file,
 )
 
@@ -146,3 +147,22 @@ def test_a_killed_engine_holds_no_lock(tmp_path: Path) -> None:
         child.kill()
         child.wait(timeout=60)
     StateLock(tmp_path).release()
+
+
+def test_the_url_of_an_engine_is_kept_while_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("http://127.0.0.1:65535 of an engine that was killed\n")
+    (tmp_path / "url").chmod(0o600)
+    with url_kept(tmp_path, "http://127.0.0.1:1"):
+        assert (tmp_path / "url").read_text() == "http://127.0.0.1:1\n"
+        assert mode(tmp_path / "url") == 0o600
+    assert not (tmp_path / "url").exists()
+
+
+def test_an_engine_whose_url_cannot_be_kept_runs_all_the_same(tmp_path: Path) -> None:
+    """Nor is a link followed, to what is another's."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("as it was")
+    (tmp_path / "url").symlink_to(elsewhere)
+    with url_kept(tmp_path, "http://127.0.0.1:1"):
+        pass
+    assert elsewhere.read_text() == "as it was"
