@@ -154,6 +154,10 @@ def plan(
         return ReservationPlan(len(live), len(live), reason=f"the reading is {age}: nothing is opened or withdrawn")
     wanted = want(reading, reservations, limits, now_s)
     described = _described(reading.depth)
+    if limits.lag_s and wanted < min(limits.most, pool(reading.depth)):
+        done = sum(covers(r, reading, limits.lag_s) for r in reservations)
+        if done:
+            described += f"; {done} of these may be done, as the broker's numbers are up to {limits.lag_s:g} s late"
     if rescue:
         wanted, described = min(wanted + 1, limits.most), f"{described}; {rescue}"
     capped = wanted if allowed is None else min(wanted, allowed)

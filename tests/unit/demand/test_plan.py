@@ -272,3 +272,25 @@ def test_once_steady_there_are_as_many_as_wait_or_are_at_work(waiting: int, at_w
     reservations = [working() for _ in range(at_work)]
     decided = plan(reading(waiting, at_work + dead), reservations, Limits(1000), NOW)
     assert (decided.want, decided.open) == (waiting + at_work, waiting)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "reservations", "said"),
+    [
+        (3, [closed(5, jobs=1), closed(6, jobs=1), closed(7, jobs=1)], "3 of these may be done"),
+        (3, [closed(5, jobs=1), closed(200, jobs=1)], "1 of these may be done"),
+        (3, [closed(200, jobs=1)], ""),
+        (0, [closed(5, jobs=1)], ""),
+    ],
+)
+def test_what_late_numbers_keep_from_being_opened_is_said(
+    waiting: int, reservations: list[ReservationState], said: str
+) -> None:
+    """Else "3 waiting, want 0" stood there for a minute, with no word why."""
+    reason = plan(reading(waiting), reservations, Limits(16, lag_s=60), NOW).reason
+    assert said in reason
+    assert ("the broker's numbers are up to 60 s late" in reason) is bool(said)
+
+
+def test_numbers_that_are_current_are_not_called_late() -> None:
+    assert "late" not in plan(reading(3), [closed(5, jobs=1)], Limits(16), NOW).reason
