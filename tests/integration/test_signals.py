@@ -57,10 +57,19 @@ BY_SIGTERM = {
 }
 
 
+#: What a test has started. One that fails must leave nothing: some of the commands would use a core for minutes.
+STARTED: list[asyncio.subprocess.Process] = []
+
+
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Farm]:
     async with farm(tmp_path, most=2, consumer=f"{sys.executable} -c 'import time; time.sleep(600)'") as running:
         yield running
+        while STARTED:
+            process = STARTED.pop()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
 
 def arguments(command: str, running: Farm, folder: Path) -> list[str]:
@@ -102,10 +111,12 @@ async def begun(command: str, running: Farm, folder: Path, *before: str) -> asyn
         }  # fmt: skip
     if command == "classic":
         program = ["-m", "nullworker.classic", "helloworld", "--port", str(free_port())]
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         *before, sys.executable, *program, env=environ, cwd=folder,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
+    STARTED.append(process)
+    return process
 
 
 async def ends_within_its_grace(command: str, running: Farm, folder: Path, rng: random.Random) -> float:
