@@ -27,6 +27,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
     "Learn": {"README.md": "nullworker", "docs/tutorial.md": "Tutorial"},
     "Questions": {
         "docs/how-to/README.md": "All questions",
+        "docs/how-to/install.md": "Install it",
         "docs/how-to/one-gpu-for-each-worker.md": "One GPU for each worker",
         "docs/how-to/service.md": "Run it as a service",
         "docs/how-to/upgrade.md": "Upgrade without killing jobs",

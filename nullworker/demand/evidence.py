@@ -209,8 +209,12 @@ class Evidence:
         return f"they are at none of our workers for longer than their lease of {lease_s:g} s: one is sent for them"
 
     def interrupt(self) -> None:
-        """The queue could not be read: between two readings it may not have stayed as it was."""
+        """The queue could not be read: between two readings it may not have stayed as it was.
+
+        Consumers that ended soon may have done so because of that, too, which is no reason to wait once it is back.
+        """
         self._empty_since_s = self._at_rest_since_s = None
+        self.futile = 0
 
     def closed(self, reservation: ReservationState) -> None:
         """A reservation that was held has ended."""

@@ -70,7 +70,7 @@ class Follower:
                 self._serve(shlex.split(command[:-1]))
                 continue
             done = subprocess.run(
-                ["sh", "-c", command], cwd=self.folder, env=self._environ,
+                ["bash", "-c", command], cwd=self.folder, env=self._environ,
                 capture_output=True, text=True, timeout=HANG_S, check=False,
             )  # fmt: skip
             assert done.returncode in codes, (command, done.stdout, done.stderr)

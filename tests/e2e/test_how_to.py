@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PAGES = Path(__file__).parents[2] / "docs/how-to"
 TESTED = {
+    "install.md",
     "one-gpu-for-each-worker.md",
     "service.md",
     "upgrade.md",
@@ -51,6 +52,16 @@ def test_every_page_is_listed_and_run() -> None:
     listed = (PAGES / "README.md").read_text()
     assert pages == TESTED
     assert all(f"]({page})" in listed for page in pages)
+
+
+def test_it_is_a_tool_with_a_version_help_and_completion(follower: Follower) -> None:
+    version, shown, _ = followed(follower, "install.md")
+    assert version.startswith("nullworker")
+    assert "reserve" in shown
+    [completed] = follower.commands(
+        [("console", '$ eval "$(_NULLWORKER_COMPLETE=bash_source nullworker)" && complete -p\n')]
+    )
+    assert "nullworker" in completed
 
 
 def test_each_consumer_has_a_gpu_of_its_own(follower: Follower) -> None:

@@ -214,6 +214,26 @@ class TestTrouble:
         assert binding.trouble == ""
         await harness.end(binding)
 
+    async def test_consumers_that_ended_while_the_broker_was_away_keep_none_from_starting(
+        self, harness: DispatchHarness
+    ) -> None:
+        """After its restart, jobs were without a worker for a minute."""
+        binding = harness.binding(most=8)
+        await harness.consider(binding, 8)
+        for _ in range(3):
+            for asking in [asking for asking in harness.client.asked if not asking.outcome.done()]:
+                asking.confirm().closed.set()
+            await harness.time.go(1)
+            await harness.consider(binding, 8)
+        assert binding._demand.evidence.pause_s > 0
+        binding._cannot_read("The broker does not answer.")
+        before = len(harness.client.asked)
+        await harness.time.go(1)
+        await harness.consider(binding, 8)
+        assert binding.live == 8
+        assert len(harness.client.asked) > before
+        await harness.end(binding)
+
     async def test_a_store_that_cannot_be_written_opens_nothing_and_says_so(self, harness: DispatchHarness) -> None:
         binding = harness.binding()
         harness.store._db.execute("PRAGMA query_only = ON")
