@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nullworker.cli.errors import UserError
+from nullworker.cli.programs import unusable_consumers
 
 if TYPE_CHECKING:
     from nullworker.engine.config import EngineConfig
@@ -72,6 +73,8 @@ def command(
     environ = {name: value for name, value in os.environ.items() if name not in own}
     try:
         loaded = load_config(config, environ, flags)
+        for sentence in unusable_consumers(loaded):
+            click.echo(f"warning: {sentence}", err=True)
         if dry_run:
             return _dry_run(loaded, environ, as_json=as_json)
         configure(loaded.state, loaded.log_level)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nullworker.cli.errors import UserError
-from nullworker.cli.programs import check_program
+from nullworker.cli.programs import check_program, unusable_consumers
 
 if TYPE_CHECKING:
     from nullworker.cli.up.plan import Plan
@@ -96,6 +96,8 @@ def _plan(
     environ = {name: value for name, value in os.environ.items() if not name.startswith("NULLWORKER_UP_")}
     engine = load_config(config, environ, flags)
     if config is not None:
+        for sentence in unusable_consumers(engine):
+            raise UserError(sentence)
         return Plan(engine, load_settings(config))
     check_program(command[0])
     parameters = replace(TESTED_PARAMETERS, max_workers=most, inactivity_timeout=IDLE_S)
