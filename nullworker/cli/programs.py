@@ -33,7 +33,7 @@ def check_program(name: str) -> None:
 def unusable_consumers(config: EngineConfig) -> list[str]:
     """A sentence for each consumer of the process fleet whose program cannot be run, as each worker would find out.
 
-    Not looked at is what may be found elsewhere: of other fleets, with a PATH of the workergroup's own, or by a relative
+    Not looked at is what may be found elsewhere: of other fleets, with a PATH of the workergroup's own, by a relative
     path in another directory.
     """
     found = []
