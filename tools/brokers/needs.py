@@ -50,6 +50,7 @@ PROGRAMS = (
     Program("pgbouncer", "pgbouncer", ("/usr/sbin",), "PostgreSQL behind a pooler"),
     Program("setpriv", "util-linux", (), "PostgreSQL, where root runs the tests"),
     Program("node", "nodejs", (), "BullMQ, graphile-worker and pg-boss"),
+    Program("curl", "curl", (), "the page on classic backends"),
     Program("npm", "npm", (), "BullMQ, graphile-worker and pg-boss"),
     Program("chromium", "chromium", (), "the page in a browser"),
     Program("promtool", "prometheus", (), "the rules and the dashboard for Prometheus"),
