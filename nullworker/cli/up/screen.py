@@ -97,7 +97,8 @@ class Screen:
 
     # ----------------------------------------------------------------------------------------------- picture
 
-    def _picture(self) -> Group:
+    def picture(self) -> Group:
+        """The whole screen."""
         parts: list[Text | Table] = [Text(f"nullworker up  {time.strftime('%H:%M:%S')}  {self._server.url}", "bold")]
         parts += [Text(queue_line(status)) for status in self._queues.values()]
         for endpoint in views.endpoints(self._server.driver.engine):
