@@ -62,6 +62,7 @@ async def draw(browser: Browser, running: Farm) -> None:
                     "worker": f"/worker?id={worker}",
                     "reservation": f"/reservation?id={waiter}",
                     "queues": "/queues",
+                    "cost": "/cost?by=job",
                     "decisions": "/decisions",
                     "audit": "/audit",
                 }

@@ -42,10 +42,13 @@ class Orders:
         self._done: deque[dict[str, Any]] = deque(maxlen=DONE_TOLD)
         #: What the consumer says that its session is for, by request.
         self._jobs: dict[int, str] = {}
+        self._over: set[int] = set()  # requests whose session has closed: their jobs are told once more
+        self._telling: set[int] = set()
         sessions.on_close.append(self._closed)
 
     def told(self) -> dict[str, Any]:
         """The fields of a report."""
+        self._telling = self._over & self._jobs.keys()
         jobs = [{"request_idx": number, "job": job} for number, job in self._jobs.items()]
         return {"orders_done": list(self._done), **({"jobs": jobs} if jobs else {})}
 
@@ -55,10 +58,15 @@ class Orders:
         self._wake()
 
     def _closed(self, session: HeldSession) -> None:
-        self._jobs.pop(session.request_idx, None)
+        if session.request_idx in self._jobs:
+            self._over.add(session.request_idx)
 
     def take(self, answer: object) -> None:
         """Takes in the answer to a report; what is no order is passed over."""
+        for number in self._telling:
+            self._jobs.pop(number, None)
+        self._over -= self._telling
+        self._telling = set()
         listed = answer.get("orders") if isinstance(answer, dict) else None
         for order in listed if isinstance(listed, list) else []:
             number = order.get("id") if isinstance(order, dict) else None

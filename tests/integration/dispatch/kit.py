@@ -38,6 +38,7 @@ ENDPOINT = "gpu"
 #: A hang limit in seconds, far over what anything here takes on an idle machine.
 HANG_S = 90.0
 IDLE_S = 2.0
+PRICE_PER_HOUR = 3.6
 PYTHON = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -60,7 +61,9 @@ class Farm:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         parameters = replace(TESTED_PARAMETERS, max_workers=most, inactivity_timeout=IDLE_S)
-        group = WorkergroupConfig(consumer=consumer, env={**PYTHON, "NOTES": str(self.notes), **env})
+        group = WorkergroupConfig(
+            consumer=consumer, price_per_hour=PRICE_PER_HOUR, env={**PYTHON, "NOTES": str(self.notes), **env}
+        )
         self._config = EngineConfig(
             "127.0.0.1",
             self.port,

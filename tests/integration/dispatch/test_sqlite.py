@@ -62,6 +62,13 @@ async def test_once_steady_there_are_as_many_reservations_as_jobs(tmp_path: Path
             assert dispatcher.stop() == 130
         check_runs(running.runs(), jobs)
         assert len(running.sessions()) == 4
+        assert running.server is not None
+        costs = running.server.costs
+        await until(lambda: {label.job for label in costs.labels.values()} == set(jobs), "each job is told")
+        assert {label.queue for label in costs.labels.values()} == {sqlite_jobs.url(file)}
+        view = await costs.costs("job", 0.0, lambda _: "gpu")
+        held = {row.name: row.held_s for row in view.rows}
+        assert all(held[job] >= (9 if job.startswith("long") else 4) for job in jobs)
 
 
 @pytest.mark.long
