@@ -16,19 +16,20 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from nullworker.views.billing import Rates
 from nullworker.views.costs import BOOT, HELD, HOUR_US, IDLE, OTHER, by_hour, shares
 from nullworker.views.history import BOOTING, GONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
 
-    from nullworker.views.billing import Rates
     from nullworker.views.history import Change
 
 #: Entries that may wait to be written: beyond, time is the worker's alone, and no longer its reservations'.
 UNWRITTEN_MAX = 2_000
 #: Open time of so many workers is brought into entries at a time.
 SETTLED_AT_ONCE = 500
+_NO_RATES = Rates()
 #: A worker that an engine before this one knew, and that ends in one of these before it was heard, was gone by then.
 _ENDS = frozenset({GONE, "error", "destroying"})
 
@@ -122,11 +123,11 @@ class CostLedger:
         if state == GONE:
             self.open.pop(worker_id, None)
             return
-        rates = self._rates(worker_id, workergroup_id, state)
         if known is None:
-            known = OpenTime(worker_id, endpoint_id, workergroup_id, state, at_us, rates)
+            known = OpenTime(worker_id, endpoint_id, workergroup_id, state, at_us, _NO_RATES)
             self.open[worker_id] = known
-        known.state, known.rates = state, rates
+        known.state = state
+        known.rates = self._rates_of(known)
         if state in BOOTING:
             known.has_booted, known.last_request = True, 0
 
@@ -220,8 +221,13 @@ class CostLedger:
 
     def _pass(self, known: OpenTime, at_us: int) -> None:
         self._settle(known, at_us)
-        known.rates = self._rates(known.worker_id, known.workergroup_id, known.state)
+        known.rates = self._rates_of(known)
         self.touched.add(known.worker_id)
+
+    def _rates_of(self, known: OpenTime) -> Rates:
+        # One that has failed or is drained runs on for as long as it is held, and is billed as such.
+        state = "draining" if known.state == "error" and known.holders else known.state
+        return self._rates(known.worker_id, known.workergroup_id, state)
 
     def take(self) -> Taken:
         """All that is new since the last time."""

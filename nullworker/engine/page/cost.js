@@ -25,7 +25,7 @@ export function Cost({ query, names }) {
     ${!view ? html`<${Waiting} refusal=${refusal} />` : html`
       <p class="headline">${view.whole.total} in all; the workers of this moment cost ${view.per_hour} an hour.</p>
       <p class="soft">${view.since_s ? `Since ${clock(view.since_s, true)}. ` : ""}${view.ground}</p>
-      <${Table} label="Costs" head=${[by[0].toUpperCase() + by.slice(1), "Worker time", ...COLUMNS.map(([, title]) => title)]}>
+      <${Table} label="Costs" numbers=${COLUMNS.length} head=${[by[0].toUpperCase() + by.slice(1), "Worker time", ...COLUMNS.map(([, title]) => title)]}>
         ${rows.map((r) => html`<tr data-row key=${r.name}><td><${Name} by=${by} name=${r.name} /></td><${Cells} row=${r} /></tr>`)}
         <tr class="whole"><td>all</td><${Cells} row=${view.whole} /></tr>
       <//>`}`;

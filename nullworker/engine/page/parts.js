@@ -27,11 +27,11 @@ export function Age({ since, at }) {
   return html`<span>${duration(at !== undefined ? engineNow() - at : since)}</span>`;
 }
 
-// A table that scrolls sideways on a phone, by keyboard as well.
-export const Table = ({ label, head, children }) => html`
+// A table that scrolls sideways on a phone, by keyboard as well; its last columns may be numbers.
+export const Table = ({ label, head, numbers = 0, children }) => html`
   <div class="scroll" tabindex="0" role="region" aria-label=${label}>
     <table>
-      <thead><tr>${head.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
+      <thead><tr>${head.map((name, n) => html`<th scope="col" class=${n >= head.length - numbers ? "number" : ""}>${name}</th>`)}</tr></thead>
       <tbody>${children}</tbody>
     </table>
   </div>`;

@@ -99,6 +99,12 @@ def test_each_place_bills_in_its_own_states(billing: str, running: str, stored: 
     assert billing in BILLINGS
 
 
+def test_one_that_is_drained_is_billed_for_as_long_as_it_is_held() -> None:
+    one = CostLedger(lambda _worker, _group, state: rates(Price(1.0, 0.0, "vast-serverless"), state))
+    play(one, (0, "ready", 0), (0, "on", 5), (10, "error", 0), (30, "off", 5), (30, "destroying", 0), (40, "gone", 0))
+    assert sum(us for entry, us in one.entries.items() if entry.running) == 30 * US
+
+
 def test_two_that_hold_a_worker_share_its_time() -> None:
     one = ledger()
     play(one, (0, "ready", 0), (0, "on", 5), (0, "on", 6), (3, "off", 5), (5, "off", 6), (5, "gone", 0))
