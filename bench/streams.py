@@ -10,7 +10,7 @@ import sys
 
 import aiohttp
 
-VIEWS = ("overview", "lanes", "waiting", "decisions", "queues")
+VIEWS = ("overview", "lanes", "waiting", "decisions", "queues", "cost")
 
 
 async def read(http: aiohttp.ClientSession, url: str, number: int, begun: asyncio.Semaphore) -> None:

@@ -6,14 +6,16 @@ import asyncio
 import logging
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
 
 from nullworker.core import views as core_views
 from nullworker.engine.cost_file import CostFile, Group, Label
 from nullworker.views import cost_tables
 from nullworker.views.billing import Price, Rates, rates
 from nullworker.views.cost_ledger import CostLedger
-from nullworker.views.costs import HOUR_US, KINDS, US, Amounts, added, amounts
+from nullworker.views.costs import HOUR_US, KINDS, US, amounts
 from nullworker.wire import tasks
 
 if TYPE_CHECKING:
@@ -28,13 +30,24 @@ WRITE_S = 1.0
 MUCH, MUCH_WRITTEN_S = 1_000, 10.0
 #: The time of a worker that does not change is brought into an entry this often.
 SETTLE_US = 60 * US
-#: A view of costs is made again after so long.
-FRESH_S = 5.0
+#: A view of costs is made again after so long, and after so many times the time that it took.
+FRESH_S, WORK_PAUSES = 5.0, 20
+#: Of more workers, what they cost is shown up to a minute late.
+SETTLED_TO_SHOW = 1_000
 #: A clock that is off by more than this was set.
 CLOCK_SET_US = US
 LABELS_MAX = 20_000
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
+
+
+class _Made(NamedTuple):
+    """A view, and until when it is shown."""
+
+    fresh_until: float
+    costs: Costs
 
 
 class CostKeeper:
@@ -66,7 +79,8 @@ class CostKeeper:
         self._written_at_s = 0.0
         self._ahead_us = round((wall_s() - core_now()) * US)
         self._began_at = core_now()
-        self._made: dict[tuple[str, int, int], tuple[float, list[Group]]] = {}
+        self._made: dict[tuple[str, int, int], _Made] = {}  # by what is asked for
+        self._making = asyncio.Lock()
         self.ledger = CostLedger(self._rates)
         #: Units that were spent since this engine began, by endpoint and kind; brought up to date each minute.
         self.spent: Counter[tuple[int, str]] = Counter()
@@ -138,7 +152,7 @@ class CostKeeper:
             for kind, units in zip(KINDS, amounts(entry.kind, us, entry.running, entry.storage), strict=False):
                 self.spent[entry.endpoint_id, kind] += units
 
-    async def _in_thread(self, function: Callable[..., object], *arguments: object) -> object:
+    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
     def _now_us(self) -> int:
@@ -171,13 +185,28 @@ class CostKeeper:
         """
         hour = max(0, int(since_s // 3600))
         key = by, hour, endpoint_id
-        made_at_s, groups = self._made.get(key, (float("-inf"), []))
-        if self._core_now() - made_at_s >= FRESH_S:
+        async with self._making:  # all pages that ask for it at once get the same
+            made = self._made.get(key)
+            if made is None or self._core_now() >= made.fresh_until:
+                made = await self._make(key, name)
+        return msgspec.structs.replace(made.costs, at_s=self._wall_s())
+
+    async def _make(self, key: tuple[str, int, int], name: Callable[[int], str]) -> _Made:
+        by, hour, endpoint_id = key
+        began = self._core_now()
+        if len(self.ledger.open) <= SETTLED_TO_SHOW:
             self.ledger.settle(self._now_us())
-            groups = await self._groups(by, hour, ("endpoint", endpoint_id) if endpoint_id else ("", 0))
-            fresh = {k: made for k, made in self._made.items() if self._core_now() - made[0] < FRESH_S}
-            self._made = {**fresh, key: (self._core_now(), groups)}
-        return cost_tables.costs(by, groups, name, self._wall_s(), hour * 3600, self._per_hour(endpoint_id))
+        names = {each: name(each) for each in {known.endpoint_id for known in self.ledger.open.values()}}
+        groups = await self._groups(by, hour, ("endpoint", endpoint_id) if endpoint_id else ("", 0))
+        if by == "endpoint":
+            names |= {group.key: name(group.key) for group in groups}
+        per_hour = self._per_hour(endpoint_id)
+        arguments = by, groups, lambda number: names.get(number, ""), self._wall_s(), hour * 3600, per_hour
+        view = await self._in_thread(cost_tables.costs, *arguments)
+        now = self._core_now()
+        made = _Made(now + max(FRESH_S, WORK_PAUSES * (now - began)), view)
+        self._made = {**{k: each for k, each in self._made.items() if now < each.fresh_until}, key: made}
+        return made
 
     async def of(self, about: tuple[str, int]) -> CostRow | None:
         """What one worker, or one reservation ("job"), cost in all; None: nothing is known of it."""
@@ -190,17 +219,12 @@ class CostKeeper:
         if self._file is None:
             return []
         await self._write()
-        found = await self._in_thread(self._file.groups, by, hour, only)
-        assert isinstance(found, list)
-        return found
+        return await self._in_thread(self._file.groups, by, hour, only)
 
     def _per_hour(self, endpoint_id: int) -> int:
         """What the workers of this moment cost in an hour, in units."""
-        total = Amounts()
-        for each in self.ledger.open.values():
-            if not endpoint_id or each.endpoint_id == endpoint_id:
-                total = added(total, amounts("other", HOUR_US, *each.rates))
-        return total.other + total.storage
+        rates = [each.rates for each in self.ledger.open.values() if not endpoint_id or each.endpoint_id == endpoint_id]
+        return HOUR_US * sum(running + storage for running, storage in rates)
 
     @property
     def complaint(self) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sqlite3
 from contextlib import closing
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nullworker.engine import cost_file
 from nullworker.engine.cost_file import CostFile, Label
-from nullworker.engine.cost_keeper import CostKeeper
+from nullworker.engine.cost_keeper import FRESH_S, CostKeeper
 from nullworker.views.billing import Price
 from nullworker.views.cost_ledger import Entry, Taken
 from nullworker.views.cost_tables import BYS
@@ -19,6 +20,8 @@ from tests.unit.views.worlds import BOOT_S, WatchedWorld
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 HOUR_S = 3_600.0
 BEGAN_S = 1_000.0  # the time of a small world when it begins
@@ -188,4 +191,28 @@ async def test_what_was_spent_is_counted_once_though_a_disk_refused(tmp_path: Pa
     for kind in KINDS:
         assert abs(spent.get(kind, 0) - Decimal(getattr(whole, kind))) <= Decimal("0.0001"), kind
     assert spent[HELD] > 0
+
+
+async def test_pages_that_ask_at_once_are_shown_the_same_and_later_ones_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, keeper = await one_job(tmp_path)
+    file, asked = keeper._file, 0
+    assert file is not None
+    groups = file.groups
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return groups(*arguments)
+
+    monkeypatch.setattr(file, "groups", counted)
+    views = await asyncio.gather(*(keeper.costs("worker", 0.0, lambda _: "null") for _ in range(50)))
+    assert asked == 1
+    assert {view.whole.worker_s for view in views} == {lived_s(world)}
+    await keep(world, keeper, int(FRESH_S) + 1)
+    later = await keeper.costs("worker", 0.0, lambda _: "null")
+    assert asked == 2
+    assert later.whole.worker_s == lived_s(world)
+    assert later.at_s == world.wall_s
     await keeper.close()
