@@ -99,6 +99,22 @@ def test_each_place_bills_in_its_own_states(billing: str, running: str, stored: 
     assert billing in BILLINGS
 
 
+def test_a_grant_begins_a_hold_and_a_second_start_is_no_tail_of_the_first() -> None:
+    one = ledger()
+    play(one, (0, "ready", 0), (10, "on", 5), (20, "off", 5), (25, "inactive", 0), (30, "starting", 0))
+    play(one, (37, "ready", 0), (40, "gone", 0))
+    idle = {number: s for (kind, number), s in seconds(one).items() if kind == "idle"}
+    assert idle == {0: 10.0 + 3.0, 5: 5.0}
+    assert seconds(one)["held", 5] == 10.0
+    assert seconds(one)["other", 5] == 5.0
+
+
+def test_each_hour_has_its_own_part() -> None:
+    one = ledger()
+    play(one, (3_000, "ready", 0), (11_000, "gone", 0))
+    assert [(entry.hour, us // US) for entry, us in one.entries.items()] == [(0, 600), (1, 3_600), (2, 3_600), (3, 200)]
+
+
 def test_one_that_is_drained_is_billed_for_as_long_as_it_is_held() -> None:
     one = CostLedger(lambda _worker, _group, state: rates(Price(1.0, 0.0, "vast-serverless"), state))
     play(one, (0, "ready", 0), (0, "on", 5), (10, "error", 0), (30, "off", 5), (30, "destroying", 0), (40, "gone", 0))
