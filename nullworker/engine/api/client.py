@@ -83,7 +83,7 @@ class ClientApi:
         numbers: RequestNumbers,
         drains: Drains,
         orders: OrdersToWorkers,
-        on_jobs: Callable[[list[JobTold]], Awaitable[None]],
+        on_jobs: Callable[[int, list[JobTold]], Awaitable[None]],
     ) -> None:
         """Takes what its handlers use.
 
@@ -197,7 +197,7 @@ class ClientApi:
             self._worker_clocks.heard(status.id, WorkerTime(status.clock, status.clock_s), self._driver.now())
         self._driver.handle(self._drains.applied(_reported(status)))
         if status.jobs:
-            await self._on_jobs(status.jobs)
+            await self._on_jobs(status.id, status.jobs)
         done = status.orders_done
         return self._orders.heard(status.id, None if isinstance(done, UnsetType) else done) if status.seq else None
 

@@ -10,7 +10,7 @@ from nullworker.wire.decoding import decode
 from nullworker.wire.types import DispatcherReport, LabelReport, Labels, Success
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from aiohttp import web
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from nullworker.engine.driver import AsyncDriver
     from nullworker.views.history import History
     from nullworker.wire.types import JobTold
+
+
+#: Of one report of a worker.
+JOBS_MAX = 1_000
 
 
 class DispatchersApi:
@@ -63,9 +67,19 @@ class DispatchersApi:
         await self._label(body.labels)
         return reply(Success())
 
-    async def jobs(self, told: Iterable[JobTold]) -> None:
-        """Workers tell what their sessions are for."""
-        await self._label([LabelReport(each.request_idx, "", each.job) for each in told])
+    async def jobs(self, worker_id: int, told: Sequence[JobTold]) -> None:
+        """A worker tells what its sessions are for; what it never held is not its to tell.
+
+        Args:
+            worker_id: its number.
+            told: its jobs.
+        """
+        known = self._history.reservations
+        await self._label(
+            LabelReport(each.request_idx, "", each.job)
+            for each in told[:JOBS_MAX]
+            if each.request_idx in known and any(on == worker_id for _, _, on in known[each.request_idx].stages)
+        )
 
     async def _label(self, told: Iterable[LabelReport]) -> None:
         labels = [Label(each.request_idx, each.queue, each.job) for each in told]

@@ -1,0 +1,26 @@
+"""What a worker says that its sessions are for is taken of those alone that it holds or held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nullworker.engine.api.dispatchers import DispatchersApi
+from nullworker.engine.cost_keeper import CostKeeper
+from nullworker.engine.dispatchers import Dispatchers
+from nullworker.views.history import History
+from nullworker.wire.types import JobTold
+
+
+async def test_a_worker_names_the_jobs_of_what_it_held_and_of_nothing_else() -> None:
+    history, costs = History(), CostKeeper(lambda: 1e9, lambda: 0.0, lambda _worker, _group: None)
+    for worker_id, request_idx in ((1, 5), (2, 6)):
+        history.worker(1.0, worker_id, "held", 1, 2)
+        history.reservation(1.0, request_idx, 1, "session", worker_id)
+    history.reservation(2.0, 5, 0, "ended", 0)
+    unused: Any = None
+    api = DispatchersApi(unused, unused, Dispatchers(), costs, history)
+    await api.jobs(1, [JobTold(5, "tile 17"), JobTold(6, "of another"), JobTold(7, "of none")])
+    assert {label.request_idx: label.job for label in costs.labels.values()} == {5: "tile 17"}
+    assert history.workers[1].holds[5].job == "tile 17"
+    assert history.workers[2].holds[6].job == ""
+    await costs.close()
