@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,6 +47,7 @@ def test_the_demo_runs_a_users_own_command_for_each_job(tmp_path: Path) -> None:
     done = demo(tmp_path, "--jobs", "3", "--max", "2", "--", "sh", "-c", f"touch {tmp_path}/did-$JOB")
     assert done.returncode == 0, done.stderr
     assert "3 done, 0 failed, 0 lost" in done.stdout
+    assert re.search(r"to watch it, open http://127\.0\.0\.1:\d+ and sign in with \S{20,}\n", done.stdout)
     assert sorted(path.name for path in tmp_path.glob("did-*")) == ["did-0", "did-1", "did-2"]
 
 
