@@ -183,7 +183,7 @@ async def test_what_was_spent_is_counted_once_though_a_disk_refused(tmp_path: Pa
     file = keeper._file
     assert file is not None
     real, file.write = file.write, lambda *_: False  # type: ignore[method-assign]
-    await keep(world, keeper, 5)
+    await keep(world, keeper, 70)
     file.write = real  # type: ignore[method-assign]
     world.close(1)
     await keep(world, keeper, 5)

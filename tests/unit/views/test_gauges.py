@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from nullworker.core import events
 from nullworker.core.causes import Blocker
+from nullworker.core.engine import Engine
+from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.views import gauges
 from nullworker.views.gauges import REASONS, STATES, endpoint_gauges, queue_gauges
 from nullworker.views.types import QueueRow
@@ -41,6 +45,24 @@ def test_waiters_are_counted_by_why_they_wait_and_workers_by_state() -> None:
     (found,) = endpoint_gauges(world.engine, world.now)
     assert found.workers["held"] == 2
     assert found.waiting["at_cap"] + found.waiting["client_silent"] == 1
+
+
+def test_waiters_whose_clients_do_not_ask_are_counted_apart() -> None:
+    engine = Engine()
+    for event in (
+        events.EndpointPut(1, "null", replace(TESTED_PARAMETERS, max_workers=0)),
+        events.Asked(1, 1, 100.0),
+        events.Asked(1, 2, 100.0),
+        events.HoldEnded(1),
+    ):
+        engine.handle(event, 1_000.0)
+    engine.handle(events.TimePassed(), 1_010.0)
+    (found,) = endpoint_gauges(engine, 1_010.0)
+    assert {reason: count for reason, count in found.waiting.items() if count} == {
+        "client_silent": 1,
+        "no_workergroup": 1,
+    }
+    assert found.oldest_s == 10.0
 
 
 def test_every_reason_is_a_code_of_the_core() -> None:
