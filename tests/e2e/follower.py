@@ -94,13 +94,19 @@ class Follower:
                 return
         raise AssertionError(f"it has ended, and never said {text!r}")
 
-    def end(self) -> None:
-        """Ends what goes on, with its jobs."""
-        if self.serving is not None and self.serving.poll() is None:
-            self.serving.send_signal(signal.SIGINT)
-            try:
-                self.serving.communicate(timeout=1)
-            except subprocess.TimeoutExpired:  # it asks whether jobs are to end
-                self.serving.send_signal(signal.SIGINT)
-                self.serving.communicate(timeout=HANG_S)
-        self.serving = None
+    def end(self) -> str:
+        """Ends what goes on by Ctrl-C, and a second one if it asks whether jobs are to end; returns what it printed."""
+        if self.serving is None:
+            return ""
+        serving, self.serving = self.serving, None
+        if serving.poll() is None:
+            serving.send_signal(signal.SIGINT)
+        said = ""
+        with serving:
+            assert serving.stdout is not None
+            for line in serving.stdout:
+                said += line
+                if "Ctrl-C again ends them" in line:
+                    serving.send_signal(signal.SIGINT)
+            serving.wait(HANG_S)
+        return said
