@@ -63,8 +63,8 @@ class Orders:
 
     def take(self, answer: object) -> None:
         """Takes in the answer to a report; what is no order is passed over."""
-        for number in self._telling:
-            self._jobs.pop(number, None)
+        for request_idx in self._telling:
+            self._jobs.pop(request_idx, None)
         self._over -= self._telling
         self._telling = set()
         listed = answer.get("orders") if isinstance(answer, dict) else None
