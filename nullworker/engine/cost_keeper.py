@@ -101,6 +101,9 @@ class CostKeeper:
             self.ledger.adopt(known, engine.state.workers, alive_us, now_us)
             self.labels = {label.request_idx: label for label in reversed(self._file.labels())}
         for worker in core_views.workers(engine):
+            if worker.id in self.ledger.open:
+                self.ledger.correct(worker.id, worker.state, worker.request_idxs)
+                continue
             self.ledger.worker(now_us, worker.id, worker.state, worker.endpoint_id, worker.workergroup_id)
             for request_idx in worker.request_idxs:
                 self.ledger.request(now_us, request_idx, worker.id)

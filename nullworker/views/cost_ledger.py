@@ -189,6 +189,21 @@ class CostLedger:
             else:
                 self._settle(each, max(each.since_us, min(alive_us, now_us)))
 
+    def correct(self, worker_id: int, state: str, request_idxs: Iterable[int]) -> None:
+        """What the engine before this one knew last of a worker that it left: it may have been killed before it wrote.
+
+        Args:
+            worker_id: the worker, which was taken over.
+            state: its state.
+            request_idxs: what it holds.
+        """
+        known = self.open[worker_id]
+        for request_idx in known.holders:
+            self._on.pop(request_idx, None)
+        known.state, known.holders = state, list(request_idxs)
+        known.rates = self._rates_of(known)
+        self._on.update(dict.fromkeys(known.holders, worker_id))
+
     # --------------------------------------------------------------------------------------------------------- passing
 
     def settle(self, at_us: int, before_us: int | None = None) -> None:

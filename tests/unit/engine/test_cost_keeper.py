@@ -104,6 +104,24 @@ async def test_the_next_engine_goes_on_to_count(tmp_path: Path) -> None:
     await again.close()
 
 
+async def test_a_worker_that_was_gone_before_the_next_engine_came_costs_nothing_after_the_first(tmp_path: Path) -> None:
+    world = WatchedWorld(min_load=100.0)
+    keeper = keeper_of(world, opened(tmp_path))
+    await keep(world, keeper, int(BOOT_S) + 20)
+    await keeper.close()
+    lived = lived_s(world)
+    for box in world.boxes.values():
+        box.mute = True
+    world.pass_time(5)
+    again = keeper_of(world, opened(tmp_path))
+    await keep(world, again, 60)
+    assert 1 not in again.ledger.open
+    row = await again.of(("worker", 1))
+    assert row is not None
+    assert row.worker_s == lived
+    await again.close()
+
+
 async def test_a_kill_loses_nothing(tmp_path: Path) -> None:
     world, keeper = await one_job(tmp_path)
     world.pass_time(0.9)
