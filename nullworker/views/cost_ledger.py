@@ -170,8 +170,8 @@ class CostLedger:
     def adopt(self, known: Iterable[OpenTime], there: Container[int], alive_us: int, now_us: int) -> None:
         """Takes over what an engine before this one left.
 
-        The time without an engine counts as what its workers were at before, if they are heard again; else they are
-        billed until that engine was last there.
+        Until that engine was last there, its workers were at what it wrote. The time without an engine counts as what
+        they are at when they are taken over, if they are heard again; else they are billed no further.
 
         Args:
             known: the workers that it knew.
@@ -182,12 +182,11 @@ class CostLedger:
         for each in known:
             each.since_us = min(each.since_us, now_us)
             self.touched.add(each.worker_id)
+            self._settle(each, min(alive_us, now_us))
             if each.worker_id in there:
-                each.unheard_since_us = max(each.since_us, min(alive_us, now_us))
+                each.unheard_since_us = each.since_us
                 self.open[each.worker_id] = each
                 self._on.update(dict.fromkeys(each.holders, each.worker_id))
-            else:
-                self._settle(each, max(each.since_us, min(alive_us, now_us)))
 
     def correct(self, worker_id: int, state: str, request_idxs: Iterable[int]) -> None:
         """What the engine before this one knew last of a worker that it left: it may have been killed before it wrote.

@@ -128,10 +128,12 @@ async def test_a_kill_loses_nothing(tmp_path: Path) -> None:
     world.close(1)
     world.pass_time(0.5)  # killed before this is written
     again = keeper_of(world, opened(tmp_path))
-    await keep(world, again, 5)
+    await keep(world, again, 7)
     row = await again.of(("worker", 1))
     assert row is not None
     assert row.worker_s == lived_s(world)
+    assert row.held_s < 21  # from its start to the last time that was written: its end came after that
+    assert Decimal(row.idle) > Decimal("0.005")
     keeper._pool.shutdown()
     await again.close()
 
