@@ -49,6 +49,10 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "docs/fleets.md": "Fleets",
         "docs/command-line.md": "The vastai command line",
         "docs/classic-backends.md": "Classic backends",
+        "docs/page.md": "The page",
+        "docs/cost.md": "Cost",
+        "docs/metrics.md": "Metrics",
+        "docs/running.md": "Running it for good",
         "docs/glossary.md": "Glossary",
     },
     "Explanation": {
