@@ -163,7 +163,7 @@ def assemble(source: Path) -> None:
         page = source / there
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(moved((ROOT / name).read_text(encoding="utf-8"), name, on_site), encoding="utf-8")
-    for picture in (ROOT / "docs").rglob("*.svg"):
+    for picture in [path for kind in ("svg", "png") for path in (ROOT / "docs").rglob(f"*.{kind}")]:
         copied = source / picture.relative_to(ROOT / "docs")
         copied.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture, copied)
