@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
-from nullworker.engine.history_file import move_away
+from nullworker.engine.side_file import Layout, open_or_move_away
 from nullworker.views.billing import Rates
 from nullworker.views.cost_ledger import OpenTime
 
@@ -50,6 +49,7 @@ _TABLES = """
     );
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+_LAYOUT = Layout("What workers cost", VERSION, _TABLES, "SELECT 1 FROM cost LIMIT 1")
 _ADD = (
     "INSERT INTO cost (hour, endpoint_id, workergroup_id, worker_id, request_idx, kind, running, storage, us) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET us = us + excluded.us"
@@ -98,18 +98,8 @@ class CostFile:
     @classmethod
     def open(cls, path: Path) -> CostFile | None:
         """Opens ``path``, made where it is missing (mode 0600); None where that is impossible, which is logged."""
-        for attempt in range(2):
-            try:
-                return cls(path, _connect(path))
-            except (sqlite3.DatabaseError, OSError) as error:
-                if attempt or isinstance(error, OSError):
-                    log.warning("The file of costs %s cannot be used (%s); none are kept.", path, error)
-                    return None
-                log.warning(
-                    "The file of costs %s is damaged or another version's (%s), and is moved away.", path, error
-                )
-                move_away(path)
-        return None
+        db = open_or_move_away(path, _LAYOUT)
+        return None if db is None else cls(path, db)
 
     def write(self, taken: Taken, alive_us: int) -> bool:
         """Adds entries, and keeps how the workers are, in one transaction; returns whether that worked.
@@ -236,26 +226,3 @@ def _open_row(each: OpenTime) -> tuple[object, ...]:
         each.worker_id, each.endpoint_id, each.workergroup_id, each.state, each.since_us, *each.rates,
         json.dumps(each.holders), each.last_request, each.has_booted,
     )  # fmt: skip
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        _prepare(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    """Makes the tables where they are missing. Raises DatabaseError where the file cannot be used."""
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-    elif version != VERSION:
-        raise sqlite3.DatabaseError(f"version {version} of its tables, and this is {VERSION}")
-    db.execute("SELECT 1 FROM cost LIMIT 1")

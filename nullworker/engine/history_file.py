@@ -6,12 +6,11 @@ that cannot write it goes on. Its methods are called by one thread, or by one at
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
+from nullworker.engine.side_file import Layout, open_or_move_away
 from nullworker.views.history import Change
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ _TABLES = """
     );
     CREATE INDEX moments_by_endpoint ON moments (endpoint_id, at_s);
 """
+_LAYOUT = Layout("The history", VERSION, _TABLES, "SELECT 1 FROM changes LIMIT 1")
 _CHANGE = "at_s, kind, id, endpoint_id, workergroup_id, state, worker_id"
 _MOMENT = "at_s, endpoint_id, waiting, held, up, booting, why, answer"
 
@@ -73,16 +73,8 @@ class HistoryFile:
     @classmethod
     def open(cls, path: Path) -> HistoryFile | None:
         """Opens ``path``, made where it is missing (mode 0600); None where that is impossible, which is logged."""
-        for attempt in range(2):
-            try:
-                return cls(path, _connect(path))
-            except (sqlite3.DatabaseError, OSError) as error:
-                if attempt or isinstance(error, OSError):
-                    log.warning("The history %s cannot be used (%s); none is kept.", path, error)
-                    return None
-                log.warning("The history %s is damaged or another version's (%s), and is moved away.", path, error)
-                move_away(path)
-        return None
+        db = open_or_move_away(path, _LAYOUT)
+        return None if db is None else cls(path, db)
 
     def write(self, changes: Sequence[Change], moments: Sequence[EndpointMoment]) -> None:
         """Adds rows; one failure is kept in `error`, and what was given is lost.
@@ -188,34 +180,3 @@ class HistoryFile:
     def close(self) -> None:
         """Closes the file; once more is no error."""
         self._db.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        _prepare(db)
-        return db
-    except BaseException:
-        db.close()
-        raise
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    """Makes the tables where they are missing. Raises DatabaseError where the file cannot be used."""
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-    elif version != VERSION:
-        raise sqlite3.DatabaseError(f"version {version} of its tables, and this is {VERSION}")
-    db.execute("SELECT 1 FROM changes LIMIT 1")
-
-
-def move_away(path: Path) -> None:
-    """Renames a file that cannot be used, and removes its log."""
-    with contextlib.suppress(OSError):
-        path.rename(path.with_name(f"{path.name}.unusable"))
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
