@@ -124,6 +124,7 @@ class Binding:
         """
         self.settings = settings
         self.name = settings.name
+        self.queue = without_password(settings.queue)
         self.reservations: list[ReservationTask] = []
         self.reading: Reading | None = None
         self.info: QueueInfo | None = None
@@ -138,7 +139,7 @@ class Binding:
         self._on_closed = on_closed
         self._on_change = on_change
         self._holds = holds
-        self._wake = asyncio.Event()
+        self._woken: asyncio.Future[None] | None = None  # what a wait for the next round ends with
         self._info_at_s = float("-inf")
         self._failures = 0
         self._not_before_s = float("-inf")  # the next attempt after opening failed
@@ -151,7 +152,8 @@ class Binding:
 
     def count(self, *phases: Phase) -> int:
         """How many reservations are in one of these phases."""
-        return sum([r.state.phase in phases for r in self.reservations])
+        found = [r.state.phase for r in self.reservations]
+        return sum([found.count(phase) for phase in phases])
 
     @property
     def live(self) -> int:
@@ -197,6 +199,8 @@ class Binding:
 
     def _idle_holds(self) -> str:
         """What is held though its job is over, in a sentence; it changes rarely, as each change is printed."""
+        if not self.reservations:
+            return ""
         states = [r.state for r in self.reservations]
         finished = self._demand.evidence.finished(states, self._limits, self._now_s())
         longest_s = max((step for _, for_s in finished for step in IDLE_SAID_S if for_s >= step), default=None)
@@ -209,8 +213,11 @@ class Binding:
         )
 
     def _doing(self) -> dict[str, int]:
+        if not self.reservations:
+            return {}
         limits, now_s = self._limits, self._now_s()
-        beliefs = [r.state.belief(limits, now_s) for r in self.reservations if r.state.phase is Phase.HELD]
+        held = [r.state for r in self.reservations if r.state.phase is Phase.HELD]
+        beliefs = [Belief.AT_JOB if state.jobs else state.belief(limits, now_s) for state in held]
         return {belief.value: count for belief in Belief if (count := beliefs.count(belief))}
 
     @property
@@ -242,7 +249,8 @@ class Binding:
 
     def wake(self) -> None:
         """Starts the next round at once."""
-        self._wake.set()
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     def adopt(self) -> int:
         """Continues the reservations that an earlier dispatcher left open; returns how many.
@@ -291,15 +299,12 @@ class Binding:
                 if self.info is None or began_s - self._info_at_s >= INFO_EVERY_S:
                     self.info, self._info_at_s = await queue.info(), began_s
                     self._demand.limits = replace(self._limits, lag_s=self.info.lag_s, lease_s=self.info.lease_s)
-                self._wake.clear()
+                woken = self._woken = asyncio.get_running_loop().create_future()
                 self.consider(await self._read(queue))
                 if watching is None or watching.done():
                     watching = tasks.start(queue.changed(self.settings.poll_s))
-                waking = tasks.start(self._wait_awake())
-                await asyncio.wait({watching, waking}, return_when=asyncio.FIRST_COMPLETED)
-                if waking.done():
-                    waking.result()
-                waking.cancel()
+                pause_s = self._pause_s
+                await asyncio.wait({watching, woken}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
                 if watching.done():
                     watching.result()
                 await self._tools.clock.sleep(max(0.0, began_s + ROUND_MIN_S - self._now_s()))
@@ -313,16 +318,11 @@ class Binding:
         # In monotonic time, so that setting the wall clock does not change the age of a reading.
         return Reading(depth, self._now_s() - max(0.0, self._tools.clock.wall_s() - depth.sampled_at_s))
 
-    async def _wait_awake(self) -> bool:
-        """Returns when something has changed here, the poll interval has passed, or opening may be tried again."""
+    @property
+    def _pause_s(self) -> float:
+        """The longest wait for the next round: the poll interval, or until opening may be tried again."""
         left_s = self._next_open_s - self._now_s()
-        pause_s = min(self.settings.poll_s, left_s) if left_s > 0 else self.settings.poll_s
-        waiting = tasks.start(self._wake.wait())
-        try:
-            await asyncio.wait({waiting}, timeout=pause_s)
-        finally:
-            waiting.cancel()
-        return self._wake.is_set()
+        return min(self.settings.poll_s, left_s) if left_s > 0 else self.settings.poll_s
 
     def consider(self, reading: Reading) -> None:
         """One round: compares, and opens or withdraws the difference."""
@@ -429,10 +429,8 @@ class Binding:
             left_s = give_up_at_s - self._now_s()
             if left_s <= 0:
                 break
-            self._wake.clear()
-            waking = tasks.start(self._wake.wait())
-            await asyncio.wait({waking}, timeout=left_s)
-            waking.cancel()
+            self._woken = asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._woken}, timeout=left_s)
         return self.holding
 
 

@@ -89,12 +89,13 @@ class Dispatcher:
             shared_cap: reservations of all bindings together; None: no limit.
             budget: limits on money; None: no limit.
             trace_file: where a trace for the simulator is kept; None: nowhere.
-            on_change: called with the status of a binding when anything of it may have changed.
+            on_change: called with the status of a binding when anything of it has changed.
 
         Raises:
             DispatchStoreError: the store cannot be used, or another process serves one of the bindings with it.
             ClientError: there is no such instance, or no key.
         """
+        self._seen: dict[str, BindingStatus] = {}  # by binding
         client = NullClient(instance, api_key)
         self._engine = find_instance(instance)
         self._webhook = CloseWebhook() if self._engine.is_here else None
@@ -295,6 +296,9 @@ class Dispatcher:
         return sum(await asyncio.gather(*(binding.drain() for binding in self.bindings)))
 
     def _on_change(self, then: Callable[[BindingStatus], None], status: BindingStatus) -> None:
+        if self._seen.get(status.queue) == status:
+            return
+        self._seen[status.queue] = status
         if self._reporter is not None:
             self._reporter.changed()
         then(status)
@@ -304,6 +308,8 @@ class Dispatcher:
 
     def _closed(self, binding: Binding) -> None:
         self._limits.closed(binding)
+        if self._reporter is not None:  # another may be held in its place, for another job
+            self._reporter.changed()
         self._trace_is_stale = self._trace_file is not None
 
     # ------------------------------------------------------------------------------------------------------------ trace

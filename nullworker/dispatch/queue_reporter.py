@@ -9,7 +9,6 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from nullworker.client.errors import ClientError
-from nullworker.dispatch.binding import without_password
 from nullworker.wire import tasks
 
 if TYPE_CHECKING:
@@ -22,8 +21,8 @@ log = logging.getLogger(__name__)
 
 #: A change is told after so long, together with those that follow it.
 PAUSE_S = 1.0
-#: Without any change, so often: an engine that was restarted has forgotten it.
-REPORT_EVERY_S = 30.0
+#: Without any change, so often: the reading gets older, and an engine that was restarted has forgotten it.
+REPORT_EVERY_S = 10.0
 _NAME_MAX = 200
 _SENTENCE_MAX = 2_000
 _WARNINGS_MAX = 50
@@ -69,7 +68,7 @@ class QueueReporter:
     def _labels(self) -> list[dict[str, Any]]:
         """Which queue each held reservation is for: `nullworker.wire.types.LabelReport`."""
         return [
-            {"request_idx": held.request_idx, "queue": without_password(binding.settings.queue)[:_NAME_MAX]}
+            {"request_idx": held.request_idx, "queue": binding.queue[:_NAME_MAX]}
             for binding in self._bindings
             for each in binding.reservations
             if (held := each.client_reservation) is not None and held.request_idx
@@ -83,7 +82,7 @@ def report(binding: Binding) -> dict[str, Any]:
     """The fields of `nullworker.wire.types.QueueReport`."""
     status, depth = binding.status, binding.reading.depth if binding.reading else None
     return {
-        "queue": without_password(binding.settings.queue)[:_NAME_MAX],
+        "queue": binding.queue[:_NAME_MAX],
         "endpoint": binding.settings.endpoint,
         "waiting": status.waiting,
         "in_flight": status.in_flight,

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import socket
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
 from nullworker.cli.errors import UserError
 from nullworker.cli.metrics_port import serving
-from nullworker.dispatch.binding import BindingSettings, BindingStatus
 from tests.ports import free_port
+from tests.unit.dispatch.harness import DispatchHarness
 
 if TYPE_CHECKING:
-    from nullworker.dispatch.binding import Binding
-
-
-def binding() -> Binding:
-    settings = BindingSettings(endpoint="gpu", queue="redis://:s3cret@host/0?queue=a")
-    status = BindingStatus("a", 5, 2, want=7, asked=0, held=3, trouble="", reason="", waits_because="")
-    return cast("Binding", SimpleNamespace(settings=settings, status=status, reading=None, reading_age_s=1.5))
+    from pathlib import Path
 
 
 async def ask(port: int, path: str = "/metrics", **headers: str) -> tuple[int, str]:
@@ -30,12 +23,16 @@ async def ask(port: int, path: str = "/metrics", **headers: str) -> tuple[int, s
         return answer.status, await answer.text()
 
 
-async def test_the_queues_are_served_without_their_passwords() -> None:
-    port = free_port()
+async def test_the_queues_are_served_without_their_passwords(tmp_path: Path) -> None:
+    port, harness = free_port(), DispatchHarness(tmp_path / "dispatch.db")
+    binding = harness.binding(queue="redis://:s3cret@host/0?queue=a")
+    await harness.consider(binding, 5, 2)
     async with serving(port) as metrics:
         assert "nullworker_queue_depth{" not in (await ask(port))[1]
-        metrics.bindings = [binding()]
+        metrics.bindings = [binding]
         status, text = await ask(port)
+    await harness.end(binding)
+    harness.store.close()
     assert status == 200
     (line,) = [line for line in text.splitlines() if line.startswith("nullworker_queue_depth{")]
     assert line.endswith(" 5.0")
