@@ -7,7 +7,7 @@ the queue has been empty.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.demand.plan import at_work, covers, pool
 from nullworker.demand.reservations import HOLDING, LIVE, UNMOVED_CLAIMS, Belief, Phase
@@ -29,6 +29,14 @@ FUTILE_MAX_S = 60.0
 #: The longest pause between two workers that are sent to bring back jobs without a live consumer.
 RESCUE_MAX_S = 3600.0
 
+
+class _DoneEnded(NamedTuple):
+    """A reservation that has ended since the last reading, or since a late one, and when its job seemed to be over."""
+
+    done_at_s: float
+    closed_at_s: float
+
+
 _SPARE = (Belief.LOADING, Belief.DONE)
 
 
@@ -43,6 +51,11 @@ class Evidence:
         # Of reservations that have closed since the last reading: jobs they were seen to be at, and those seen at none.
         self._jobs_ended = self._unseen_ended = 0
         self._waiting_since_s: float | None = None
+        self._over_since_s: float | None = None  # fewer jobs are in flight than ours were seen to be at,
+        self._least_over = 0  # by so many at least
+        self._done_ended: list[_DoneEnded] = []
+        self._guessed: list[ReservationState] = []  # their jobs, which were never seen, seem to be over
+        self.working = 0  # jobs that ours are believed to be at
         self._left = 0  # jobs in flight that none of ours is at
         self._left_since_s: float | None = None
         self._rescues = 0  # in a row that changed nothing
@@ -73,11 +86,12 @@ class Evidence:
             self._waiting_since_s = reading.at_s
         if last is not None and last.paused is depth.paused:  # else what waits has changed without a job being taken
             self._compare(last, reading, reservations, limits)
-        self._jobs_ended = self._unseen_ended = 0
         holding = [r for r in reservations if r.phase in HOLDING]
-        if depth.in_flight is not None and depth.exact and not limits.lag_s:
-            _settle(holding, depth.in_flight, reading.at_s)
+        self._look_for_over(holding, reading, limits)
+        self._jobs_ended = self._unseen_ended = 0
+        self._done_ended = [each for each in self._done_ended if each.closed_at_s + 2 * limits.lag_s > reading.at_s]
         self._look_for_stuck(holding, limits, reading.at_s)
+        self.working = at_work(reading, holding, limits, reading.at_s)
         self._look_for_left(reading, reservations, limits)
 
     def _compare(self, last: Depth, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
@@ -88,21 +102,22 @@ class Evidence:
             # A late number still has the jobs of those that have ended.
             risen = depth.in_flight - last.in_flight + (0 if limits.lag_s else self._jobs_ended)
         changed = (depth.waiting, depth.in_flight, depth.abandoned) != (last.waiting, last.in_flight, last.abandoned)
+        taken = max(fewer, risen)
+        by_ended = 0
+        if depth.in_flight is not None and not limits.lag_s:
+            # Taken, and in flight no more: by those that have ended, if they had not taken theirs before.
+            by_ended = min(self._unseen_ended, max(0, fewer - max(0, risen)))
         # As many more in flight as fewer wait: those were taken. Else jobs came or were done at the same time, and more
         # may have been taken than the numbers show.
-        if fewer < 0 or (depth.in_flight != last.in_flight and not fewer == risen > 0):
+        if fewer < 0 or by_ended or (depth.in_flight != last.in_flight and not fewer == risen > 0):
             for reservation in reservations:
                 reservation.moved = reservation.moved or reservation.phase in HOLDING
         # Where pops are not counted, arrivals hide them.
         is_progress = changed if depth.in_flight is None else fewer > 0 or depth.in_flight != last.in_flight
         if is_progress or not pool(depth):
             self.futile = 0
-        taken = max(fewer, risen)
-        if depth.in_flight is not None and not limits.lag_s:
-            # Taken, and in flight no more: by those that have ended.
-            taken -= min(self._unseen_ended, max(0, fewer - max(0, risen)))
-        if taken > 0:
-            self._note_taken(taken, reading, reservations, limits)
+        if taken > by_ended:
+            self._note_taken(taken - by_ended, reading, reservations, limits)
 
     def _note_taken(
         self, taken: int, reading: Reading, reservations: Sequence[ReservationState], limits: Limits
@@ -148,14 +163,59 @@ class Evidence:
             return 0.0
         return now_s - max(free_since_s, self._waiting_since_s)
 
+    def _look_for_over(self, holding: list[ReservationState], reading: Reading, limits: Limits) -> None:
+        """Which jobs of ours are over: no more are at ours than are in flight at all."""
+        in_flight = reading.depth.in_flight
+        if in_flight is None or not reading.depth.exact:
+            self._over_since_s = None
+            return
+        over = self._seen_over(sum([r.jobs for r in holding]) - in_flight, reading.at_s, limits.lag_s)
+        unseen_over = 0
+        if limits.jobs_per_worker == 1 and not limits.lag_s:  # else one that may be at several may still be at others
+            unseen_over = self.working - self._jobs_ended - self._unseen_ended - over - in_flight
+        self._guessed = [r for r in self._guessed if r.phase in HOLDING and not r.jobs]
+        for reservation in self._guessed[: max(0, min(self._unseen_ended, -unseen_over))]:
+            reservation.done_at_s = None  # what was over was the job of one that has ended
+        for reservation in sorted(holding, key=_held_first) if over > 0 or unseen_over > 0 else ():
+            done = min(over, reservation.jobs)
+            over -= done
+            if not done and unseen_over > 0 and reservation.belief(limits, reading.at_s) is Belief.UNKNOWN:
+                unseen_over -= 1  # it was believed to be at one
+                self._guessed.append(reservation)
+            elif not done:
+                continue
+            # One that ends after its job seemed to be over, while another's does in its place, may have been mistaken
+            # for that: then the other's has been over since.
+            since_s = min([each.done_at_s for each in self._done_ended], default=reading.at_s)
+            self._done_ended = [each for each in self._done_ended if each.done_at_s != since_s]
+            reservation.finish(done, since_s)
+
+    def _seen_over(self, over: int, now_s: float, lag_s: float) -> int:
+        """How many jobs are over if ``over`` more were seen to be taken by ours than are in flight.
+
+        Late numbers are believed when all of them have said so for as long as they may be late.
+        """
+        if over <= 0:
+            self._over_since_s = None
+            return 0
+        if self._over_since_s is None:
+            self._over_since_s, self._least_over = now_s, over
+        self._least_over = min(self._least_over, over)
+        if now_s - self._over_since_s < lag_s:
+            return 0
+        self._over_since_s = None
+        return self._least_over
+
     def _look_for_stuck(self, holding: list[ReservationState], limits: Limits, now_s: float) -> None:
         for reservation in holding:
+            if reservation.jobs:
+                reservation.is_stuck = False
+                continue
             free_since_s = reservation.done_at_s
             if free_since_s is None and reservation.is_adopted:
                 # It may be at a job whose lease was over, and which waits again: what is in flight does not show that.
                 free_since_s = reservation.held_at_s
-            waits_s = 0.0 if reservation.jobs else self._waits_s(free_since_s, now_s)
-            reservation.is_stuck = waits_s >= UNMOVED_CLAIMS * limits.claim_s
+            reservation.is_stuck = self._waits_s(free_since_s, now_s) >= UNMOVED_CLAIMS * limits.claim_s
 
     def _look_for_left(self, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
         """Whether jobs are in flight that none of ours works on, and that only a consumer may bring back.
@@ -164,18 +224,19 @@ class Evidence:
         still waits, they may have: that changes no number, and leaves the one that waits without a worker.
         """
         depth, before = reading.depth, self._left
-        live = [r for r in reservations if r.phase in LIVE]
         self._left, spare, passed_over = 0, False, False
         if depth.in_flight and depth.abandoned is None and not depth.paused:
-            free = [r for r in live if not r.jobs and r.belief(limits, reading.at_s) in _SPARE]
+            free = [
+                r for r in reservations if r.phase in LIVE if not r.jobs and r.belief(limits, reading.at_s) in _SPARE
+            ]
             spare = bool(free)
             passed_over = spare and all(
                 self._waits_s(r.held_at_s if r.done_at_s is None else r.done_at_s, reading.at_s) >= limits.claim_s
                 for r in free
             )
             if pool(depth) == self._rescue_pool if self._rescuing else not pool(depth) or passed_over:
-                self._left = depth.in_flight - at_work(reading, live, limits, reading.at_s)
-        if self._rescuing and not (self._left and any(not r.jobs for r in live)):
+                self._left = depth.in_flight - self.working
+        if self._rescuing and not (self._left and any(r.phase in LIVE and not r.jobs for r in reservations)):
             self._rescuing = False  # the one that was sent has taken a job, or ended
             self._left_since_s = None
         is_moving = self._left < before
@@ -221,6 +282,8 @@ class Evidence:
         if reservation.held_at_s is None or reservation.closed_at_s is None:
             return
         self._jobs_ended += reservation.jobs
+        if reservation.done_at_s is not None and not reservation.jobs:
+            self._done_ended.append(_DoneEnded(reservation.done_at_s, reservation.closed_at_s))
         self._unseen_ended += not reservation.was_seen
         if reservation.closed_at_s - reservation.held_at_s >= FUTILE_HELD_S:
             self.futile = 0
@@ -288,17 +351,3 @@ class Evidence:
 
 def _held_first(reservation: ReservationState) -> float:
     return float("inf") if reservation.held_at_s is None else reservation.held_at_s
-
-
-def _settle(holding: list[ReservationState], in_flight: int, now_s: float) -> None:
-    """No more jobs are at ours than are in flight at all: the others are done, by those that began first."""
-    over = sum([r.jobs for r in holding]) - in_flight
-    if over <= 0:
-        return
-    for reservation in sorted(holding, key=_held_first):
-        done = min(over, reservation.jobs)
-        if done:
-            reservation.finish(done, now_s)
-            over -= done
-            if not over:
-                return

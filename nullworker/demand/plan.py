@@ -76,7 +76,13 @@ def at_work(reading: Reading, reservations: Iterable[ReservationState], limits: 
     return seen + unseen if depth.in_flight is None else min(seen + unseen, depth.in_flight)
 
 
-def want(reading: Reading, reservations: Sequence[ReservationState], limits: Limits, now_s: float) -> int:
+def want(
+    reading: Reading,
+    reservations: Sequence[ReservationState],
+    limits: Limits,
+    now_s: float,
+    working: int | None = None,
+) -> int:
     """How many reservations the reading calls for, before any shared cap.
 
     Args:
@@ -84,16 +90,24 @@ def want(reading: Reading, reservations: Sequence[ReservationState], limits: Lim
         reservations: all that are not forgotten.
         limits: of the queue.
         now_s: the time.
+        working: what `at_work` says; None: it is asked.
     """
     depth = reading.depth
-    working = at_work(reading, reservations, limits, now_s)
+    if working is None:
+        working = at_work(reading, reservations, limits, now_s)
     # A job that was taken and done since the moment that the reading shows is still in it: it waits, or is in flight if
     # it was seen to be taken.
-    covering = [r for r in reservations if r.phase is Phase.CLOSED and covers(r, reading, limits.lag_s)]
+    covered_waiting = covered_in_flight = stuck = 0
+    for reservation in reservations:
+        if reservation.phase is not Phase.CLOSED:
+            stuck += reservation.is_stuck
+        elif covers(reservation, reading, limits.lag_s):
+            if reservation.was_seen:
+                covered_in_flight += 1
+            else:
+                covered_waiting += 1
     beyond_ours = max(0, depth.in_flight - working) if depth.in_flight is not None else 0
-    seen = sum(r.was_seen for r in covering)
-    waiting = max(0, pool(depth) - (len(covering) - seen) - max(0, seen - beyond_ours))
-    stuck = sum([r.is_stuck for r in reservations if r.phase in HOLDING])
+    waiting = max(0, pool(depth) - covered_waiting - max(0, covered_in_flight - beyond_ours))
     wanted = math.ceil((waiting + working) / limits.jobs_per_worker)
     if depth.parallel_max is not None:
         wanted = min(wanted, depth.parallel_max)
@@ -137,6 +151,7 @@ def plan(
     now_s: float,
     allowed: int | None = None,
     rescue: str = "",
+    working: int | None = None,
 ) -> ReservationPlan:
     """What to open or withdraw.
 
@@ -147,12 +162,13 @@ def plan(
         now_s: the time.
         allowed: what a shared cap or a limit on money leaves to this queue; None: no such limit.
         rescue: why one reservation is wanted though the reading calls for none; "" for none.
+        working: as for `want`.
     """
     live = [r for r in reservations if r.phase in LIVE]
     if reading is None or not is_fresh(reading, limits, now_s):
         age = "none yet" if reading is None else f"{now_s - reading.at_s:.0f} s old"
         return ReservationPlan(len(live), len(live), reason=f"the reading is {age}: nothing is opened or withdrawn")
-    wanted = want(reading, reservations, limits, now_s)
+    wanted = want(reading, reservations, limits, now_s, working)
     described = _described(reading.depth)
     if limits.lag_s and wanted < min(limits.most, pool(reading.depth)):
         done = sum(covers(r, reading, limits.lag_s) for r in reservations)
@@ -166,6 +182,8 @@ def plan(
         described += f"; capped from {wanted}"
     if have < capped:
         return ReservationPlan(capped, have, open=capped - have, reason=described)
+    if have == capped:
+        return ReservationPlan(capped, have, reason=described)
     asked = sum([r.phase is Phase.ASKED for r in live])
     # One that a worker is about to confirm may have its job by now, and is not there for what waits.
     unheard = min(sum([r.phase is Phase.CREATING for r in live]), reading.depth.in_flight or 0)

@@ -49,5 +49,5 @@ class Demand:
         """
         self.evidence.add(reading, reservations, self.limits)
         rescue = self.evidence.rescue(self.limits, now_s)
-        decided = plan(reading, reservations, self.limits, now_s, allowed, rescue)
+        decided = plan(reading, reservations, self.limits, now_s, allowed, rescue, self.evidence.working)
         return Decision(decided, self.evidence.idle(reservations, self.limits, now_s), rescue)

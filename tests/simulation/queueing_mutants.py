@@ -22,7 +22,8 @@ SEEDS_MAX = 250
 #: Of bugs that take a rarer world: the seeds that showed them first.
 RARE = {
     "one that passes over what waits is still loading": 51595,
-    "an adopted one stands for what waits for ever": 60126,
+    "an adopted one stands for what waits for ever": 4455,
+    "late numbers never show that a job is over": 339,
 }
 
 

@@ -30,8 +30,8 @@ QUEUEING_MUTATIONS: tuple[Mutation, ...] = (
     # Late numbers
     _bug("a closed reservation covers for ever", "covers", "taken_at_s + lag_s >= reading.at_s", "True"),
     _bug("late numbers are taken for prompt ones", "ReservationState.is_unsure", "limits.lag_s + claims * limits.claim_s", "claims * limits.claim_s"),
+    _bug("late numbers never show that a job is over", "Evidence._look_for_over", "self._seen_over(sum([r.jobs for r in holding]) - in_flight, reading.at_s, limits.lag_s)", "0 if limits.lag_s else self._seen_over(sum([r.jobs for r in holding]) - in_flight, reading.at_s, limits.lag_s)"),
     # Requests
-    _bug("all requests are withdrawn", "plan", "max(0, min(asked, have - capped - unheard))", "asked"),
     _bug("requests are no capacity", "plan", "capped - have", "capped - (have - sum(r.phase is Phase.ASKED for r in live))"),
     # What reservations are believed to do
     _bug("a consumer that loads is at a job", "ReservationState.is_unsure", "held_s >= limits.lag_s + claims * limits.claim_s", "True"),
@@ -44,7 +44,7 @@ QUEUEING_MUTATIONS: tuple[Mutation, ...] = (
     # Jobs without a live consumer
     _bug("nothing is sent for jobs without a live consumer", "Demand.consider", "rescue = self.evidence.rescue(self.limits, now_s)", 'rescue = ""'),
     _bug("a job that ends puts off the rescue of another", "Evidence._look_for_left", "self._left < before", "True"),
-    _bug("a rescue never ends", "Evidence._look_for_left", "if self._rescuing and not (self._left and any(not r.jobs for r in live)): self._rescuing = False; self._left_since_s = None"),
+    _bug("a rescue never ends", "Evidence._look_for_left", "if self._rescuing and not (self._left and any(r.phase in LIVE and not r.jobs for r in reservations)): self._rescuing = False; self._left_since_s = None"),
     _bug("one that passes over what waits is still loading", "Evidence._look_for_left", "spare and not passed_over", "spare"),
     _bug("an adopted one stands for what waits for ever", "Evidence._look_for_stuck", "free_since_s is None and reservation.is_adopted", "False"),
     # Progress and idleness

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nullworker.demand import evidence
 from nullworker.demand import plan as planning
 from tests.simulation.demand_world import SCOPES, Broken, Scope, World
 
@@ -48,6 +49,7 @@ def _covers_nothing(*_: Any) -> bool:
     ],
 )
 def test_a_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch, function: str, bug: Any, scope: str) -> None:
-    monkeypatch.setattr(planning, function, bug)
+    for module in (planning, evidence):
+        monkeypatch.setattr(module, function, bug, raising=module is planning)
     with pytest.raises(Broken):
         World(SCOPES[scope]).walk(STATES)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 #: A consumer that found no job asks again after this.
 CONSUMER_POLL_S = 1.0
-#: A consumer that stands still does so for so many leases.
-STALLED_LEASES = 2.5
 
 
 @dataclass(slots=True)
@@ -80,8 +78,7 @@ class Consumers:
 
     def stand_still(self, consumer: Consumer) -> None:
         """It neither works nor renews leases until after they have run out."""
-        lease_s = self._plan.traits.lease_s or 0.0
-        consumer.stands_still_until = self._queue.now + STALLED_LEASES * lease_s
+        consumer.stands_still_until = self._queue.now + self._plan.stall_s
 
     def _ask(self, consumer: Consumer) -> None:
         now, habits = self._queue.now, consumer.habits

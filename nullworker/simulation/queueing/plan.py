@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from nullworker.demand.limits import Limits
+from nullworker.demand.reservations import UNMOVED_CLAIMS
 from nullworker.simulation.queueing.broker import Lie, Returns, Traits
 
 #: A world's jobs arrive within this time.
 ARRIVALS_S = 900.0
+STALLED_LEASES = 2.5
+STALLED_CLAIMS = 2 * UNMOVED_CLAIMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,11 @@ class QueuePlan:
     unread: tuple[tuple[float, float], ...] = ()  # the queue cannot be read
     paused: tuple[tuple[float, float], ...] = ()
     lies: tuple[Lying, ...] = field(default=())
+
+    @property
+    def stall_s(self) -> float:
+        """How long a consumer that stands still does so: its lease runs out, and the dispatcher must notice."""
+        return STALLED_LEASES * (self.traits.lease_s or 0.0) + STALLED_CLAIMS * self.limits.claim_s
 
 
 def draw(seed: int) -> QueuePlan:

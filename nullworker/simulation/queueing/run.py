@@ -46,7 +46,7 @@ def run_plan(plan: QueuePlan, *, tells: bool = False) -> QueueOutcome:
         if all_came and world.broker.is_empty and all(j.done_at or j.lost for j in world.history.jobs):
             break
         end += STEP_S
-    world.run_until(world.now + QUIET_S)
+    world.run_until(world.now + QUIET_S + (plan.stall_s if plan.stalls else 0.0))
     return QueueOutcome(
         plan, tuple(broken(world)), world.history.opened, world.history.seen, world.now, tuple(world.rounds)
     )

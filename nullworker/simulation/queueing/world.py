@@ -11,7 +11,7 @@ from nullworker.demand.plan import Reading, covers
 from nullworker.demand.reservations import HOLDING, LIVE, UNMOVED_CLAIMS, Belief, Phase, ReservationState
 from nullworker.demand.round import Demand
 from nullworker.simulation.event_queue import EventQueue
-from nullworker.simulation.queueing.broker import Broker, Job
+from nullworker.simulation.queueing.broker import Broker, Job, Returns
 from nullworker.simulation.queueing.consumers import Consumer, Consumers, Habits
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ class QueueWorld:
         self._last: Depth | None = None
         self._took: list[Reservation] = []  # of ours, since the last reading
         self._most_jobs = 0  # since the last sample
-        self._returned: set[int] = set()  # jobs that were given to another while their consumer stood still
         self._hidden = 0  # jobs of ours that no reading has shown to be taken
         self._hidden_until = 0.0
+        self._misjudged_until = 0.0  # consumers that stand still may be taken for free
         self._take_at = float("-inf")  # when the last job was taken
         self._hits = set(plan.kills) | set(plan.stalls)
         self._plan_events()
@@ -184,26 +184,48 @@ class QueueWorld:
         last = self._last
         self._last = depth
         took, self._took = self._took, []
-        ours = [r.consumer for r in self.reservations if r.consumer is not None and not r.is_dead]
-        returned = {job.number for consumer in ours for job in consumer.jobs if job.outlived}
-        if returned - self._returned:  # its consumer is at it, and looks free
-            self._hide(len(returned - self._returned), 0.0)
-            self._returned |= returned
         if took:
-            # Where one stands still, it may be taken for the one that took this, for as long as it has its own.
-            self._hide(0, float("inf") if self.history.seen["a consumer stood still"] else 0.0)
+            self._hide(0)
+            self._misjudge(float("inf"))
         if depth.in_flight is not None or last is None:
             return
         hidden = max(0, len(took) - max(0, last.waiting - depth.waiting))
         if hidden:
-            self._hide(hidden, 0.0)
+            self._hide(hidden)
         self.history.seen["a job taken unseen"] += hidden
 
-    def _hide(self, jobs: int, for_s: float) -> None:
+    @property
+    def _doubts_s(self) -> float:
+        """After so long the dispatcher doubts that one that seems to be free will take a job that waits."""
+        return UNMOVED_CLAIMS * self.plan.limits.claim_s + 2 * self.plan.poll_s
+
+    def _hide(self, jobs: int) -> None:
         """So many more of ours are at jobs, and may be taken for free until the dispatcher has had time to doubt."""
-        doubts_s = UNMOVED_CLAIMS * self.plan.limits.claim_s + 2 * self.plan.poll_s
         self._hidden += jobs
-        self._hidden_until = max(self._hidden_until, self.now + for_s + doubts_s)
+        self._hidden_until = max(self._hidden_until, self.now + self._doubts_s)
+
+    def _misjudge(self, for_s: float) -> None:
+        """For so long what happens tells nothing of consumers that stand still; then there is time to doubt.
+
+        When another takes a job, one that stands still may be taken for that one, for as long as it has the job.
+        """
+        if self.history.seen["a consumer stood still"]:
+            self._misjudged_until = max(self._misjudged_until, self.now + for_s + self._doubts_s)
+
+    def _misjudged(self) -> int:
+        """Jobs of our consumers that stand still, or did while the broker gave their jobs to others.
+
+        Of one that took its job unseen what is in flight may show that it lost it, if each worker has one at a time.
+        """
+        limits = self.plan.limits
+        is_counted = limits.jobs_per_worker == 1 and not limits.lag_s
+        return sum(
+            job.outlived or self.now < r.consumer.stands_still_until
+            for r in self.reservations
+            if r.consumer is not None and not r.is_dead
+            if self.now < self._misjudged_until or not (r.state.was_seen or is_counted)
+            for job in r.consumer.jobs
+        )
 
     def _note_seen(self, reading: Reading, decision: Decision) -> None:
         seen, depth, limits = self.history.seen, reading.depth, self.plan.limits
@@ -254,7 +276,7 @@ class QueueWorld:
                 room=self.broker.room(now),
                 most_jobs=most_jobs,
                 unshown=self.broker.unshown(now),
-                idle=idle + self._hidden,
+                idle=idle + self._hidden + self._misjudged(),
                 unsure=sum(self._is_unsure(r) for r in live),
             )
         )
@@ -292,6 +314,8 @@ class QueueWorld:
                 reservation.state = ReservationState(state.phase, state.asked_at_s, state.held_at_s, is_adopted=True)
                 reservation.is_adopted = True
         self.reservations = [r for r in self.reservations if r.state.phase in LIVE]
+        self._hide(0)
+        self._misjudge(RESTART_S)
         self.history.seen["restarted"] += 1
         self.history.seen["adopted"] += len(self.reservations)
 
@@ -358,9 +382,13 @@ class QueueWorld:
         consumer = reservation.consumer
         if consumer is not None and not consumer.is_over and job in consumer.jobs:
             self._consumers.stand_still(consumer)
-            # The broker gives the job to another, so that this one seems to be free; late numbers never show otherwise.
-            self._hide(1, float("inf") if self.plan.traits.lag_s else self.plan.traits.lease_s or 0.0)
+            # The broker gives its jobs to others, so that this one seems to be free once late numbers show that; or a
+            # number that has them shows no difference between this one and one that works.
+            traits = self.plan.traits
+            is_shown = traits.returns is Returns.BROKER or traits.tells_abandoned
+            still_s = consumer.stands_still_until - self.now
             self.history.seen["a consumer stood still"] += 1
+            self._misjudge((traits.lease_s or 0.0) + 2 * traits.lag_s if is_shown else still_s)
 
     def _end(self, reservation: Reservation) -> None:
         """The reservation ends in order, and its worker is free. The dispatcher hears first that it was held."""
@@ -398,13 +426,17 @@ class QueueWorld:
 
     def _taken_by_other(self, _: Consumer, job: Job) -> None:
         self._take_at = self.now
+        self._misjudge(float("inf"))
         self.history.seen["a job of others"] += 1
         self.history.seen["a foreign job taken again"] += len(job.taken_at) > 1
 
     def _pause(self, is_paused: bool) -> None:
         self.broker.paused = is_paused
+        self._misjudge(0.0)  # what has waited for long does not, for a while
         self.broker.tick(self.now)
 
     def _lie(self, lying: Lying | None) -> None:
         self.broker.lie = None if lying is None else lying.lie
         self.broker.is_exact = lying is None or not lying.is_told
+        self._hide(0)
+        self._misjudge(0.0)  # a number that falls looks as if a job were taken

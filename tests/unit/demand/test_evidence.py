@@ -117,6 +117,65 @@ class TestJobsTaken:
             history.add(reading(11, 0, 2), [loading], limits)
             assert loading.jobs == jobs
 
+    def test_late_numbers_show_a_job_to_be_over_when_all_of_them_do_for_as_long_as_they_may_be_late(self) -> None:
+        """The job waits again while its consumer hangs: its worker must not stand for it for ever."""
+        late = Limits(16, lag_s=30)
+        history, hung = Evidence(), held(1.0)
+        hung.jobs = 1
+        for at_s, in_flight in ((40, 0), (50, 1), (60, 0), (89, 0)):
+            history.add(reading(at_s, 1, in_flight), [hung], late)
+            assert hung.jobs == 1
+        history.add(reading(90, 1, 0), [hung], late)
+        assert (hung.jobs, hung.done_at_s) == (0, 90)
+        again_s = 90 + UNMOVED_CLAIMS * late.claim_s
+        history.add(reading(again_s, 1, 0), [hung], late)
+        assert plan(reading(again_s, 1, 0), [hung], late, again_s).open == 1
+
+    def test_no_more_jobs_are_over_than_each_late_number_shows(self) -> None:
+        late = Limits(16, lag_s=30)
+        history, reservations = Evidence(), [held(1.0), held(2.0)]
+        for reservation in reservations:
+            reservation.jobs = 1
+        for at_s, in_flight in ((60, 1), (70, 0), (90, 0)):
+            history.add(reading(at_s, 1, in_flight), reservations, late)
+        assert [(r.jobs, r.done_at_s) for r in reservations] == [(0, 90), (1, None)]
+
+    def test_one_that_ends_in_place_of_the_one_whose_job_was_over_passes_on_since_when(self) -> None:
+        """Of two at jobs one loses its lease, and the other, whose job seems to be over, goes on and ends first."""
+        history, busy, hung = Evidence(), held(1.0), held(2.0)
+        busy.jobs = hung.jobs = 1
+        history.add(reading(4, 1, 1), [busy, hung], LIMITS)
+        assert (busy.jobs, hung.jobs) == (0, 1)
+        busy.phase, busy.closed_at_s = Phase.CLOSED, 200.0
+        history.closed(busy)
+        history.add(reading(201, 1, 0), [hung], LIMITS)
+        assert (hung.jobs, hung.done_at_s) == (0, 4)
+
+    def test_fewer_in_flight_than_ours_may_be_at_shows_that_a_job_that_was_never_seen_is_over(self) -> None:
+        """Those that an earlier dispatcher held; one hangs, and must not stand for the job that it lost."""
+        history, first, second = Evidence(), held(1.0), held(2.0)
+        first.is_adopted = second.is_adopted = True
+        history.add(reading(4, 0, 2), [first, second], LIMITS)
+        history.add(reading(5, 1, 1), [first, second], LIMITS)
+        assert (first.done_at_s, second.done_at_s) == (5, None)
+
+    def test_it_was_the_job_of_one_that_ends_while_as_much_stays_in_flight(self) -> None:
+        history, first, second = Evidence(), held(1.0), held(2.0)
+        first.is_adopted = second.is_adopted = True
+        history.add(reading(4, 0, 2), [first, second], LIMITS)
+        history.add(reading(5, 0, 1), [first, second], LIMITS)
+        second.phase, second.closed_at_s = Phase.CLOSED, 6.0
+        history.closed(second)
+        history.add(reading(7, 0, 1), [first], LIMITS)
+        assert first.done_at_s is None
+
+    def test_one_that_is_held_may_have_taken_the_job_that_seems_to_be_that_of_one_that_ended(self) -> None:
+        history, loading = Evidence(), held(2.0)
+        history.add(reading(4, 2, 1), [loading], LIMITS)
+        ended(history, 1)
+        history.add(reading(5, 1, 1), [loading], LIMITS)
+        assert (loading.jobs, loading.moved) == (0, True)
+
     def test_a_queue_that_was_paused_has_not_become_shorter(self) -> None:
         history, reservations = Evidence(), [held(1.0)]
         history.add(reading(4, 3, None), reservations, LIMITS)
