@@ -11,7 +11,8 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # own, in pyproject.toml.
 UNIT_FLOOR := 63
 
-.PHONY: brokers chaos demo docs fresh test test-long coverage matrix check wheel sizes bench soak soak-restart clean
+.PHONY: brokers chaos demo docs fresh test test-long coverage matrix check types style imports wheel sizes bench soak
+.PHONY: soak-restart clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml tools/environment.py
@@ -55,12 +56,18 @@ coverage: $(STAMP) brokers
 matrix: $(STAMP)
 	@$(BIN)/python -m tools.matrix
 
-check: $(STAMP)
+# Each by itself, so that `make -j` runs them side by side; the longest first.
+check: types wheel style imports
+
+types: $(STAMP)
+	@$(BIN)/mypy
+
+style: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+
+imports: $(STAMP)
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m tools.wheel
 
 # The documentation site, with its links checked, from an environment of its own.
 DOCS := $(VENV)-docs

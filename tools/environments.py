@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,16 @@ ROOT = Path(__file__).resolve().parents[1]
 #: All that a wheel is made of. A copy of these is built, so that what an earlier build left in the tree is not in it.
 SOURCES = ("nullworker", "workers", "pyproject.toml", "README.md", "LICENSE")
 PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+#: Bytecode is kept of what runs, even where the environment says not to: the commands are many.
+ENVIRON = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs a command and returns what it printed; stdin is empty."""
     words = [str(word) for word in command]
-    return subprocess.run(words, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        words, cwd=cwd, env=ENVIRON, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
 
 
 def checked(*command: str | Path, cwd: Path | None = None) -> str:
@@ -48,13 +53,14 @@ def build_wheel(directory: Path) -> Path:
     return wheel
 
 
-def install(wheel: Path, extras: str, environment: Path) -> Path:
+def install(wheel: Path, extras: str, environment: Path, *, compiles: bool = True) -> Path:
     """Makes an empty environment, installs the wheel with its extras (comma-separated) there, and nothing else.
 
     Args:
         wheel: what `build_wheel` made.
         extras: names of extras, as ``engine,redis``; empty for none.
         environment: where; made here, must not be there yet.
+        compiles: whether bytecode is made of all of it, as pip does by itself.
 
     Returns:
         The environment's directory of commands.
@@ -62,5 +68,6 @@ def install(wheel: Path, extras: str, environment: Path) -> Path:
     venv.create(environment, with_pip=False, symlinks=True)
     python = environment / "bin/python"
     requirement = f"{wheel}[{extras}]" if extras else str(wheel)
-    checked(sys.executable, *PIP, "--python", python, "install", requirement)
+    how = "--compile" if compiles else "--no-compile"
+    checked(sys.executable, *PIP, "--python", python, "install", how, requirement)
     return environment / "bin"
