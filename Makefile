@@ -38,10 +38,11 @@ fresh:
 	@$(PYTHON) -m tools.fresh $(FRESH)
 
 # Coverage is measured of the unit tests alone: it makes them take twice as long, and all others 1.4 times.
-# Most of the other tests is waiting for other processes, so that four at a time suit two cores.
+# Most of the other tests is waiting for other processes, so that five at a time suit two cores; tests/schedule.py says
+# which begin first, and which share a process.
 test: $(STAMP) brokers
 	@$(PYTEST) -n 2 --dist worksteal --cov --cov-report= --cov-fail-under=$(UNIT_FLOOR) tests/unit
-	@$(PYTEST) -n 4 --dist worksteal tests --ignore=tests/unit
+	@$(PYTEST) -n 5 --dist loadgroup tests --ignore=tests/unit
 
 # What takes long and is shown in short by a test of the above.
 test-long: $(STAMP) brokers
@@ -50,7 +51,7 @@ test-long: $(STAMP) brokers
 # All tests again, with the branches counted that they take, in the processes that they start as well. It fails below
 # the floor that pyproject.toml has.
 coverage: $(STAMP) brokers
-	@$(PYTEST) -n 4 --dist worksteal --cov --cov-report=term:skip-covered tests
+	@$(PYTEST) -n 4 --dist loadgroup --cov --cov-report=term:skip-covered tests
 
 # The tests that start no servers, on each supported Python that is on this machine.
 matrix: $(STAMP)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import schedule
 
 settings.register_profile("nullworker", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nullworker")
@@ -25,3 +29,15 @@ os.environ.setdefault("SSL_CERT_FILE", os.devnull)
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Arranges tests after they were shuffled."""
+    schedule.arrange(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Has our groups scheduled."""
+    return schedule.scheduler(config, log) if config.getvalue("dist") == "loadgroup" else None

@@ -18,8 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 _BLOCK = re.compile(r"```console\n\$ (nullworker simulate [^\n]*)\n.*?```", re.DOTALL)
 
 
+def blocks(text: str) -> list[str]:
+    """The blocks of a page that show a command with its output."""
+    return [found.group() for found in _BLOCK.finditer(text)]
+
+
 def refreshed(text: str) -> str:
-    """The page with fresh outputs."""
+    """The page, or a part of it, with fresh outputs."""
     return _BLOCK.sub(lambda found: f"```console\n$ {found.group(1)}\n{_output(found.group(1))}```", text)
 
 

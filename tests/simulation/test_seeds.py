@@ -1,4 +1,4 @@
-"""Five hundred worlds full of faults, in which every promise is kept."""
+"""Five hundred worlds full of faults, the second half by `make test-long`, in which every promise is kept."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from nullworker.simulation.scenarios import SCENARIOS
 from nullworker.simulation.shrink import shrink
 
 SEEDS = 500
+SHORT = 250
 CHUNK = 25
 
 
-#: Each chunk takes the same lines; where coverage is measured, which makes it take three times as long, one is enough.
-CHUNKS = [1, *(pytest.param(first, marks=pytest.mark.no_cover) for first in range(1 + CHUNK, SEEDS + 1, CHUNK))]
+def _marks(first: int) -> list[pytest.MarkDecorator]:
+    """Each chunk takes the same lines; where coverage is measured, which takes three times as long, one is enough."""
+    return [pytest.mark.no_cover] * (first > 1) + [pytest.mark.long] * (first > SHORT)
+
+
+CHUNKS = [pytest.param(first, marks=_marks(first)) for first in range(1, SEEDS + 1, CHUNK)]
 
 
 @pytest.mark.parametrize("first", CHUNKS)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 numbers = itertools.count()
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
-
 
 async def publish(rabbitmq: RabbitmqServer, jobs: Sequence[tuple[str, float]], queue: str = "") -> str:
     """Puts jobs into a queue, or one of their own; returns its name."""

@@ -1,4 +1,4 @@
-"""Redis goes away and comes back, and RQ works through 500 jobs while the dispatcher is killed three times."""
+"""Redis goes away and comes back, and RQ works through many jobs while the dispatcher is killed three times."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import redis
 import rq
 
@@ -58,7 +59,8 @@ def said(dispatcher: Any) -> str:
     return str(dispatcher.last.get("trouble", ""))
 
 
-async def test_five_hundred_jobs_of_rq_while_the_dispatcher_is_killed_three_times(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [150, pytest.param(500, marks=pytest.mark.long)])
+async def test_many_jobs_of_rq_while_the_dispatcher_is_killed_three_times(tmp_path: Path, count: int) -> None:
     """All done, each once, on held workers, never more than four of them; and back to zero.
 
     Then there is one job more, alone, whose consumer is killed: at zero workers another one is brought for it.
@@ -70,13 +72,13 @@ async def test_five_hundred_jobs_of_rq_while_the_dispatcher_is_killed_three_time
         command = [sys.executable, "-m", "rq.cli", "worker", "--burst", "--max-jobs", "40", *kind, "--url", url, "gpu"]
         with redis.Redis.from_url(url) as client:
             queue = rq.Queue("gpu", connection=client)
-            jobs = mixed(500)
+            jobs = mixed(count)
             for name, seconds in jobs:
                 queue.enqueue(notes.work, name, seconds)
             async with farm(tmp_path, command, most=6) as running:
                 address = f"rq://127.0.0.1:{broker.port}/1?queue=gpu"
                 with dispatching(running, tmp_path, address, "--until-empty") as dispatcher:
-                    await dispatcher.kill_at(lambda: len(running.runs()), 50, 180, 330)
+                    await dispatcher.kill_at(lambda: len(running.runs()), count // 10, count // 3, 2 * count // 3)
                     assert await dispatcher.wait() == 0, dispatcher.tail()
                     assert dispatcher.starts == 4
                     await until(lambda: not running.held, "no worker is held")
@@ -92,5 +94,5 @@ async def test_five_hundred_jobs_of_rq_while_the_dispatcher_is_killed_three_time
                 check_the_last(running.runs(), "crash-last")
                 await until(lambda: not running.workers, "all workers have gone again")
                 check_peak(running, 4)
-            assert len(queue.finished_job_registry) == 501
+            assert len(queue.finished_job_registry) == count + 1
             assert (len(queue), len(queue.failed_job_registry), len(queue.started_job_registry)) == (0, 0, 0)

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 LOGIN = f"{USER}:{PASSWORD}@"
 numbers = itertools.count()
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")  # it takes seconds to start: with --dist loadgroup, once
-
 
 @pytest.fixture
 async def name(rabbitmq: RabbitmqServer) -> str:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 HANG_LIMIT_S = 30
 numbers = itertools.count()
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")  # it takes seconds to start: with --dist loadgroup, once
-
 
 @pytest.fixture
 def name() -> str:

@@ -1,0 +1,66 @@
+"""Which tests share a process, and which begin first, where several processes work through them (``--dist loadgroup``).
+
+What takes seconds of CPU to start is started once, by the only process that needs it. What takes long begins first, so
+that no core idles in the end because one process is left with a long test. All else is in shuffled order.
+
+xdist's own groups are not used: with pytest 9.2 its marker ``xdist_group`` has no effect.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+#: What says that a module's tests share something dear: a fixture of the module, or one of these brokers.
+BROKERS = {"rabbitmq": re.compile(r"\brabbitmq: Rabbitmq"), "postgres": re.compile(r"\bpostgres: Postgres")}
+MODULES_OWN = re.compile(r'scope="module"')
+#: Minutes of CPU in one process, while tests of others wait for something.
+TOGETHER = ("tests/simulation/test_exhaustive.py",)
+#: Here are the tests that take ten seconds or more.
+LONG = (
+    "tests/e2e/",
+    "tests/integration/dispatch/",
+    "tests/integration/engine/test_core_failure.py",
+    "tests/integration/engine/test_end.py",
+    "tests/integration/engine/test_journal.py",
+    "tests/integration/engine/test_lost_store.py",
+    "tests/integration/engine/test_restart.py",
+    "tests/integration/test_classic_page.py",
+    "tests/simulation/test_mutation_tool.py",
+)
+
+
+@functools.cache
+def group_of(module: str) -> str:
+    """The group that a module's tests belong to; empty: each is a group of its own.
+
+    Args:
+        module: path of the file, from the root of the repository.
+    """
+    text = (ROOT / module).read_text()
+    for broker, pattern in BROKERS.items():
+        if pattern.search(text):
+            return broker
+    return module if module in TOGETHER or MODULES_OWN.search(text) else ""
+
+
+def arrange(items: list[pytest.Item]) -> None:
+    """Puts the long tests first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+def scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives a process one group after the other, those of many tests first."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid.partition("::")[0]) or nodeid
+
+    return Groups(config, log)
