@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,16 @@ os.environ.setdefault("SSL_CERT_FILE", os.devnull)
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
+
+
+# Modules and tests stay until the end: the garbage collector need not look through them, neither meanwhile nor later.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Sets aside what was loaded."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

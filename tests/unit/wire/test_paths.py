@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.wire import paths
 
@@ -11,12 +12,28 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 NAMES = {name: value for name, value in vars(paths).items() if name.isupper() and isinstance(value, str)}
-SHIPPED = {
-    file: ast.parse(file.read_text())
-    for top in ("nullworker", "workers")
-    for file in (ROOT / top).rglob("*.py")
-    if file != Path(paths.__file__)
-}
+
+
+class Words(NamedTuple):
+    """What a file says."""
+
+    texts: frozenset[str]  # as constants
+    names: frozenset[str]
+
+
+@functools.cache
+def shipped() -> dict[Path, Words]:
+    """What all shipped files but the one of paths say; looked into once, by the process that wants it."""
+    files = [file for top in ("nullworker", "workers") for file in (ROOT / top).rglob("*.py")]
+    return {file: words(ast.parse(file.read_text())) for file in files if file != Path(paths.__file__)}
+
+
+def words(tree: ast.Module) -> Words:
+    nodes = list(ast.walk(tree))
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return Words(
+        frozenset(texts(tree)), frozenset(attributes | {node.id for node in nodes if isinstance(node, ast.Name)})
+    )
 
 
 def texts(tree: ast.Module) -> Iterator[str]:
@@ -35,16 +52,11 @@ def test_a_path_is_written_in_no_other_file() -> None:
     def repeats(text: str) -> bool:
         return any(text.rstrip("/").endswith(path.rstrip("/")) for path in NAMES.values())
 
-    assert [(str(file), text) for file, tree in SHIPPED.items() for text in texts(tree) if repeats(text)] == []
+    assert [(str(file), text) for file, said in shipped().items() for text in said.texts if repeats(text)] == []
 
 
 def test_each_path_is_used() -> None:
-    used = {
-        node.attr if isinstance(node, ast.Attribute) else node.id
-        for tree in SHIPPED.values()
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Attribute, ast.Name))
-    }
+    used = {name for said in shipped().values() for name in said.names}
     assert NAMES.keys() - used == set()
 
 
