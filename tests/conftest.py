@@ -43,9 +43,10 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Arranges tests after they were shuffled."""
-    schedule.arrange(items)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Arranges tests after they were shuffled; where one process runs all, those of a module stay together."""
+    if getattr(config.option, "loadgroup", False):  # which xdist sets in the processes that run tests
+        schedule.arrange(items)
 
 
 @pytest.hookimpl(optionalhook=True)

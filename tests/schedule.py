@@ -1,7 +1,8 @@
 """Which tests share a process, and which begin first, where several processes work through them (``--dist loadgroup``).
 
 What takes seconds of CPU to start is started once, by the only process that needs it. What takes long begins first, so
-that no core idles in the end because one process is left with a long test. All else is in shuffled order.
+that no core idles in the end because one process is left with a long test. What computes all the time is spread among
+what waits. All else is in shuffled order.
 
 xdist's own groups are not used: with pytest 9.2 its marker ``xdist_group`` has no effect.
 """
@@ -20,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 #: What says that a module's tests share something dear: a fixture of the module, or one of these brokers.
 BROKERS = {"rabbitmq": re.compile(r"\brabbitmq: Rabbitmq"), "postgres": re.compile(r"\bpostgres: Postgres")}
 MODULES_OWN = re.compile(r'scope="module"')
-#: Minutes of CPU in one process, while tests of others wait for something.
-TOGETHER = ("tests/simulation/test_exhaustive.py",)
+#: Tests that keep a core busy; most others wait for processes that they started.
+BUSY = "tests/simulation/"
 #: Here are the tests that take ten seconds or more.
 LONG = (
     "tests/e2e/",
@@ -47,12 +48,18 @@ def group_of(module: str) -> str:
     for broker, pattern in BROKERS.items():
         if pattern.search(text):
             return broker
-    return module if module in TOGETHER or MODULES_OWN.search(text) else ""
+    return module if MODULES_OWN.search(text) else ""
 
 
 def arrange(items: list[pytest.Item]) -> None:
-    """Puts the long tests first."""
+    """Puts the long tests first, and spreads those that keep a core busy evenly among those that wait."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    placed: list[tuple[float, pytest.Item]] = []
+    for is_busy in (False, True):
+        kind = [item for item in items if item.nodeid.startswith(BUSY) is is_busy]
+        placed += [(place / len(kind), item) for place, item in enumerate(kind)]
+    placed.sort(key=lambda each: each[0])
+    items[:] = [item for _, item in placed]
 
 
 def scheduler(config: pytest.Config, log: Any) -> Any:
