@@ -76,19 +76,20 @@ async def test_where_in_flight_is_unknown_the_count_is_no_less_right(rabbitmq: R
         assert len(running.sessions()) <= 4
 
 
-async def test_five_hundred_jobs_while_the_dispatcher_is_killed_three_times(
-    rabbitmq: RabbitmqServer, tmp_path: Path
+@pytest.mark.parametrize("count", [250, pytest.param(500, marks=pytest.mark.long)])
+async def test_many_jobs_while_the_dispatcher_is_killed_three_times(
+    rabbitmq: RabbitmqServer, tmp_path: Path, count: int
 ) -> None:
     """All done, each once, on held workers, never more than four of them; and back to zero.
 
     Then there is one job more, alone, whose consumer is killed: at zero workers another one is brought for it.
     """
-    jobs = mixed(500)
+    jobs = mixed(count)
     name = await publish(rabbitmq, jobs)
     async with farm(tmp_path, consumer(rabbitmq, name, 40), most=6) as running:
         address = rabbitmq.management(f"%2F/{name}?acks_late=true")
         with dispatching(running, tmp_path, address, "--until-empty", "--poll", "0.5") as dispatcher:
-            await dispatcher.kill_at(lambda: len(running.runs()), 50, 180, 330)
+            await dispatcher.kill_at(lambda: len(running.runs()), count // 10, count // 3, 2 * count // 3)
             assert await dispatcher.wait() == 0, dispatcher.tail()
             assert dispatcher.starts == 4
             await until(lambda: not running.held, "no worker is held")
