@@ -12,9 +12,10 @@ import psycopg
 
 from nullworker.queues._postgres_connections import CONNECTIONS
 from nullworker.queues._postgres_database import Database, OtherTablesError, first_line
-from nullworker.queues._waiting import wait_set, within
+from nullworker.queues._waiting import wait_set
 from nullworker.queues.base import Depth, QueueError, QueueInfo, QueueWarning
 from nullworker.queues.urls import parse_url
+from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -149,7 +150,7 @@ class PostgresQueue(abc.ABC):
             await asyncio.sleep(timeout_s)
             return False
         try:
-            if await within(timeout_s, self._database.listen(self._channel, self._change_event)):
+            if await within(self._database.listen(self._channel, self._change_event), timeout_s):
                 self._change_event.set()  # for a while no connection listened: something may have changed
         except (QueueError, asyncio.TimeoutError):
             await asyncio.sleep(max(0.0, deadline - time.monotonic()))

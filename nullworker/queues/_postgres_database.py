@@ -18,8 +18,8 @@ from psycopg.rows import dict_row
 
 from nullworker.queues._batches import Batch
 from nullworker.queues._postgres_connections import CONNECT_LIMIT_S, conninfo_settings, shown_place, tls_warnings
-from nullworker.queues._waiting import within
 from nullworker.queues.base import QueueError
+from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
     from nullworker.queues.urls import QueueUrl
@@ -166,13 +166,13 @@ class Database:
     async def _connect(self) -> psycopg.AsyncConnection[Row]:
         try:
             return await within(
-                self._connect_limit_s,
                 psycopg.AsyncConnection.connect(
                     self._conninfo,
                     autocommit=True,
                     row_factory=dict_row,
                     prepare_threshold=None,  # connection poolers give each statement another session
                 ),
+                self._connect_limit_s,
             )
         except (psycopg.Error, OSError, asyncio.TimeoutError) as error:
             raise self._explained(error) from error
@@ -181,7 +181,7 @@ class Database:
         self, connection: psycopg.AsyncConnection[Row], query: str, parameters: dict[str, object] | None
     ) -> list[Row]:
         try:
-            cursor = await within(QUERY_LIMIT_S, connection.execute(query.encode(), parameters))
+            cursor = await within(connection.execute(query.encode(), parameters), QUERY_LIMIT_S)
             return await cursor.fetchall()
         except asyncio.TimeoutError as error:
             raise QueueError(f"{self.shown}: counting the jobs took over {QUERY_LIMIT_S:g} s.") from error
@@ -194,7 +194,7 @@ class Database:
         self._unwatch()
         for channel in channels:
             quoted = '"' + channel.replace('"', '""') + '"'
-            await within(CONNECT_LIMIT_S, listener.execute(f"LISTEN {quoted}".encode()))
+            await within(listener.execute(f"LISTEN {quoted}".encode()), CONNECT_LIMIT_S)
         self._watched = listener.fileno()
         asyncio.get_running_loop().add_reader(self._watched, self._notified, listener)
 

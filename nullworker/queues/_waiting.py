@@ -1,35 +1,10 @@
-"""Waiting with a limit. Before Python 3.12 `asyncio.wait_for` loses a cancellation that arrives with the result."""
+"""Waiting for an event with a limit."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
 
 from nullworker.wire import tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any
-
-_T = TypeVar("_T")
-
-
-async def within(limit_s: float, work: Coroutine[Any, Any, _T]) -> _T:
-    """What ``work`` returns.
-
-    Raises:
-        asyncio.TimeoutError: it did not end within ``limit_s`` seconds, and was cancelled.
-    """
-    task = tasks.start(work)
-    try:
-        await asyncio.wait({task}, timeout=limit_s)
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    if task.cancelled():
-        raise asyncio.TimeoutError
-    return task.result()
 
 
 async def wait_set(event: asyncio.Event, limit_s: float) -> bool:

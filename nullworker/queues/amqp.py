@@ -27,10 +27,10 @@ from nullworker.queues._rabbitmq import (
     timeout_warning,
 )
 from nullworker.queues._tls import tls_settings, tls_ways
-from nullworker.queues._waiting import within
 from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueUrlError, QueueWarning
 from nullworker.queues.connections import Connections, Way
 from nullworker.queues.urls import parse_url, place
+from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -224,8 +224,8 @@ class AmqpQueue:
         while True:
             is_fresh = self._connection is None
             try:
-                channel = await within(AMQP_LIMIT_S * len(self._hosts), self._connected())
-                queue = await within(AMQP_LIMIT_S, channel.declare_queue(name, passive=True))
+                channel = await within(self._connected(), AMQP_LIMIT_S * len(self._hosts))
+                queue = await within(channel.declare_queue(name, passive=True), AMQP_LIMIT_S)
                 return queue.declaration_result.message_count or 0
             except ChannelNotFoundEntity:
                 self._channel = None  # which the server has closed, as AMQP has it
@@ -274,7 +274,7 @@ class AmqpQueue:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
             with contextlib.suppress(Exception):
-                await within(AMQP_LIMIT_S, connection.close())
+                await within(connection.close(), AMQP_LIMIT_S)
 
 
 _: type[Queue] = AmqpQueue

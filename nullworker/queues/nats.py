@@ -23,9 +23,10 @@ from nats.js.api import AckPolicy
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
 from nullworker.queues._nats_connections import CONNECTIONS, NatsServers
-from nullworker.queues._waiting import wait_set, within
+from nullworker.queues._waiting import wait_set
 from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueWarning
 from nullworker.queues.urls import parse_url
+from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,7 +156,7 @@ class NatsQueue:
         deadline = time.monotonic() + timeout_s
         try:
             was_deaf = self._client is None or self._client.is_closed
-            await within(timeout_s, self._listen())
+            await within(self._listen(), timeout_s)
         except (QueueError, asyncio.TimeoutError):
             self._check_open()
             await asyncio.sleep(max(0.0, deadline - time.monotonic()))
@@ -176,7 +177,7 @@ class NatsQueue:
         self._ears.clear()
         if client is not None:
             with contextlib.suppress(asyncio.TimeoutError):
-                await within(CONNECT_LIMIT_S, client.close())
+                await within(client.close(), CONNECT_LIMIT_S)
 
     async def __aenter__(self) -> Self:
         return self
@@ -300,7 +301,6 @@ class NatsQueue:
         client = Client()
         try:
             await within(
-                CONNECT_LIMIT_S * 2,
                 client.connect(
                     address,
                     name="nullworker",
@@ -312,10 +312,11 @@ class NatsQueue:
                     reconnect_time_wait=0,
                     **self._servers.options,
                 ),
+                CONNECT_LIMIT_S * 2,
             )
         except (nats.errors.Error, OSError, ImportError, ValueError, asyncio.TimeoutError) as error:
             with contextlib.suppress(Exception):
-                await within(CLOSE_LIMIT_S, client.close())
+                await within(client.close(), CLOSE_LIMIT_S)
             raise self._explained(reasons[0] if reasons else error) from error
         return client
 

@@ -44,7 +44,7 @@ async def refusal(url: str) -> str:
 @contextlib.contextmanager
 def server(directory: Path, *settings: str) -> Iterator[int]:
     """A server with JetStream, on IPv4 and IPv6; its port."""
-    port = free_port()
+    port = free_port("::")
     lines = [f"port: {port}", 'host: "::"', f'jetstream {{ store_dir: "{directory}/jetstream" }}', *settings]
     (directory / "nats.conf").write_text("\n".join(lines))
     command = [program("nats-server"), "-c", "nats.conf"]
