@@ -53,6 +53,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "docs/cost.md": "Cost",
         "docs/metrics.md": "Metrics",
         "docs/running.md": "Running it for good",
+        "docs/security.md": "Security, line by line",
         "docs/glossary.md": "Glossary",
     },
     "Explanation": {

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from nullworker.classic.settings import from_environment
-from nullworker.wire.worker_side import failure_report
+from nullworker.wire.worker_side import engine_tls, failure_report
 from nullworker.wire.worker_side.environment import SettingsError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             port=given.port,
             thread_safe=True if given.thread_safe else None,
         )
+        engine_tls.install(os.environ)  # before anything makes a context of its own
     except SettingsError as error:
         return _give_up(str(error), 2)
     try:

@@ -104,6 +104,8 @@ class AuthMiddleware:
         envelope = None
         if environ["REQUEST_METHOD"] == "POST" and _is_json(environ):
             body = self._body(environ)
+            if len(body) > envelopes.LONG_BYTES:
+                self._check_early(environ, body)
             envelope = envelopes.read(body)
         if envelope is None:
             self._check_direct(environ)
@@ -117,6 +119,24 @@ class AuthMiddleware:
             self._stats.end(self._stats.enter(envelope.request_idx, envelope.cost), "Error")
             raise
         return self._stats.enter(envelope.request_idx, envelope.cost)
+
+    def _check_early(self, environ: WSGIEnvironment, body: bytes) -> None:
+        """Refuses a long message of a sender that the engine did not send, before it is parsed: that takes much memory.
+
+        Raises:
+            NotAuthenticError: it is of one.
+        """
+        is_open = self._settings.unsecured or get_path_info(environ) in self._open_paths
+        if self._trust is None or is_open or not _why_not_local(environ):
+            return
+        auth_data = envelopes.auth_data_of(body)
+        if auth_data is None:
+            raise NotAuthenticError(
+                f"A body of more than {envelopes.LONG_BYTES >> 10} KiB has its auth_data in its first or last "
+                f"{envelopes.LONG_BYTES >> 10} KiB, and this one has not."
+            )
+        self._trust.check_url(str(auth_data.get("url", "")))
+        self._trust.check_signature(str(auth_data.get("url", "")), str(auth_data.get("signature", "")))
 
     def _check_sent(self, trust: EngineTrust, envelope: envelopes.Envelope) -> None:
         """Raises `NotAuthenticError` unless the engine sent this client to this worker."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 COST_MAX = 1e9  # the engine's own bound
+#: Of a longer message the sender is checked before all of it is parsed.
+LONG_BYTES = 64 << 10
 IDX_MAX = 2**53 - 1  # beyond it a number is not the same in every language
 
 
@@ -37,6 +40,26 @@ class Envelope:
     signature: str
     payload: Any
     auth_data: Mapping[str, Any]
+
+
+_AUTH_DATA = re.compile(r'"auth_data"\s*:\s*')
+
+
+def auth_data_of(body: bytes) -> Mapping[str, Any] | None:
+    """``auth_data`` of a long message, from its first or last `LONG_BYTES`; the rest is not looked at.
+
+    Returns None where it is in neither.
+    """
+    for part in (body[:LONG_BYTES], body[-LONG_BYTES:]):
+        text = part.decode(errors="replace")
+        for found in _AUTH_DATA.finditer(text):
+            try:
+                value, _ = json.JSONDecoder().raw_decode(text, found.end())
+            except (ValueError, RecursionError):
+                break  # it is cut off, or none: a further one costs as much
+            if isinstance(value, dict):
+                return value
+    return None
 
 
 def read(body: bytes) -> Envelope | None:

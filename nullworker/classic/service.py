@@ -55,7 +55,7 @@ class Service:
         self._signal = 0
         self._is_making = False
         self._stats = RequestStats(unix_time, self._on_end)
-        self._trust = EngineTrust(link.identity) if link is not None else None
+        self._trust = EngineTrust(link.identity, demands_grants=link.demands_grants) if link is not None else None
         self._handler_lock = FairLock(
             parallel=loaded.thread_safe if settings.thread_safe is None else settings.thread_safe
         )

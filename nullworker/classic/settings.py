@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nullworker.wire.worker_side.engine_tls import GRANTS_VARIABLE, demands_grants
 from nullworker.wire.worker_side.environment import Environment, SettingsError, http_url
 from nullworker.wire.worker_side.local_requests import is_loopback
 from nullworker.wire.worker_side.messages import Identity
@@ -32,6 +33,7 @@ class EngineLink:
 
     report_addrs: tuple[str, ...]  # without a slash at their ends
     identity: Identity
+    demands_grants: bool = False  # whatever answers in the engine's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,8 @@ def _link(env: Environment, *, use_ssl: bool) -> EngineLink | None:
         verb = "is" if len(missing) == 1 else "are"
         raise SettingsError(f"REPORT_ADDR is set and {', '.join(missing)} {verb} not; set it as well.")
     url = http_url(env.text("PUBLIC_IPADDR"), env.public_port(), use_ssl=use_ssl)
-    return EngineLink(env.report_addrs(), Identity(env.worker_id(), env.text("MASTER_TOKEN"), url))
+    identity = Identity(env.worker_id(), env.text("MASTER_TOKEN"), url)
+    return EngineLink(env.report_addrs(), identity, demands_grants({GRANTS_VARIABLE: env.raw(GRANTS_VARIABLE)}))
 
 
 def _default_host(env: Environment, link: EngineLink | None) -> str:

@@ -11,16 +11,20 @@ from urllib.parse import quote
 import click
 
 from nullworker.cli.errors import UserError
-from nullworker.client.instances import API_KEY_VARIABLE, find_instance, find_key
+from nullworker.client.http import NoAnswerError, read_text
+from nullworker.client.instances import API_KEY_VARIABLE, find_authority, find_instance, find_key
 from nullworker.wire.headers import REASON
+from nullworker.wire.printable import printable_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 V = TypeVar("V")
 
 #: A worker may take until its next report, some ten seconds, to do what it is told.
 TIMEOUT_S = 20.0
+ANSWER_BYTES_MAX = 256 << 20  # all workers, waiters and decisions of a large engine
 _KEY_REFUSED = (401, 403)
 
 
@@ -122,10 +126,10 @@ def _called(
     headers = {"Authorization": f"Bearer {key}", "User-Agent": "nullworker command line"}
     if reason:
         headers[REASON] = quote(reason)
-    status, text = asyncio.run(_answer(method, url, path, query, body, headers))
+    status, text = asyncio.run(_answer(method, url, path, query, body, headers, find_authority(found)))
     try:
-        answer = json.loads(text)
-    except ValueError:
+        answer = printable_values(json.loads(text))  # before any of it is on a terminal
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise UserError(f"What answers at {url} is no nullworker engine.")
@@ -144,18 +148,22 @@ async def _answer(
     query: Mapping[str, str],
     body: Mapping[str, object] | None,
     headers: Mapping[str, str],
+    authority: Path | None,
 ) -> tuple[int, str]:
     """Status and body."""
     import aiohttp
 
+    from nullworker.client.trust import pinned
+
+    connector = aiohttp.TCPConnector(ssl=pinned(authority)) if authority is not None else None
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     try:
         async with (
-            aiohttp.ClientSession(headers=headers, timeout=timeout, trust_env=True) as http,
-            http.request(method, url + path, params=query, json=body) as answer,
+            aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout, trust_env=True) as http,
+            http.request(method, url + path, params=query, json=body, allow_redirects=False) as answer,
         ):
-            return answer.status, await answer.text(errors="replace")
-    except (aiohttp.ClientError, asyncio.TimeoutError, TimeoutError, OSError) as error:
+            return answer.status, await read_text(answer, ANSWER_BYTES_MAX)
+    except (aiohttp.ClientError, asyncio.TimeoutError, TimeoutError, OSError, NoAnswerError) as error:
         raise UserError(
             f"The engine at {url} does not answer ({type(error).__name__}); start one with nullworker engine, "
             f"or name another with --instance."

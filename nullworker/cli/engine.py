@@ -23,6 +23,7 @@ Examples:
   nullworker engine
   nullworker engine --config nullworker.toml --port 9000
   nullworker engine --config new.toml --port 9000 --dry-run
+  nullworker engine --host 0.0.0.0 --tls
   nullworker engine --state /var/lib/nullworker --set endpoint.null-local.max_workers=4
 
 With no file it serves one endpoint, null-local, on processes of this machine. Ctrl-C (or SIGTERM) ends it and its free
@@ -32,6 +33,10 @@ workers; those that are held run on, and the next start takes them over."""
 @click.command("engine", epilog=EPILOG)
 @click.option("--host", help="The address to listen on  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, 0 for any free one  [default: 8080]")
+@click.option(
+    "--tls", is_flag=True, default=None, help="Serve HTTPS, with a certificate of the engine's own authority."
+)
+@click.option("--insecure", is_flag=True, default=None, help="Serve plain HTTP beyond this machine all the same.")
 @click.option("--state", type=click.Path(path_type=Path), help="Where keys, store and logs are kept.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="The configuration file (TOML).")
 @click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="Write every event and command there.")
@@ -44,6 +49,8 @@ workers; those that are held run on, and the next start takes them over."""
 def command(
     host: str | None,
     port: int | None,
+    tls: bool | None,
+    insecure: bool | None,
     state: Path | None,
     config: Path | None,
     journal: Path | None,
@@ -66,10 +73,25 @@ def command(
         raise click.UsageError("Give --leave-workers or --end-workers, not both.")
     at_end = AtEnd.NONE if leave_workers else AtEnd.ALL if end_workers else AtEnd.FREE
 
-    given = {"host": host, "port": port, "state": state, "journal": journal, "log_level": log_level}
-    flags = [(key, str(value)) for key, value in given.items() if value is not None]
+    given = {
+        "host": host,
+        "port": port,
+        "tls": tls,
+        "insecure": insecure,
+        "state": state,
+        "journal": journal,
+        "log_level": log_level,
+    }
+    flags = [
+        (key, str(value).lower() if isinstance(value, bool) else str(value))
+        for key, value in given.items()
+        if value is not None
+    ]
     flags += [_setting(text) for text in settings]
-    own = {f"NULLWORKER_ENGINE_{name}" for name in ("HOST", "PORT", "STATE", "CONFIG", "JOURNAL", "LOG_LEVEL")}
+    own = {
+        f"NULLWORKER_ENGINE_{name}"
+        for name in ("HOST", "PORT", "TLS", "INSECURE", "STATE", "CONFIG", "JOURNAL", "LOG_LEVEL")
+    }
     environ = {name: value for name, value in os.environ.items() if name not in own}
     try:
         loaded = load_config(config, environ, flags)

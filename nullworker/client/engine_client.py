@@ -20,6 +20,7 @@ from nullworker.client.errors import (
     KeyRefusedError,
 )
 from nullworker.client.http import Answer, NoAnswerError, call
+from nullworker.client.instances import find_authority
 from nullworker.client.models import Endpoint, RouteAnswer, WorkerInfo
 from nullworker.client.retry import BACKOFF_MAX_S, steady_backoff_s
 from nullworker.client.trust import load_context
@@ -62,6 +63,7 @@ class EngineClient:
         # Locks: what a hundred callers need at the same moment is fetched once.
         self._connecting = asyncio.Lock()
         self._looking_up = asyncio.Lock()
+        self._authority = find_authority(instance)
         self._tls: aiohttp.ClientSession | None = None  # accepts certificates of the engine's authority
         self._plain: aiohttp.ClientSession | None = None
         self._endpoints: dict[str, Endpoint] = {}
@@ -78,7 +80,9 @@ class EngineClient:
         """
         async with self._connecting:
             if self._tls is None:
-                self._tls = _connections(await load_context(self._instance.certificate_url, self.label))
+                self._tls = _connections(
+                    await load_context(self._instance.certificate_url, self.label, self._authority)
+                )
 
     async def reach(self, worker_url: str) -> aiohttp.ClientSession:
         """The connections for calls to that worker. Needs the engine only if the worker's certificate is to be checked.

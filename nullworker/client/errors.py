@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nullworker.wire.printable import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -160,8 +162,7 @@ def _choice(known: Sequence[str] | None) -> str:
 def shortened(text: str, length_max: int = SHOWN_MAX) -> str:
     """``text`` on one line of printable characters, cut to ``length_max``: it may come from any server."""
     beginning = text[: length_max * 4]  # the rest would be cut off anyway
-    line = "".join(character if character.isprintable() else " " for character in beginning)
-    line = " ".join(line.split())
+    line = one_line(beginning)
     return line if len(line) <= length_max else line[: length_max - 1] + "…"
 
 

@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from nullworker.wire.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 USER_AGENT = "nullworker"
+#: The longest is an engine's list of endpoints, some 600 bytes each. A worker's answer has some hundred bytes.
+ANSWER_BYTES_MAX = 16 << 20
+SENTENCE_CHARACTERS_MAX = 2_000
 
 
 class NoAnswerError(Exception):
@@ -61,7 +66,7 @@ class Answer:
     def sentence(self) -> str:
         """What an answer that is an error says: ``msg`` or ``error`` of a JSON object, else the body itself."""
         body = self.mapping()
-        return str(body.get("msg") or body.get("error") or self.text)
+        return printable(str(body.get("msg") or body.get("error") or self.text)[:SENTENCE_CHARACTERS_MAX])
 
 
 async def call(
@@ -96,13 +101,36 @@ async def call(
         async with http.request(
             method, url, params=query, json=body, headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
-            text = await response.text(errors="replace")
+            text = await read_text(response, ANSWER_BYTES_MAX)
             return Answer(response.status, text, response.headers.get("Date", ""), response.headers.get("Location", ""))
     except aiohttp.ClientConnectorError as error:
         refused = isinstance(error.os_error, ConnectionRefusedError)
         raise NoAnswerError(connection_failure(error), refused=refused) from error
     except (aiohttp.ClientError, asyncio.TimeoutError, TimeoutError, OSError) as error:
         raise NoAnswerError(str(error) or "time-out") from error
+
+
+async def read_text(response: aiohttp.ClientResponse, most: int) -> str:
+    """As `read_body`, as text."""
+    body = await read_body(response, most)
+    try:
+        return body.decode(response.charset or "utf-8", errors="replace")
+    except LookupError:  # it names no encoding
+        return body.decode(errors="replace")
+
+
+async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body of an answer, as it is after decompression, if it has ``most`` bytes at most.
+
+    Raises:
+        NoAnswerError: it has more.
+    """
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > most:
+            raise NoAnswerError(f"an answer of more than {most >> 20} MiB")
+    return bytes(body)
 
 
 def connection_failure(error: aiohttp.ClientConnectorError) -> str:

@@ -28,6 +28,9 @@ LOCAL_URL = "http://127.0.0.1:8080"
 
 API_KEY_VARIABLE = "VAST_API_KEY"
 STATE_VARIABLE = "NULLWORKER_STATE"
+#: The file with the authority that the certificate of an engine must be of, in PEM.
+CA_VARIABLE = "NULLWORKER_CA"
+CA_FILE = "engine-ca.pem"
 API_KEY_FILE = "api_key"
 #: An engine that runs keeps its URL there, so that `local` finds it on whatever port it is.
 URL_FILE = "url"
@@ -115,6 +118,25 @@ def state_directory(environ: Mapping[str, str] | None = None) -> Path:
     """Where the engine of this user keeps its state: ``NULLWORKER_STATE``, else ``~/.local/state/nullworker``."""
     given = (os.environ if environ is None else environ).get(STATE_VARIABLE)
     return Path(given or "~/.local/state/nullworker").expanduser()
+
+
+def find_authority(instance: Instance, environ: Mapping[str, str] | None = None) -> Path | None:
+    """The file with the authority that the engine's certificate must be of; None: one of the usual authorities.
+
+    It is that of ``NULLWORKER_CA``, else, for an engine on this machine, the one that the engine wrote.
+
+    Args:
+        instance: the engine.
+        environ: the environment; None: the process's own.
+    """
+    environ = os.environ if environ is None else environ
+    if instance.url is None or not instance.url.lower().startswith("https:"):
+        return None
+    given = environ.get(CA_VARIABLE)
+    if given:
+        return Path(given).expanduser()
+    own = state_directory(environ) / CA_FILE
+    return own if instance.is_here and own.is_file() else None
 
 
 def find_key(instance: Instance, given: str | None = None, environ: Mapping[str, str] | None = None) -> str:

@@ -9,28 +9,50 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from typing import TYPE_CHECKING
 
 import aiohttp
 
 from nullworker.client.errors import CertificateUnavailableError, EngineUnreachableError
-from nullworker.client.http import connection_failure
+from nullworker.client.http import NoAnswerError, connection_failure, read_body
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TIMEOUT_S = 15.0
+_CERTIFICATES_BYTES_MAX = 1 << 20
 
 
-async def load_context(url: str, engine: str) -> ssl.SSLContext:
+def pinned(authority: Path | None) -> ssl.SSLContext:
+    """What an engine's certificate is checked with.
+
+    Args:
+        authority: a file with the only authority that is accepted, in PEM; None: the usual ones are.
+
+    Raises:
+        CertificateUnavailableError: it is no such file.
+    """
+    try:
+        return ssl.create_default_context(cafile=None if authority is None else str(authority))
+    except (OSError, ssl.SSLError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        raise CertificateUnavailableError(str(authority), str(reason)) from error
+
+
+async def load_context(url: str, engine: str, authority: Path | None = None) -> ssl.SSLContext:
     """Fetches the root certificate and makes a context that accepts what it signed.
 
     Args:
         url: where the root certificate is, as PEM.
         engine: how messages name the engine.
+        authority: as for `pinned`; the root is fetched over a connection that it vouches for.
 
     Raises:
         EngineUnreachableError: nothing answers, or not now.
         CertificateUnavailableError: what answers has no certificate there.
     """
-    pem = await _fetch(url, engine)
-    context = ssl.create_default_context()
+    context = pinned(authority)
+    pem = await _fetch(url, engine, context)
     try:
         context.load_verify_locations(cadata=pem.decode("ascii"))
     except (ssl.SSLError, ValueError) as error:
@@ -42,19 +64,20 @@ async def load_context(url: str, engine: str) -> ssl.SSLContext:
     return context
 
 
-async def _fetch(url: str, engine: str) -> bytes:
+async def _fetch(url: str, engine: str, context: ssl.SSLContext) -> bytes:
     """The body at ``url``. Redirects are followed, for nothing secret is sent."""
+    connector = aiohttp.TCPConnector(ssl=context)
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as http,
+            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as http,
             http.get(url) as response,
         ):
-            status, body = response.status, await response.read()
+            status, body = response.status, await read_body(response, _CERTIFICATES_BYTES_MAX)
     except aiohttp.ClientConnectorError as error:
         raise EngineUnreachableError(engine, connection_failure(error)) from error
     except (asyncio.TimeoutError, TimeoutError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
         raise EngineUnreachableError(engine, str(error) or "time-out") from error
-    except aiohttp.ClientError as error:
+    except (aiohttp.ClientError, NoAnswerError) as error:
         raise CertificateUnavailableError(url, str(error)) from error
     if status >= 500:
         raise EngineUnreachableError(engine, f"HTTP {status}")

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,7 @@ class DispatchStore:
         self._locks: list[int] = []
         with self._explained():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_owner()
             path.touch(mode=0o600, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_S)
             try:
@@ -76,6 +78,27 @@ class DispatchStore:
             except BaseException:
                 self._db.close()  # an error keeps this object alive, and the file with it
                 raise
+
+    def _check_owner(self) -> None:
+        """Refuses a directory or database that others may write, or that is a link: sessions in it would be theirs.
+
+        Raises:
+            DispatchStoreError: it is one.
+        """
+        for path in (self._path.parent, self._path):
+            try:
+                found = path.lstat() if path is self._path else path.stat()
+            except FileNotFoundError:
+                continue  # it is made, and ours
+            if stat.S_ISLNK(found.st_mode):
+                raise DispatchStoreError(f"{path} is a symbolic link; put the database itself there, or give --state.")
+            if found.st_uid != os.geteuid():
+                raise DispatchStoreError(f"{path} belongs to user {found.st_uid}; give another directory with --state.")
+            if found.st_mode & 0o022:
+                raise DispatchStoreError(
+                    f"{path} may be written by other users (mode {found.st_mode & 0o777:04o}); run chmod go-w on it, "
+                    "or give another directory with --state."
+                )
 
     def _prepare(self) -> None:
         self._check_schema()
@@ -112,7 +135,11 @@ class DispatchStore:
         """
         name = hashlib.sha256(binding.encode()).hexdigest()[:16]
         with self._explained():
-            lock = os.open(self._path.with_name(f"dispatch-{name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            lock = os.open(
+                self._path.with_name(f"dispatch-{name}.lock"),
+                os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o600,
+            )
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -21,7 +21,7 @@ from nullworker.core.events import (
 )
 from nullworker.core.parameters import EndpointState, ParameterError, Parameters
 from nullworker.engine.config import NULL_BACKEND, EndpointConfig, WorkergroupConfig
-from nullworker.wire.errors import NotFoundError, WireError
+from nullworker.wire.errors import NotFoundError, UnwritableError, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -77,6 +77,9 @@ class CatalogStore(Protocol):
 
     def delete_workergroup(self, workergroup_id: int) -> None:
         """Removes it."""
+
+    def reserve_id(self, next_id: int) -> bool:
+        """Makes sure, now, that no engine after this one gives an id below ``next_id``; whether it went well."""
 
     def flush(self) -> None:
         """Waits until all changes so far are committed, or for a bounded time."""
@@ -421,6 +424,9 @@ class Catalog:
 
     def _new_id(self) -> int:
         new = self.next_id
+        if self._store is not None and not self._store.reserve_id(new + 1):
+            # Were it made all the same and forgotten at a kill, another would get its id, and with it its key.
+            raise UnwritableError("The store cannot be written (the disk may be full): nothing was made.")
         self.next_id += 1
         return new
 

@@ -7,6 +7,7 @@ is the page for users.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping  # noqa: TC003 - the store decodes WorkergroupConfig by its types
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -57,6 +58,10 @@ class EngineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: int = 8080
     state: str = DEFAULT_STATE_DIR
     public_url: str = ""
+    tls: bool = False
+    tls_certificate: str = ""
+    tls_key: str = ""
+    insecure: bool = False
     journal: str = ""
     log_level: str = "info"
 
@@ -159,8 +164,11 @@ class EngineConfig:
     endpoints: tuple[EndpointConfig, ...] = ()
     #: The settings of each fleet, by its name, for the fleet to check.
     fleets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    #: Where workers reach the engine, when it is not where it listens; "": http://host:port.
+    #: Where workers reach the engine, when it is not where it listens; "": http(s)://host:port.
     public_url: str = ""
+    #: Whether it serves TLS, with a certificate of its own authority or of these files.
+    tls: bool = False
+    tls_files: tuple[Path, Path] | None = None
     journal: Path | None = None
     log_level: str = "info"
 
@@ -212,6 +220,7 @@ def _build(source: Source) -> EngineConfig:
         "public_url",
         "must start with http:// or https://",
     )
+    _check_tls(source, engine)
     names = [endpoint.name for endpoint in tables.endpoint]
     for index, name in enumerate(names):
         source.check(0 < len(name) <= 200 and name.isprintable(), f"endpoint[{index}]", "name", "is no usable name")
@@ -224,9 +233,39 @@ def _build(source: Source) -> EngineConfig:
         endpoints=tuple(_endpoint(source, fleets, index, table) for index, table in enumerate(tables.endpoint)),
         fleets=tables.fleet,
         public_url=engine.public_url.rstrip("/"),
+        tls=engine.tls or bool(engine.tls_certificate),
+        tls_files=(
+            (source.path("tls_certificate", engine.tls_certificate), source.path("tls_key", engine.tls_key))
+            if engine.tls_certificate
+            else None
+        ),
         journal=source.path("journal", engine.journal) if engine.journal else None,
         log_level=engine.log_level,
     )
+
+
+def _check_tls(source: Source, engine: EngineTable) -> None:
+    source.check(
+        bool(engine.tls_certificate) == bool(engine.tls_key),
+        "engine",
+        "tls_key" if engine.tls_certificate else "tls_certificate",
+        "is missing: a certificate and its key go together",
+    )
+    is_plain = not (engine.tls or engine.tls_certificate or engine.insecure)
+    source.check(
+        not is_plain or _is_loopback(engine.host.strip()),
+        "engine",
+        "host",
+        f"is {engine.host}, beyond this machine, and without TLS keys could be read on the way; set tls = true, or "
+        "insecure = true where a TLS proxy of this machine is the only caller",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

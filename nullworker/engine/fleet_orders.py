@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nullworker.core.commands import Create, Destroy, Start
 from nullworker.core.events import InstanceExited
+from nullworker.engine.redaction import from_others
 from nullworker.fleets.base import FleetError
 from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
@@ -114,7 +115,7 @@ class FleetOrders:
     def exited(self, worker_id: int, detail: str) -> None:
         """A fleet reports that an instance ended by itself."""
         if self.driver is not None:
-            self.driver.report(InstanceExited(worker_id, detail))
+            self.driver.report(InstanceExited(worker_id, from_others(detail)))
 
     async def list(self, name: str) -> list[Instance] | None:
         """A fleet's instances; None where it did not answer."""

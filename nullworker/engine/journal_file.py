@@ -50,7 +50,7 @@ class JournalFile:
             StateError: it cannot be written.
         """
         try:
-            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             end = os.lseek(fd, 0, os.SEEK_END)
             torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"
             os.write(fd, (b"\n" if torn else b"") + journal.begin(version("nullworker")).encode() + b"\n")

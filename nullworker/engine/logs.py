@@ -24,6 +24,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from nullworker.engine.redaction import redact, redacted
 from nullworker.engine.state_dir import StateError, open_state_dir
+from nullworker.wire.printable import printable
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -36,12 +37,6 @@ LINES_WAITING_MAX = 20_000
 
 #: What every record has; anything else on it came by ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-#: Control characters, which could forge lines or steer a terminal, as they are shown.
-_VISIBLE = {code: f"\\x{code:02x}" for code in [*range(0x20), *range(0x7F, 0xA0)]} | {
-    0x0A: "\\n",
-    0x0D: "\\r",
-    0x09: "\\t",
-}
 
 
 class JsonFormatter(logging.Formatter):
@@ -70,11 +65,11 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Newlines and other control characters in the sentence are shown, not obeyed."""
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        text = redact(f"{_subject(record)}{record.getMessage()}").translate(_VISIBLE)
+        text = printable(redact(f"{_subject(record)}{record.getMessage()}"))
         line = f"{_at(record).astimezone():%H:%M:%S} {level}{text}"
         error = _error(record)
         if error:
-            line += "".join(f"\n    {part.translate(_VISIBLE)}" for part in error.splitlines())
+            line += "".join(f"\n    {printable(part)}" for part in error.splitlines())
         return line
 
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 
 from nullworker.engine.secret import MASK, Secret
+from nullworker.wire.printable import printable
+from nullworker.wire.redaction import mask_likely
 from nullworker.wire.types import SECRET_FIELDS
 
 #: Names of fields, headers and variables whose values are secret, in small letters.
@@ -59,6 +61,14 @@ def redact(text: str) -> str:
     if len(text) > TEXT_CHARACTERS_MAX:
         return _redact(text[: TEXT_CHARACTERS_MAX + _MARGIN_CHARACTERS])[:TEXT_CHARACTERS_MAX] + "…"
     return _redact(text)
+
+
+def from_others(text: str) -> str:
+    """What a worker, a consumer or a provider says, fit to be kept and shown: masked, printable and on one line.
+
+    Text of others is masked more widely than the engine's own: also what merely looks like a key of some other product.
+    """
+    return printable(mask_likely(redact(text)))
 
 
 def _redact(text: str) -> str:

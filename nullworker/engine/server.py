@@ -24,7 +24,9 @@ from nullworker.core.causes import Cause
 from nullworker.core.commands import Destroy, Note
 from nullworker.core.events import Restored
 from nullworker.engine.api import listening
+from nullworker.engine.api.refusals import Refusals
 from nullworker.engine.api.surface import Insides, Surface
+from nullworker.engine.api.turning_away import TurningAway
 from nullworker.engine.auth.certificates import CertificateAuthority
 from nullworker.engine.auth.keys import SECRET_FILE, Keys
 from nullworker.engine.auth.request_numbers import RequestNumbers
@@ -46,12 +48,14 @@ from nullworker.engine.recorder import Recorder
 from nullworker.engine.state_dir import StateError, StateLock, open_state_dir, url_kept
 from nullworker.engine.store import Store
 from nullworker.engine.takeover import workers_beyond_store
+from nullworker.engine.tls import ROOT_FILE, EngineTls
 from nullworker.engine.usage import Usage
 from nullworker.fleets.base import FleetError, InstanceSpec
 from nullworker.fleets.registry import fleet_names, open_fleet
 from nullworker.views.billing import Price
 from nullworker.wire import tasks
 from nullworker.wire.errors import WireError
+from nullworker.wire.worker_side.engine_tls import CA_VARIABLE, GRANTS_VARIABLE, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -106,7 +110,8 @@ class Server:
         self._lock = lock
         self._listener = listener
         host, port = listener.getsockname()[:2]
-        self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared only
+        scheme = "https" if config.tls else "http"
+        self.url = f"{scheme}://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared only
         self._report_addr = config.public_url or self.url
         self._serving = contextlib.AsyncExitStack()
         self._files = contextlib.ExitStack()
@@ -164,6 +169,9 @@ class Server:
         self.keys = Keys.open(state_dir, environ.get("VAST_API_KEY", ""))
         signer = Signer.open(state_dir)
         authority = CertificateAuthority.open(state_dir)
+        self._tls = EngineTls.open(config, state_dir, authority) if config.tls else None
+        if self._tls is None or self._tls.ca_pem is None:
+            (state_dir / ROOT_FILE).unlink(missing_ok=True)  # clients of this machine would take it for the engine's
         orders = self._orders = FleetOrders(await self._open_fleets(), self._spec, self._fleet_of)
         self.decisions = Decisions(self._endpoint_of)
         self.decisions.keep(loaded.decisions)
@@ -200,13 +208,16 @@ class Server:
         for label in self.costs.labels.values():
             self.keeper.history.job(label.request_idx, label.job)
         self._serving.push_async_callback(self.costs.close)
+        most = listening.connections_max()
+        refusals = self.refusals = Refusals(asyncio.get_running_loop().time)
         insides = Insides(
             self.driver, self.catalog, self.decisions, self.keeper, self.costs, self.usage, self.keys, signer,
             authority, RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places), state_dir,
             self._report_addr, _wall_s, self._complaints, self._log_path, measurements, lambda: self.connections,
+            refusals, most, self._known_of_engine().get(CA_VARIABLE, ""),
         )  # fmt: skip
         self.surface = Surface(insides)
-        await self._serve(self.surface.app)
+        await self._serve(self.surface.app, most)
         self._serving.callback(self.surface.close)
         self._files.enter_context(url_kept(state_dir, self.url))
         self.driver.start_listing()
@@ -232,8 +243,10 @@ class Server:
         catalog.resume_deletions()
         catalog.apply_file(self.config.endpoints)
 
-    async def _serve(self, app: App) -> None:
-        http = self._http = listening.HttpServer(app.answer, listening.connections_max())
+    async def _serve(self, app: App, most: int) -> None:
+        turning_away = TurningAway(self.driver, self.refusals, self._is_connected)
+        tls = None if self._tls is None else self._tls.context
+        http = self._http = listening.HttpServer(app.answer, most, turning_away, tls)
         runner = web.ServerRunner(http, shutdown_timeout=1.0)
         await runner.setup()
         self._serving.push_async_callback(runner.cleanup)
@@ -269,6 +282,9 @@ class Server:
         """How many connections are open."""
         return 0 if self._http is None else len(self._http.connections)
 
+    def _is_connected(self, owner: str) -> bool:
+        return self._http is not None and self._http.is_connected(owner)
+
     # --------------------------------------------------------------------------------------------------------- lookups
 
     def _spec(self, order: Create) -> InstanceSpec:
@@ -281,7 +297,7 @@ class Server:
             report_addr=self._report_addr,
             worker_token=self.keys.worker_token(order.worker_id).reveal(),
             consumer=group.config.consumer,
-            env=group.config.env,
+            env={**group.config.env, **self._known_of_engine()},
             use_ssl=group.config.use_ssl,
         )
 
@@ -297,6 +313,11 @@ class Server:
             config.storage_price_per_hour if storage is None else storage,
             config.billing,
         )
+
+    def _known_of_engine(self) -> dict[str, str]:
+        """What a worker is told by its fleet, so that no answer on the way can change it."""
+        pinned = {} if self._tls is None or self._tls.ca_pem is None else {CA_VARIABLE: encoded(self._tls.ca_pem)}
+        return {GRANTS_VARIABLE: "required", **pinned}
 
     def _knows_backend(self, fleets: Mapping[str, Fleet], fleet: str, backend: str) -> bool:
         try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: More than any key here has; a file beyond it is not one of ours.
-_KEY_FILE_BYTES_MAX = 65_536
+_KEY_FILE_BYTES_MAX = 1 << 20
 
 
 class StateError(Exception):
@@ -149,26 +149,42 @@ def write_new_key_file(path: Path, content: bytes) -> bool:
     Returns:
         False where another process made ``path`` first; its file is left as it is.
     """
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            os.write(fd, content)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    with _draft_of(path, content) as draft:
         try:
             os.link(draft, path, follow_symlinks=False)
         except FileExistsError:
             return False
+    return True
+
+
+def replace_key_file(path: Path, content: bytes) -> None:
+    """Writes a key file in the place of one that may be there: after a crash it is the old or the new one.
+
+    Raises:
+        OSError: the disk refuses; the old one is left as it is.
+    """
+    with _draft_of(path, content) as draft:
+        draft.replace(path)
+
+
+@contextlib.contextmanager
+def _draft_of(path: Path, content: bytes) -> Iterator[Path]:
+    """A file beside ``path`` with that content, on the disk; so is what the context does to the directory."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(fd)
+        yield draft
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
-    return True
 
 
 def _why(error: OSError) -> str:

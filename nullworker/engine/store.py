@@ -173,6 +173,17 @@ class Store:
         """Makes sure, now, that no engine after this one gives a request a place below ``end`` again."""
         self._writer.write_now([("meta", "request_places", ("request_places", end))])
 
+    def reserve_id(self, next_id: int) -> bool:
+        """Makes sure, now, that no engine after this one gives an endpoint an id below ``next_id`` again.
+
+        Returns:
+            Whether the disk has taken it.
+        """
+        self._writer.write_now([("meta", "next_id", ("next_id", next_id))])
+        with self._lock:
+            self._meta["next_id"] = max(next_id, self._meta.get("next_id", 1))
+        return not self._writer.error
+
     def flush(self) -> None:
         """Waits until what was left here is written; no longer than an operator's change may wait."""
         self._writer.flush(CHANGE_WAIT_S)

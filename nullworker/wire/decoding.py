@@ -66,8 +66,12 @@ def decode(kind: type[T], body: bytes, *, whole_floats: bool = True) -> T:
 
 
 def _decode_with_whole_floats(kind: type[T], body: bytes) -> T:
-    """The slow path: as `decode`, with every float that is a whole number made an int."""
+    """The slow path: as `decode`, with every float that is a whole number made an int; unknown fields are skipped."""
     try:
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            raw: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            known = {name: raw[name] for name in kind.__struct_encode_fields__ if name in raw}
+            return msgspec.convert({name: _whole(msgspec.json.decode(value)) for name, value in known.items()}, kind)
         return msgspec.convert(_whole(msgspec.json.decode(body)), kind)
     except msgspec.ValidationError as error:
         raise _wire_error(error, kind) from None

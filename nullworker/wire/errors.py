@@ -64,9 +64,21 @@ class TooManyError(_WholeRequestError):
     status = 429
     error = "too_many"
 
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        #: When it is of use to try again.
+        self.retry_after_s = retry_after_s
+
 
 class TooLargeError(_WholeRequestError):
     """The body is larger than the path takes."""
 
     status = 413
     error = "too_large"
+
+
+class UnwritableError(_WholeRequestError):
+    """What was asked must be on the disk first, and the disk refuses."""
+
+    status = 503
+    error = "unwritable"

@@ -1,4 +1,4 @@
-"""The header in which an engine lists its features beyond Vast's own wire.
+"""The headers beyond Vast's own wire: that in which an engine lists its features, and that of callbacks.
 
 An engine of ours sends ``X-Nullworker: prompt-reports, grants`` with its answer to ``/pubkey/``. Vast's own does not,
 and a worker that sees no such header behaves as Vast's framework does.
@@ -17,6 +17,11 @@ GRANTS = "grants"
 
 #: An operator's reason for an act, percent-encoded: it goes into the audit log.
 REASON = "X-Nullworker-Reason"
+
+
+#: Bears every callback that a worker makes (``on_close_route``). Control ports and engines refuse what has it: a client
+#: chooses the callback's URL, and must not reach with the worker's hand what it cannot reach itself.
+CALLBACK = "X-Nullworker-Callback"
 
 
 def features(value: str | None) -> frozenset[str]:

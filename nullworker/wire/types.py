@@ -39,7 +39,6 @@ __all__ = [
     "Preview",
     "PreviewBody",
     "QueueReport",
-    "ReadOnlyKey",
     "Removal",
     "ReplaceBody",
     "Replaced",
@@ -69,10 +68,13 @@ ID_MAX = 2**53 - 1
 AMOUNT_MAX = 1e9
 QUANTITY_MAX = 1e12
 
+#: No control characters, and none that change the direction of writing or are not seen.
+_SHOWN = r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$"
+
 Id = Annotated[int, Meta(ge=0, le=ID_MAX)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 #: A name about to be given: no control characters, which would garble every list that shows it.
-NewName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+NewName = Annotated[str, Meta(min_length=1, max_length=200, pattern=_SHOWN)]
 Word = Annotated[str, Meta(max_length=200)]
 Key = Annotated[str, Meta(max_length=1_000)]
 Url = Annotated[str, Meta(max_length=2_000)]
@@ -426,6 +428,7 @@ class Invitation(Message, frozen=True):
     container_id: int
     report_addr: str
     master_token: str
+    engine_ca: str = ""  # the authority of the engine's certificate, where that is its own
 
 
 class UpdateWorkers(Message, frozen=True):
@@ -449,23 +452,17 @@ class WorkersUpdating(Message, frozen=True):
 
 
 class SignInBody(Message, frozen=True):
-    """Signs a page in: ``api_key`` is the account key or the read-only key."""
+    """Signs a page in: ``api_key`` is the account key, or one of role ``read``, ``operate`` or ``admin``."""
 
     api_key: Key
 
 
 class SignedInBody(Message, frozen=True):
-    """What a page is signed in as: ``account``, ``read-only``, or "" for nothing."""
+    """What a page is signed in as: the role of its key ("" for nothing), and what that is called."""
 
     role: str
     version: str
-    success: bool = True
-
-
-class ReadOnlyKey(Message, frozen=True):
-    """The key that sees and changes nothing."""
-
-    api_key: str
+    key: str = ""
     success: bool = True
 
 

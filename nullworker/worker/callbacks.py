@@ -4,26 +4,34 @@ The framework would post to whatever it is given and follow redirects. Here the 
 were checked, at the moment of connecting, without redirects, and with 10 s for all of it. Link-local addresses and
 those of cloud metadata are never called; addresses of private networks (this machine's too) where the operator says so.
 One kind of URL on this machine is called always: that at which a local dispatcher is notified that a reservation has
-ended, because nothing else answers to its path.
+ended, because nothing else answers to its path. Never called on this machine are the ports of workers, of consumers and
+of the engine: a client could reach there with its worker's hand what it cannot reach itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
+import os
 import re
 import socket
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from nullworker.wire import tasks
+from nullworker.wire.headers import CALLBACK
 from nullworker.wire.timeouts import within
+from nullworker.wire.worker_side import engine_tls
+from nullworker.worker.local_listeners import belongs_to_a_worker, is_own_address
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nullworker.worker.sessions import HeldSession
 
 log = logging.getLogger(__name__)
@@ -52,8 +60,15 @@ class CallbackError(Exception):
 class Callbacks:
     """Checks the callbacks of sessions when they open, and makes them when they close."""
 
-    def __init__(self, *, private: bool) -> None:
+    def __init__(self, *, private: bool, engines: Sequence[str] = ()) -> None:
+        """Takes what it goes by.
+
+        Args:
+            private: whether addresses of private networks may be called.
+            engines: the engine's URLs, which are never called.
+        """
         self._private = private
+        self._engines = {(parts.hostname or "", _port(parts)) for parts in map(urlsplit, engines)}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def check(self, url: str) -> None:
@@ -64,13 +79,37 @@ class Callbacks:
         """
         if _NOTICE.fullmatch(url):
             return
-        host = urlsplit(url).hostname or ""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
         try:
             addresses = [_literal(host)] if _literal(host) else await _resolve(host)
         except (OSError, asyncio.TimeoutError, UnicodeError):
             raise CallbackError("The host of payload.on_close_route is not known here.") from None
         for address in addresses:
-            self.check_address(address)
+            await self.check_place(address, _port(parts))
+
+    async def check_place(self, address: str, port: int) -> None:
+        """Whether this port of this IP address may be called.
+
+        Raises:
+            CallbackError: it may not.
+        """
+        self.check_address(address)
+        # An address that stands for another is connected to as it is, and compared as what it stands for.
+        plain = str(_unwrapped(ipaddress.ip_address(address.partition("%")[0])))
+        if await self._is_engine(plain, port):
+            raise CallbackError("payload.on_close_route leads to the engine, which is never called.")
+        if is_own_address(plain) and await asyncio.to_thread(belongs_to_a_worker, port):
+            raise CallbackError("payload.on_close_route leads to a worker or a consumer, which are never called.")
+
+    async def _is_engine(self, address: str, port: int) -> bool:
+        hosts = [host for host, engine_port in self._engines if engine_port == port]
+        found: list[str] = []
+        for host in hosts:
+            with contextlib.suppress(OSError, asyncio.TimeoutError, UnicodeError):
+                found += [_literal(host)] if _literal(host) else await _resolve(host)
+        # An engine on this machine may listen on all of its addresses.
+        return address in found or (is_own_address(address) and any(is_own_address(each) for each in found))
 
     def check_address(self, text: str) -> None:
         """Whether the IP address ``text`` may be called.
@@ -110,12 +149,17 @@ class Callbacks:
             log.warning("the callback to %s failed: %s", place, error or type(error).__name__)
 
     async def _post(self, url: str, body: dict[str, Any]) -> None:
-        # For names alone: an address in the URL is what it was when it was checked.
-        connector = aiohttp.TCPConnector(resolver=_CheckedResolver(self), force_close=True)
+        parts = urlsplit(url)
+        address = _literal(parts.hostname or "")
+        if address and not _NOTICE.fullmatch(url):
+            await self.check_place(address, _port(parts))  # the port may be another program's by now
+        connector = aiohttp.TCPConnector(
+            resolver=_CheckedResolver(self), force_close=True, ssl=engine_tls.context_of_others(os.environ) or True
+        )
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as http,
-            http.post(url, json=body, allow_redirects=False) as answer,
+            http.post(url, json=body, headers={CALLBACK: "1"}, allow_redirects=False) as answer,
         ):
             if answer.status >= 300:
                 log.warning("the callback to %s was answered with status %s", answer.url.host, answer.status)
@@ -132,7 +176,7 @@ class _CheckedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         results: list[ResolveResult] = []
         for address in await _resolve(host):
-            self._callbacks.check_address(address)
+            await self._callbacks.check_place(address, port)
             version = ipaddress.ip_address(address.partition("%")[0]).version
             own_family = socket.AF_INET if version == 4 else socket.AF_INET6
             if family not in (socket.AF_UNSPEC, own_family):
@@ -160,6 +204,10 @@ def _body(session: HeldSession) -> dict[str, Any]:
     elif not isinstance(payload, dict):
         payload = {"payload": payload}
     return {"session_id": session.session_id, **payload}
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _literal(host: str) -> str:

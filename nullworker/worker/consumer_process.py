@@ -14,9 +14,9 @@ import os
 from typing import TYPE_CHECKING
 
 from nullworker.wire import tasks
+from nullworker.wire.redaction import mask_likely
 from nullworker.wire.worker_side.environment import ORIGINAL_VARIABLES
 from nullworker.worker import supervisor_main
-from nullworker.worker.redaction import mask_likely
 from nullworker.worker.release import ReleaseError
 from nullworker.worker.supervisor import Order, SupervisorPool, without_credential
 

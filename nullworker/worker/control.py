@@ -1,7 +1,7 @@
 """The control port: what a consumer asks of its worker, without credentials, and from this machine alone.
 
 It answers only requests with a loopback name in ``Host`` and none that a web page has sent, so that neither another
-machine nor a web site can release a reservation.
+machine nor a web site can release a reservation; nor one that another worker makes for its client.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from nullworker.wire.headers import CALLBACK
 from nullworker.wire.timeouts import within
 from nullworker.wire.worker_side.local_requests import is_from_web_page
 from nullworker.worker import messages
@@ -44,10 +45,18 @@ class Control:
         health: what /fail sets and /health shows.
         port: the port on the loopback interface.
         own_health: whether /health is served.
+        token: what all other paths begin with, so that other users of the machine reach none; "": they begin with none.
     """
 
     def __init__(
-        self, sessions: SessionTable, releaser: Releaser, health: Health, port: int, *, own_health: bool
+        self,
+        sessions: SessionTable,
+        releaser: Releaser,
+        health: Health,
+        port: int,
+        *,
+        own_health: bool,
+        token: str = "",
     ) -> None:
         self._sessions = sessions
         self._releaser = releaser
@@ -60,11 +69,12 @@ class Control:
         sessions.on_open.append(self._session_changed)
         sessions.on_close.append(self._session_changed)
         self.app = web.Application(middlewares=[self._local_requests_only()], client_max_size=_BODY_BYTES_MAX)
-        self.app.router.add_post("/release", self._release)
-        self.app.router.add_get("/reservation", self._reservation)
-        self.app.router.add_post("/heartbeat", self._heartbeat)
-        self.app.router.add_post("/job", self._job)
-        self.app.router.add_post("/fail", self._fail)
+        prefix = f"/{token}" if token else ""
+        self.app.router.add_post(prefix + "/release", self._release)
+        self.app.router.add_get(prefix + "/reservation", self._reservation)
+        self.app.router.add_post(prefix + "/heartbeat", self._heartbeat)
+        self.app.router.add_post(prefix + "/job", self._job)
+        self.app.router.add_post(prefix + "/fail", self._fail)
         if own_health:
             self.app.router.add_get("/health", self._get_health)
 
@@ -92,6 +102,8 @@ class Control:
                 return _error(403, f"This port answers to 127.0.0.1:{self._port} alone.")
             if is_from_web_page(request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")):
                 return _error(403, "This port does not answer web pages.")
+            if CALLBACK in request.headers:
+                return _error(403, "This port does not answer callbacks.")
             return await handler(request)
 
         return check_origin

@@ -24,6 +24,7 @@ from nullworker.wire import tasks
 from nullworker.wire.paths import PING
 from nullworker.wire.timeouts import within
 from nullworker.worker import logs
+from nullworker.worker.connection_limit import ConnectionLimit, connections_max
 from nullworker.worker.failures import StartError
 from nullworker.worker.sessions import SessionTable
 
@@ -243,12 +244,16 @@ def _pinned_perf() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _servers_closed_after() -> Iterator[None]:
-    """Closes what was listened on within: the framework has no end, and would take connections while the loop goes."""
+    """Closes what was listened on within: the framework has no end, and would take connections while the loop goes.
+
+    Nor has it a limit on connections: there is one for each server within.
+    """
     loop: Any = asyncio.get_running_loop()
     servers: list[asyncio.Server] = []
 
-    async def create_server(*args: Any, **kwargs: Any) -> asyncio.Server:
-        servers.append(await type(loop).create_server(loop, *args, **kwargs))
+    async def create_server(factory: Any, *args: Any, **kwargs: Any) -> asyncio.Server:
+        limited = ConnectionLimit(factory, connections_max())
+        servers.append(await type(loop).create_server(loop, limited, *args, **kwargs))
         return servers[-1]
 
     loop.create_server = create_server

@@ -17,7 +17,8 @@ import time
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from nullworker.worker.redaction import MASK, mask_fields
+from nullworker.wire.printable import printable
+from nullworker.wire.redaction import MASK, mask_fields
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _LINES_MAX = 10_000  # kept for a reader that stalls
@@ -30,6 +31,11 @@ class _Redacting(logging.Formatter):
     def __init__(self, token: str) -> None:
         super().__init__(_FORMAT)
         self._token = token if len(token) >= _SHORT else ""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """The line itself; a traceback has lines of its own."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record), self._token)

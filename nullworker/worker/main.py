@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
-from nullworker.wire.worker_side import failure_report
+from nullworker.wire.worker_side import engine_tls, failure_report
 from nullworker.wire.worker_side.environment import SettingsError
-from nullworker.worker import failures, logs, settings
+from nullworker.worker import failures, settings
 from nullworker.worker.failures import StartError
 
 if TYPE_CHECKING:
@@ -52,8 +52,11 @@ def main() -> int:
     """Runs the worker; returns the exit code."""
     try:
         read = settings.read(os.environ)
+        engine_tls.install(os.environ)  # before anything makes a context of its own
     except SettingsError as error:
         return _failed(str(error))
+    from nullworker.worker import logs  # noqa: PLC0415 - it brings aiohttp, which makes its contexts at once
+
     logs.set_up(read.log_level, read.token)
     try:
         return asyncio.run(_main(read))
@@ -166,11 +169,11 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
 
     sessions, health = framework.sessions, Health()
     identity = Identity(read.worker_id, read.token, framework.url)
-    engine_auth = EngineAuth(http, read.report_addrs, EngineTrust(identity))
+    engine_auth = EngineAuth(http, read.report_addrs, EngineTrust(identity, demands_grants=read.demands_grants))
     # No process makes a thousand reports a second: the milliseconds at its start are beyond its predecessor's numbers.
     first = time.time_ns() // 1_000_000
     reports = Reports(http, framework.metrics, lambda: engine_auth.addr, engine_auth.trust.clock, first)
-    callbacks = Callbacks(private=read.callback_private)
+    callbacks = Callbacks(private=read.callback_private, engines=read.report_addrs)
     releaser = Releaser(http, sessions, read.own_http_url)
     consumer = Consumer(read, health, releaser.release)
     signals.hurry = consumer.hurry
@@ -187,7 +190,9 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
     sessions.on_close += [callbacks.session_closed, consumer.session_closed, lambda _session: framework.notify()]
     orders = Orders(sessions, releaser, framework.notify)
     reports.on_answer, reports.more = orders.take, orders.told
-    control = Control(sessions, releaser, health, read.control_port, own_health=not read.backend_health_url)
+    control = Control(
+        sessions, releaser, health, read.control_port, own_health=not read.backend_health_url, token=read.control_token
+    )
     control.on_job = orders.job
     try:
         runner = await control.start()

@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import logging
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 
 _BODY_TIMEOUT_S = 10.0
 _LOG_EVERY_S = 10.0
+#: For so long the answer that names a session may have been lost, and its client may ask again with a newer grant.
+#: Vast's client gives an answer up after 10 s and asks the engine again within 5 s.
+ANSWER_LOST_S = 30.0
 HELD = "This worker is held by another reservation."
 ENDING = "The consumer of the previous reservation has not ended yet."
 
@@ -135,8 +139,12 @@ class RequestChecks:
         session = self._sessions.of_request(auth.request_idx)
         if session is None:
             return None
-        # The holder ends its session with the auth_data that it was given last.
-        session.auth_data = auth.data
+        if session.session_id != session_id and session.auth_data != auth.data:
+            # All that this one shows is the request's number, which is short enough to be guessed.
+            if session.is_confirmed or session.age_s > ANSWER_LOST_S:
+                raise RefusedError(409, "This request's session is its opener's, and it runs; begin a new request.")
+            # The holder ends its session with the auth_data that it was given last.
+            session.auth_data = auth.data
         self._remember(grant, session)
         return web.json_response({"session_id": session.session_id, "expiration": session.expiration}, status=201)
 
@@ -177,13 +185,18 @@ class RequestChecks:
             raise RefusedError(410, "There is no such session; it has ended.")
         if session.auth_data != wanted.auth.data:
             raise NotAuthenticError("auth_data is not that of the session's holder.")
+        session.is_confirmed = True
         session.extend()
         return web.json_response({"result": {"ok": True, "expiration": session.expiration}})
 
     def _checked(self, handler: Handler) -> Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]:
         async def checked(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
             messages.held(body)
-            return await handler(request)
+            session = self._sessions.get(body["session_id"])
+            answer = await handler(request)
+            if session is not None and answer.status == HTTPStatus.OK:
+                session.is_confirmed = True
+            return answer
 
         return checked
 

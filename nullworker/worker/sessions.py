@@ -34,6 +34,8 @@ class HeldSession(Session):  # type: ignore[misc]  # vastai has no type informat
     _opened_at: float
     _ends_at: float
     _max_age_s: float
+    #: Whether its holder has shown that it knows its id: from then on nothing else proves a holder.
+    is_confirmed: bool
 
     @classmethod
     def of(cls, session: Any, *, max_lifetime_s: float, max_age_s: float) -> HeldSession:
@@ -49,6 +51,7 @@ class HeldSession(Session):  # type: ignore[misc]  # vastai has no type informat
         held.lifetime = min(max(1.0, float(held.lifetime)), max_lifetime_s, max_age_s)
         held._ends_at = held._opened_at + held.lifetime
         held._max_age_s = max_age_s
+        held.is_confirmed = False
         return held
 
     @property

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import shlex
 import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nullworker.wire.worker_side.engine_tls import demands_grants
 from nullworker.wire.worker_side.environment import PORT_MAX, Environment, SettingsError, http_url, is_http_url
+from nullworker.wire.worker_side.local_requests import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +32,7 @@ class Settings:
     host: str | None  # WORKER_HOST: None is the framework's default, all interfaces
     use_ssl: bool  # USE_SSL
     control_port: int  # NULL_CONTROL_PORT
+    control_token: str = field(repr=False)  # NULL_CONTROL_TOKEN: made of the worker's token; "": the port asks for none
     backend_health_url: str  # BACKEND_HEALTH_URL; "" for our own /health
     consumer: tuple[str, ...]  # NULL_CONSUMER, split; () for none
     consumer_dir: str  # NULL_CONSUMER_DIR: where it starts, absolute; "" is where the worker did
@@ -39,6 +43,7 @@ class Settings:
     max_age_s: float  # NULL_MAX_AGE
     callback_private: bool  # NULL_CALLBACK_PRIVATE
     unsecured: bool  # UNSECURED: Vast's own switch, which turns the checks of signature and grant off
+    demands_grants: bool  # NULL_GRANTS: whatever answers in the engine's place
     log_level: str  # LOG_LEVEL
 
     @property
@@ -51,7 +56,8 @@ class Settings:
     @property
     def control_url(self) -> str:
         """Where the consumer reaches the control port."""
-        return f"http://127.0.0.1:{self.control_port}"
+        base = f"http://127.0.0.1:{self.control_port}"
+        return f"{base}/{self.control_token}" if self.control_token else base
 
 
 def read(variables: Mapping[str, str]) -> Settings:
@@ -70,9 +76,10 @@ def read(variables: Mapping[str, str]) -> Settings:
         token=env.raw("MASTER_TOKEN"),
         worker_port=worker_port,
         http_port=env.port("WORKER_HTTP_PORT", worker_port + 1),
-        host=env.raw("WORKER_HOST") or None,
+        host=_host(env),
         use_ssl=env.raw("USE_SSL") == "true",  # as the framework compares it
         control_port=env.port("NULL_CONTROL_PORT", 18_999),
+        control_token=_control_token(env),
         backend_health_url=_backend_health_url(env),
         consumer=_consumer(env),
         consumer_dir=_consumer_dir(env),
@@ -83,10 +90,33 @@ def read(variables: Mapping[str, str]) -> Settings:
         max_age_s=env.number("NULL_MAX_AGE", 30 * 86_400.0, at_least=1.0, kind=_SECONDS),
         callback_private=env.flag("NULL_CALLBACK_PRIVATE"),
         unsecured=env.flag("UNSECURED"),
+        demands_grants=demands_grants(variables),
         log_level=_log_level(env),
     )
     _check_ports(settings)
     return settings
+
+
+def _host(env: Environment) -> str | None:
+    """Where the worker listens: for callers that nothing checks, on this machine alone."""
+    host = env.raw("WORKER_HOST")
+    if not env.flag("UNSECURED"):
+        return host or None
+    if host and not is_loopback(host):
+        raise SettingsError(
+            f"UNSECURED is set, so no caller is checked, and WORKER_HOST is {host}, beyond this machine; leave one out."
+        )
+    return host or "127.0.0.1"
+
+
+def _control_token(env: Environment) -> str:
+    """What the paths of the control port begin with: the same after a restart, by which leftovers are recognised."""
+    if not env.flag("NULL_CONTROL_TOKEN"):
+        return ""
+    token = env.raw("MASTER_TOKEN")
+    if not token:
+        raise SettingsError("NULL_CONTROL_TOKEN is set, and the token is made of MASTER_TOKEN, which is not; set it.")
+    return hmac.digest(token.encode(), b"control port", "sha256").hex()
 
 
 def _log_level(env: Environment) -> str:

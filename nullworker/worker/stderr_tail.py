@@ -11,7 +11,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nullworker.worker.redaction import mask_environment, mask_likely, printable
+from nullworker.wire.printable import one_line
+from nullworker.wire.redaction import mask_environment, mask_likely
 from nullworker.worker.supervisor_main import STDERR_TAIL_BYTES
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def last_line(written: bytes, env: Mapping[str, str]) -> str:
         written: the end of the command's standard error.
         env: the command's environment, whose secrets are masked.
     """
-    lines = [printable(line) for line in written.decode(errors="replace").splitlines()]
+    lines = [one_line(line) for line in written.decode(errors="replace").splitlines()]
     line = next((line for line in reversed(lines) if line), "")
     if line and line == lines[0] and len(written) >= STDERR_TAIL_BYTES:
         line = line.partition(" ")[2]  # its first word may be the end of a secret, which would not be recognised

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nullworker.wire import tasks
+from nullworker.wire.worker_side import engine_tls
 from nullworker.worker import supervisor_main
 from nullworker.worker.idleness import Output
 from nullworker.worker.stderr_tail import Report, ReportPipe, last_line
@@ -223,8 +224,8 @@ class SupervisorPool:
 
 
 def without_credential(env: Mapping[str, str]) -> dict[str, str]:
-    """All variables but the worker's own secret: a consumer releases without any."""
-    return {name: value for name, value in env.items() if name != "MASTER_TOKEN"}
+    """All variables but the worker's own secret and trust: a consumer releases without the one, and has its own."""
+    return {name: value for name, value in engine_tls.without(env).items() if name != "MASTER_TOKEN"}
 
 
 def without_reservation(env: Mapping[str, str]) -> dict[str, str]:

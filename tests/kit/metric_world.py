@@ -36,6 +36,7 @@ class MetricWorld(SmallWorld):
         self.dispatchers = Dispatchers()
         self.usage = Usage(None, {})
         self.refused: Counter[str] = Counter()
+        self.limited: Counter[str] = Counter()
         self.spent: Counter[tuple[int, str]] = Counter()
         super().__init__(TESTED_PARAMETERS, boot_s=40.0)
 
@@ -55,8 +56,8 @@ class MetricWorld(SmallWorld):
         """What is scraped of it."""
         return registry_of(
             MetricSources(
-                self.engine, self.measurements, self.decisions, self.dispatchers, self.usage, self.refused, self.spent,
-                lambda: self.now, lambda: 1, lambda: 2, list, "1.2.3",
+                self.engine, self.measurements, self.decisions, self.dispatchers, self.usage, self.refused,
+                self.limited.copy, self.spent,                lambda: self.now, lambda: 1, lambda: 2, list, "1.2.3",
             )
         )  # fmt: skip
 
@@ -72,6 +73,7 @@ def busy_world() -> MetricWorld:
     world.pass_time(5.0)
     world.measurements.fleet_called("small", "create", "ok", 0.2)
     world.refused["auth_error"] += 1
+    world.limited["wrong_keys"] += 1
     world.spent.update({(1, HELD): 3 * UNITS // 2, (9, IDLE): UNITS, (8, IDLE): UNITS})
     queue = QueueReport("redis://h/0?queue=a", "null", 5, 2, 1, 1, want=7, held=3, asked=1, read_s_ago=0.5)
     world.dispatchers.heard(DispatcherReport("host process 1", [queue]), world.now)

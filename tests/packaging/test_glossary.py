@@ -29,7 +29,7 @@ SELF_EXPLAINING = {
     ),
     *("ending", "environment", "errors", "flags", "headers", "history", "http", "launch", "loading", "logs", "main"),
     *("messages", "models", "openapi", "output", "proc", "registry", "reporting", "server", "service", "settings"),
-    *("settings_file", "status", "tasks", "tls", "tolerant", "types", "wsgi_server"),
+    *("settings_file", "status", "tasks", "tls", "tolerant", "types", "key_types", "wsgi_server"),
     # Standard constructs, and what operating systems and web servers have.
     *("auth_middleware", "fair_lock", "keyed_queue", "legacy_log_watch", "listening", "logtail", "request_context"),
     *("stderr_tail", "consume_command", "store_file", "store_writer", "supervisor_main"),

@@ -19,6 +19,7 @@ from nullworker.core import views
 from nullworker.core.parameters import Parameters
 from nullworker.dispatch.binding import BindingSettings
 from nullworker.dispatch.dispatcher import Dispatcher
+from nullworker.engine.auth.keys import Role
 from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupConfig
 from nullworker.engine.server import Server
 from nullworker.queues import sqlite_jobs
@@ -96,7 +97,8 @@ async def play(
         began_s = time.monotonic()
         server = await Server.open(_config(show, Path(scratch), jobs_file), {})
         try:
-            on_ready(server.url, server.keys.read_only_key.reveal())
+            _, key = server.keys.ring.create("visitor", Role.READ)
+            on_ready(server.url, key.reveal())
             looking = tasks.start(_look(server, jobs_file, history, began_s, on_look))
             try:
                 opened = await _work(server, jobs_file, show)

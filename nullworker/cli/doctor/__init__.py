@@ -36,7 +36,7 @@ _SIGNS = {Level.OK: "ok     ", Level.WARNING: "warning", Level.WRONG: "wrong  "}
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="The engine's configuration file.")
 @click.option("--state", type=click.Path(path_type=Path), help="The engine's state directory.")
 @click.option("--instance", metavar="local|URL", help="The engine  [default: where --config has it, else local]")
-@click.option("--api-key", help="The account key or the read-only key; else VAST_API_KEY, else the local engine's own.")
+@click.option("--api-key", help="A key of role read or more; else VAST_API_KEY, else the local engine's own.")
 @click.option("--queue", "queues", multiple=True, metavar="URL", help="A queue to read, beside those of --config.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from nullworker.core import views as core_views
 from nullworker.core.events import WaiterGone
 from nullworker.engine.api.http import read, reply
-from nullworker.engine.auth.account import BY_COOKIE, ROLE
-from nullworker.engine.auth.sign_in import ACCOUNT, READ_ONLY, check_site
+from nullworker.engine.auth.account import BY_COOKIE, HOLDER, bearer
+from nullworker.engine.auth.keys import Role
+from nullworker.engine.auth.sign_in import check_site
 from nullworker.engine.preview import preview, replacement
 from nullworker.wire.decoding import decode
-from nullworker.wire.errors import NotFoundError, TooManyError, UnauthorizedError, WireError
+from nullworker.wire.errors import ForbiddenError, NotFoundError, TooManyError, UnauthorizedError, WireError
 from nullworker.wire.types import (
     DrainBody,
     ExtendBody,
     PreviewBody,
-    ReadOnlyKey,
     ReplaceBody,
     SignedInBody,
     SignInBody,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from nullworker.engine.audit import AuditLog
     from nullworker.engine.auth.account import AccountAuth
-    from nullworker.engine.auth.keys import Keys
+    from nullworker.engine.auth.keys import Holder, Keys
     from nullworker.engine.auth.sign_in import SignIn
     from nullworker.engine.catalog import Catalog
     from nullworker.engine.drains import Drains
@@ -94,25 +94,26 @@ class ActsApi:
             wrong = self._wrong_keys[1]
         if wrong >= WRONG_KEYS_A_MINUTE:
             raise TooManyError("There were too many wrong keys in this minute; sign in again in the next.")
-        if self._keys.is_account(body.api_key):
-            role = ACCOUNT
-        elif self._keys.is_read_only(body.api_key):
-            role = READ_ONLY
-        else:
+        holder = self._keys.holder(body.api_key)
+        if holder is None:
             self._wrong_keys = (minute, wrong + 1)
-            raise UnauthorizedError("The key is neither this engine's account key nor its read-only key.")
-        answer = reply(SignedInBody(role, version("nullworker")))
-        self._sign_in.set(answer, self._sign_in.new(role))
-        request[ROLE], request[BY_COOKIE] = role, True
+            raise UnauthorizedError("The key is none of this engine's, or has ended.")
+        if not holder.may(Role.READ):
+            raise ForbiddenError("The key routes, and sees nothing; sign in with one of role read, operate or admin.")
+        answer = reply(_signed_in(holder))
+        self._sign_in.set(answer, self._sign_in.new(holder))
+        request[HOLDER], request[BY_COOKIE] = holder, True
         return answer
 
     async def signed_in(self, request: web.BaseRequest) -> web.Response:
         """What the caller is signed in as; "" for nothing, which is no error: the page asks before it shows a form."""
         try:
-            role = self._auth.check_reader(request)
+            holder = self._auth.check_reader(request)
         except UnauthorizedError:
-            role = ""
-        return reply(SignedInBody(role, version("nullworker")))
+            if bearer(request):
+                raise  # counted, as every wrong key is
+            return reply(SignedInBody("", version("nullworker")))
+        return reply(_signed_in(holder))
 
     async def sign_out(self, request: web.BaseRequest) -> web.Response:
         """Ends the page's cookie."""
@@ -122,19 +123,12 @@ class ActsApi:
         self._sign_in.set(answer, "")
         return answer
 
-    async def read_only_key(self, request: web.BaseRequest) -> web.Response:
-        """The read-only key, for the account key itself: a page that is signed in is not told any key."""
-        self._auth.check(request, None)
-        if request.get(BY_COOKIE):
-            raise WireError("", "A page is told no key; `nullworker keys` prints it.")
-        return reply(ReadOnlyKey(self._keys.read_only_key.reveal()))
-
     # ------------------------------------------------------------------------------------------------------------- acts
 
     async def drain(self, request: web.BaseRequest) -> web.Response:
         """Drains a worker, or cancels that."""
         body = decode(DrainBody, await read(request))
-        self._auth.check(request, body.api_key)
+        self._auth.check(request, body.api_key, Role.OPERATE)
         worker = core_views.worker_ref(self._driver.engine, body.worker_id)
         if worker is None:
             raise NotFoundError(f"There is no worker {body.worker_id}; `nullworker status` lists them.")
@@ -148,7 +142,7 @@ class ActsApi:
     async def withdraw(self, request: web.BaseRequest) -> web.Response:
         """Ends a request that waits, or has its worker end it; its client sees that it is over."""
         body = decode(WithdrawBody, await read(request))
-        self._auth.check(request, body.api_key)
+        self._auth.check(request, body.api_key, Role.OPERATE)
         reservation = core_views.reservation(self._driver.engine, body.request_idx)
         if reservation is None:
             raise NotFoundError(f"There is no request {body.request_idx}.")
@@ -161,7 +155,7 @@ class ActsApi:
     async def extend(self, request: web.BaseRequest) -> web.Response:
         """Has a worker held for longer, though its client does not ask for it."""
         body = decode(ExtendBody, await read(request))
-        self._auth.check(request, body.api_key)
+        self._auth.check(request, body.api_key, Role.OPERATE)
         reservation = core_views.reservation(self._driver.engine, body.request_idx)
         if reservation is None:
             raise NotFoundError(f"There is no request {body.request_idx}.")
@@ -173,7 +167,7 @@ class ActsApi:
     async def replace(self, request: web.BaseRequest) -> web.Response:
         """Drains a worker, and says what comes in its place."""
         body = decode(ReplaceBody, await read(request))
-        self._auth.check(request, body.api_key)
+        self._auth.check(request, body.api_key, Role.OPERATE)
         worker = core_views.worker(self._driver.engine, body.worker_id)
         if worker is None:
             raise NotFoundError(f"There is no worker {body.worker_id}; `nullworker status` lists them.")
@@ -198,3 +192,7 @@ class ActsApi:
             raise WireError("tail", "tail must be a whole number.")
         rows = self._audit.tail(min(int(tail), AUDIT_ROWS_MAX))
         return reply({"success": True, "rows": rows})
+
+
+def _signed_in(holder: Holder) -> SignedInBody:
+    return SignedInBody(holder.role.value, version("nullworker"), holder.name)

@@ -12,11 +12,13 @@ from aiohttp import web
 from nullworker.core import views
 from nullworker.core.limits import JOINED_IDS_FROM
 from nullworker.core.parameters import Parameters
-from nullworker.engine.api.http import read, reply
+from nullworker.engine.api.http import LONG_BODY_BYTES_MAX, read, reply
+from nullworker.engine.api.listening import prove
 from nullworker.engine.auth.account import bearer
 from nullworker.engine.auth.certificates import CertificateAuthority, CertificateError
+from nullworker.engine.auth.keys import Role
 from nullworker.wire.decoding import decode
-from nullworker.wire.errors import UnauthorizedError, WireError
+from nullworker.wire.errors import ForbiddenError, UnauthorizedError, WireError
 from nullworker.wire.types import (
     Credentials,
     EndpointBody,
@@ -39,6 +41,7 @@ from nullworker.wire.types import (
 
 if TYPE_CHECKING:
     from nullworker.engine.auth.account import AccountAuth
+    from nullworker.engine.auth.clients import Client, ClientAuth
     from nullworker.engine.auth.keys import Keys
     from nullworker.engine.auth.workers import WorkerAuth
     from nullworker.engine.catalog import Catalog, EndpointEntry, WorkergroupEntry
@@ -59,9 +62,11 @@ class AdminApi:
         catalog: Catalog,
         keys: Keys,
         account_auth: AccountAuth,
+        client_auth: ClientAuth,
         authority: CertificateAuthority,
         worker_auth: WorkerAuth,
         report_addr: str,
+        engine_ca: str = "",
     ) -> None:
         """Takes what its handlers use.
 
@@ -70,9 +75,11 @@ class AdminApi:
             catalog: endpoints and workergroups.
             keys: checks and makes keys.
             account_auth: checks the keys of calls.
+            client_auth: tells clients by their keys.
             authority: signs workers' certificates.
             worker_auth: identifies workers.
             report_addr: where workers reach this engine.
+            engine_ca: the authority of its certificate, as workers are given it; "": it is one of the usual ones.
         """
         self._driver = driver
         self._catalog = catalog
@@ -80,19 +87,24 @@ class AdminApi:
         self._authority = authority
         self._worker_auth = worker_auth
         self._report_addr = report_addr
+        self._engine_ca = engine_ca
         self._account_auth = account_auth
+        self._client_auth = client_auth
 
     # ------------------------------------------------------------------------------------------------------- endpoints
 
     async def list_endpoints(self, request: web.BaseRequest) -> web.Response:
-        """All endpoints."""
-        await self._account_only(request)
-        return reply(EndpointList([self._endpoint_row(entry) for entry in self._catalog.endpoints.values()]))
+        """All endpoints that the key routes to."""
+        client = await self._client(request)
+        shown = [entry for entry in self._catalog.endpoints.values() if client.routes_to(entry.endpoint_id)]
+        return reply(EndpointList([self._endpoint_row(entry, client) for entry in shown]))
 
     async def show_endpoint(self, request: web.BaseRequest) -> web.Response:
         """One endpoint."""
-        await self._account_only(request)
-        return reply(EndpointResult(self._endpoint_row(self._catalog.endpoint(_id(request)))))
+        client = await self._client(request)
+        if not client.is_for_all and not client.routes_to(_id(request)):
+            raise ForbiddenError(f"The key is not for endpoint {_id(request)}.")
+        return reply(EndpointResult(self._endpoint_row(self._catalog.endpoint(_id(request)), client)))
 
     async def create_endpoint(self, request: web.BaseRequest) -> web.Response:
         """Makes an endpoint."""
@@ -103,7 +115,7 @@ class AdminApi:
     async def update_endpoint(self, request: web.BaseRequest) -> web.Response:
         """Changes an endpoint, at once."""
         body = decode(EndpointBody, await read(request))
-        self._account_auth.check(request, body.api_key)
+        self._account_auth.check(request, body.api_key, Role.OPERATE)
         self._catalog.update_endpoint(_id(request), body)
         return reply(Success())  # and not its row: the command line prints the answer, and the row has a key in it
 
@@ -114,12 +126,24 @@ class AdminApi:
         self._catalog.delete_endpoint(_id(request), force=force)
         return reply(Success())
 
-    def _endpoint_row(self, entry: EndpointEntry) -> EndpointRow:
+    async def _client(self, request: web.BaseRequest) -> Client:
+        """Whose key a request has; Vast's command line sends it in the header, and in a body even with GET."""
+        key = bearer(request)
+        if key:
+            prove(request, self._client_auth.client(key).owner)  # before the body is read
+        text = await read(request) if request.can_read_body else b""
+        client = self._client_auth.client(key or (decode(Credentials, text).api_key if text else None) or "")
+        prove(request, client.owner)
+        return client
+
+    def _endpoint_row(self, entry: EndpointEntry, client: Client) -> EndpointRow:
+        """An endpoint, with the key that the client is to ask with: its own, unless it may see all."""
+        key = self._keys.endpoint_key(entry.endpoint_id).reveal() if client.is_admin else client.key
         values = {name: getattr(entry.parameters, name) for name in _PARAMETERS}
         return EndpointRow(
             id=entry.endpoint_id,
             endpoint_name=entry.name,
-            api_key=self._keys.endpoint_key(entry.endpoint_id).reveal(),
+            api_key=key,
             user_id=USER_ID,
             created_at=entry.created_at_s,
             endpoint_state=entry.parameters.state.value,
@@ -130,18 +154,18 @@ class AdminApi:
 
     async def list_workergroups(self, request: web.BaseRequest) -> web.Response:
         """All workergroups."""
-        await self._account_only(request)
+        await self._account_only(request, Role.OPERATE)
         return reply(WorkergroupList([self._workergroup_row(g) for g in self._catalog.workergroups.values()]))
 
     async def create_workergroup(self, request: web.BaseRequest) -> web.Response:
         """Makes a workergroup."""
-        body = decode(WorkergroupBody, await read(request))
+        body = decode(WorkergroupBody, await read(request, LONG_BODY_BYTES_MAX))
         self._account_auth.check(request, body.api_key)
         return reply(WorkergroupCreated(self._catalog.create_workergroup(body).workergroup_id))
 
     async def update_workergroup(self, request: web.BaseRequest) -> web.Response:
         """Changes a workergroup."""
-        body = decode(WorkergroupBody, await read(request))
+        body = decode(WorkergroupBody, await read(request, LONG_BODY_BYTES_MAX))
         self._account_auth.check(request, body.api_key)
         self._catalog.update_workergroup(_id(request), body)
         return reply(Success())
@@ -171,7 +195,7 @@ class AdminApi:
     async def update_workers(self, request: web.BaseRequest) -> web.Response:
         """Begins or cancels a rolling update of a workergroup."""
         body = decode(UpdateWorkers, await read(request))
-        self._account_auth.check(request, body.api_key)
+        self._account_auth.check(request, body.api_key, Role.OPERATE)
         if body.workergroup_id not in self._catalog.workergroups:
             return reply(WorkersUpdating(success=False, error_msg=f"there is no workergroup {body.workergroup_id}"))
         workers = views.worker_refs(self._driver.engine)
@@ -187,10 +211,16 @@ class AdminApi:
         """The workers of an endpoint, for its own key or the account's."""
         body = decode(GetWorkers, await read(request))
         key = body.api_key or bearer(request)
-        if not (key and body.id in self._catalog.endpoints and self._keys.is_endpoint(body.id, key)):
-            self._account_auth.check(request, body.api_key)
+        if not (key and self._may_see_workers(key, body.id)):
+            self._account_auth.check(request, body.api_key, Role.READ)
         self._catalog.endpoint(body.id)
         return reply([_worker_row(row) for row in views.workers(self._driver.engine, body.id)])
+
+    def _may_see_workers(self, key: str, endpoint_id: int) -> bool:
+        if endpoint_id in self._catalog.endpoints and self._keys.is_endpoint(endpoint_id, key):
+            return True
+        holder = self._keys.holder(key)
+        return holder is not None and holder.routes_to(endpoint_id)
 
     async def invite(self, request: web.BaseRequest) -> web.Response:
         """What a worker that is started outside the engine needs to join an endpoint."""
@@ -198,12 +228,12 @@ class AdminApi:
         entry = self._catalog.by_name.get(request.query.get("endpoint", ""))
         if entry is None:
             raise WireError("endpoint", "endpoint is missing or names none; `vastai show endpoints` lists them.")
-        token = self._keys.join_token(entry.endpoint_id).reveal()
         taken = views.worker_ids(self._driver.engine)
         worker_id = _random_worker_id()
         while worker_id in taken:
             worker_id = _random_worker_id()
-        return reply(Invitation(worker_id, self._report_addr, token))
+        token = self._keys.join_token(entry.endpoint_id, worker_id).reveal()
+        return reply(Invitation(worker_id, self._report_addr, token, self._engine_ca))
 
     # ----------------------------------------------------------------------------------------------------- certificates
 
@@ -221,8 +251,8 @@ class AdminApi:
         key = bearer(request)
         if not key:
             raise UnauthorizedError("There is no key in the request; send the worker's token as Authorization: Bearer.")
-        joins = self._worker_auth.joining(key) is not None
-        if not (joins or self._keys.is_worker(instance_id, key) or self._keys.is_account(key)):
+        joins = self._worker_auth.joining(instance_id, key) is not None
+        if not (joins or self._keys.is_worker(instance_id, key) or self._is_admin(key)):
             raise UnauthorizedError(f"The key is not worker {instance_id}'s.")
         if not text or len(text) > _CSR_BYTES_MAX:
             raise WireError("", "The body must be a certificate request (CSR) in PEM.")
@@ -232,25 +262,29 @@ class AdminApi:
             raise WireError("", str(error)) from None
         return web.Response(body=certificate, content_type="application/x-pem-file")
 
+    def _is_admin(self, key: str) -> bool:
+        holder = self._keys.holder(key)
+        return holder is not None and holder.may(Role.ADMIN)
+
     def _addresses(self, worker_id: int, request: web.BaseRequest) -> list[str]:
-        """Where the engine knows the worker: the address that it calls from, and the one that it reported."""
+        """Where the engine itself knows the worker: the address that it calls from, and the one that its fleet has.
+
+        What a worker reports of itself is not among them: a certificate would be good for any name that it claims.
+        """
         known = [request.remote] if request.remote else []
-        worker = views.worker_ref(self._driver.engine, worker_id)
-        if worker is not None and worker.url:
-            known.append(urlsplit(worker.url).hostname or "")
+        address = self._driver.addresses.get(worker_id, "")
+        if address:
+            known.append(urlsplit(f"//{address}").hostname or "")
         if request.remote in ("127.0.0.1", "::1"):
             known.append("localhost")
         return [name for name in known if name]
 
     # ----------------------------------------------------------------------------------------------------------- common
 
-    async def _account_only(self, request: web.BaseRequest) -> None:
-        """Lets the account key alone pass; Vast's command line sends it in the header, and in a body even with GET."""
-        if request.can_read_body:
-            text = await read(request)
-            self._account_auth.check(request, decode(Credentials, text).api_key if text else None)
-        else:
-            self._account_auth.check(request, None)
+    async def _account_only(self, request: web.BaseRequest, needs: Role = Role.ADMIN) -> None:
+        """Lets keys of a role pass; Vast's command line sends them in the header, and in a body even with GET."""
+        text = await read(request) if request.can_read_body else b""
+        self._account_auth.check(request, decode(Credentials, text).api_key if text else None, needs)
 
     async def _removal(self, request: web.BaseRequest) -> Removal:
         text = await read(request) if request.can_read_body else b""

@@ -6,6 +6,7 @@ the time of a report less.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections import Counter
@@ -14,12 +15,16 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from nullworker.engine.api.http import KEEPS_BODY, refusal, reply
-from nullworker.wire.errors import NotFoundError, WireError
+from nullworker.engine.api.listening import prove
+from nullworker.engine.auth.account import bearer
+from nullworker.wire.errors import ForbiddenError, NotFoundError, TooManyError, UnauthorizedError, WireError
+from nullworker.wire.headers import CALLBACK
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from nullworker.engine.api.openapi import Route
+    from nullworker.engine.api.refusals import Refusals
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     #: Writes an act down: the request, what it is, and the refusal that it met (None: it was done).
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
 
 #: What is written {id} takes digits alone, few enough for a number of 53 bits.
 _ID_PATTERN = r"[0-9]{1,15}"
+
+#: An address that has sent too many wrong keys is answered so late: each of its connections costs little then.
+WRONG_KEY_WAIT_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +55,8 @@ class App:
         handlers: dict[str, Handler],
         audit: Auditor | None = None,
         refused: Counter[str] | None = None,
+        refusals: Refusals | None = None,
+        is_operators: Callable[[str], bool] = lambda _: True,
     ) -> None:
         """Takes what it serves.
 
@@ -55,13 +65,18 @@ class App:
             handlers: what serves each, by the name that its route gives.
             audit: writes acts down; None: nothing does.
             refused: counts calls that are refused, by the code of the refusal.
+            refusals: counts and bounds wrong keys; None: nothing does.
+            is_operators: whether a key that a call has beside its body may be good for an operator's route.
         """
         self._refused: Counter[str] = Counter() if refused is None else refused
+        self._refusals = refusals
         self._exact: dict[str, dict[str, Handler]] = {}
         patterns: dict[str, dict[str, Handler]] = {}
         for route in routes:
             table = patterns if "{id}" in route.path else self._exact
             handler = handlers[route.handler]
+            if route.auth in ("account", "operator", "reader"):
+                handler = _with_key(handler, is_operators)
             if route.act and audit is not None:
                 handler = _audited(handler, route.act, audit)
             table.setdefault(route.path, {})[route.method] = handler
@@ -72,13 +87,16 @@ class App:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request."""
         try:
-            methods = self._exact.get(request.rel_url.raw_path)
-            if methods is None:
-                methods = self._with_id(request)
+            methods = self._methods(request)
             handler = methods.get(request.method)
             if handler is None:
                 return self._wrong_method(request, methods)
             return await handler(request)
+        except UnauthorizedError as error:
+            counted = self._counted(request, error)
+            if counted is not error:
+                await asyncio.sleep(WRONG_KEY_WAIT_S)
+            return self._refusal(counted)
         except WireError as error:
             return self._refusal(error)
         except web.HTTPException:
@@ -88,6 +106,21 @@ class App:
             return reply(
                 {"success": False, "error": "internal", "msg": "The engine failed at this; its log has more."}, 500
             )
+
+    def _counted(self, request: web.BaseRequest, error: WireError) -> WireError:
+        """What a wrong key is answered."""
+        try:
+            if self._refusals is not None:
+                self._refusals.wrong_key(request.remote or "")
+        except TooManyError as too_many:
+            return too_many
+        return error
+
+    def _methods(self, request: web.BaseRequest) -> dict[str, Handler]:
+        """What serves the request's path, by method."""
+        if CALLBACK in request.headers:
+            raise ForbiddenError("The engine does not answer callbacks of workers.")
+        return self._exact.get(request.rel_url.raw_path) or self._with_id(request)
 
     def _refusal(self, error: WireError) -> web.Response:
         self._refused[error.error] += 1
@@ -117,6 +150,22 @@ def _audited(handler: Handler, act: str, audit: Auditor) -> Handler:
             audit(request, act, error)
             raise
         audit(request, act, None)
+        return answer
+
+    return handle
+
+
+def _with_key(handler: Handler, is_operators: Callable[[str], bool]) -> Handler:
+    """An operator's handler: it is asked for nothing with a wrong key, and its answer shows that the key was good."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        key = bearer(request)
+        if key:  # before the body is read
+            if not is_operators(key):
+                raise UnauthorizedError("The API key is none of this engine's for operators, or has ended.")
+            prove(request, "account")
+        answer = await handler(request)
+        prove(request, "account")
         return answer
 
     return handle

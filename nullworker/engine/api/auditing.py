@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from nullworker.engine.api.http import BODY
 from nullworker.engine.audit import AuditEntry, AuditLog, detail_of
-from nullworker.engine.auth.account import BY_COOKIE, ROLE
+from nullworker.engine.auth.account import BY_COOKIE, HOLDER
 from nullworker.engine.redaction import redact
 from nullworker.wire.headers import REASON
 
@@ -33,13 +33,13 @@ def auditor(log: AuditLog, wall_s: Callable[[], float]) -> Auditor:
     """
 
     def audit(request: web.BaseRequest, act: str, refusal: WireError | None) -> None:
-        role = request.get(ROLE)
-        if role is None:
+        holder = request.get(HOLDER)
+        if holder is None:
             return
         log.add(
             AuditEntry(
                 at_s=wall_s(),
-                who=f"{role} key",
+                who=holder.name,
                 via="page" if request.get(BY_COOKIE) else request.headers.get("User-Agent", "API")[:80],
                 remote=request.remote or "",
                 what=act,

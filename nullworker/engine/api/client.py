@@ -18,18 +18,19 @@ from nullworker.core.events import Finished, ReportRefused, RequestsFinished, Wo
 from nullworker.core.journal import described
 from nullworker.core.parameters import EndpointState
 from nullworker.engine.api.http import WORKER_BODY_BYTES_MAX, Reply, read, read_from_worker, reply
+from nullworker.engine.api.listening import prove
+from nullworker.engine.api.refusals import Kind
 from nullworker.engine.auth.account import bearer
 from nullworker.engine.auth.worker_clocks import WorkerClocks
 from nullworker.engine.auth.workers import WorkerGoneError
+from nullworker.engine.redaction import from_others
 from nullworker.wire import grant as grants
 from nullworker.wire import headers, tolerant
 from nullworker.wire.decoding import decode
 from nullworker.wire.errors import (
-    ForbiddenError,
     NotFoundError,
     TooLargeError,
     TooManyError,
-    UnauthorizedError,
     WireError,
 )
 from nullworker.wire.types import (
@@ -48,11 +49,13 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from nullworker.core.views import WorkerRef
-    from nullworker.engine.auth.keys import Keys
+    from nullworker.engine.api.held_calls import HeldCalls
+    from nullworker.engine.api.refusals import Refusals
+    from nullworker.engine.auth.clients import ClientAuth
     from nullworker.engine.auth.request_numbers import RequestNumbers
     from nullworker.engine.auth.signing import Signer
     from nullworker.engine.auth.workers import WorkerAuth
-    from nullworker.engine.catalog import Catalog, EndpointEntry
+    from nullworker.engine.catalog import EndpointEntry
     from nullworker.engine.drains import Drains
     from nullworker.engine.driver import AsyncDriver
     from nullworker.engine.worker_orders import OrdersToWorkers
@@ -76,38 +79,41 @@ class ClientApi:
     def __init__(
         self,
         driver: AsyncDriver,
-        catalog: Catalog,
-        keys: Keys,
+        client_auth: ClientAuth,
         signer: Signer,
         worker_auth: WorkerAuth,
         numbers: RequestNumbers,
         drains: Drains,
         orders: OrdersToWorkers,
         on_jobs: Callable[[int, list[JobTold]], Awaitable[None]],
+        refusals: Refusals,
+        held_calls: HeldCalls,
     ) -> None:
         """Takes what its handlers use.
 
         Args:
             driver: feeds the core.
-            catalog: endpoints and workergroups.
-            keys: checks and makes keys.
+            client_auth: tells clients by their keys.
             signer: signs workers' URLs.
             worker_auth: identifies workers.
             numbers: gives numbers to requests.
             drains: the workers that an operator has drained.
             orders: what operators ask of workers.
             on_jobs: called with what sessions are for, as their consumers say.
+            refusals: counts and bounds what is refused.
+            held_calls: whose calls are held.
         """
         self._orders = orders
         self._on_jobs = on_jobs
         self._driver = driver
-        self._catalog = catalog
-        self._keys = keys
+        self._client_auth = client_auth
         self._signer = signer
         self._worker_auth = worker_auth
         self._worker_clocks = WorkerClocks()
         self._numbers = numbers
         self._drains = drains
+        self._refusals = refusals
+        self._held_calls = held_calls
         self._reqnum = int(time.time() * 1000)  # noqa: TID251 - unique over restarts is all it must be
 
     # --------------------------------------------------------------------------------------------------------- clients
@@ -115,18 +121,16 @@ class ClientApi:
     async def route(self, request: web.BaseRequest) -> web.Response:
         """Answers with a worker as soon as there is one, or WAITING after some seconds."""
         ask = decode(RouteRequest, await read(request))
-        endpoint = self._routable(ask, request)
-        driver = self._driver
-        request_idx = ask.request_idx
-        if request_idx and not self._numbers.has_given(request_idx):
-            raise WireError("request_idx", "request_idx is none that this engine gave; begin with 0.")
-        if not request_idx:
-            if views.waiting(driver.engine, endpoint.endpoint_id) >= WAITERS_MAX:
-                raise TooManyError(f"{WAITERS_MAX} wait at endpoint {endpoint.name} already; ask again later.")
-            request_idx = self._numbers.new()
+        endpoint = self._client_auth.check(ask.api_key or bearer(request), ask.endpoint)
+        prove(request, f"endpoint {endpoint.endpoint_id}")
+        driver, address = self._driver, request.remote or ""
+        request_idx = self._number(ask.request_idx, endpoint, address)
         is_active = endpoint.parameters.state is EndpointState.ACTIVE
         hold_s = HOLD_S if is_active else HOLD_INACTIVE_S
-        answer = await driver.ask(endpoint.endpoint_id, request_idx, ask.cost, ask.replay_timeout, hold_s)
+        with self._held_calls.one_more(endpoint.endpoint_id, address) as is_held:
+            answer = await driver.ask(
+                endpoint.endpoint_id, request_idx, ask.cost, ask.replay_timeout, hold_s if is_held else 0.0
+            )
         worker = views.worker_ref(driver.engine, answer.worker_id) if isinstance(answer, Grant) else None
         if isinstance(answer, Grant) and worker is not None:
             return reply(self._ready(endpoint, answer, worker))
@@ -135,22 +139,20 @@ class ClientApi:
         reason = explain.why_waiting(driver.engine, request_idx)
         return reply(RouteWaiting(request_idx, endpoint.name, reason=reason))
 
-    def _routable(self, ask: RouteRequest, request: web.BaseRequest) -> EndpointEntry:
-        """The endpoint that is asked for, if the key is good for it."""
-        key = ask.api_key or bearer(request)
-        if not key:
-            raise UnauthorizedError("There is no api_key in the request.")
-        entry = self._catalog.by_name.get(ask.endpoint)
-        if entry is not None and self._keys.is_endpoint(entry.endpoint_id, key):
-            return entry
-        if not self._keys.is_account(key):
-            known = any(self._keys.is_endpoint(e.endpoint_id, key) for e in self._catalog.endpoints.values())
-            if known:
-                raise ForbiddenError("The api_key is another endpoint's.")
-            raise UnauthorizedError("The api_key is not one of this engine's.")
-        if entry is None:
-            raise NotFoundError(f"There is no endpoint called {ask.endpoint}; `vastai show endpoints` lists them.")
-        return entry
+    def _number(self, request_idx: int, endpoint: EndpointEntry, address: str) -> int:
+        """The number of a request that asks with ``request_idx``: that one, or a new one for 0."""
+        if request_idx:
+            if not self._numbers.has_given(request_idx):
+                self._refusals.wrong_number(endpoint.endpoint_id, address)
+                raise WireError("request_idx", "request_idx is none that this engine gave; begin with 0.")
+            self._refusals.check_number(endpoint.endpoint_id, request_idx, address)
+            return request_idx
+        if views.waiting(self._driver.engine, endpoint.endpoint_id) >= WAITERS_MAX:
+            self._refusals.count(Kind.WAITER, address)
+            raise TooManyError(f"{WAITERS_MAX} wait at endpoint {endpoint.name} already; ask again later.")
+        request_idx = self._numbers.new()
+        self._refusals.gave_number(request_idx, address)
+        return request_idx
 
     def _ready(self, endpoint: EndpointEntry, granted: Grant, worker: WorkerRef) -> RouteReady:
         self._reqnum += 1
@@ -233,10 +235,15 @@ class ClientApi:
             if body is None:
                 return self._dropped(kind, sender.worker_id)
             sender.body = body
-            told = await take(tolerant.decode_tolerantly(kind, body, sender.is_proven))
+            message = tolerant.decode_tolerantly(kind, body, sender.is_proven)
+            told = await take(message)
         except Exception as error:
             self._refused(error, sender)
+            if sender.worker_id:
+                prove(request, f"worker {sender.worker_id}", is_worker=True)
             raise
+        worker_id = message.id if isinstance(message, WorkerStatus) else message.worker_id
+        prove(request, f"worker {worker_id}", is_worker=True)
         return reply(_TAKEN if told is None else told)
 
     def _dropped(self, kind: type[WorkerStatus | DeleteRequests], worker_id: int) -> web.Response:
@@ -294,7 +301,7 @@ def _reported(status: WorkerStatus) -> WorkerReported:
         status.id,
         status.url or "",
         bool(status.loadtime) and status.max_perf > 0,
-        (status.error_msg or "")[:2_000],
+        from_others((status.error_msg or "")[:2_000])[:2_000],
         status.max_perf,
         status.cur_load,
         tuple(status.working_request_idxs),

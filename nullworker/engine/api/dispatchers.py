@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.engine.api.http import read, reply
+from nullworker.engine.api.http import LONG_BODY_BYTES_MAX, read, reply
+from nullworker.engine.api.listening import prove
+from nullworker.engine.auth.account import bearer
 from nullworker.engine.cost_file import Label
 from nullworker.wire.decoding import decode
+from nullworker.wire.errors import ForbiddenError
 from nullworker.wire.types import DispatcherReport, LabelReport, Labels, Success
 
 if TYPE_CHECKING:
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from nullworker.engine.auth.account import AccountAuth
+    from nullworker.engine.auth.clients import Client, ClientAuth
+    from nullworker.engine.catalog import Catalog
     from nullworker.engine.cost_keeper import CostKeeper
     from nullworker.engine.dispatchers import Dispatchers
     from nullworker.engine.driver import AsyncDriver
@@ -32,8 +36,9 @@ class DispatchersApi:
     def __init__(
         self,
         driver: AsyncDriver,
-        account_auth: AccountAuth,
         dispatchers: Dispatchers,
+        client_auth: ClientAuth,
+        catalog: Catalog,
         costs: CostKeeper,
         history: History,
     ) -> None:
@@ -41,31 +46,56 @@ class DispatchersApi:
 
         Args:
             driver: has the clock.
-            account_auth: checks the keys of calls.
             dispatchers: where reports are kept.
+            client_auth: tells clients by their keys.
+            catalog: has the endpoints.
             costs: keeps what reservations are for.
             history: shows that on lanes.
         """
         self._costs = costs
         self._history = history
         self._driver = driver
-        self._account_auth = account_auth
         self._dispatchers = dispatchers
+        self._client_auth = client_auth
+        self._catalog = catalog
 
     async def heard_dispatcher(self, request: web.BaseRequest) -> web.Response:
-        """A dispatcher tells of its queues."""
-        body = decode(DispatcherReport, await read(request))
-        self._account_auth.check(request, body.api_key)
+        """A dispatcher tells of its queues, with a key that routes to the endpoints of all of them."""
+        key = bearer(request)
+        if key:  # before the body is read
+            prove(request, self._client_auth.client(key).owner)
+        body = decode(DispatcherReport, await read(request, LONG_BODY_BYTES_MAX))
+        client = self._client_auth.client(key or body.api_key or "")
+        for queue in body.queues:
+            entry = self._catalog.by_name.get(queue.endpoint)
+            if entry is None and client.is_for_all:
+                continue  # it is not there yet, or any more
+            if entry is None or not client.routes_to(entry.endpoint_id):
+                raise ForbiddenError(f"The key does not route to endpoint {queue.endpoint[:100]}.")
+        prove(request, client.owner)
         self._dispatchers.heard(body, self._driver.now())
-        await self._label(body.labels)
+        await self._label(self._theirs(client, body.labels))
         return reply(Success())
 
     async def label(self, request: web.BaseRequest) -> web.Response:
-        """A holder tells what its reservations are for."""
-        body = decode(Labels, await read(request))
-        self._account_auth.check(request, body.api_key)
-        await self._label(body.labels)
+        """A holder tells what its reservations are for, with a key that routes to their endpoints."""
+        key = bearer(request)
+        if key:  # before the body is read
+            prove(request, self._client_auth.client(key).owner)
+        body = decode(Labels, await read(request, LONG_BODY_BYTES_MAX))
+        client = self._client_auth.client(key or body.api_key or "")
+        prove(request, client.owner)
+        await self._label(self._theirs(client, body.labels))
         return reply(Success())
+
+    def _theirs(self, client: Client, told: Iterable[LabelReport]) -> Iterable[LabelReport]:
+        """What a client tells of requests that are its own; those of other endpoints are not its to tell of."""
+        if client.is_for_all:
+            return told
+        known = self._history.reservations
+        return [
+            each for each in told if each.request_idx in known and client.routes_to(known[each.request_idx].endpoint_id)
+        ]
 
     async def jobs(self, worker_id: int, told: Sequence[JobTold]) -> None:
         """A worker tells what its sessions are for; what it never held is not its to tell.

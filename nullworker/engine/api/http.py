@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import HttpVersion11, web
 
-from nullworker.wire.errors import TooLargeError, WireError
+from nullworker.wire.errors import TooLargeError, TooManyError, WireError
 from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 
 #: A client that has begun a body and does not go on is given so long.
 BODY_TIMEOUT_S = 10.0
-BODY_BYTES_MAX = 1 << 20
-#: A worker's may be so long: 400,000 requests in progress, or 40,000 that are finished.
+BODY_BYTES_MAX = 64 << 10
+#: What describes a workergroup, or a dispatcher's queues, may be longer.
+LONG_BODY_BYTES_MAX = 1 << 20
+#: A worker's may be so long, if its beginning shows that it is authentic: 400,000 requests in progress, or 40,000 that
+#: are finished.
 WORKER_BODY_BYTES_MAX = 8 << 20
 
 _NOT_AS_ITS_HEADERS_SAY = "The body is not what its Content-Encoding or Transfer-Encoding says."
-_TOO_LARGE = f"The body has more than {BODY_BYTES_MAX} bytes."
 
 Reply = web.Response
 
@@ -32,40 +35,48 @@ BODY = web.RequestKey("body", bytes)
 _encode = msgspec.json.Encoder().encode
 
 
-async def read(request: web.BaseRequest) -> bytes:
+async def read(request: web.BaseRequest, most: int = BODY_BYTES_MAX) -> bytes:
     """The body of a request; kept with it, where that is wanted.
 
     Raises:
-        TooLargeError: it has more than `BODY_BYTES_MAX`.
+        TooLargeError: it has more than ``most`` bytes.
         WireError: it did not arrive in time, or not as its headers say.
     """
-    body = await _read(request)
+    body = await _read(request, most)
     if KEEPS_BODY in request:
         request[BODY] = body
     return body
 
 
-async def _read(request: web.BaseRequest) -> bytes:
+async def _read(request: web.BaseRequest, most: int) -> bytes:
     length = request.content_length
-    if length is not None and length > BODY_BYTES_MAX:
-        raise TooLargeError(f"The body has {length} bytes, and {BODY_BYTES_MAX} is the most.")
+    if length is not None and length > most:
+        raise TooLargeError(f"The body has {length} bytes, and {most} is the most.")
     content = request.content
     try:
-        if content.is_eof():  # it is all here
-            body = content.read_nowait()
-            if len(body) > BODY_BYTES_MAX:
-                raise TooLargeError(_TOO_LARGE)
-            return body
+        if content.is_eof() and content.total_bytes <= most:  # it is all here
+            return content.read_nowait()
         await _say_go_on(request)
-        return await within(request.read(), BODY_TIMEOUT_S)
-    except web.HTTPRequestEntityTooLarge:
-        raise TooLargeError(_TOO_LARGE) from None
+        return await within(_read_at_most(request, most), BODY_TIMEOUT_S)
     except web.RequestPayloadError:
         raise WireError("", _NOT_AS_ITS_HEADERS_SAY) from None
     except ConnectionError:
         raise WireError("", "The connection ended before its body did.") from None  # no client is left to read this
     except asyncio.TimeoutError:
         raise WireError("", f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
+
+
+async def _read_at_most(request: web.BaseRequest, most: int) -> bytes:
+    body = bytearray()
+    while piece := await request.content.readany():
+        body += piece
+        if len(body) > most:
+            raise _too_large(most)
+    return bytes(body)
+
+
+def _too_large(most: int) -> TooLargeError:
+    return TooLargeError(f"The body has more than {most} bytes.")
 
 
 async def read_from_worker(request: web.BaseRequest, is_worker: Callable[[bytes], bool]) -> bytes | None:
@@ -100,7 +111,7 @@ async def _read_pieces(request: web.BaseRequest, is_worker: Callable[[bytes], bo
             body += piece
         if not is_long and len(body) > BODY_BYTES_MAX:
             if not is_worker(bytes(body[:BODY_BYTES_MAX])):
-                raise TooLargeError(_TOO_LARGE)
+                raise _too_large(BODY_BYTES_MAX)
             is_long = True
         if len(body) > WORKER_BODY_BYTES_MAX:
             is_dropped = True
@@ -122,4 +133,7 @@ def reply(body: object, status: int = 200) -> web.Response:
 
 def refusal(error: WireError) -> web.Response:
     """The answer to a request that is refused."""
-    return web.Response(body=_encode(error.body()), status=error.status, content_type="application/json")
+    answer = web.Response(body=_encode(error.body()), status=error.status, content_type="application/json")
+    if isinstance(error, TooManyError):
+        answer.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    return answer

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
+from nullworker.engine.api.listening import prove
 from nullworker.wire.errors import TooManyError, WireError
 from nullworker.wire.timeouts import within
 
@@ -25,8 +26,10 @@ TICK_S = 1.0
 REFRESH_S = 5.0
 #: What is sent of lanes that changed begins so much before what was sent last: clocks are set.
 OVERLAP_S = 3.0
-#: Streams at once; each is a connection, and a little work each second.
+#: Streams at once; each is a connection, and a little work each second. One part in so many of all connections at most:
+#: none of them is ever closed for another.
 STREAMS_MAX = 500
+STREAMS_PART = 4
 #: A page tries again so soon after the connection broke.
 RETRY_MS = 1_000
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -37,15 +40,17 @@ _encode = msgspec.json.Encoder().encode
 class LiveApi:
     """The handler of streams."""
 
-    def __init__(self, views: ViewsApi, parts: Parts, auth: AccountAuth) -> None:
+    def __init__(self, views: ViewsApi, parts: Parts, auth: AccountAuth, connections_max: int) -> None:
         """Takes what it uses.
 
         Args:
             views: builds views.
             parts: what they are made of, for whether something changed.
             auth: checks keys.
+            connections_max: how many connections there may be at once.
         """
         self._views = views
+        self._connections_max = connections_max
         self._parts = parts
         self._auth = auth
         self._built: dict[tuple[object, ...], tuple[int, bytes]] = {}
@@ -57,8 +62,10 @@ class LiveApi:
         """One view, for as long as the page wants it."""
         self._auth.check_reader(request)
         wish = self._views.wish(request)
-        if self.streams >= STREAMS_MAX:
-            raise TooManyError(f"{STREAMS_MAX} pages are open already; close one.")
+        most = min(STREAMS_MAX, self._connections_max // STREAMS_PART)
+        if self.streams >= most:
+            raise TooManyError(f"{most} pages are open already; close one.")
+        prove(request, "account")
         response = web.StreamResponse(headers=HEADERS)
         self.streams += 1
         try:

@@ -1,4 +1,4 @@
-"""``/metrics``: what Prometheus scrapes, with the read-only key or the account key."""
+"""``/metrics``: what Prometheus scrapes, with a key of role read or more."""
 
 from __future__ import annotations
 

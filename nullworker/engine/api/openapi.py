@@ -12,12 +12,14 @@ from nullworker.wire.types import ErrorBody
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Auth = Literal["account", "reader", "endpoint", "worker", "none"]
+Auth = Literal["account", "operator", "reader", "key", "endpoint", "worker", "none"]
 
 _AUTH = {
-    "account": "The account key, as `Authorization: Bearer`, as `api_key` in the query, or in the body.",
-    "reader": "The account key or the read-only key, as `Authorization: Bearer`, or the cookie of a page signed in.",
-    "endpoint": "The endpoint's key or the account's, as `api_key` in the body or as `Authorization: Bearer`.",
+    "account": "The account key or one of role `admin`, as `Authorization: Bearer`, or `api_key` in query or body.",
+    "operator": "As `account`, and keys of role `operate`.",
+    "reader": "As `operator`, and keys of role `read`, or the cookie of a page signed in with one.",
+    "key": "An endpoint's key, the account key, or one of role `route`, `operate` or `admin`: for what it routes to.",
+    "endpoint": "The endpoint's key, or one whose role routes to it, as `api_key` in the body or as bearer token.",
     "worker": "The worker's token, as `mtoken` in the body.",
     "none": "",
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.engine.api.http import reply
 from nullworker.engine.api.openapi import Route, openapi
-from nullworker.wire import paths
+from nullworker.wire import key_types, paths
 from nullworker.wire import types as wire
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _VIEW_QUERY = (
 ROUTES: tuple[Route, ...] = (
     # What clients call.
     Route(
-        "POST", paths.ROUTE, "route", "Ask for a worker; held until there is one, some seconds at most", "endpoint",
+        "POST", paths.ROUTE, "route", "Ask for a worker; held until there is one, some seconds at most", "key",
         wire.RouteRequest, (wire.RouteReady, wire.RouteWaiting),
     ),
     Route(
@@ -53,17 +53,17 @@ ROUTES: tuple[Route, ...] = (
     ),
     # What the command line and the console call.
     Route(
-        "GET", paths.ENDPOINTS, "list_endpoints", "All endpoints", "account", wire.Credentials, wire.EndpointList,
+        "GET", paths.ENDPOINTS, "list_endpoints", "All endpoints", "key", wire.Credentials, wire.EndpointList,
     ),
     Route(
         "POST", paths.ENDPOINTS, "create_endpoint", "Make an endpoint", "account",
         wire.EndpointBody, wire.EndpointCreated, act="create an endpoint",
     ),
     Route(
-        "GET", paths.ENDPOINT, "show_endpoint", "One endpoint", "account", wire.Credentials, wire.EndpointResult,
+        "GET", paths.ENDPOINT, "show_endpoint", "One endpoint", "key", wire.Credentials, wire.EndpointResult,
     ),
     Route(
-        "PUT", paths.ENDPOINT, "update_endpoint", "Change an endpoint, at once", "account",
+        "PUT", paths.ENDPOINT, "update_endpoint", "Change an endpoint, at once", "operator",
         wire.EndpointBody, wire.Success, act="change an endpoint",
     ),
     Route(
@@ -78,7 +78,7 @@ ROUTES: tuple[Route, ...] = (
         )
         for route in (
             Route(
-                "GET", many, f"list_workergroups{suffix}", "All workergroups", "account",
+                "GET", many, f"list_workergroups{suffix}", "All workergroups", "operator",
                 wire.Credentials, wire.WorkergroupList,
             ),
             Route(
@@ -96,15 +96,15 @@ ROUTES: tuple[Route, ...] = (
         )
     ),
     Route(
-        "POST", paths.UPDATE_WORKERS, "update_workers", "Begin or cancel a rolling update", "account",
+        "POST", paths.UPDATE_WORKERS, "update_workers", "Begin or cancel a rolling update", "operator",
         wire.UpdateWorkers, wire.WorkersUpdating, act="replace the workers of a workergroup",
     ),
     Route(
-        "POST", paths.GET_ENDPOINT_LOGS, "endpoint_logs", "The decisions about an endpoint", "account",
+        "POST", paths.GET_ENDPOINT_LOGS, "endpoint_logs", "The decisions about an endpoint", "reader",
         wire.GetLogs, wire.Logs,
     ),
     Route(
-        "POST", paths.GET_WORKERGROUP_LOGS, "workergroup_logs", "The decisions about a workergroup", "account",
+        "POST", paths.GET_WORKERGROUP_LOGS, "workergroup_logs", "The decisions about a workergroup", "reader",
         wire.GetLogs, wire.Logs,
     ),
     # The engine's own.
@@ -136,9 +136,18 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", paths.SIGN_IN, "signed_in", "What the caller is signed in as", "none", None, wire.SignedInBody),
     Route("POST", paths.SIGN_OUT, "sign_out", "Sign a page out", "none", None, wire.Success),
+    Route("GET", paths.KEYS, "list_keys", "All keys with a name", "account", None, key_types.KeyList),
     Route(
-        "GET", paths.READ_ONLY_KEY, "read_only_key", "The key that sees and changes nothing", "account",
-        None, wire.ReadOnlyKey,
+        "POST", paths.KEYS, "create_key", "Make a key", "account", key_types.KeyBody, key_types.KeyMade,
+        act="make a key",
+    ),
+    Route(
+        "POST", paths.REVOKE_KEY, "revoke_key", "End a key at once", "account",
+        key_types.KeyRevoked, wire.Success, act="revoke a key",
+    ),
+    Route(
+        "POST", paths.ROTATE_KEY, "rotate_key", "Have another key take a key's place", "account",
+        key_types.KeyRotation, key_types.KeyMade, act="rotate a key",
     ),
     Route("GET", paths.AUDIT, "audit", "The latest acts", "reader", query=(("tail", "how many"),)),
     Route(
@@ -146,27 +155,27 @@ ROUTES: tuple[Route, ...] = (
         wire.PreviewBody, wire.Preview,
     ),
     Route(
-        "POST", paths.DRAIN, "drain", "Drain a worker, or cancel that", "account",
+        "POST", paths.DRAIN, "drain", "Drain a worker, or cancel that", "operator",
         wire.DrainBody, wire.Success, act="drain a worker",
     ),
     Route(
-        "POST", paths.WITHDRAW, "withdraw", "End a request, whether it waits or holds a worker", "account",
+        "POST", paths.WITHDRAW, "withdraw", "End a request, whether it waits or holds a worker", "operator",
         wire.WithdrawBody, wire.Success, act="end a request",
     ),
     Route(
-        "POST", paths.EXTEND, "extend", "Have a worker held for longer", "account",
+        "POST", paths.EXTEND, "extend", "Have a worker held for longer", "operator",
         wire.ExtendBody, wire.Success, act="extend a request",
     ),
     Route(
-        "POST", paths.REPLACE, "replace", "Drain a worker, and say what comes in its place", "account",
+        "POST", paths.REPLACE, "replace", "Drain a worker, and say what comes in its place", "operator",
         wire.ReplaceBody, wire.Replaced, act="replace a worker",
     ),
     Route(
-        "POST", paths.DISPATCHERS, "heard_dispatcher", "A dispatcher tells of its queues", "account",
+        "POST", paths.DISPATCHERS, "heard_dispatcher", "A dispatcher tells of its queues", "key",
         wire.DispatcherReport, wire.Success,
     ),
     Route(
-        "POST", paths.LABELS, "label", "What reservations are for: their queue and their job", "account",
+        "POST", paths.LABELS, "label", "What reservations are for: their queue and their job", "key",
         wire.Labels, wire.Success,
     ),
 )  # fmt: skip

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from nullworker.core.engine import Engine
+    from nullworker.engine.api.refusals import Refusals
     from nullworker.engine.auth.account import AccountAuth
     from nullworker.engine.catalog import Catalog
     from nullworker.engine.dispatchers import Dispatchers
@@ -42,6 +43,7 @@ class StatusApi:
         usage: Usage,
         complaints: Callable[[], list[str]],
         dispatchers: Dispatchers,
+        refusals: Refusals,
     ) -> None:
         """Takes what its handlers use.
 
@@ -53,6 +55,7 @@ class StatusApi:
             usage: how long workers were in each state.
             complaints: what is wrong with the engine itself, in sentences.
             dispatchers: what dispatchers told of their queues.
+            refusals: what was refused, counted.
         """
         self._driver = driver
         self._catalog = catalog
@@ -61,6 +64,7 @@ class StatusApi:
         self._usage = usage
         self._complaints = complaints
         self._dispatchers = dispatchers
+        self._refusals = refusals
 
     async def health(self, _request: web.BaseRequest) -> web.Response:
         """Says without a key that the engine runs, and whether all is well with it (`status` says what is not)."""
@@ -100,6 +104,7 @@ class StatusApi:
                 "endpoints": rows,
                 "queues": self._dispatchers.rows(self._driver.now()),
                 "held_calls": self._driver.holding,
+                "refused": self._refusals.by_kind(),
                 "complaints": self._complaints(),
                 "usage_s": {str(group): states for group, states in self._usage.by_group(self._driver.now()).items()},
             }

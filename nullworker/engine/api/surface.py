@@ -13,6 +13,8 @@ from nullworker.engine.api.app import App
 from nullworker.engine.api.auditing import auditor
 from nullworker.engine.api.client import ClientApi
 from nullworker.engine.api.dispatchers import DispatchersApi
+from nullworker.engine.api.held_calls import HeldCalls
+from nullworker.engine.api.keys import KeysApi
 from nullworker.engine.api.live import LiveApi
 from nullworker.engine.api.metrics import MetricsApi
 from nullworker.engine.api.openapi import Route
@@ -22,6 +24,7 @@ from nullworker.engine.api.status import StatusApi
 from nullworker.engine.api.views import Parts, ViewsApi
 from nullworker.engine.audit import AuditLog
 from nullworker.engine.auth.account import AccountAuth
+from nullworker.engine.auth.clients import ClientAuth
 from nullworker.engine.auth.sign_in import SignIn
 from nullworker.engine.auth.workers import WorkerAuth
 from nullworker.engine.dispatchers import Dispatchers
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from nullworker.engine.api.refusals import Refusals
     from nullworker.engine.auth.certificates import CertificateAuthority
     from nullworker.engine.auth.keys import Keys
     from nullworker.engine.auth.request_numbers import RequestNumbers
@@ -67,6 +71,9 @@ class Insides(NamedTuple):
     log_path: Callable[[int], Path | None]
     measurements: Measurements
     connections: Callable[[], int]
+    refusals: Refusals
+    connections_max: int
+    engine_ca: str  # the authority of its certificate, as workers are given it; "": it is one of the usual ones
 
 
 class Surface:
@@ -77,6 +84,7 @@ class Surface:
         sign_in = SignIn(keys, wall_s, is_secure=engine.report_addr.startswith("https:"))
         auth = AccountAuth(keys, sign_in)
         worker_auth = WorkerAuth(driver, catalog, keys)
+        client_auth = ClientAuth(keys, catalog)
         audit = AuditLog(engine.state_dir)
         #: What dispatchers told.
         self.dispatchers = dispatchers = Dispatchers()
@@ -88,32 +96,40 @@ class Surface:
             wall_s, engine.log_path,
         )  # fmt: skip
         views, page = ViewsApi(parts, auth), Page()
-        self._live = LiveApi(views, parts, auth)
+        self._live = LiveApi(views, parts, auth, engine.connections_max)
         refused: Counter[str] = Counter()
         metric_sources = MetricSources(
             driver.engine, engine.measurements, engine.decisions, dispatchers, engine.usage, refused,
-            engine.costs.spent, driver.now, lambda: driver.holding, engine.connections, engine.complaints,
-            version("nullworker"),
+            engine.refusals.by_kind, engine.costs.spent, driver.now, lambda: driver.holding, engine.connections,
+            engine.complaints, version("nullworker"),
         )  # fmt: skip
         orders = OrdersToWorkers()
-        dispatchers_api = DispatchersApi(driver, auth, dispatchers, engine.costs, engine.keeper.history)
+        dispatchers_api = DispatchersApi(driver, dispatchers, client_auth, catalog, engine.costs, engine.keeper.history)
         handler_parts = (
             ClientApi(
-                driver, catalog, keys, engine.signer, worker_auth, engine.numbers, drains, orders, dispatchers_api.jobs
+                driver, client_auth, engine.signer, worker_auth, engine.numbers, drains, orders, dispatchers_api.jobs,
+                engine.refusals, HeldCalls(engine.connections_max),
             ),
-            AdminApi(driver, catalog, keys, auth, engine.authority, worker_auth, engine.report_addr),
-            StatusApi(driver, catalog, engine.decisions, auth, engine.usage, engine.complaints, dispatchers),
+            AdminApi(
+                driver, catalog, keys, auth, client_auth, engine.authority, worker_auth, engine.report_addr,
+                engine.engine_ca,
+            ),
+            StatusApi(
+                driver, catalog, engine.decisions, auth, engine.usage, engine.complaints, dispatchers, engine.refusals
+            ),
             ActsApi(driver, catalog, keys, auth, sign_in, audit, drains, orders, wall_s),
+            KeysApi(keys, catalog, auth),
             dispatchers_api,
             views,
             self._live,
             MetricsApi(auth, metric_sources),
-        )
+        )  # fmt: skip
         pages = [Route("GET", path, "page", "The page", "none", media="text/html") for path in PAGES]
         pages += [Route("GET", PAGE_FILES + name, "page_file", "A file of it", "none") for name in page.files]
         served = {**handlers(*handler_parts), "page": page.page, "page_file": page.page_file}
         #: Answers requests.
-        self.app = App((*ROUTES, *pages), served, auditor(audit, wall_s), refused)
+        is_operators = keys.is_operators
+        self.app = App((*ROUTES, *pages), served, auditor(audit, wall_s), refused, engine.refusals, is_operators)
 
     def close(self) -> None:
         """Ends the streams of pages, which would have no end of their own."""

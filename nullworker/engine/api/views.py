@@ -12,7 +12,7 @@ from aiohttp import web
 from nullworker.core import views as core_views
 from nullworker.engine.api.http import reply
 from nullworker.engine.decisions import LEVELS, Decision
-from nullworker.engine.redaction import redact
+from nullworker.engine.redaction import from_others
 from nullworker.views import build, types
 from nullworker.views.build import Sources
 from nullworker.views.cost_tables import BYS
@@ -278,7 +278,9 @@ def _log_tail(path: Path | None) -> list[str]:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - LOG_BYTES))
-            text = file.read().decode(errors="replace")
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
-    return redact(text).splitlines()[-LOG_LINES:]
+    if size > LOG_BYTES:
+        del lines[:1]  # it may begin in the middle of a secret, which is recognised by its beginning
+    return [from_others(line) for line in lines[-LOG_LINES:]]

@@ -81,30 +81,53 @@ class CertificateAuthority:
         Raises:
             CertificateError: it is no request, its key is weak, or it asks for addresses that are not the worker's.
         """
-        csr = _read_request(csr_pem)
-        names = _names(csr, list(dict.fromkeys(allowed)))
+        csr, public_key = _read_request(csr_pem)
+        return self._signed(public_key, _names(csr, list(dict.fromkeys(allowed))), now)
+
+    def own(self, names: Iterable[str], now: dt.datetime | None = None) -> bytes:
+        """A new key with a certificate for the engine itself, as one PEM text.
+
+        Args:
+            names: the IP addresses and host names at which it is reached.
+            now: the time; None: the clock's.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._signed(key.public_key(), [_general_name(name) for name in names], now)
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return private + certificate.encode()
+
+    def _signed(
+        self,
+        public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
+        names: list[x509.GeneralName],
+        now: dt.datetime | None,
+    ) -> str:
         now = now or dt.datetime.now(dt.timezone.utc)
         issuer_key = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         certificate = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, str(names[0].value)[:64])]))
             .issuer_name(self._certificate.subject)
-            .public_key(csr.public_key())
+            .public_key(public_key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - CLOCK_SKEW)
             .not_valid_after(min(now + LEAF_VALID, self._certificate.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(encipherment=isinstance(csr.public_key(), rsa.RSAPublicKey)), critical=True)
+            .add_extension(_key_usage(encipherment=isinstance(public_key, rsa.RSAPublicKey)), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(csr.public_key()), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_key), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _read_request(csr_pem: bytes) -> x509.CertificateSigningRequest:
+def _read_request(
+    csr_pem: bytes,
+) -> tuple[x509.CertificateSigningRequest, rsa.RSAPublicKey | ec.EllipticCurvePublicKey]:
     if len(csr_pem) > CSR_BYTES_MAX:
         raise CertificateError(f"The certificate request is larger than {CSR_BYTES_MAX} bytes.")
     try:
@@ -115,14 +138,12 @@ def _read_request(csr_pem: bytes) -> x509.CertificateSigningRequest:
         raise CertificateError("The body is no certificate request (PKCS#10 as PEM).") from None
     if not genuine:
         raise CertificateError("The certificate request is not signed by its own key.")
-    strong = (isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 8192) or (
-        isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1))
-    )
-    if not strong:
-        raise CertificateError(
-            "The certificate request needs an RSA key of 2048 to 8192 bits, or one of P-256 to P-521."
-        )
-    return csr
+    if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 8192:
+        return csr, key
+    curves = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, curves):
+        return csr, key
+    raise CertificateError("The certificate request needs an RSA key of 2048 to 8192 bits, or one of P-256 to P-521.")
 
 
 def _names(csr: x509.CertificateSigningRequest, allowed: list[str]) -> list[x509.GeneralName]:

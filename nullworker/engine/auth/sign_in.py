@@ -1,7 +1,7 @@
-"""Signing in on the page: a cookie that scripts cannot read, signed by the engine, good for a while and for one role.
+"""Signing in on the page: a cookie that scripts cannot read, signed by the engine, good for a while, and for one key.
 
-The cookie is no key: it names a role and a time, and only the engine's secret makes it valid. It is for requests of the
-engine's own page alone: what a page of another site has a browser send is refused.
+The cookie is no key: it has a key's number and a time, and only the engine's secret makes it valid. It ends with its
+key. It is for requests of the engine's own page alone: what a page of another site has a browser send is refused.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from nullworker.engine.auth.keys import Keys
+    from nullworker.engine.auth.keys import Holder, Keys
 
-ACCOUNT, READ_ONLY = "account", "read-only"
 LASTS_S = 12 * 3600
 #: Cookies that were signed out and are not over yet; the oldest are forgotten first.
 SIGNED_OUT_MAX = 10_000
@@ -29,7 +28,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD"})
 class SignedIn(NamedTuple):
     """What a valid cookie says."""
 
-    role: str
+    holder: Holder  # of the key that the page was signed in with
     until_s: float  # Unix time
 
 
@@ -51,9 +50,9 @@ class SignIn:
         #: Not the same as another engine's on this host: browsers send cookies to all ports of a host.
         self.cookie = f"nullworker_{keys.mark}"
 
-    def new(self, role: str) -> str:
+    def new(self, holder: Holder) -> str:
         """The value of a new cookie."""
-        text = f"{role}.{int(self._wall_s()) + LASTS_S}.{secrets.token_hex(8)}"
+        text = f"{holder.key_id}.{int(self._wall_s()) + LASTS_S}.{secrets.token_hex(8)}"
         return f"{text}.{self._keys.cookie_signature(text)}"
 
     def set(self, answer: web.Response, value: str) -> None:
@@ -79,11 +78,11 @@ class SignIn:
         parts = text.split(".")
         if len(parts) != 3 or not self._keys.is_cookie_signature(text, signature) or value in self._signed_out:
             return None
-        role, until = parts[0], int(parts[1])
-        if until <= self._wall_s() or role not in (ACCOUNT, READ_ONLY):
+        holder, until = self._keys.holder_of(int(parts[0])), int(parts[1])
+        if until <= self._wall_s() or holder is None:
             return None
         check_site(request)
-        return SignedIn(role, until)
+        return SignedIn(holder, until)
 
     def end(self, request: web.BaseRequest) -> None:
         """The request's cookie is valid no more."""

@@ -1,8 +1,7 @@
-"""Which worker a message is from: by its own token, or by its endpoint's join token, for one that joined by itself."""
+"""Which worker a message is from: by its own token, or by the join token that it was invited with."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from typing import TYPE_CHECKING
 
@@ -39,8 +38,6 @@ class WorkerAuth:
         self._catalog = catalog
         self._keys = keys
         self._tokens: dict[int, str] = {}
-        self._join_digests: dict[bytes, int] = {}  # of each endpoint's join token -> its id
-        self._digested: set[int] = set()
 
     def authentic(self, worker_id: int, token: str) -> WorkerRef:
         """The worker that a token proves; one that presents its endpoint's join token joins first.
@@ -54,7 +51,7 @@ class WorkerAuth:
         worker = views.worker_ref(self._driver.engine, worker_id)
         if worker is not None and self._is_token_of(worker, token):
             return worker
-        joining = None if worker is not None and worker.owned else self.joining(token)
+        joining = None if worker is not None and worker.owned else self.joining(worker_id, token)
         if joining is not None:
             if worker is not None:
                 raise ForbiddenError(f"Worker {worker_id} belongs to another endpoint.")
@@ -63,12 +60,9 @@ class WorkerAuth:
             raise WorkerGoneError(f"Worker {worker_id} is gone; it may end.")
         raise UnauthorizedError(f"The mtoken is not worker {worker_id}'s.")
 
-    def joining(self, token: str) -> int | None:
-        """The id of the endpoint whose join token this is, if any."""
-        for endpoint_id in self._catalog.endpoints.keys() - self._digested:
-            self._digested.add(endpoint_id)
-            self._join_digests[_digest(self._keys.join_token(endpoint_id).reveal())] = endpoint_id
-        endpoint_id = self._join_digests.get(_digest(token), 0)
+    def joining(self, worker_id: int, token: str) -> int | None:
+        """The id of the endpoint that the worker joins by this token, if any."""
+        endpoint_id = self._keys.joins(worker_id, token)
         return endpoint_id if endpoint_id in self._catalog.endpoints else None
 
     def _join(self, worker_id: int, endpoint_id: int) -> WorkerRef:
@@ -84,7 +78,7 @@ class WorkerAuth:
     def token_of(self, worker: WorkerRef) -> str:
         """The token that the worker authenticates with; grants for it are signed with it, too."""
         if not worker.owned:
-            return self._keys.join_token(worker.endpoint_id).reveal()
+            return self._keys.join_token(worker.endpoint_id, worker.worker_id).reveal()
         token = self._tokens.get(worker.worker_id)
         if token is None:
             token = self._keys.worker_token(worker.worker_id).reveal()
@@ -95,7 +89,3 @@ class WorkerAuth:
 
     def _is_token_of(self, worker: WorkerRef, token: str) -> bool:
         return token.isascii() and hmac.compare_digest(token, self.token_of(worker))  # all tokens of ours are ASCII
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

@@ -143,6 +143,10 @@ class EngineCollector(Collector):
         for error, count in sources.refused.items():
             refused.add_metric((error,), float(count))
         yield refused
+        limited = CounterMetricFamily("nullworker_limited", "What limits of callers count.", labels=("kind",))
+        for kind, count in sources.limited().items():
+            limited.add_metric((kind,), float(count))
+        yield limited
         text = "What the core takes for one event."
         yield _histogram("decision_seconds", text, (), [((), sources.measurements.decisions)])
 

@@ -23,6 +23,7 @@ class MetricSources(NamedTuple):
     dispatchers: Dispatchers
     usage: Usage
     refused: Mapping[str, int]  # calls, by the code of the refusal
+    limited: Callable[[], Mapping[str, int]]  # what limits count: wrong keys and numbers, connections, waiters
     spent: Mapping[tuple[int, str], int]  # units of cost, by endpoint and kind
     now: Callable[[], float]  # the core's time
     held_calls: Callable[[], int]

@@ -40,5 +40,5 @@ export const get = (path) => call("GET", path);
 export const post = (path, body, reason) => call("POST", path, body, reason);
 export const put = (path, body, reason) => call("PUT", path, body, reason);
 
-// What this page is signed in as; "" for nothing.
-export const signedIn = async () => (await get("/api/v0/sign-in/")).role;
+// What this page is signed in as, and with which key; the role is "" for nothing.
+export const signedIn = () => get("/api/v0/sign-in/");

@@ -23,12 +23,13 @@ const VIEWS = [
 const STORIES = { "/worker": ["Worker", Worker], "/reservation": ["Reservation", Reservation] };
 
 function App() {
-  const [role, setRole] = useState(undefined); // undefined: not known yet; null: not signed in
+  const [who, setWho] = useState(undefined); // undefined: not known yet; null: not signed in
+  const role = who && who.role;
   const [names, setNames] = useState([]);
   const { path, query } = useAddress();
   useEffect(() => {
-    onSignIn(() => setRole(null));
-    signedIn().then((found) => setRole(found || null), () => setRole(null));
+    onSignIn(() => setWho(null));
+    signedIn().then((found) => setWho(found.role ? found : null), () => setWho(null));
   }, []);
   useEffect(() => {
     if (!role) return;
@@ -39,22 +40,22 @@ function App() {
   useEffect(() => {
     document.title = `${query.get("id") ? `${title} ${query.get("id")}` : title} · nullworker`;
   }, [title, query.get("id")]);
-  if (role === undefined) return html`<main><p>Asking the engine…</p></main>`;
-  if (role === null) return html`<${SignIn} done=${setRole} />`;
+  if (who === undefined) return html`<main><p>Asking the engine…</p></main>`;
+  if (who === null) return html`<${SignIn} done=${setWho} />`;
   return html`<div onClick=${follow}>
     <a class="skip" href="#main" onClick=${(e) => (e.preventDefault(), e.stopPropagation(), document.getElementById("main").focus())}>To the content</a>
-    <${Bar} path=${path} role=${role} signOut=${() => post("/api/v0/sign-out/", {}).finally(() => setRole(null))} />
+    <${Bar} path=${path} who=${who} signOut=${() => post("/api/v0/sign-out/", {}).finally(() => setWho(null))} />
     <main id="main" tabindex="-1"><${View} query=${query} role=${role} names=${names} /></main>
     <${Keys} />
   </div>`;
 }
 
-function Bar({ path, role, signOut }) {
+function Bar({ path, who, signOut }) {
   return html`<header>
     <a class="name" href="/">nullworker</a>
     <nav aria-label="Views"><ul>${VIEWS.map(([address, title]) => html`<li><a href=${address} aria-current=${address === path ? "page" : undefined}>${title}</a></li>`)}</ul></nav>
     <${DataAge} />
-    <span class="soft">${role === "account" ? "account key" : "read-only key"}</span>
+    <span class="soft">${who.key}${who.role === "read" ? ", which changes nothing" : ""}</span>
     <button type="button" onClick=${signOut}>Sign out</button>
   </header>`;
 }
@@ -76,7 +77,7 @@ function SignIn({ done }) {
     try {
       const answer = await post("/api/v0/sign-in/", { api_key: field.current.value.trim() });
       field.current.value = "";
-      done(answer.role);
+      done(answer);
     } catch (error) {
       setRefusal(error.message);
       field.current.focus();
@@ -85,11 +86,11 @@ function SignIn({ done }) {
   return html`<main class="sign-in"><h1>nullworker</h1>
     <form onSubmit=${submit}>
       <input hidden autocomplete="username" value="nullworker" readonly />
-      <label>Account key or read-only key <input ref=${field} type="password" autocomplete="current-password" required aria-invalid=${refusal ? "true" : undefined} aria-describedby="sign-in-why" /></label>
+      <label>Account key, or one of role read, operate or admin <input ref=${field} type="password" autocomplete="current-password" required aria-invalid=${refusal ? "true" : undefined} aria-describedby="sign-in-why" /></label>
       <p id="sign-in-why" class="bad" role="alert">${refusal}</p>
       <button class="main">Sign in</button>
     </form>
-    <p class="soft">The account key is in the file <code>api_key</code> of the engine's state directory; <code>nullworker keys</code> prints the one that changes nothing.</p></main>`;
+    <p class="soft">The account key is in the file <code>api_key</code> of the engine's state directory; <code>nullworker keys create NAME --role read</code> makes one that changes nothing.</p></main>`;
 }
 
 function Keys() {

@@ -30,11 +30,11 @@ function Endpoint({ endpoint, now, query, role }) {
     <${Chart} points=${endpoint.chart} now=${now} at=${Number(query.get(param)) || 0} />
     <${TimeAxis} about=${`endpoint ${endpoint.id}`} name=${endpoint.name} since=${endpoint.chart.length > 1 ? endpoint.chart[0][0] : 0} at=${Number(query.get(param)) || 0} param=${param} />
     ${endpoint.workergroups.map((group) => html`<p>Workergroup ${group.id} on ${group.fleet}: ${group.workers} workers, ${group.booting} coming up${group.failures ? html`, <span class="bad">${group.failures} failures in a row, the last: ${group.last_error}</span>` : ""}
-      ${role === "account" && html` <${Act} label=${`Replace the workers of workergroup ${group.id}`} question="Free workers are replaced now, held ones when they are released." act=${(why) => replaceWorkers(group.id, why)} />`}</p>`)}
+      ${role !== "read" && html` <${Act} label=${`Replace the workers of workergroup ${group.id}`} question="Free workers are replaced now, held ones when they are released." act=${(why) => replaceWorkers(group.id, why)} />`}</p>`)}
     <details><summary>Parameters</summary>
       <${Parameters} endpoint=${endpoint} role=${role} />
     </details>
-    ${role === "account" && html`<div class="row">
+    ${role !== "read" && html`<div class="row">
       ${endpoint.state === "active"
         ? html`<${Act} label="Suspend" question="No worker is created or ended until it is resumed." act=${(why) => change(endpoint, { endpoint_state: "suspended" }, why)} />`
         : html`<${Act} label="Resume" question="The endpoint is routed and scaled again." act=${(why) => change(endpoint, { endpoint_state: "active" }, why)} />`}
@@ -106,11 +106,11 @@ function Parameters({ endpoint, role }) {
       const set = (e) => setValues({ ...values, [name]: e.target.value });
       return html`<label for=${id}>${name}
         ${name === "endpoint_state"
-          ? html`<select id=${id} value=${text} disabled=${role !== "account"} onChange=${set}>${["active", "suspended", "stopped"].map((s) => html`<option value=${s} selected=${s === text}>${s}</option>`)}</select>`
-          : html`<input id=${id} inputmode="decimal" value=${text} readonly=${role !== "account"} onInput=${set} aria-invalid=${bad ? "true" : undefined} aria-describedby=${bad ? `${id}-why` : undefined} />`}
+          ? html`<select id=${id} value=${text} disabled=${role === "read"} onChange=${set}>${["active", "suspended", "stopped"].map((s) => html`<option value=${s} selected=${s === text}>${s}</option>`)}</select>`
+          : html`<input id=${id} inputmode="decimal" value=${text} readonly=${role === "read"} onInput=${set} aria-invalid=${bad ? "true" : undefined} aria-describedby=${bad ? `${id}-why` : undefined} />`}
         ${bad && html`<span class="bad" id=${`${id}-why`}>${refusal.message}</span>`}</label>`;
     })}</div>
-    ${role === "account" && html`<div class="row">
+    ${role !== "read" && html`<div class="row">
       <label>Reason, for the audit log <input value=${why} maxlength="200" onInput=${(e) => setWhy(e.target.value)} /></label>
       <button type="button" disabled=${!dirty} onClick=${preview}>Preview</button>
       <button class="main" disabled=${!dirty}>Apply</button>

@@ -29,7 +29,7 @@ function WorkerStory({ id, query, role }) {
   return html`<h1>Worker ${id} <${State} name=${view.draining && there ? "draining" : view.state} /></h1>
     <p class="headline">${view.answer}</p>
     ${view.draining && html`<p>It is drained: ${view.draining}.</p>`}
-    ${role === "account" && there && html`<div class="row">
+    ${role !== "read" && there && html`<div class="row">
       ${!view.draining && html`<${Act} label="Replace" question="It goes as with a drain; another is created as soon as a request or the parameters want one." act=${async (why) => (await post("/api/v0/replace/", { worker_id: view.id, reason: why.slice(0, 150) }, why)).text} />`}
       ${view.draining
         ? html`<${Act} label="Cancel the drain" question="It serves again from its next report on." act=${(why) => post("/api/v0/drain/", { worker_id: view.id, cancel: true, reason: why }, why)} />`
@@ -70,7 +70,7 @@ function ReservationStory({ id, query, role }) {
   return html`<h1>Request ${id} <${State} name=${view.stage} /></h1>
     <p class="headline">${view.answer}</p>
     ${view.eta && html`<p>${view.eta.in_s === null ? "No time can be told" : `Its worker comes in about ${duration(view.eta.in_s)}`}: ${view.eta.ground}.</p>`}
-    ${role === "account" && view.stage !== "ended" && html`<div class="row"><${Act} label="End this request" question=${view.stage === "waiting" ? "Its client is told nothing; it loses its place." : "Its worker ends its consumer and is free, with its next report; its client sees that it is over."} act=${(why) => post("/api/v0/withdraw/", { request_idx: view.request_idx }, why).then(() => "")} />
+    ${role !== "read" && view.stage !== "ended" && html`<div class="row"><${Act} label="End this request" question=${view.stage === "waiting" ? "Its client is told nothing; it loses its place." : "Its worker ends its consumer and is free, with its next report; its client sees that it is over."} act=${(why) => post("/api/v0/withdraw/", { request_idx: view.request_idx }, why).then(() => "")} />
       ${view.stage === "session" && [["1 hour", 3600], ["1 day", 86400]].map(([text, seconds]) => html`<${Act} label=${`Hold it for ${text} more`} question="It is held for so long from now on at least, whether its client is there or not." act=${(why) => post("/api/v0/extend/", { request_idx: view.request_idx, seconds }, why).then(() => "")} />`)}</div>`}
     <dl class="facts"><dt>Endpoint</dt><dd>${view.endpoint || "gone"}</dd>${view.queue && html`<dt>Queue</dt><dd>${view.queue}</dd>`}${view.job && html`<dt>Job</dt><dd>${view.job}</dd>`}<${Cost} row=${view.cost} />${view.worker_id ? html`<dt>Worker</dt><dd><${WorkerLink} id=${view.worker_id} /></dd>` : ""}</dl>
     <${TimeAxis} about=${`request ${id}`} name=${`request ${id}`} since=${view.stages.length ? view.stages[0][0] : 0} at=${Number(query.get("at")) || 0} />

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from nullworker.fleets.base import FleetError
 from nullworker.wire.paths import ROOT_CERTIFICATE, SIGN_CERT
+from nullworker.wire.worker_side import engine_tls
 
 if TYPE_CHECKING:
     from nullworker.fleets.processes.records import Record
@@ -95,8 +96,15 @@ class MachineCertificate:
     def _call(self, record: Record, method: str, path: str, body: bytes | None = None) -> bytes:
         """One call to the worker's engine, from the workers' address, by which the engine recognises them."""
         url = urlsplit(record.report_addr.partition(",")[0].strip())
-        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-        connection = kind(url.hostname or "", url.port, timeout=TIMEOUT_S, source_address=(self._host, 0))
+        host, port, source = url.hostname or "", url.port, (self._host, 0)
+        connection: http.client.HTTPConnection
+        if url.scheme == "https":
+            context = engine_tls.context(record.env)
+            connection = http.client.HTTPSConnection(
+                host, port, timeout=TIMEOUT_S, source_address=source, context=context
+            )
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S, source_address=source)
         with contextlib.closing(connection):
             headers = {"Authorization": f"Bearer {record.worker_token}", "Content-Type": "application/x-pem-file"}
             connection.request(method, url.path.rstrip("/") + path, body, headers)

@@ -13,6 +13,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from nullworker.wire.printable import one_line
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -114,8 +116,7 @@ def last_line(path: Path, since: int, secret: str) -> str:
     lines = [line.strip() for line in tail.splitlines() if line.strip(" \t\0")]
     if not lines:
         return ""
-    line = lines[-1]
-    line = "".join(character if character.isprintable() else " " for character in line)
+    line = one_line(lines[-1])
     return line if len(line) <= LINE_CHARACTERS_MAX else line[:LINE_CHARACTERS_MAX] + "…"
 
 

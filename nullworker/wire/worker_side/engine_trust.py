@@ -37,15 +37,16 @@ class EngineTrust:
     Args:
         identity: this worker.
         clock: the worker's clock, which its reports state.
+        demands_grants: whether the engine is known to issue grants, before it has said so.
     """
 
-    def __init__(self, identity: Identity, clock: WorkerClock | None = None) -> None:
+    def __init__(self, identity: Identity, clock: WorkerClock | None = None, *, demands_grants: bool = False) -> None:
         self._identity = identity
         self.clock = clock or WorkerClock()
         self._key: RSA.RsaKey | None = None
         # The last good signature and what it was checked with. Signatures are deterministic, so one check is enough.
         self._good: tuple[RSA.RsaKey, str, str] | None = None
-        self._features: frozenset[str] = frozenset()
+        self._features: frozenset[str] = frozenset({GRANTS} if demands_grants else ())
 
     @property
     def has_key(self) -> bool:

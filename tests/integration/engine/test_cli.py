@@ -176,8 +176,25 @@ async def test_what_an_operator_did_is_in_the_audit_log(engine: Running) -> None
     assert "; because it is tired; refused: There is no worker 99" in out
 
 
-async def test_the_read_only_key_is_good_for_reading(engine: Running) -> None:
-    key = (await say(engine, "keys"))[1].strip()
-    assert (await engine.call("GET", "/api/v0/status/", key=key))[0] == 200
-    assert (await engine.call("PUT", "/api/v0/endptjobs/1/", {"max_workers": 2}, key=key))[0] == 403
-    assert (await engine.call("GET", "/api/v0/endptjobs/", key=key))[0] == 403  # its rows have keys
+async def test_keys_are_made_listed_rotated_and_revoked(engine: Running) -> None:
+    code, key, err = await say(engine, "keys", "create", "wall", "--role", "read", "--expires", "90d")
+    assert code == 0, err
+    assert (await engine.call("GET", "/api/v0/status/", key=key.strip()))[0] == 200
+    assert (await engine.call("PUT", "/api/v0/endptjobs/1/", {"max_workers": 2}, key=key.strip()))[0] == 403
+    assert (await engine.call("GET", "/api/v0/endptjobs/", key=key.strip()))[0] == 403  # its rows have keys
+    out = (await say(engine, "keys"))[1]
+    assert re.search(r"wall +read +all endpoints", out)
+    assert key.strip() not in out
+    code, rotated, err = await say(engine, "keys", "rotate", "wall", "--overlap", "0")
+    assert code == 0, err
+    assert (await engine.call("GET", "/api/v0/status/", key=key.strip()))[0] == 401
+    assert (await engine.call("GET", "/api/v0/status/", key=rotated.strip()))[0] == 200
+    assert (await say(engine, "keys", "revoke", "wall", "--reason", "lost"))[0] == 0
+    assert (await engine.call("GET", "/api/v0/status/", key=rotated.strip()))[0] == 401
+    code, _, err = await say(engine, "keys", "revoke", "wall")
+    assert code == 1
+    assert "There is no key called wall that is good" in err
+    assert "revoke a key (/api/v0/keys/revoke/)" in (await say(engine, "audit", "--tail", "1"))[1]
+    code, _, err = await say(engine, "keys", "create", "ci", "--role", "route", "--expires", "soon")
+    assert code == 2
+    assert "write 30m, 12h or 90d" in err

@@ -78,7 +78,7 @@ async def test_an_endpoints_token_joins_no_other_and_takes_no_worker_of_ours(tmp
         assert (await engine.call("POST", "/worker_status/", mine))[0] == 200
         others = await invitation(engine, "other")
         as_mine = {**mine, "mtoken": others["MASTER_TOKEN"]}
-        assert (await engine.call("POST", "/worker_status/", as_mine))[0] == 403
+        assert (await engine.call("POST", "/worker_status/", as_mine))[0] == 401
         url = engine.server.driver.engine.state.workers[1].url
         assert url != report["url"]
 

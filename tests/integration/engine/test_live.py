@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from nullworker.engine.api import acts, live
+from nullworker.engine.auth.keys import Role
 from nullworker.wire import paths
 from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, quick, running
 from tests.kit.waiting import HANG_S, until
@@ -52,8 +53,8 @@ async def event(answer: aiohttp.ClientResponse, kind: str) -> Any:
 
 
 async def test_a_stream_begins_with_the_view_and_then_says_that_it_is_current(engine: Running) -> None:
-    read_only = engine.server.keys.read_only_key.reveal()
-    async with stream(engine, "view=overview", read_only) as answer:
+    _, key = engine.server.keys.ring.create("reader", Role.READ)
+    async with stream(engine, "view=overview", key.reveal()) as answer:
         assert answer.status == 200
         assert answer.content_type == "text/event-stream"
         view = await event(answer, "view")
@@ -131,8 +132,12 @@ async def test_a_page_of_another_site_changes_and_reads_nothing(engine: Running)
 
 async def test_a_page_is_told_no_key(engine: Running) -> None:
     async with signed_in(engine) as http:
-        assert (await http.get(engine.url + paths.READ_ONLY_KEY)).status == 400
-        secrets = [engine.key, engine.server.keys.read_only_key.reveal(), engine.server.keys.worker_token(1).reveal()]
+        for path in (paths.KEYS, paths.ROTATE_KEY):
+            body = {"name": "x", "role": "admin", "account": True}
+            assert (await http.post(engine.url + path, json=body)).status == 403
+        assert (await http.get(engine.url + paths.ENDPOINTS)).status == 401
+        keys = engine.server.keys
+        secrets = [engine.key, keys.endpoint_key(engine.endpoint_id()).reveal(), keys.worker_token(1).reveal()]
         for view in ("overview", "lanes", "waiting", "queues", "decisions"):
             text = await (await http.get(f"{engine.url}{paths.VIEW}?view={view}")).text()
             assert not any(secret in text for secret in secrets)

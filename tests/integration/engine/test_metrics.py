@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
+from nullworker.engine.auth.keys import Role
 from nullworker.wire import paths
 from tests.integration.engine.kit import ENDPOINT, Running, config, endpoint_of, quick, running
 from tests.kit.waiting import until
@@ -42,7 +43,7 @@ async def samples(engine: Running) -> dict[tuple[str, ...], float]:
 
 
 async def test_readers_may_scrape_and_others_may_not(engine: Running) -> None:
-    read_only = engine.server.keys.read_only_key.reveal()
+    read_only = engine.server.keys.ring.create("prometheus", Role.READ)[1].reveal()
     endpoint_key = engine.server.keys.endpoint_key(engine.endpoint_id()).reveal()
     assert [(await scrape(engine, key))[0] for key in (engine.key, read_only, endpoint_key, "")] == [200, 200, 401, 401]
 
@@ -78,13 +79,17 @@ async def test_a_reservation_is_counted_from_its_wait_to_its_end(engine: Running
 
 
 async def test_refusals_and_queues_are_counted(engine: Running) -> None:
-    before = (await samples(engine)).get(("nullworker_refused_calls_total", "not_found"), 0.0)
+    counters = (("refused_calls", "not_found"), ("refused_calls", "auth_error"), ("limited", "wrong_keys"))
+    before = await samples(engine)
     url = 'redis://h/0?queue="a\\b\n'
     queue = {"queue": url, "endpoint": ENDPOINT, "waiting": 7, "held": 2, "read_s_ago": 0.5}
     assert (await engine.call("POST", paths.DISPATCHERS, {"dispatcher": "host process 1", "queues": [queue]}))[0] == 200
     assert (await engine.call("GET", "/nothing"))[0] == 404
+    assert (await engine.call("GET", paths.STATUS, key="wrong"))[0] == 401
     found = await samples(engine)
-    assert found["nullworker_refused_calls_total", "not_found"] == before + 1
+    for name, label in counters:
+        counter = f"nullworker_{name}_total", label
+        assert found[counter] == before.get(counter, 0.0) + 1
     assert found["nullworker_queue_depth", ENDPOINT, url] == 7
     assert found["nullworker_dispatchers",] == 1
     assert found["nullworker_queue_told_age_seconds", ENDPOINT, url] < 60

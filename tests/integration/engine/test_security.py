@@ -81,7 +81,7 @@ async def raw(engine: Running, text: str) -> str:
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
-        ("GET", "/api/v0/endptjobs/", None),
+        ("GET", "/api/v0/autojobs/", None),
         ("POST", "/api/v0/endptjobs/", {"endpoint_name": "x"}),
         ("PUT", "/api/v0/endptjobs/1/", {"max_workers": 9}),
         ("DELETE", "/api/v0/endptjobs/1/", {}),
@@ -106,7 +106,7 @@ async def test_an_endpoints_key_routes_to_it_and_does_nothing_else(
 @pytest.mark.parametrize("of", ["worker", "join"])
 async def test_a_workers_token_is_no_key(engine: Running, of: str) -> None:
     keys = engine.server.keys
-    token = (keys.worker_token(1) if of == "worker" else keys.join_token(engine.endpoint_id())).reveal()
+    token = (keys.worker_token(1) if of == "worker" else keys.join_token(engine.endpoint_id(), 1)).reveal()
     assert (await engine.call("GET", "/api/v0/endptjobs/", key=token))[0] == 401
     assert (await engine.call("POST", "/route/", {"endpoint": ENDPOINT, "api_key": token}, key=""))[0] == 401
 

@@ -52,7 +52,7 @@ class Tab:
 
     async def sign_in(self, key: str, path: str = "/") -> None:
         await self.open(path)
-        await self.page.get_by_label("Account key or read-only key").fill(key)
+        await self.page.get_by_label("Account key").fill(key)
         await self.page.keyboard.press("Enter")
         await self.page.get_by_role("navigation").wait_for()
 

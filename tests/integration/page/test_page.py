@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from nullworker.cli import main
 from nullworker.client import NullClient, reserve
+from nullworker.engine.auth.keys import Role
 from nullworker.wire import tasks
 from tests.integration.engine.engines import Engines, key_of
 from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running
@@ -73,10 +74,10 @@ async def test_a_wrong_key_is_refused_and_the_right_one_is_in_a_cookie_that_scri
 ) -> None:
     async with tab(browser, engine.url) as opened:
         await opened.open("/lanes?span=300")
-        field = opened.page.get_by_label("Account key or read-only key")
+        field = opened.page.get_by_label("Account key")
         await field.fill("wrong-key-000")
         await opened.page.get_by_role("button", name="Sign in").click()
-        await opened.shows("The key is neither this engine's account key nor its read-only key.")
+        await opened.shows("The key is none of this engine's, or has ended.")
         await field.fill(engine.key)
         await opened.page.get_by_role("button", name="Sign in").click()
         await opened.page.get_by_role("heading", name="Lanes").wait_for()
@@ -245,10 +246,11 @@ async def test_the_terminal_shows_and_does_the_same(engine: Running, capsys: pyt
         assert "It cost" in await said("explain", "worker", str(worker_id))
 
 
-async def test_the_read_only_key_sees_and_is_offered_nothing_to_do(browser: Browser, engine: Running) -> None:
+async def test_a_key_to_read_with_sees_and_is_offered_nothing_to_do(browser: Browser, engine: Running) -> None:
     async with tab(browser, engine.url) as opened:
-        await opened.sign_in(engine.server.keys.read_only_key.reveal())
-        await opened.shows("read-only key")
+        _, key = engine.server.keys.ring.create("wall", Role.READ)
+        await opened.sign_in(key.reveal())
+        await opened.shows('key "wall", which changes nothing')
         await opened.page.get_by_role("heading", name=ENDPOINT).wait_for()
         for name in ("Suspend", "Apply", "Preview"):
             assert await opened.page.get_by_role("button", name=name).count() == 0

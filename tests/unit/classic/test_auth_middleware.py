@@ -9,6 +9,7 @@ import pytest
 from werkzeug.test import Client
 
 from nullworker.classic import app as application
+from nullworker.classic import envelope as envelopes
 from nullworker.classic import legacy_log_watch
 from nullworker.classic.auth_middleware import AuthMiddleware
 from nullworker.classic.fair_lock import ClientGoneError, FairLock
@@ -371,3 +372,37 @@ class TestLogWatchPaths:
     def test_from_elsewhere_nothing_is_accepted(self, house: House) -> None:
         assert self.say(house, "/report_loaded", remote="203.0.113.5", mtoken="the-token").status_code == 401
         assert not house.readiness.is_ready
+
+
+class _ParsedError(AssertionError):
+    """A message was parsed that should not have been."""
+
+
+@pytest.mark.parametrize("auth_data", ["", f'"auth_data": {{"url": "{URL}", "signature": "AAAA"}}, '])
+def test_a_long_body_of_a_sender_that_the_engine_did_not_send_is_not_parsed(
+    write_backend: WriteBackend, monkeypatch: pytest.MonkeyPatch, auth_data: str
+) -> None:
+    """S2: 32 MB of brackets took 1.8 GB and a minute, without any key."""
+    house = House(write_backend, link=LINK, body_bytes_max=1 << 20)
+
+    def read(_body: bytes) -> None:
+        raise _ParsedError
+
+    monkeypatch.setattr(envelopes, "read", read)
+    body = f'{{{auth_data}"payload": [{"[]," * 100_000}0]}}'
+    answer = house.direct("/show", remote="203.0.113.5", data=body, content_type="application/json")
+    assert answer.status_code == 401
+    with pytest.raises(_ParsedError):  # of a program of this machine it is, as every direct request
+        house.direct("/show", data=body, content_type="application/json")
+
+
+@pytest.mark.parametrize("order", [("auth_data", "payload"), ("payload", "auth_data")])
+def test_a_long_body_of_a_client_that_the_engine_sent_is_taken_in_any_order(
+    write_backend: WriteBackend, order: tuple[str, str]
+) -> None:
+    house = House(write_backend, link=LINK, body_bytes_max=1 << 20)
+    auth = {"request_idx": 5, "cost": 100, "url": URL, "signature": engine_key().sign(URL)}
+    whole = {"auth_data": auth, "payload": {"text": "x" * (3 * envelopes.LONG_BYTES)}}
+    body = json.dumps({name: whole[name] for name in order})
+    answer = house.direct("/show", remote="203.0.113.5", data=body, content_type="application/json")
+    assert answer.status_code == 200

@@ -177,3 +177,29 @@ def test_a_disk_that_refuses_is_an_error_of_the_ledger(store: DispatchStore) -> 
         store.asked("b", "gpu q", 1.0)
     store._db.execute("PRAGMA query_only = OFF")
     assert [row.id for row in store.open_rows("gpu q")] == ["a"]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o703])
+def test_a_directory_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(mode)
+    with pytest.raises(DispatchStoreError, match=f"{state} may be written by other users"):
+        DispatchStore(state / "dispatch.db")
+    assert list(state.iterdir()) == []
+    state.chmod(0o755)
+    DispatchStore(state / "dispatch.db").close()
+
+
+def test_a_database_that_is_a_link_or_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "dispatch.db"
+    elsewhere = tmp_path / "elsewhere"
+    path.symlink_to(elsewhere)
+    with pytest.raises(DispatchStoreError, match="is a symbolic link"):
+        DispatchStore(path)
+    assert not elsewhere.exists()
+    path.unlink()
+    path.touch()
+    path.chmod(0o666)
+    with pytest.raises(DispatchStoreError, match="may be written by other users"):
+        DispatchStore(path)

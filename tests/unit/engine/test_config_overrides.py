@@ -36,6 +36,7 @@ def test_every_key_has_a_flag() -> None:
         flags=[
             ("engine.port", "9001"),
             ("host", "0.0.0.0"),
+            ("insecure", "true"),
             ("endpoint.null-local.max_workers", "3"),
             ("endpoint.null-local.workergroup.0.price_per_hour", "0.5"),
             ("fleet.ray.address", "auto"),
@@ -50,7 +51,7 @@ def test_every_key_has_a_flag() -> None:
 def test_flags_stand_over_variables_and_variables_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text('[engine]\nport = 1\nhost = "h1"\nstate = "s"\n')
-    environ = {"NULLWORKER_PORT": "2", "NULLWORKER_HOST": "h2"}
+    environ = {"NULLWORKER_PORT": "2", "NULLWORKER_HOST": "h2", "NULLWORKER_INSECURE": "true"}
     config = load_config(file, environ, [("port", "3")])
     assert (config.port, config.host, config.state) == (3, "h2", tmp_path / "s")
 

@@ -26,14 +26,14 @@ async def test_it_decides_and_starts_nothing_and_leaves_nothing(tmp_path: Path) 
     group = WorkergroupConfig(consumer="false", price_per_hour=0.4)
     real = EngineConfig("127.0.0.1", 0, tmp_path / "state", (EndpointConfig("null-test", parameters, (group,)),))
     (tmp_path / "state").mkdir()
-    (tmp_path / "state/api_key").write_text("k" * 40)
+    (tmp_path / "state/api_key").write_text("0123456789abcdef" * 3)
     decided: list[Decision] = []
     with scratch(real) as config:
         server = await Server.open(config, {}, dry_run=True)
         try:
             server.on_decision(decided.append)
             decided += server.decisions.about()
-            assert server.keys.account_key.reveal() == "k" * 40
+            assert server.keys.account_key.reveal() == "0123456789abcdef" * 3
             assert server._complaints()[0] == COMPLAINT
             await until(
                 lambda: set(map(would, decided)) >= {f"would create worker {n}: {_why(decided, n)}" for n in (1, 2)}

@@ -18,7 +18,7 @@ async def test_a_worker_names_the_jobs_of_what_it_held_and_of_nothing_else() -> 
         history.reservation(1.0, request_idx, 1, "session", worker_id)
     history.reservation(2.0, 5, 0, "ended", 0)
     unused: Any = None
-    api = DispatchersApi(unused, unused, Dispatchers(), costs, history)
+    api = DispatchersApi(unused, Dispatchers(), unused, unused, costs, history)
     await api.jobs(1, [JobTold(5, "tile 17"), JobTold(6, "of another"), JobTold(7, "of none")])
     assert {label.request_idx: label.job for label in costs.labels.values()} == {5: "tile 17"}
     assert history.workers[1].holds[5].job == "tile 17"

@@ -88,3 +88,12 @@ def test_a_disk_that_refuses_ends_the_journal_and_not_the_engine() -> None:
         file.write(put, now, engine.handle(put, now))
     assert "No space left" in file.error
     file.close()
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """Else who may write in the directory chooses a file that the engine appends to."""
+    (tmp_path / "other").write_text("another's")
+    (tmp_path / "journal").symlink_to(tmp_path / "other")
+    with pytest.raises(StateError, match="cannot be written"):
+        JournalFile.open(tmp_path / "journal")
+    assert (tmp_path / "other").read_text() == "another's"

@@ -28,12 +28,25 @@ def test_a_new_engine_makes_a_random_account_key_and_keeps_it(tmp_path: Path) ->
 
 
 def test_vast_api_key_becomes_the_account_key_at_the_first_start(tmp_path: Path) -> None:
-    keys = Keys.open(tmp_path, vast_api_key="my-own-key-0123")
-    assert keys.is_account("my-own-key-0123")
-    assert (tmp_path / "api_key").read_text() == "my-own-key-0123\n"
+    keys = Keys.open(tmp_path, vast_api_key="my-own-key-0123456789abcdef")
+    assert keys.is_account("my-own-key-0123456789abcdef")
+    assert not keys.is_new, "it is not printed: its owner knows it"
+    assert (tmp_path / "api_key").read_text() == "my-own-key-0123456789abcdef\n"
 
 
-@pytest.mark.parametrize("bad", [" ", "short", "has a space in it", "tab\tinside-it", "üüüüüüüüüü", "x" * 1_001])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        " ",
+        "short",
+        "has a space in it",
+        "tab\tinside-it",
+        "üüüüüüüüüü",
+        "x" * 1_001,
+        "ab" * 16,
+        "only-21-characters-xy",
+    ],
+)
 def test_an_unusable_vast_api_key_is_refused_and_changes_nothing(tmp_path: Path, bad: str) -> None:
     with pytest.raises(StateError, match="VAST_API_KEY holds no usable key"):
         Keys.open(tmp_path, vast_api_key=bad)
@@ -50,11 +63,11 @@ def test_a_damaged_secret_is_refused(tmp_path: Path, content: str) -> None:
 
 def test_derived_keys_survive_a_restart_and_nothing_of_them_is_stored(tmp_path: Path) -> None:
     first = Keys.open(tmp_path)
-    derived = [first.endpoint_key(1), first.worker_token(1), first.join_token(1)]
+    derived = [first.endpoint_key(1), first.worker_token(1), first.join_token(1, 1)]
     again = Keys.open(tmp_path)
     assert again.is_endpoint(1, derived[0].reveal())
     assert again.is_worker(1, derived[1].reveal())
-    assert again.is_join(1, derived[2].reveal())
+    assert again.joins(1, derived[2].reveal()) == 1
     assert again.mark == first.mark
     assert {found.name for found in tmp_path.iterdir()} == {"api_key", "secret"}
 
@@ -74,7 +87,7 @@ def test_a_key_is_good_for_its_own_object_alone(one: int, other: int) -> None:
     kinds = [
         (KEYS.endpoint_key, KEYS.is_endpoint),
         (KEYS.worker_token, KEYS.is_worker),
-        (KEYS.join_token, KEYS.is_join),
+        (lambda number: KEYS.join_token(number, number), lambda number, key: KEYS.joins(number, key) == number),
     ]
     for position, (make, _) in enumerate(kinds):
         key = make(one).reveal()
@@ -89,7 +102,7 @@ def test_no_guess_passes(guess: str) -> None:
     """Any text at all is refused, and none makes the check fail."""
     assert not KEYS.is_worker(1, guess)
     assert not KEYS.is_endpoint(1, guess)
-    assert not KEYS.is_join(1, guess)
+    assert KEYS.joins(1, guess) is None
     assert KEYS.is_account(guess) == (guess == "the-account-key")
 
 
@@ -99,6 +112,6 @@ def test_a_lone_surrogate_is_a_wrong_key_like_any_other() -> None:
 
 
 def test_no_key_is_shown_by_what_holds_it() -> None:
-    shown = repr([KEYS.account_key, KEYS.endpoint_key(1), KEYS.worker_token(1), KEYS.join_token(1), KEYS])
+    shown = repr([KEYS.account_key, KEYS.endpoint_key(1), KEYS.worker_token(1), KEYS.join_token(1, 1), KEYS])
     assert "the-account-key" not in shown
     assert KEYS.worker_token(1).reveal() not in shown

@@ -63,7 +63,7 @@ def test_a_secret_in_a_field_of_a_known_name_is_masked(name: str, key: str) -> N
 def test_our_own_keys_are_masked_wherever_they_stand(number: int, secret: bytes) -> None:
     """Also in an unexpected place, and in the middle of a traceback."""
     own = Keys("a-key-of-the-users", secret)
-    for key in (own.worker_token(number), own.endpoint_key(number), own.join_token(number)):
+    for key in (own.worker_token(number), own.endpoint_key(number), own.join_token(number, number)):
         text = f"worker 7 said {key.reveal()}!"
         assert key.reveal() not in redact(text)
         error = "".join(traceback.format_exception(ValueError(text)))

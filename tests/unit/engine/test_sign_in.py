@@ -1,4 +1,4 @@
-"""What lets a call pass: the account key, the read-only key, a cookie; and what a page of another site may not."""
+"""What lets a call pass: a key whose role is enough, a cookie; and what a page of another site may not."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from nullworker.engine.auth import sign_in as module
-from nullworker.engine.auth.account import BY_COOKIE, ROLE, AccountAuth
-from nullworker.engine.auth.keys import Keys
-from nullworker.engine.auth.sign_in import ACCOUNT, LASTS_S, READ_ONLY, SignIn
+from nullworker.engine.auth.account import BY_COOKIE, HOLDER, AccountAuth
+from nullworker.engine.auth.keys import ACCOUNT, Holder, Keys, Role
+from nullworker.engine.auth.sign_in import LASTS_S, SignIn
 from nullworker.wire.errors import ForbiddenError, UnauthorizedError
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 KEYS = Keys("account-key-1", b"s" * 32)
+NAMED, NAMED_KEY = KEYS.ring.create("reader", Role.READ)
+READER = Holder('key "reader"', Role.READ, NAMED.id)
 OWN = {"Host": "engine:1", "Origin": "http://engine:1"}
 
 
@@ -45,19 +47,19 @@ def request(sign_in: SignIn, cookie: str, method: str = "GET", **headers: str) -
 
 
 def test_a_cookie_is_good_for_its_role_and_its_time(sign_in: SignIn, clock: Clock) -> None:
-    cookie = sign_in.new(READ_ONLY)
+    cookie = sign_in.new(READER)
     found = sign_in.read(request(sign_in, cookie))
     assert found is not None
-    assert (found.role, found.until_s) == (READ_ONLY, clock.now + LASTS_S)
+    assert (found.holder, found.until_s) == (READER, clock.now + LASTS_S)
     clock.now += LASTS_S
     assert sign_in.read(request(sign_in, cookie)) is None
 
 
 def test_nothing_else_is_a_cookie(sign_in: SignIn) -> None:
-    good = sign_in.new(READ_ONLY)
-    forged = good.replace(READ_ONLY, ACCOUNT)
+    good = sign_in.new(READER)
+    forged = str(ACCOUNT.key_id) + good.removeprefix(str(READER.key_id))
     other = SignIn(Keys("account-key-2", b"s" * 32), lambda: 1_000_000.0).new(ACCOUNT)  # before the key was changed
-    for value in ("", "x", "a.b.c.d", forged, good[:-1], other, "account-key-1", good + "0"):
+    for value in ("", "x", "a.b.c.d", "1.2.3.d", forged, good[:-1], other, "account-key-1", good + "0"):
         assert sign_in.read(request(sign_in, value)) is None
 
 
@@ -103,15 +105,24 @@ def bearing(key: str) -> web.Request:
     return make_mocked_request("GET", "/", headers={"Authorization": f"Bearer {key}"})
 
 
-def test_the_read_only_key_reads_and_changes_nothing(sign_in: SignIn) -> None:
+def test_a_key_to_read_with_reads_and_changes_nothing(sign_in: SignIn) -> None:
     auth = AccountAuth(KEYS, sign_in)
-    read_only = KEYS.read_only_key.reveal()
-    assert auth.check_reader(bearing(read_only)) == READ_ONLY
-    with pytest.raises(ForbiddenError, match="The read-only key sees"):
-        auth.check(bearing(read_only), None)
+    key = NAMED_KEY.reveal()
+    assert auth.check_reader(bearing(key)) == READER
+    with pytest.raises(ForbiddenError, match='The key "reader" sees, and changes nothing'):
+        auth.check(bearing(key), None)
     with pytest.raises(ForbiddenError):
-        auth.check(request(sign_in, sign_in.new(READ_ONLY)), None)
-    assert read_only != KEYS.account_key.reveal()
+        auth.check(request(sign_in, sign_in.new(READER)), None, Role.OPERATE)
+
+
+def test_a_cookie_ends_with_its_key(sign_in: SignIn) -> None:
+    named, _ = KEYS.ring.create("short", Role.ADMIN)
+    holder = KEYS.holder_of(named.id)
+    assert holder is not None
+    cookie = sign_in.new(holder)
+    assert sign_in.read(request(sign_in, cookie)) is not None
+    KEYS.ring.revoke(named.id)
+    assert sign_in.read(request(sign_in, cookie)) is None
 
 
 def test_a_request_tells_by_what_it_passed(sign_in: SignIn) -> None:
@@ -119,8 +130,8 @@ def test_a_request_tells_by_what_it_passed(sign_in: SignIn) -> None:
     by_key, by_cookie = bearing("account-key-1"), request(sign_in, sign_in.new(ACCOUNT))
     auth.check(by_key, None)
     auth.check(by_cookie, None)
-    assert (by_key[ROLE], by_key[BY_COOKIE]) == (ACCOUNT, False)
-    assert (by_cookie[ROLE], by_cookie[BY_COOKIE]) == (ACCOUNT, True)
+    assert (by_key[HOLDER], by_key[BY_COOKIE]) == (ACCOUNT, False)
+    assert (by_cookie[HOLDER], by_cookie[BY_COOKIE]) == (ACCOUNT, True)
     for refused in (bearing("wrong"), make_mocked_request("GET", "/")):
         with pytest.raises(UnauthorizedError):
             auth.check(refused, None)

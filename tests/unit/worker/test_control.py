@@ -12,6 +12,8 @@ from nullworker.worker.health import Health
 from nullworker.worker.release import Releaser
 from nullworker.worker.sessions import SessionTable
 
+TOKEN = "0123456789abcdef" * 4
+
 
 class LocalReleaser(Releaser):
     """Ends a session in the table itself; the way through the framework's port is the integration tests' matter."""
@@ -238,3 +240,29 @@ async def test_the_consumer_says_which_job_it_is_at(port: Port) -> None:
         status, answer = await port.call("POST", "/job", body=wrong)
         assert (status, answer["error"].startswith("The body must be an object")) == (400, True)
     assert told == [(3, "tile 17"), (3, "18")]
+
+
+async def test_with_a_token_no_other_program_reads_or_ends_anything(unused_tcp_port: int) -> None:
+    sessions, health = SessionTable(1_000, 5_000), Health()
+    control = Control(sessions, LocalReleaser(sessions), health, unused_tcp_port, own_health=True, token=TOKEN)
+    runner = await control.start()
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
+        port = Port(sessions, health, http, unused_tcp_port, control)
+        hold(sessions)
+        calls = (
+            ("GET", "/reservation"),
+            ("POST", "/release"),
+            ("POST", "/heartbeat"),
+            ("POST", "/job"),
+            ("POST", "/fail"),
+        )
+        for method, path in calls:
+            for prefix in ("", "/", "/x", f"/{TOKEN[:-1]}", f"/{TOKEN}x"):
+                status, answer = await port.call(method, prefix + path, body='{"reason": "x"}')
+                assert status == 404, (prefix, path)
+                assert "job" not in str(answer)
+        assert not health.error
+        assert "s" in sessions
+        assert (await port.call("GET", "/health"))[0] == 200
+        assert (await port.call("POST", f"/{TOKEN}/release"))[1] == {"released": True, "session_ids": ["s"]}
+    await runner.cleanup()

@@ -1,3 +1,4 @@
+import re
 import sys
 from pathlib import Path
 
@@ -116,3 +117,23 @@ def test_the_worker_reaches_itself_where_it_listens(host: str, url: str) -> None
 
 def test_the_token_is_in_no_representation() -> None:
     assert "secret-token" not in repr(read(GOOD))
+
+
+def test_the_control_ports_token_is_made_of_the_workers_and_the_same_after_a_restart() -> None:
+    first, again = (read({**GOOD, "NULL_CONTROL_TOKEN": "true", "MASTER_TOKEN": "t" * 64}) for _ in range(2))
+    assert first.control_url == again.control_url
+    assert re.fullmatch(r"http://127\.0\.0\.1:18999/[0-9a-f]{64}", first.control_url)
+    assert "t" * 64 not in first.control_url
+    assert first.control_url != read({**GOOD, "NULL_CONTROL_TOKEN": "true", "MASTER_TOKEN": "u" * 64}).control_url
+    assert read({**GOOD, "MASTER_TOKEN": "t" * 64}).control_url == "http://127.0.0.1:18999"
+    with pytest.raises(SettingsError, match="MASTER_TOKEN"):
+        read({**GOOD, "NULL_CONTROL_TOKEN": "true", "MASTER_TOKEN": ""})
+
+
+def test_a_worker_that_checks_no_caller_listens_to_this_machine_alone() -> None:
+    assert read({**GOOD, "UNSECURED": "true"}).host == "127.0.0.1"
+    assert read({**GOOD, "UNSECURED": "true", "WORKER_HOST": "::1"}).host == "::1"
+    assert read(GOOD).host is None
+    for host in ("0.0.0.0", "::", "10.0.0.7", "worker.example"):
+        with pytest.raises(SettingsError, match="UNSECURED is set"):
+            read({**GOOD, "UNSECURED": "true", "WORKER_HOST": host})

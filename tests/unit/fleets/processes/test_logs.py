@@ -106,7 +106,7 @@ def test_logs_kept_at_the_same_time_do_not_disturb_each_other(tmp_path: Path) ->
         ("first\nlast, unfinished", "last, unfinished"),
         ("last\n\n\0\0\n", "last"),
         ("MASTER_TOKEN=hush-hush!\n", "MASTER_TOKEN=***!"),
-        ("\x1b[31mred\x07\n", " [31mred "),
+        ("\x1b[31mred\x07\n", "[31mred"),
         ("x" * 5000 + "\n", "x" * 200 + "…"),
     ],
 )

@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from nullworker.wire.printable import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -50,14 +52,9 @@ def mask_likely(text: str) -> str:
     return _LOOKS_SECRET.sub(MASK, _IN_URL.sub(f"{MASK}@", text))
 
 
-def printable(text: str) -> str:
-    """``text`` as one line: control characters are blanks, and several blanks are one."""
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
-
-
 def _secrets(env: Mapping[str, str]) -> Iterator[str]:
     for name, text in env.items():
-        value = printable(text)  # as the text is
+        value = one_line(text)  # as the text is
         found = _passwords(value)
         if _SECRET_NAME.search(name) and not _PLACE_NAME.search(name):
             found.append(value)
