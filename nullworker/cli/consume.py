@@ -49,6 +49,11 @@ worker as broken. docs/consumer.md says more."""
     "--control-port", type=click.IntRange(1, 65_535), envvar="NULL_CONTROL_PORT", default=18_999, show_default=True,
     help="The worker's control port on this machine.",
 )  # fmt: skip
+@click.option(
+    "--run-as", "run_as_name", envvar="NULL_RUN_AS", metavar="USER",
+    help="The user that the command runs as: one that can read neither the worker's token nor the engine's files. "
+    "Takes root.",
+)  # fmt: skip
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
     idle_s: float | None,
@@ -57,14 +62,20 @@ def command(
     grace_s: float,
     background_s: float | None,
     control_port: int,
+    run_as_name: str | None,
     command: tuple[str, ...],
 ) -> int:
     """Run COMMAND while the worker on this machine is held, once for each reservation."""
+    from nullworker.wire.worker_side.run_as import RunAsError, find
     from nullworker.worker.consume_command import ConsumeSettings, run
     from nullworker.worker.logs import ThreadHandler
 
     if shutil.which(command[0]) is None:
         raise UserError(f"There is no program {command[0]!r} to run; correct the command after --.", exit_code=127)
+    try:
+        run_as = find(run_as_name) if run_as_name else None
+    except RunAsError as error:
+        raise click.BadParameter(f"{error}", param_hint="--run-as") from None
     logging.basicConfig(level=logging.INFO, format="nullworker consume: %(message)s", handlers=[ThreadHandler()])
     control_url = f"http://127.0.0.1:{control_port}"
     told = os.environ.get("NULL_CONTROL_URL", "")
@@ -74,4 +85,4 @@ def command(
         ignored = tuple(re.compile(os.fsencode(text)) for text in ignore_output)
     except re.error as error:
         raise click.BadParameter(f"{error}", param_hint="--ignore-output") from None
-    return run(ConsumeSettings(command, control_url, grace_s, idle_s, keep_alive, ignored, background_s))
+    return run(ConsumeSettings(command, control_url, grace_s, idle_s, keep_alive, ignored, background_s, run_as))

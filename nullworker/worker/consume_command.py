@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
+    from nullworker.wire.worker_side.run_as import RunAs
     from nullworker.worker.control_client import Held
     from nullworker.worker.supervisor import Supervisor
 
@@ -59,6 +60,7 @@ class ConsumeSettings:
     keep_alive: bool = False
     ignored: tuple[re.Pattern[bytes], ...] = ()  # lines of output that are no sign of work
     background_s: float | None = None  # how long what the command leaves in the background may go on
+    run_as: RunAs | None = None  # the user that it runs as; None: this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,9 @@ class Run:
 
     async def to_its_end(self) -> Ended:
         """Starts the command; the command ends with the reservation, and the reservation with the command."""
-        env = consumer_environment(self._held.session_id, self._held.request_idx, self._held.payload, self._port.url)
+        env = consumer_environment(
+            self._held.session_id, self._held.request_idx, self._held.payload, self._port.url, self._settings.run_as
+        )
         try:
             supervisor = self._supervisor = await self._supervisors.take()
             supervisor.start(self._order(env))
@@ -197,7 +201,9 @@ class Run:
     def _order(self, env: dict[str, str]) -> Order:
         run = self._settings
         # An earlier program beside this worker may have been killed, and its command may be ending still.
-        return Order(run.command, self._held.session_id, env, "", run.grace_s, run.background_s, self._port.url)
+        return Order(
+            run.command, self._held.session_id, env, "", run.grace_s, run.background_s, run.run_as, self._port.url
+        )
 
     async def _watch(self, supervisor: Supervisor) -> bool:
         """Returns when the command has ended; whether it was stopped."""

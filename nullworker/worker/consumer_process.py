@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from typing import Any
 
+    from nullworker.wire.worker_side.run_as import RunAs
     from nullworker.worker.health import Health
     from nullworker.worker.sessions import HeldSession
     from nullworker.worker.settings import Settings
@@ -155,10 +156,11 @@ class Consumer:
         return Order(
             read.consumer,
             session.session_id,
-            consumer_environment(session.session_id, session.request_idx, session.on_close_payload, url),
+            consumer_environment(session.session_id, session.request_idx, session.on_close_payload, url, read.run_as),
             self._directory,
             read.consumer_grace_s,
             read.consumer_background_s,
+            read.run_as,
             place,
         )
 
@@ -171,7 +173,9 @@ def _with_payload(payload: object) -> str:
     return f" with payload {text[:_LOGGED_CHARACTERS_MAX]}"
 
 
-def consumer_environment(session_id: str, request_idx: int, payload: object, control_url: str) -> dict[str, str]:
+def consumer_environment(
+    session_id: str, request_idx: int, payload: object, control_url: str, run_as: RunAs | None = None
+) -> dict[str, str]:
     """The environment of a consumer: the worker's, without its credential and its interpreter's, and the reservation.
 
     Args:
@@ -179,8 +183,11 @@ def consumer_environment(session_id: str, request_idx: int, payload: object, con
         request_idx: the request that opened it.
         payload: what the reservation was made with.
         control_url: where the worker's control port is.
+        run_as: the user that it runs as; None: the worker's own.
     """
     env = without_interpreter(without_credential(os.environ))
+    if run_as is not None:
+        env.update(run_as.variables)
     env["NULL_SESSION_ID"] = session_id
     env["NULL_REQUEST_IDX"] = str(request_idx)
     env["NULL_CONTROL_URL"] = control_url

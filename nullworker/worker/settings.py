@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nullworker.wire.worker_side.engine_tls import demands_grants
 from nullworker.wire.worker_side.environment import PORT_MAX, Environment, SettingsError, http_url, is_http_url
 from nullworker.wire.worker_side.local_requests import is_loopback
+from nullworker.wire.worker_side.run_as import RUN_AS_VARIABLE, RunAs, RunAsError, find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,7 @@ class Settings:
     consumer_dir: str  # NULL_CONSUMER_DIR: where it starts, absolute; "" is where the worker did
     consumer_grace_s: float  # NULL_CONSUMER_GRACE
     consumer_background_s: float | None  # NULL_CONSUMER_BACKGROUND: None: as long as it takes
+    run_as: RunAs | None  # NULL_RUN_AS: the user that the consumer runs as; None: the worker's own
     create_wait_s: float  # NULL_CREATE_WAIT: Vast's client gives up after 10 s
     max_lifetime_s: float  # NULL_MAX_LIFETIME
     max_age_s: float  # NULL_MAX_AGE
@@ -85,6 +87,7 @@ def read(variables: Mapping[str, str]) -> Settings:
         consumer_dir=_consumer_dir(env),
         consumer_grace_s=env.number("NULL_CONSUMER_GRACE", 8.0, at_most=3_600.0, kind=_SECONDS),
         consumer_background_s=_consumer_background_s(env),
+        run_as=_run_as(env),
         create_wait_s=env.number("NULL_CREATE_WAIT", 9.0, at_most=3_600.0, kind=_SECONDS),
         max_lifetime_s=env.number("NULL_MAX_LIFETIME", 7 * 86_400.0, at_least=1.0, kind=_SECONDS),
         max_age_s=env.number("NULL_MAX_AGE", 30 * 86_400.0, at_least=1.0, kind=_SECONDS),
@@ -158,6 +161,14 @@ def _consumer_dir(env: Environment) -> str:
     if directory and not os.path.isdir(directory):  # noqa: PTH112 - as text
         raise SettingsError(f"NULL_CONSUMER_DIR is {directory!r}, which is no directory; the consumer starts in it.")
     return os.path.abspath(directory) if directory else ""  # noqa: PTH100 - as the user wrote it
+
+
+def _run_as(env: Environment) -> RunAs | None:
+    name = env.text(RUN_AS_VARIABLE)
+    try:
+        return find(name) if name else None
+    except RunAsError as error:
+        raise SettingsError(f"{RUN_AS_VARIABLE} is set, and {error}.") from None
 
 
 def _consumer_background_s(env: Environment) -> float | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.wire import tasks
 from nullworker.wire.worker_side import engine_tls
+from nullworker.wire.worker_side.run_as import RUN_AS_VARIABLE
 from nullworker.worker import supervisor_main
 from nullworker.worker.idleness import Output
 from nullworker.worker.stderr_tail import Report, ReportPipe, last_line
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Mapping, Sequence
     from typing import Any
+
+    from nullworker.wire.worker_side.run_as import RunAs
 
 SESSION_VARIABLE = "NULL_SESSION_ID"
 CONTROL_VARIABLE = "NULL_CONTROL_URL"
@@ -43,6 +46,7 @@ class Order:
     directory: str = ""  # where it starts; "" is the current directory
     grace_s: float = 8.0  # between SIGTERM and SIGKILL
     background_s: float | None = None  # how long what it leaves in the background may go on; None: as long as it takes
+    run_as: RunAs | None = None  # None: the user of this process
     place: str = ""  # of an earlier worker's commands, which must be gone first: their NULL_CONTROL_URL
 
 
@@ -185,6 +189,7 @@ def _as_json(order: Order, command: list[str] | None) -> bytes:
         "place": "" if is_nested or not order.place else f"{CONTROL_VARIABLE}={order.place}",
         "grace_s": order.grace_s,
         "background_s": order.background_s,
+        "user": order.run_as and (order.run_as.uid, order.run_as.gid, order.run_as.groups),
     }
     return json.dumps(facts).encode() + b"\n"
 
@@ -224,8 +229,10 @@ class SupervisorPool:
 
 
 def without_credential(env: Mapping[str, str]) -> dict[str, str]:
-    """All variables but the worker's own secret and trust: a consumer releases without the one, and has its own."""
-    return {name: value for name, value in engine_tls.without(env).items() if name != "MASTER_TOKEN"}
+    """All variables but the worker's own secret, user and trust: a consumer releases without them, and has its own."""
+    return {
+        name: value for name, value in engine_tls.without(env).items() if name not in ("MASTER_TOKEN", RUN_AS_VARIABLE)
+    }
 
 
 def without_reservation(env: Mapping[str, str]) -> dict[str, str]:

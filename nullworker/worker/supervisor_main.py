@@ -72,7 +72,8 @@ def main(report: int) -> int:
 
     The order's keys: ``command`` (a list; None: only end what is left of an earlier one), ``env``, ``directory``,
     ``session_id``, ``mark`` and ``place`` (as `Processes` takes them; ``place``: what was left behind by earlier
-    commands is ended first), ``grace_s``, ``background_s`` (how long a daemonised job may go on; None: to its end).
+    commands is ended first), ``grace_s``, ``background_s`` (how long a daemonised job may go on; None: to its end),
+    ``user`` (number, group and all groups of the user that it runs as; None: this one).
     """
     os.setpgid(0, 0)  # so that what is sent to the worker's group does not end the supervisor
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -137,8 +138,13 @@ def _start(order: Any, errors: _Errors, cgroup: Cgroup) -> subprocess.Popen[byte
     def prepare() -> None:
         os.setpgid(0, 0)
         cgroup.enter()
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # should the supervisor itself be killed
+        if order.get("user"):
+            _become(*order["user"])
+        # Should the supervisor itself be killed. A change of the user takes this back, so it comes after that.
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
+    if order.get("user"):
+        os.fchown(errors.write_end, *order["user"][:2])  # so that the command may open /dev/stderr
     try:
         # This process has no threads yet, so that preexec_fn is safe.
         child = subprocess.Popen(
@@ -154,6 +160,13 @@ def _start(order: Any, errors: _Errors, cgroup: Cgroup) -> subprocess.Popen[byte
         child = None
     errors.begin()
     return child
+
+
+def _become(uid: int, gid: int, groups: list[int]) -> None:
+    """Has this process be another user's for good."""
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
 
 
 def _watch(run: Run, wake_up: int, commands: bytes) -> int:

@@ -18,6 +18,7 @@ from nullworker.fleets.base import FleetError
 from nullworker.fleets.processes.proc import INSTANCE_VARIABLE, Process, stat
 from nullworker.fleets.processes.records import Ports
 from nullworker.wire.worker_side.environment import ORIGINAL_VARIABLES
+from nullworker.wire.worker_side.run_as import RUN_AS_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -157,6 +158,7 @@ def environment(settings: ProcessSettings, base: Mapping[str, str], record: Reco
         "NULL_CALLBACK_PRIVATE": "true",  # a session's callback may well be on this machine
         **consumer_dir,
         **own,
+        **({RUN_AS_VARIABLE: settings.run_as, "NULL_CONTROL_TOKEN": "true"} if settings.run_as else {}),
         "CONTAINER_ID": str(record.worker_id),
         "REPORT_ADDR": record.report_addr,
         "MASTER_TOKEN": record.worker_token,

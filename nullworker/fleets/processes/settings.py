@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from nullworker.fleets.base import FleetError
+from nullworker.wire.worker_side.run_as import RunAsError, find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,8 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     workers_path: str | list[str] = []
     #: Where a worker's consumer is to be started; the engine's own working directory by default.
     consumer_dir: str = ""
+    #: The user that consumers run as; "": the engine's own.
+    run_as: str = ""
     #: Variables of the engine's environment that workers get beside the usual ones, LD_LIBRARY_PATH for example.
     pass_env: list[str] = []
     #: How many instances are being started at once; the rest queue.
@@ -74,6 +77,11 @@ def read_settings(settings: Mapping[str, object]) -> ProcessSettings:
         raise FleetError(
             f"The process fleet's host is {read.host!r}, which cannot be called: name one address of this machine."
         )
+    if read.run_as:
+        try:
+            find(read.run_as)
+        except RunAsError as error:
+            raise FleetError(f"run_as of [fleet.processes] is set, and {error}.") from None
     python = shutil.which(Path(read.python).expanduser())
     if python is None:
         raise FleetError(f"The process fleet's python, {read.python!r}, is not a program: correct [fleet.processes].")

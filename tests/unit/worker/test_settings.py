@@ -62,6 +62,8 @@ def test_a_missing_variable_is_named(name: str, value: str | None) -> None:
         ("NULL_MAX_AGE", "0"),
         ("NULL_CALLBACK_PRIVATE", "maybe"),
         ("UNSECURED", "perhaps"),
+        ("NULL_RUN_AS", "root"),
+        ("NULL_RUN_AS", "no such user"),
         ("LOG_LEVEL", "loud"),
     ],
 )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from nullworker.fleets.base import FleetError, InstanceSpec
@@ -147,6 +148,14 @@ def test_a_workergroup_changes_anything_but_the_workers_identity(settings: Proce
     environment = launch.environment(settings, base, record, "/d")
     assert {name: environment[name] for name in identity} == identity
     assert {name: environment[name] for name in others} == others
+
+
+def test_the_user_of_consumers_is_the_fleets_to_say_and_no_workergroups(settings: ProcessSettings) -> None:
+    spec = InstanceSpec(7, "e", 1, "null", "http://r", "t", env={"NULL_RUN_AS": "me", "NULL_CONTROL_TOKEN": "false"})
+    record = Record.of(spec, Ports(1001, 1002, 1003))
+    base = launch.base_environment(settings, ["/root"], {"PATH": "/bin"})
+    environment = launch.environment(msgspec.structs.replace(settings, run_as="nobody"), base, record, "/d")
+    assert (environment["NULL_RUN_AS"], environment["NULL_CONTROL_TOKEN"]) == ("nobody", "true")
 
 
 def test_a_workergroups_consumer_becomes_its_variable(settings: ProcessSettings) -> None:
