@@ -16,6 +16,6 @@ In reading order:
 - `audit`: the log of operators' acts. `drains`: workers that go after their job. `preview`: what a change would do.
   `dispatchers`: what dispatchers tell of their queues.
 - `config`, with `config_source` and `config_overrides`: the configuration file, variables and flags.
-- `logs`, with `redaction` and `secret`: the log, and that no key gets into it.
+- `logs`: the log; `nullworker.wire.redaction` has no key get into it.
 - `state_dir`: the directory that one engine owns.
 """

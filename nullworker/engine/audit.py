@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nullworker.engine.redaction import redacted
+from nullworker.wire.redaction import redacted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from nullworker.core.commands import Create, Destroy, Start
 from nullworker.core.events import InstanceExited
-from nullworker.engine.redaction import from_others
 from nullworker.fleets.base import FleetError
 from nullworker.wire import tasks
+from nullworker.wire.redaction import from_others
 from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from typing import IO, TYPE_CHECKING
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from nullworker.engine.redaction import redact, redacted
 from nullworker.engine.state_dir import StateError, open_state_dir
 from nullworker.wire.printable import printable
+from nullworker.wire.redaction import redact, redacted
 
 if TYPE_CHECKING:
     from io import TextIOWrapper

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from nullworker.wire.decoding import decode
+from nullworker.wire.redaction import SECRET_FIELDS
 
 __all__ = [
     "SECRET_FIELDS",
@@ -84,9 +85,6 @@ Load = Annotated[float, Meta(ge=0, le=AMOUNT_MAX)]  # cost, load and perf, all i
 #: Anything else that is measured; finite is what matters.
 Quantity = Annotated[float, Meta(ge=-QUANTITY_MAX, le=QUANTITY_MAX)]
 Count = Annotated[int, Meta(ge=-ID_MAX, le=ID_MAX)]
-
-#: Fields that hold secrets; the ``repr`` of a message hides their values, and so does every log.
-SECRET_FIELDS = frozenset({"api_key", "master_token", "mtoken", "signature", "grant", "docker_login_pass"})
 
 
 class Message(Struct, frozen=True, gc=False):

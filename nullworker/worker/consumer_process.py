@@ -14,7 +14,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nullworker.wire import tasks
-from nullworker.wire.redaction import mask_likely
+from nullworker.wire.redaction import from_others
 from nullworker.wire.worker_side.environment import ORIGINAL_VARIABLES
 from nullworker.worker import supervisor_main
 from nullworker.worker.release import ReleaseError
@@ -169,7 +169,7 @@ def _with_payload(payload: object) -> str:
     """The payload for the log, by which `nullworker logs` finds a consumer's output; what looks secret is masked."""
     if payload in (None, {}, ""):
         return ""
-    text = mask_likely(json.dumps(payload, ensure_ascii=False))
+    text = from_others(json.dumps(payload, ensure_ascii=False))
     return f" with payload {text[:_LOGGED_CHARACTERS_MAX]}"
 
 

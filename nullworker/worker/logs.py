@@ -18,27 +18,23 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from nullworker.wire.printable import printable
-from nullworker.wire.redaction import MASK, mask_fields
+from nullworker.wire.redaction import hide, redact
+from nullworker.wire.secret import Secret
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _LINES_MAX = 10_000  # kept for a reader that stalls
 _FLUSH_S = 2.0
 _FLUSH_LOOK_S = 0.005
-_SHORT = 6  # a token shorter than this (none, in tests) would mask ordinary words
 
 
 class _Redacting(logging.Formatter):
-    def __init__(self, token: str) -> None:
-        super().__init__(_FORMAT)
-        self._token = token if len(token) >= _SHORT else ""
-
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """The line itself; a traceback has lines of its own."""
         record.message = printable(record.message)
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record), self._token)
+        return redact(super().format(record))
 
 
 class ThreadHandler(logging.Handler):
@@ -71,15 +67,11 @@ class ThreadHandler(logging.Handler):
             self._lines.task_done()
 
 
-def redact(line: str, token: str = "") -> str:
-    """``line`` without the values of secret fields, and without ``token`` anywhere in it."""
-    return mask_fields(line.replace(token, MASK) if token else line)
-
-
 def set_up(level: str, token: str) -> None:
     """Installs the handler. To be called before the framework's Worker is made, which leaves a handler as it is."""
     handler = ThreadHandler()
-    handler.setFormatter(_Redacting(token))
+    hide(Secret(token))
+    handler.setFormatter(_Redacting(_FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     settle(level)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nullworker.wire.printable import one_line
-from nullworker.wire.redaction import mask_environment, mask_likely
+from nullworker.wire.redaction import from_others, mask_environment
 from nullworker.worker.supervisor_main import STDERR_TAIL_BYTES
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def last_line(written: bytes, env: Mapping[str, str]) -> str:
     line = next((line for line in reversed(lines) if line), "")
     if line and line == lines[0] and len(written) >= STDERR_TAIL_BYTES:
         line = line.partition(" ")[2]  # its first word may be the end of a secret, which would not be recognised
-    line = mask_likely(mask_environment(line, env))
+    line = from_others(mask_environment(line, env))
     return line if len(line) <= CHARACTERS_MAX else line[: CHARACTERS_MAX - 1] + "…"
 
 

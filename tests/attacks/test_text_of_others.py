@@ -22,9 +22,9 @@ from nullworker.client import http as client_http
 from nullworker.client.http import NoAnswerError, call
 from nullworker.engine.api import views
 from nullworker.engine.logs import LineFormatter
-from nullworker.engine.redaction import from_others
 from nullworker.wire.paths import STATUS
 from nullworker.wire.printable import printable, printable_lines, printable_values
+from nullworker.wire.redaction import from_others
 from nullworker.wire.types import EndpointBody
 from nullworker.worker import logs as worker_logs
 from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running

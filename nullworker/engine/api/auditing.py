@@ -8,8 +8,8 @@ from urllib.parse import unquote
 from nullworker.engine.api.http import BODY
 from nullworker.engine.audit import AuditEntry, AuditLog, detail_of
 from nullworker.engine.auth.account import BY_COOKIE, HOLDER
-from nullworker.engine.redaction import redact
 from nullworker.wire.headers import REASON
+from nullworker.wire.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,6 @@ from nullworker.engine.api.refusals import Kind
 from nullworker.engine.auth.account import bearer
 from nullworker.engine.auth.worker_clocks import WorkerClocks
 from nullworker.engine.auth.workers import WorkerGoneError
-from nullworker.engine.redaction import from_others
 from nullworker.wire import grant as grants
 from nullworker.wire import headers, tolerant
 from nullworker.wire.decoding import decode
@@ -33,6 +32,7 @@ from nullworker.wire.errors import (
     TooManyError,
     WireError,
 )
+from nullworker.wire.redaction import from_others
 from nullworker.wire.types import (
     DeleteRequests,
     RouteReady,

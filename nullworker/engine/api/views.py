@@ -12,12 +12,12 @@ from aiohttp import web
 from nullworker.core import views as core_views
 from nullworker.engine.api.http import reply
 from nullworker.engine.decisions import LEVELS, Decision
-from nullworker.engine.redaction import from_others
 from nullworker.views import build, types
 from nullworker.views.build import Sources
 from nullworker.views.cost_tables import BYS
 from nullworker.views.text import clock
 from nullworker.wire.errors import NotFoundError, WireError
+from nullworker.wire.redaction import from_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nullworker.engine.secret import Secret
 from nullworker.engine.state_dir import StateError, read_key_file, replace_key_file
 from nullworker.wire.errors import NotFoundError, TooManyError, UnwritableError
+from nullworker.wire.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable

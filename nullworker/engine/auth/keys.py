@@ -16,10 +16,10 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.engine.auth.key_ring import KEY_RING_FILE, KeyRing, NamedKey, Role
-from nullworker.engine.redaction import hide
-from nullworker.engine.secret import Secret
 from nullworker.engine.state_dir import StateError, read_or_create, replace_key_file
 from nullworker.wire.errors import UnwritableError
+from nullworker.wire.redaction import hide
+from nullworker.wire.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ import pytest
 from nullworker.engine.auth import key_ring
 from nullworker.engine.auth.key_ring import KEY_RING_FILE, KeyRing, Role
 from nullworker.engine.auth.keys import ACCOUNT, Keys
-from nullworker.engine.redaction import redact
 from nullworker.engine.state_dir import StateError
 from nullworker.wire.errors import NotFoundError, TooManyError, UnwritableError
+from nullworker.wire.redaction import redact
 
 if TYPE_CHECKING:
     from pathlib import Path

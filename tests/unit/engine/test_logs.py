@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from nullworker.engine import logs
 from nullworker.engine.logs import JsonFormatter, LineFormatter, close, configure
-from nullworker.engine.secret import Secret
+from nullworker.wire.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

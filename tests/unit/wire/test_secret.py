@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nullworker.engine.secret import Secret
+from nullworker.wire.secret import Secret
 
 
 @given(st.text(min_size=4).filter(lambda text: "***" not in text))

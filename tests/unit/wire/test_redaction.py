@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nullworker.engine import redaction
 from nullworker.engine.auth.keys import Keys
-from nullworker.engine.redaction import SECRET_NAMES, hide, redact, redacted
-from nullworker.engine.secret import Secret
+from nullworker.wire import redaction
+from nullworker.wire.redaction import SECRET_NAMES, hide, redact, redacted
+from nullworker.wire.secret import Secret
 
 #: What a key may be made of: anything printable without spaces, as `Keys` takes it, that no quoting has to escape.
 KEY_CHARACTERS = string.ascii_letters + string.digits + "-_.~+/="
