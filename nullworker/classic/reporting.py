@@ -8,6 +8,7 @@ address that accepts it; one that none accepts is sent again.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import requests
 
 from nullworker.wire import headers, paths
 from nullworker.wire.backoff import backoff_s
+from nullworker.wire.worker_side import engine_tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +67,8 @@ class Reporter:
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._http = requests.Session()
         self._http.trust_env = False  # a proxy for the rest of the world is none for the engine
+        authority, own = engine_tls.files(os.environ)
+        self._http.verify, self._http.cert = authority or True, own
         self._next_key_at = 0.0
         self._key_failures = 0
         self._refusals: dict[str, str] = {}

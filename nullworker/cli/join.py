@@ -44,6 +44,8 @@ def command(endpoint: str, instance: str, api_key: str | None, address: str, por
     }
     if invitation.get("engine_ca"):
         variables["NULL_ENGINE_CA"] = str(invitation["engine_ca"])
+    if invitation.get("client_certificate"):
+        variables["NULL_CLIENT_CERTIFICATE"] = str(invitation["client_certificate"])
     for name, value in variables.items():
         if not _ONE_WORD.fullmatch(value):
             raise UserError(f"{name} would be {value!r}, which is no value that a worker takes; is that your engine?")

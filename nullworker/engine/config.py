@@ -62,6 +62,7 @@ class EngineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls_certificate: str = ""
     tls_key: str = ""
     insecure: bool = False
+    worker_certificates: bool = False
     journal: str = ""
     log_level: str = "info"
 
@@ -169,6 +170,8 @@ class EngineConfig:
     #: Whether it serves TLS, with a certificate of its own authority or of these files.
     tls: bool = False
     tls_files: tuple[Path, Path] | None = None
+    #: Whether a worker's reports are taken over a connection alone on which it has shown its own certificate.
+    worker_certificates: bool = False
     journal: Path | None = None
     log_level: str = "info"
 
@@ -239,6 +242,7 @@ def _build(source: Source) -> EngineConfig:
             if engine.tls_certificate
             else None
         ),
+        worker_certificates=engine.worker_certificates,
         journal=source.path("journal", engine.journal) if engine.journal else None,
         log_level=engine.log_level,
     )
@@ -250,6 +254,12 @@ def _check_tls(source: Source, engine: EngineTable) -> None:
         "engine",
         "tls_key" if engine.tls_certificate else "tls_certificate",
         "is missing: a certificate and its key go together",
+    )
+    source.check(
+        not engine.worker_certificates or engine.tls or bool(engine.tls_certificate),
+        "engine",
+        "worker_certificates",
+        "needs TLS: set tls = true",
     )
     is_plain = not (engine.tls or engine.tls_certificate or engine.insecure)
     source.check(

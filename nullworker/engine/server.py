@@ -55,7 +55,13 @@ from nullworker.fleets.registry import fleet_names, open_fleet
 from nullworker.views.billing import Price
 from nullworker.wire import tasks
 from nullworker.wire.errors import WireError
-from nullworker.wire.worker_side.engine_tls import CA_VARIABLE, GRANTS_VARIABLE, encoded
+from nullworker.wire.worker_side.engine_tls import (
+    CA_VARIABLE,
+    CERTIFICATE_VARIABLE,
+    GRANTS_VARIABLE,
+    encoded,
+    encoded_chain,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -168,7 +174,7 @@ class Server:
         loaded = self.store.load()
         self.keys = Keys.open(state_dir, environ.get("VAST_API_KEY", ""))
         signer = Signer.open(state_dir)
-        authority = CertificateAuthority.open(state_dir)
+        authority = self._authority = CertificateAuthority.open(state_dir)
         self._tls = EngineTls.open(config, state_dir, authority) if config.tls else None
         if self._tls is None or self._tls.ca_pem is None:
             (state_dir / ROOT_FILE).unlink(missing_ok=True)  # clients of this machine would take it for the engine's
@@ -214,7 +220,7 @@ class Server:
             self.driver, self.catalog, self.decisions, self.keeper, self.costs, self.usage, self.keys, signer,
             authority, RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places), state_dir,
             self._report_addr, _wall_s, self._complaints, self._log_path, measurements, lambda: self.connections,
-            refusals, most, self._known_of_engine().get(CA_VARIABLE, ""),
+            refusals, most, self.config.worker_certificates, self._known_of_engine().get(CA_VARIABLE, ""),
         )  # fmt: skip
         self.surface = Surface(insides)
         await self._serve(self.surface.app, most)
@@ -297,7 +303,7 @@ class Server:
             report_addr=self._report_addr,
             worker_token=self.keys.worker_token(order.worker_id).reveal(),
             consumer=group.config.consumer,
-            env={**group.config.env, **self._known_of_engine()},
+            env={**group.config.env, **self._known_of_engine(), **self._certificate_of(order.worker_id)},
             use_ssl=group.config.use_ssl,
         )
 
@@ -318,6 +324,12 @@ class Server:
         """What a worker is told by its fleet, so that no answer on the way can change it."""
         pinned = {} if self._tls is None or self._tls.ca_pem is None else {CA_VARIABLE: encoded(self._tls.ca_pem)}
         return {GRANTS_VARIABLE: "required", **pinned}
+
+    def _certificate_of(self, worker_id: int) -> dict[str, str]:
+        """By which a worker shows which one it is, where that is asked for."""
+        if not self.config.worker_certificates:
+            return {}
+        return {CERTIFICATE_VARIABLE: encoded_chain(self._authority.for_worker(worker_id))}
 
     def _knows_backend(self, fleets: Mapping[str, Fleet], fleet: str, backend: str) -> bool:
         try:

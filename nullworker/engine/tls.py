@@ -53,6 +53,9 @@ class EngineTls:
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if config.worker_certificates:  # clients have none: each route says whether it takes one
+            context.verify_mode = ssl.CERT_OPTIONAL
+            context.load_verify_locations(cadata=authority.ca_pem)
         if config.tls_files is not None:
             certificate, key = config.tls_files
             try:

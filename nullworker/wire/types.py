@@ -427,6 +427,7 @@ class Invitation(Message, frozen=True):
     report_addr: str
     master_token: str
     engine_ca: str = ""  # the authority of the engine's certificate, where that is its own
+    client_certificate: str = ""  # that the worker shows, with its key, where the engine asks workers for one
 
 
 class UpdateWorkers(Message, frozen=True):

@@ -231,7 +231,9 @@ class SupervisorPool:
 def without_credential(env: Mapping[str, str]) -> dict[str, str]:
     """All variables but the worker's own secret, user and trust: a consumer releases without them, and has its own."""
     return {
-        name: value for name, value in engine_tls.without(env).items() if name not in ("MASTER_TOKEN", RUN_AS_VARIABLE)
+        name: value
+        for name, value in engine_tls.without(env).items()
+        if name not in ("MASTER_TOKEN", RUN_AS_VARIABLE, *engine_tls.OWN_VARIABLES)
     }
 
 

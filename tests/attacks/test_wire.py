@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import ssl
@@ -272,3 +273,86 @@ async def test_a_worker_asks_no_engine_that_another_authority_vouches_for(engine
     )
     assert good.stdout == "200\n", good.stderr
     assert "CERTIFICATE_VERIFY_FAILED" in bad.stderr
+
+
+# -------------------------------------------------------------------------------------------- certificates of workers
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def asking(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """An engine that asks workers for certificates."""
+    state = tmp_path_factory.mktemp("asking") / "state"
+    settings = config(state, quick(max_workers=1))
+    other = EndpointConfig(OTHER, quick(max_workers=0), (WorkergroupConfig(),))  # what joins is no fleet's
+    settings = replace(settings, tls=True, worker_certificates=True, endpoints=(*settings.endpoints, other))
+    async with running(settings) as engine:
+        yield engine
+
+
+async def reported(engine: Running, context: ssl.SSLContext, worker_id: int, token: str) -> int:
+    """What a worker's report is answered."""
+    status = {
+        "id": worker_id, "mtoken": token, "version": "0", "loadtime": 1.0, "cur_load": 0.0, "rej_load": 0.0,
+        "new_load": 0.0, "cur_perf": 1.0, "perf": 1.0, "max_perf": 1.0, "error_msg": "", "additional_disk_usage": 0.0,
+        "cur_capacity": 0, "max_capacity": 0, "num_requests_working": 0, "num_requests_recieved": 0,
+        "working_request_idxs": [], "url": "",
+    }  # fmt: skip
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with (
+        aiohttp.ClientSession(connector=connector) as http,
+        http.post(engine.url + paths.WORKER_STATUS, json=status) as answer,
+    ):
+        return answer.status
+
+
+async def test_a_fleets_worker_shows_its_certificate_and_holds(
+    asking: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NULLWORKER_CA", str(asking.server.state_dir / "engine-ca.pem"))
+    async with NullClient(asking.url, asking.key) as client:
+        reservation = await client.open(ENDPOINT, deadline_s=HANG_S)
+        await reservation.release()
+
+
+@pytest.mark.parametrize(("worker_id", "shown"), [(77, "none"), (78, "another's"), (79, "a server's"), (80, "its own")])
+async def test_a_stolen_token_is_worth_nothing_without_the_certificate(
+    asking: Running, tmp_path: Path, worker_id: int, shown: str
+) -> None:
+    keys, authority = asking.server.keys, asking.server._authority
+    token = keys.join_token(asking.endpoint_id(OTHER), worker_id).reveal()
+    chain = {"another's": authority.for_worker(5), "a server's": authority.own([f"{worker_id}.worker.invalid"])}
+    context = pinned(asking)
+    if shown != "none":
+        (tmp_path / "own.pem").write_bytes(chain.get(shown) or authority.for_worker(worker_id))
+        context.load_cert_chain(tmp_path / "own.pem")
+    if shown == "a server's":
+        with pytest.raises((aiohttp.ClientError, OSError)):
+            await reported(asking, context, worker_id, token)
+    else:
+        assert await reported(asking, context, worker_id, token) == (200 if shown == "its own" else 401)
+    assert (worker_id in asking.server.driver.engine.state.workers) == (shown == "its own")
+
+
+async def test_an_invitation_brings_the_certificate_and_a_consumer_does_not_see_it(
+    asking: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NULLWORKER_CA", str(asking.server.state_dir / "engine-ca.pem"))
+    variables = await invitation(asking, OTHER)
+    monkeypatch.setattr(ssl, "create_default_context", ssl.create_default_context)
+    environ = dict(variables)
+    engine_tls.install(environ)
+    context = ssl.create_default_context(cadata=ssl.DER_cert_to_PEM_cert(b64(variables["NULL_ENGINE_CA"])))
+    worker_id, token = int(variables["CONTAINER_ID"]), variables["MASTER_TOKEN"]
+    assert await reported(asking, context, worker_id, token) == 200
+    assert "NULL_CLIENT_CERTIFICATE" not in without_credential(environ)
+    with pytest.raises(SettingsError, match="NULL_CLIENT_CERTIFICATE holds no certificate"):
+        engine_tls.install({"NULL_CLIENT_CERTIFICATE": variables["NULL_ENGINE_CA"]})
+
+
+def b64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text)
+
+
+async def test_certificates_of_workers_need_tls() -> None:
+    with pytest.raises(ConfigError, match="needs TLS"):
+        load_config(None, {}, (("worker_certificates", "true"),))

@@ -38,6 +38,7 @@ from nullworker.wire.types import (
     WorkerRow,
     WorkersUpdating,
 )
+from nullworker.wire.worker_side.engine_tls import encoded_chain
 
 if TYPE_CHECKING:
     from nullworker.engine.auth.account import AccountAuth
@@ -67,6 +68,8 @@ class AdminApi:
         worker_auth: WorkerAuth,
         report_addr: str,
         engine_ca: str = "",
+        *,
+        certifies_workers: bool = False,
     ) -> None:
         """Takes what its handlers use.
 
@@ -80,6 +83,7 @@ class AdminApi:
             worker_auth: identifies workers.
             report_addr: where workers reach this engine.
             engine_ca: the authority of its certificate, as workers are given it; "": it is one of the usual ones.
+            certifies_workers: whether workers that join are given a certificate to show.
         """
         self._driver = driver
         self._catalog = catalog
@@ -88,6 +92,7 @@ class AdminApi:
         self._worker_auth = worker_auth
         self._report_addr = report_addr
         self._engine_ca = engine_ca
+        self._certifies_workers = certifies_workers
         self._account_auth = account_auth
         self._client_auth = client_auth
 
@@ -233,7 +238,8 @@ class AdminApi:
         while worker_id in taken:
             worker_id = _random_worker_id()
         token = self._keys.join_token(entry.endpoint_id, worker_id).reveal()
-        return reply(Invitation(worker_id, self._report_addr, token, self._engine_ca))
+        certificate = encoded_chain(self._authority.for_worker(worker_id)) if self._certifies_workers else ""
+        return reply(Invitation(worker_id, self._report_addr, token, self._engine_ca, certificate))
 
     # ----------------------------------------------------------------------------------------------------- certificates
 

@@ -229,21 +229,21 @@ class ClientApi:
             kind: the message's type.
             take: takes it in, if it is authentic.
         """
-        sender = _Sender(self._worker_auth)
+        sender = _Sender(self._worker_auth, request)
         try:
             body = await read_from_worker(request, sender.proves)
             if body is None:
                 return self._dropped(kind, sender.worker_id)
             sender.body = body
             message = tolerant.decode_tolerantly(kind, body, sender.is_proven)
+            self._worker_auth.check_certificate(request, _sender_of(message))
             told = await take(message)
         except Exception as error:
             self._refused(error, sender)
             if sender.worker_id:
                 prove(request, f"worker {sender.worker_id}", is_worker=True)
             raise
-        worker_id = message.id if isinstance(message, WorkerStatus) else message.worker_id
-        prove(request, f"worker {worker_id}", is_worker=True)
+        prove(request, f"worker {_sender_of(message)}", is_worker=True)
         return reply(_TAKEN if told is None else told)
 
     def _dropped(self, kind: type[WorkerStatus | DeleteRequests], worker_id: int) -> web.Response:
@@ -271,10 +271,11 @@ class ClientApi:
 class _Sender:
     """Who sent a message that could not be taken as it is: found only then, in the beginning of the message."""
 
-    __slots__ = ("_auth", "body", "worker_id")
+    __slots__ = ("_auth", "_request", "body", "worker_id")
 
-    def __init__(self, auth: WorkerAuth) -> None:
+    def __init__(self, auth: WorkerAuth, request: web.BaseRequest) -> None:
         self._auth = auth
+        self._request = request
         self.body = b""
         self.worker_id = 0  # once it is proven
 
@@ -290,10 +291,15 @@ class _Sender:
         """As `is_proven`, by the beginning of the body."""
         claim = tolerant.sender(head)
         if claim is not None:
+            self._auth.check_certificate(self._request, claim[0])
             with contextlib.suppress(WorkerGoneError):
                 self._auth.authentic(*claim)
             self.worker_id = claim[0]
         return claim is not None
+
+
+def _sender_of(message: WorkerStatus | DeleteRequests) -> int:
+    return message.id if isinstance(message, WorkerStatus) else message.worker_id
 
 
 def _reported(status: WorkerStatus) -> WorkerReported:

@@ -73,6 +73,7 @@ class Insides(NamedTuple):
     connections: Callable[[], int]
     refusals: Refusals
     connections_max: int
+    worker_certificates: bool  # whether workers show one
     engine_ca: str  # the authority of its certificate, as workers are given it; "": it is one of the usual ones
 
 
@@ -83,7 +84,7 @@ class Surface:
         driver, catalog, keys, wall_s = engine.driver, engine.catalog, engine.keys, engine.wall_s
         sign_in = SignIn(keys, wall_s, is_secure=engine.report_addr.startswith("https:"))
         auth = AccountAuth(keys, sign_in)
-        worker_auth = WorkerAuth(driver, catalog, keys)
+        worker_auth = WorkerAuth(driver, catalog, keys, demands_certificates=engine.worker_certificates)
         client_auth = ClientAuth(keys, catalog)
         audit = AuditLog(engine.state_dir)
         #: What dispatchers told.
@@ -112,7 +113,7 @@ class Surface:
             ),
             AdminApi(
                 driver, catalog, keys, auth, client_auth, engine.authority, worker_auth, engine.report_addr,
-                engine.engine_ca,
+                engine.engine_ca, certifies_workers=engine.worker_certificates,
             ),
             StatusApi(
                 driver, catalog, engine.decisions, auth, engine.usage, engine.complaints, dispatchers, engine.refusals

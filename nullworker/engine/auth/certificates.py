@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from nullworker.engine.state_dir import StateError, read_or_create
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 CA_FILE = "ca.pem"
@@ -30,6 +30,9 @@ CLOCK_SKEW = dt.timedelta(hours=1)  # by which a worker's or client's clock may 
 CSR_BYTES_MAX = 65_536
 #: What Vast's start script asks for, as it does not know its own address; it stands for "the address you know me by".
 PLACEHOLDER = "0.0.0.0"  # noqa: S104 - nothing listens there
+
+#: What a worker's number is followed by in its own certificate: no host has such a name (RFC 6761).
+_WORKER_SUFFIX = ".worker.invalid"
 
 
 class CertificateError(Exception):
@@ -93,16 +96,26 @@ class CertificateAuthority:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._signed(key.public_key(), [_general_name(name) for name in names], now)
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return private + certificate.encode()
+        return _private(key) + certificate.encode()
+
+    def for_worker(self, worker_id: int, now: dt.datetime | None = None) -> bytes:
+        """A new key with a certificate by which a caller shows that it is this worker, as one PEM text.
+
+        Args:
+            worker_id: the worker's number.
+            now: the time; None: the clock's.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        names: list[x509.GeneralName] = [x509.DNSName(f"{worker_id}{_WORKER_SUFFIX}")]
+        certificate = self._signed(key.public_key(), names, now, ExtendedKeyUsageOID.CLIENT_AUTH)
+        return _private(key) + certificate.encode()
 
     def _signed(
         self,
         public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
         names: list[x509.GeneralName],
         now: dt.datetime | None,
+        usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
     ) -> str:
         now = now or dt.datetime.now(dt.timezone.utc)
         issuer_key = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -116,13 +129,28 @@ class CertificateAuthority:
             .not_valid_after(min(now + LEAF_VALID, self._certificate.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(encipherment=isinstance(public_key, rsa.RSAPublicKey)), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_key), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def worker_of(certificate: Mapping[str, Any] | None) -> int:
+    """The number of the worker that a certificate is for, as `ssl.SSLSocket.getpeercert` has it; 0: of none."""
+    for kind, name in (certificate or {}).get("subjectAltName", ()):
+        number = name.removesuffix(_WORKER_SUFFIX)
+        if kind == "DNS" and name.endswith(_WORKER_SUFFIX) and number.isascii() and number.isdigit():
+            return int(number)
+    return 0
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _read_request(
@@ -204,5 +232,4 @@ def _new_authority(now: dt.datetime) -> bytes:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         .sign(key, hashes.SHA256())
     )
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return pem + certificate.public_bytes(serialization.Encoding.PEM)
+    return _private(key) + certificate.public_bytes(serialization.Encoding.PEM)

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import views
 from nullworker.core.events import WorkerJoined
+from nullworker.engine.auth.certificates import worker_of
 from nullworker.wire.errors import ForbiddenError, NotFoundError, UnauthorizedError
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from nullworker.core.views import WorkerRef
     from nullworker.engine.auth.keys import Keys
     from nullworker.engine.catalog import Catalog
@@ -26,14 +29,16 @@ class WorkerGoneError(NotFoundError):
 class WorkerAuth:
     """Identifies workers by their tokens."""
 
-    def __init__(self, driver: AsyncDriver, catalog: Catalog, keys: Keys) -> None:
+    def __init__(self, driver: AsyncDriver, catalog: Catalog, keys: Keys, *, demands_certificates: bool) -> None:
         """Takes what its handlers use.
 
         Args:
             driver: feeds the core.
             catalog: endpoints and workergroups.
             keys: checks and makes keys.
+            demands_certificates: whether a worker shows a certificate of its own beside its token.
         """
+        self._demands_certificates = demands_certificates
         self._driver = driver
         self._catalog = catalog
         self._keys = keys
@@ -59,6 +64,21 @@ class WorkerAuth:
         if worker is None and self._keys.is_worker(worker_id, token):
             raise WorkerGoneError(f"Worker {worker_id} is gone; it may end.")
         raise UnauthorizedError(f"The mtoken is not worker {worker_id}'s.")
+
+    def check_certificate(self, request: web.BaseRequest, worker_id: int) -> None:
+        """Where certificates are demanded: a message comes over a connection of the worker that it is from.
+
+        Raises:
+            UnauthorizedError: it does not.
+        """
+        if not self._demands_certificates:
+            return
+        shown = None if request.transport is None else request.transport.get_extra_info("peercert")
+        if worker_of(shown) != worker_id:
+            raise UnauthorizedError(
+                f"The connection is not worker {worker_id}'s: it must show the certificate that this engine gave "
+                "its worker (NULL_CLIENT_CERTIFICATE)."
+            )
 
     def joining(self, worker_id: int, token: str) -> int | None:
         """The id of the endpoint that the worker joins by this token, if any."""

@@ -11,7 +11,7 @@ import binascii
 import os
 import ssl
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nullworker.wire.worker_side.environment import SettingsError
 
@@ -20,16 +20,27 @@ if TYPE_CHECKING:
 
 #: The certificate of the authority that the engine's own must be of: DER in base64url.
 CA_VARIABLE = "NULL_ENGINE_CA"
+#: The worker's own certificate and its key, which it shows to an engine that asks for them: PEM in base64url.
+CERTIFICATE_VARIABLE = "NULL_CLIENT_CERTIFICATE"
 #: ``required``: no session without a grant, whatever answers in the engine's place.
 GRANTS_VARIABLE = "NULL_GRANTS"
 #: Where OpenSSL, and with it Python and aiohttp, looks for authorities; and where requests does.
 _FILE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 _BEFORE = "NULL_BEFORE_"
+#: The file with the worker's own certificate and key, once it is installed.
+_OWN_FILE = "NULL_OWN_CERTIFICATE_FILE"
+#: What no program of others is given.
+OWN_VARIABLES = (CERTIFICATE_VARIABLE, _OWN_FILE)
 
 
 def encoded(pem: str) -> str:
     """A certificate as `CA_VARIABLE` has it."""
     return base64.urlsafe_b64encode(ssl.PEM_cert_to_DER_cert(pem)).decode()
+
+
+def encoded_chain(pem: bytes) -> str:
+    """A certificate and its key as `CERTIFICATE_VARIABLE` has them."""
+    return base64.urlsafe_b64encode(pem).decode()
 
 
 def context(environ: Mapping[str, str]) -> ssl.SSLContext | None:
@@ -45,11 +56,13 @@ def context(environ: Mapping[str, str]) -> ssl.SSLContext | None:
 def install(environ: MutableMapping[str, str]) -> None:
     """Has this process trust the engine's authority and no other, in all that is loaded after it.
 
-    What it starts for others gets the environment of `without`.
+    It shows the worker's own certificate from then on, where there is one. What it starts for others gets the
+    environment of `without`.
 
     Raises:
-        SettingsError: `CA_VARIABLE` holds no certificate.
+        SettingsError: `CA_VARIABLE` or `CERTIFICATE_VARIABLE` holds no certificate.
     """
+    _show_own(environ)
     pem = _pem(environ)
     if pem is None:
         return
@@ -58,6 +71,11 @@ def install(environ: MutableMapping[str, str]) -> None:
         if name in environ:
             environ[_BEFORE + name] = environ[name]
         environ[name] = path
+
+
+def files(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The files of the authority and of the own certificate, after `install`, for a library with its own contexts."""
+    return environ.get(_FILE_VARIABLES[1]) if CA_VARIABLE in environ else None, environ.get(_OWN_FILE)
 
 
 def without(environ: Mapping[str, str]) -> dict[str, str]:
@@ -108,6 +126,31 @@ def _pem(environ: Mapping[str, str]) -> str | None:
     except (binascii.Error, ValueError, ssl.SSLError):
         raise SettingsError(f"{CA_VARIABLE} holds no certificate; take it as the engine gave it.") from None
     return pem
+
+
+def _show_own(environ: MutableMapping[str, str]) -> None:
+    """Has every context for calls that is made from now on show the worker's own certificate where it is asked for."""
+    text = environ.get(CERTIFICATE_VARIABLE, "")
+    if not text:
+        return
+    make = ssl.create_default_context
+    try:
+        path = _file_of(base64.b64decode(text, altchars=b"-_", validate=True).decode())
+        make().load_cert_chain(path)
+    except (binascii.Error, ValueError, ssl.SSLError):
+        raise SettingsError(
+            f"{CERTIFICATE_VARIABLE} holds no certificate with its key; take it as the engine gave it."
+        ) from None
+
+    environ[_OWN_FILE] = path
+
+    def make_with_own(purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH, **options: Any) -> ssl.SSLContext:
+        made = make(purpose, **options)
+        if purpose is ssl.Purpose.SERVER_AUTH:
+            made.load_cert_chain(path)
+        return made
+
+    ssl.create_default_context = make_with_own
 
 
 def _file_of(pem: str) -> str:
