@@ -9,6 +9,7 @@ The virtual host ``/`` is written ``%2F``, or left out. The user needs the tag `
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import unquote
@@ -42,6 +43,9 @@ QUORUM_LAG_S = 5.0
 CONSUMERS_KEPT_S = 10.0
 #: What a queue says of itself while it can say how deep it is.
 ALIVE = frozenset(("running", "live", "idle", "flow", "syncing"))
+
+#: How Celery's workers call themselves: its library kombu counts its consumers so.
+KOMBU_TAG = re.compile(r"None[0-9]+")
 
 ACKS_UNKNOWN = QueueWarning(
     "in-flight-unknown",
@@ -251,6 +255,14 @@ def _warnings(details: Json, lease_s: float) -> list[QueueWarning]:
                 "early-ack",
                 "Consumers take messages without acknowledging them, so that what is in flight is unknown and a job "
                 "whose worker dies is lost: acknowledge after the job.",
+            )
+        )
+    if details.get("type") == "classic" and any(KOMBU_TAG.fullmatch(c.get("consumer_tag", "")) for c in consumers):
+        warnings.append(
+            QueueWarning(
+                "eta-in-worker",
+                "Celery's workers take tasks with an ETA or a countdown, and retries, at once and keep "
+                "them until they are due: each holds a worker meanwhile. With Celery 5.5 declare a quorum queue.",
             )
         )
     if lease_s < LONG_JOB_S:

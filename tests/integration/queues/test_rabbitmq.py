@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import aio_pika
+import celery
 import dramatiq
 import pytest
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
@@ -137,6 +138,21 @@ async def warning_of(queue: Queue, code: str) -> str:
     while (warning := (await codes(queue)).get(code)) is None:  # noqa: ASYNC110 - there is nothing to wait for
         await asyncio.sleep(0.1)
     return warning
+
+
+async def test_that_celery_keeps_tasks_in_a_worker_until_they_are_due_is_told(
+    rabbitmq: RabbitmqServer, name: str
+) -> None:
+    await publish(rabbitmq, name, 1)
+    app = celery.Celery(broker=rabbitmq.amqp(), set_as_current=False)
+    with app, app.connection_for_read() as connection:
+        queues = [app.amqp.queues.add(name)]
+        consumer = app.amqp.TaskConsumer(connection.channel(), queues, auto_declare=False, prefetch_count=1)
+        async with await open_queue(rabbitmq.management(name + "?acks_late=true")) as queue:
+            assert "eta-in-worker" not in await codes(queue)
+            consumer.register_callback(lambda *_: None)
+            await asyncio.to_thread(consumer.consume)
+            assert "countdown" in await asyncio.wait_for(warning_of(queue, "eta-in-worker"), HANG_LIMIT_S)
 
 
 async def test_prefetch_and_early_acknowledgement_are_told_and_in_flight_becomes_unknown(
