@@ -252,7 +252,7 @@ class Server:
     async def _serve(self, app: App, most: int) -> None:
         turning_away = TurningAway(self.driver, self.refusals, self._is_connected)
         tls = None if self._tls is None else self._tls.context
-        http = self._http = listening.HttpServer(app.answer, most, turning_away, tls)
+        http = self._http = listening.HttpServer(app.answer, most, turning_away, tls, self.refusals)
         runner = web.ServerRunner(http, shutdown_timeout=1.0)
         await runner.setup()
         self._serving.push_async_callback(runner.cleanup)

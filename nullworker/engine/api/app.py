@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from nullworker.engine.api.http import KEEPS_BODY, refusal, reply
-from nullworker.engine.api.listening import prove
+from nullworker.engine.api.listening import note_refusal, prove
 from nullworker.engine.auth.account import bearer
 from nullworker.wire.errors import ForbiddenError, NotFoundError, TooManyError, UnauthorizedError, WireError
 from nullworker.wire.headers import CALLBACK
@@ -96,9 +96,9 @@ class App:
             counted = self._counted(request, error)
             if counted is not error:
                 await asyncio.sleep(WRONG_KEY_WAIT_S)
-            return self._refusal(counted)
+            return self._refusal(request, counted)
         except WireError as error:
-            return self._refusal(error)
+            return self._refusal(request, error)
         except web.HTTPException:
             raise
         except Exception:
@@ -122,13 +122,16 @@ class App:
             raise ForbiddenError("The engine does not answer callbacks of workers.")
         return self._exact.get(request.rel_url.raw_path) or self._with_id(request)
 
-    def _refusal(self, error: WireError) -> web.Response:
+    def _refusal(self, request: web.BaseRequest, error: WireError) -> web.Response:
         self._refused[error.error] += 1
+        note_refusal(request)
         return refusal(error)
 
     def _wrong_method(self, request: web.BaseRequest, known: dict[str, Handler]) -> web.Response:
         allowed = ", ".join(sorted(known))
-        answer = self._refusal(MethodError("", f"{request.method} is not for {request.path}; it takes {allowed}."))
+        answer = self._refusal(
+            request, MethodError("", f"{request.method} is not for {request.path}; it takes {allowed}.")
+        )
         answer.headers["Allow"] = allowed
         return answer
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +32,8 @@ from nullworker.wire.errors import WireError
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
+
+    from nullworker.engine.api.refusals import Refusals
 
 #: The limit that is asked of the system, as far as it allows: each worker and each waiting client keeps a connection.
 FILES_WANTED = 65_536
@@ -91,6 +93,13 @@ def prove(request: web.BaseRequest, owner: str, *, is_worker: bool = False) -> N
         connection.http.proven(connection, owner, is_worker=is_worker)
 
 
+def note_refusal(request: web.BaseRequest) -> None:
+    """A request was refused."""
+    connection = request.protocol
+    if isinstance(connection, _Connection):
+        connection.http.refused(connection)
+
+
 class HttpServer(web.Server):
     """Serves connections, as many as there may be; those that do not send their first request are closed in time.
 
@@ -104,6 +113,7 @@ class HttpServer(web.Server):
         most: int,
         turned_away: Callable[[str], None] = lambda _: None,
         tls: ssl.SSLContext | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         """Made inside a running event loop.
 
@@ -112,12 +122,16 @@ class HttpServer(web.Server):
             most: how many connections there may be at once.
             turned_away: called with the address of each connection that could not be served ("": unknown).
             tls: what it serves TLS with; None: it serves plain HTTP.
+            refusals: know which addresses flood; None: nothing does.
         """
         super().__init__(self._serve, handler_cancellation=True)
         self._answer = answer
         self._most = most
         self._turned_away = turned_away
         self._tls = tls
+        self._refusals = refusals
+        #: How many connections of an address have shown a good key.
+        self._proven_at: Counter[str] = Counter()
         self._loop = asyncio.get_running_loop()
         #: Handshakes under way; kept, so that they are not collected.
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -143,8 +157,23 @@ class HttpServer(web.Server):
     def accept(self) -> asyncio.BaseProtocol:
         """What serves a new connection: this server, or an answer that there are too many."""
         if self._count < self._most or self._made_room():
+            if self._refusals is not None and self._refusals.is_flooded:
+                return _Gate(self)
             return self() if self._tls is None else _Handshake(self)
         return _TooManyConnections(self._turned_away, is_plain=self._tls is None)
+
+    def enter(self, transport: asyncio.Transport) -> None:
+        """Serves a connection that a gate has, or closes it: a look at its address costs little beside a wrong key."""
+        address = _address(transport)
+        if self._proven_at[address] or self._refusals is None or self._refusals.may_enter(address):
+            connection = self() if self._tls is None else _Handshake(self)
+            transport.set_protocol(connection)
+            connection.connection_made(transport)
+            return
+        self._turned_away(address)
+        if self._tls is None:
+            transport.write(_TOO_MANY)
+        transport.close()
 
     def _made_room(self) -> bool:
         return (
@@ -170,8 +199,7 @@ class HttpServer(web.Server):
         """A connection was opened, be it that its handshake begins only now."""
         self._count += 1
         connection.opened = transport
-        peer = transport.get_extra_info("peername")
-        address = block_of(str(peer[0])) if peer else ""
+        address = connection.address = _address(transport)
         connection.owner, connection.since_s = f"{_UNPROVEN}{address}", self._loop.time()
         own = self._of.setdefault(connection.owner, OrderedDict())
         if len(own) >= max(UNPROVEN_MIN, self._most // UNPROVEN_PART) and not _closed_first(
@@ -233,6 +261,11 @@ class HttpServer(web.Server):
         for table in (self._idle_unproven, self._idle_clients, self._unproven):
             table.pop(connection, None)
         own = self._of.get(connection.owner)
+        if connection.is_proven:
+            connection.is_proven = False
+            self._proven_at[connection.address] -= 1
+            if not self._proven_at[connection.address]:
+                del self._proven_at[connection.address]
         if own is not None:
             own.pop(connection, None)
             if not own:
@@ -246,6 +279,13 @@ class HttpServer(web.Server):
         if is_worker and len(own) >= WORKER_CONNECTIONS_MAX:
             _closed_first(own)
         self._of.setdefault(owner, OrderedDict())[connection] = None
+        connection.is_proven = True
+        self._proven_at[connection.address] += 1
+
+    def refused(self, connection: _Connection) -> None:
+        """A request was refused, for whatever it has: many without a good key are a flood."""
+        if self._refusals is not None and not connection.is_proven:
+            self._refusals.useless(connection.address)
 
     def is_connected(self, owner: str) -> bool:
         """Whether a connection is open on which ``owner`` was proven."""
@@ -293,11 +333,13 @@ def _closed_first(table: OrderedDict[_Connection, None], may: Callable[[_Connect
 class _Connection(web.RequestHandler):
     """A connection that refuses what aiohttp cannot read as the engine refuses all else: in JSON, in a sentence."""
 
-    __slots__ = ("http", "is_worker", "opened", "owner", "since_s")
+    __slots__ = ("address", "http", "is_proven", "is_worker", "opened", "owner", "since_s")
 
     def __init__(self, http: HttpServer, **arguments: Any) -> None:
         super().__init__(http, **arguments)
         self.http = http
+        self.address = ""
+        self.is_proven = False
         self.owner = ""  # of the key or token that it has shown; until then, its address
         self.is_worker = False
         self.since_s = 0.0
@@ -315,6 +357,7 @@ class _Connection(web.RequestHandler):
         answer = super().handle_error(request, status, exc, message)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return answer
+        self.http.refused(self)
         refused = refusal(WireError("", _why_unread(exc, message or "")))
         refused.set_status(status)
         refused.force_close()
@@ -330,6 +373,12 @@ def _why_unread(error: BaseException | None, message: str) -> str:
         return "The request's URL cannot be read."
     what = message.partition("\n")[0].rstrip(":. ")  # what follows repeats the request
     return f"What came is no HTTP request that can be read ({what})."
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    """What is counted as the address of a connection's other end; "": unknown."""
+    peer = transport.get_extra_info("peername")
+    return block_of(str(peer[0])) if peer else ""
 
 
 class _Early(asyncio.Protocol):
@@ -352,6 +401,17 @@ class _Handshake(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins TLS."""
         self._http.shake_hands(cast("asyncio.Transport", transport))
+
+
+class _Gate(asyncio.Protocol):
+    """Has the server look at a new connection before anything is made for it."""
+
+    def __init__(self, http: HttpServer) -> None:
+        self._http = http
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Looks."""
+        self._http.enter(cast("asyncio.Transport", transport))
 
 
 class _TooManyConnections(asyncio.Protocol):

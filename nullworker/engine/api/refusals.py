@@ -24,6 +24,11 @@ KeyT = TypeVar("KeyT", bound="Hashable")
 
 #: So many wrong keys at once are told that they are wrong, and then one a second, for each address.
 WRONG_KEYS_BURST, WRONG_KEYS_PER_S = 100, 1.0
+#: So many connections at once, and then in a second, of an address that floods: that has sent too many wrong keys, or too
+#: much else without a good key that was refused.
+ENTRIES_BURST, ENTRIES_PER_S = 20, 20.0
+#: An address is taken for one that floods for so long after the last one that was too many.
+FLOOD_S = 10.0
 #: Likewise numbers of requests, for each endpoint and address: with a million numbers to try, a hit takes years.
 WRONG_NUMBERS_BURST, WRONG_NUMBERS_PER_S = 20, 1 / 60
 #: Addresses and numbers that are remembered; the oldest are forgotten first.
@@ -84,6 +89,9 @@ class Refusals:
         """Takes ``now``, a monotonic clock."""
         self._now = now
         self._keys: Allowance[str] = Allowance(WRONG_KEYS_BURST, WRONG_KEYS_PER_S, now)
+        self._useless: Allowance[str] = Allowance(WRONG_KEYS_BURST, WRONG_KEYS_PER_S, now)
+        self._entries: Allowance[str] = Allowance(ENTRIES_BURST, ENTRIES_PER_S, now)
+        self._flooded_at: OrderedDict[str, float] = OrderedDict()  # by address, the latest last
         self._numbers: Allowance[tuple[int, str]] = Allowance(WRONG_NUMBERS_BURST, WRONG_NUMBERS_PER_S, now)
         self._given: OrderedDict[int, str] = OrderedDict()  # to which address a number was given
         self._logged: dict[Kind, tuple[float, int]] = {}  # when, and how many by then
@@ -99,10 +107,32 @@ class Refusals:
         self.count(Kind.KEY, address)
         block = block_of(address)
         if not self._keys.take(block):
+            self._floods(block)
             raise TooManyError(
                 "Too many wrong keys came from this address; correct the key, and try again later.",
                 self._keys.wait_s(block),
             )
+
+    def useless(self, block: str) -> None:
+        """A call over a connection that has shown no good key was refused, for whatever reason."""
+        if not self._useless.take(block):
+            self._floods(block)
+
+    def _floods(self, block: str) -> None:
+        self._flooded_at[block] = self._now()
+        self._flooded_at.move_to_end(block)
+        if len(self._flooded_at) > REMEMBERED_MAX:
+            self._flooded_at.popitem(last=False)
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether any address floods."""
+        return bool(self._flooded_at) and self._now() - next(reversed(self._flooded_at.values())) < FLOOD_S
+
+    def may_enter(self, block: str) -> bool:
+        """Whether a new connection of an address, none of whose connections has shown a good key, is served."""
+        at = self._flooded_at.get(block)
+        return at is None or self._now() - at >= FLOOD_S or self._entries.take(block)
 
     def wrong_number(self, endpoint_id: int, address: str) -> None:
         """A call with an endpoint's key showed a number that no request has.
