@@ -8,13 +8,23 @@ import json
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
 from nullworker.engine.api import app, listening, live, refusals
 from nullworker.engine.api.held_calls import HeldCalls
-from nullworker.engine.api.refusals import Allowance, Kind, Refusals, block_of
+from nullworker.engine.api.refusals import (
+    ENTRIES_BURST,
+    ENTRIES_PER_S,
+    FLOOD_S,
+    WRONG_KEYS_BURST,
+    Allowance,
+    Kind,
+    Refusals,
+    block_of,
+)
 from nullworker.engine.api.turning_away import TurningAway
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig
 from nullworker.wire import paths
@@ -122,7 +132,10 @@ async def _is_taken(http: aiohttp.ClientSession, url: str, body: dict[str, Any])
         return False
 
 
-async def test_one_address_is_left_with_a_part_of_the_connections(engine: Running) -> None:
+async def test_one_address_is_left_with_a_part_of_the_connections(
+    engine: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Refusals, "useless", lambda *_: None)  # it is no flood yet
     async with crowd(engine, b"", "127.0.0.2"):
         assert 0 < owned(engine, "127.0.0.2") <= CONNECTIONS // listening.UNPROVEN_PART
         assert engine.server.refusals.counts[Kind.CONNECTION] == 0, "its own oldest ones made room"
@@ -326,3 +339,66 @@ def test_held_calls_are_shared() -> None:
         assert stack.enter_context(held.one_more(2, "10.0.0.1")) is True
     assert not held._of
     assert held._all == 0
+
+
+FLOODS = {
+    "wrong keys": b"GET /api/v0/status/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer wrong\r\n\r\n",
+    "no HTTP": b"\x00\x01\r\n\r\n",
+    "nothing": b"",
+    "half a body": HALF_A_BODY,
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_an_address_that_floods_is_let_in_now_and_then_and_others_always(engine: Running, kind: str) -> None:
+    known, port = engine.server.refusals, urlsplit(engine.url).port
+
+    async def flood() -> None:
+        while not known.is_flooded:
+            _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+            writer.write(FLOODS[kind])
+            writer.close()
+
+    await asyncio.wait_for(flood(), HANG_S)
+    before = known.counts[Kind.CONNECTION]
+    with contextlib.suppress(OSError):
+        for _ in range(3 * ENTRIES_BURST):
+            _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+            writer.close()
+    await until(lambda: known.counts[Kind.CONNECTION] > before, "some are closed before they are served")
+    for _ in range(5):  # each on a connection of its own
+        assert (await engine.call("GET", "/api/v0/status/"))[0] == 200
+
+
+async def test_an_address_with_a_good_key_on_a_connection_is_let_in_whatever_else_comes_from_it(
+    engine: Running,
+) -> None:
+    http = engine.server._http
+    assert http is not None
+    known = engine.server.refusals
+    headers = {"Authorization": f"Bearer {engine.key}"}
+    async with aiohttp.ClientSession(headers=headers) as kept, kept.get(engine.url + "/api/v0/status/") as answer:
+        assert answer.status == 200
+        for _ in range(WRONG_KEYS_BURST + 1):
+            known.useless("127.0.0.1")
+        assert known.is_flooded
+        for _ in range(2 * ENTRIES_BURST):
+            assert (await engine.call("GET", "/api/v0/status/"))[0] == 200
+    await until(lambda: not http._proven_at, "no connection is left")
+
+
+def test_a_flood_is_over_some_seconds_after_its_last() -> None:
+    now = 100.0
+    known = Refusals(lambda: now)
+    for _ in range(WRONG_KEYS_BURST):
+        known.useless("a")
+    assert not known.is_flooded
+    known.useless("a")
+    assert [known.may_enter("a") for _ in range(ENTRIES_BURST + 1)] == [True] * ENTRIES_BURST + [False]
+    assert known.may_enter("b")
+    now += 1.5 / ENTRIES_PER_S
+    assert known.may_enter("a")
+    assert not known.may_enter("a")
+    now += FLOOD_S
+    assert not known.is_flooded
+    assert all(known.may_enter("a") for _ in range(100))

@@ -171,9 +171,7 @@ class HttpServer(web.Server):
             connection.connection_made(transport)
             return
         self._turned_away(address)
-        if self._tls is None:
-            transport.write(_TOO_MANY)
-        transport.close()
+        transport.abort()  # an answer would cost more than all else
 
     def _made_room(self) -> bool:
         return (
@@ -255,6 +253,8 @@ class HttpServer(web.Server):
         timer = self._new.pop(handler, None)
         if timer is not None:
             timer.cancel()
+        if not cast("_Connection", handler).is_answered:  # it has sent no request, or not the whole of one
+            self.refused(cast("_Connection", handler))
         super().connection_lost(handler, exc)
 
     def _forget(self, connection: _Connection) -> None:
@@ -310,7 +310,9 @@ class HttpServer(web.Server):
             if timer is not None:
                 timer.cancel()
         try:
-            return await self._answer(request)
+            answer = await self._answer(request)
+            connection.is_answered = True
+            return answer
         finally:
             if connection.transport is not None and not connection.is_worker:
                 is_unproven = connection in self._unproven
@@ -333,12 +335,13 @@ def _closed_first(table: OrderedDict[_Connection, None], may: Callable[[_Connect
 class _Connection(web.RequestHandler):
     """A connection that refuses what aiohttp cannot read as the engine refuses all else: in JSON, in a sentence."""
 
-    __slots__ = ("address", "http", "is_proven", "is_worker", "opened", "owner", "since_s")
+    __slots__ = ("address", "http", "is_answered", "is_proven", "is_worker", "opened", "owner", "since_s")
 
     def __init__(self, http: HttpServer, **arguments: Any) -> None:
         super().__init__(http, **arguments)
         self.http = http
         self.address = ""
+        self.is_answered = False
         self.is_proven = False
         self.owner = ""  # of the key or token that it has shown; until then, its address
         self.is_worker = False

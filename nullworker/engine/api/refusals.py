@@ -24,8 +24,8 @@ KeyT = TypeVar("KeyT", bound="Hashable")
 
 #: So many wrong keys at once are told that they are wrong, and then one a second, for each address.
 WRONG_KEYS_BURST, WRONG_KEYS_PER_S = 100, 1.0
-#: So many connections at once, and then in a second, of an address that floods: that has sent too many wrong keys, or too
-#: much else without a good key that was refused.
+#: So many connections at once, and then in a second, of an address that floods: that has sent too many wrong keys, or
+#: too much else without a good key that was refused.
 ENTRIES_BURST, ENTRIES_PER_S = 20, 20.0
 #: An address is taken for one that floods for so long after the last one that was too many.
 FLOOD_S = 10.0
