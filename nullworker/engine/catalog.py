@@ -291,6 +291,12 @@ class Catalog:
         if self._store is not None:
             self._store.put_workergroup(entry)
 
+    def try_again(self, workergroup_id: int) -> None:
+        """Has the core forget the failures of a workergroup, and try it again at once if it is wanted."""
+        entry = self.workergroups.get(workergroup_id)
+        if entry is not None:
+            self._handle(WorkergroupPut(entry.config.to_core(entry.workergroup_id, entry.endpoint_id)))
+
     def update_workergroup(self, workergroup_id: int, body: WorkergroupBody) -> WorkergroupEntry:
         """Changes what the body gives; workers that exist stay as they are until they are updated.
 

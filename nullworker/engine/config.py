@@ -24,7 +24,7 @@ from nullworker.core.parameters import (
 )
 from nullworker.engine.config_overrides import apply_environment, apply_flags
 from nullworker.engine.config_source import ConfigError, Source
-from nullworker.fleets.base import FleetError
+from nullworker.fleets.base import FleetError, Resources
 from nullworker.fleets.registry import fleet_class, fleet_names
 from nullworker.views.billing import BILLINGS
 
@@ -49,6 +49,8 @@ _PARAMETERS = frozenset(each.name for each in fields(Parameters))
 NULL_BACKEND = "null"
 #: An hour; as `WorkergroupSpec` has it for a running machine.
 PRICE_MAX = 1e6
+#: No machine has so many.
+GPUS_MAX = 1024
 
 
 class EngineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,6 +84,10 @@ class WorkergroupTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     occupancy: int | None = None
     max_workers: int | None = None
     boot_timeout_s: float | None = None
+    gpus: int | None = None
+    cpus: float | None = None
+    memory_gb: float | None = None
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class EndpointTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,6 +133,16 @@ class WorkergroupConfig:
     boot_timeout_s: float | None = None  # None: the core's own
     storage_price_per_hour: float = 0.0
     billing: str = "running"  # what is billed in which state: nullworker.views.billing.BILLINGS
+    #: What each worker needs of its machine; None: as the fleet's settings say.
+    gpus: int | None = None
+    cpus: float | None = None
+    memory_gb: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def resources(self) -> Resources:
+        """What a fleet is to give each worker."""
+        return Resources(self.gpus, self.cpus, self.memory_gb, self.labels)
 
     def to_core(self, workergroup_id: int, endpoint_id: int) -> WorkergroupSpec:
         """The core's view of this workergroup.
@@ -347,6 +363,7 @@ def _workergroup(source: Source, fleets: _Fleets, where: str, table: Workergroup
         "storage_price_per_hour",
         f"is {table.storage_price_per_hour:g}, and must be from 0 to {PRICE_MAX:g}",
     )
+    _check_resources(source, where, table)
     occupancy = table.occupancy
     if occupancy is None and backend == NULL_BACKEND:
         occupancy = 1
@@ -357,6 +374,14 @@ def _workergroup(source: Source, fleets: _Fleets, where: str, table: Workergroup
     except ParameterError as error:
         raise source.error(where, error.name, _without_name(error)) from None
     return group
+
+
+def _check_resources(source: Source, where: str, table: WorkergroupTable) -> None:
+    gpus = table.gpus
+    source.check(gpus is None or 0 <= gpus <= GPUS_MAX, where, "gpus", f"is {gpus}, and must be from 0 to {GPUS_MAX}")
+    for name in ("cpus", "memory_gb"):
+        value = getattr(table, name)
+        source.check(value is None or 0 < value <= PRICE_MAX, where, name, f"is {value}, and must be over 0")
 
 
 def _texts(env: Mapping[str, str | float | bool]) -> dict[str, str]:

@@ -98,7 +98,11 @@ def _set(source: Source, kind: Any, where: tuple[str, str], text: str, origin: s
     """Sets the key ``where`` (its table, its name) to what ``text`` means for a key of its type."""
     table, key = where
     try:
-        value = _toml_value(text) if key == "env" else msgspec.convert(text, _type_of(kind, table, key), strict=False)
+        value = (
+            _toml_value(text)
+            if key in {"env", "labels"}
+            else msgspec.convert(text, _type_of(kind, table, key), strict=False)
+        )
     except msgspec.ValidationError as error:
         message = complaint(str(error).partition(" - at ")[0]).replace(", not text", "")
         raise ConfigError(f"{origin}: {key} {message}, and {text!r} is not.") from None

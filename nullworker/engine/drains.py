@@ -1,8 +1,9 @@
-"""Workers that an operator has drained: each gets nothing new, keeps what it holds to its end, and then goes.
+"""Workers that get nothing new, keep what they hold to its end, and then go: an operator has drained them, or their
+place will end them.
 
 The core knows no such order for one worker. It knows of workers that report an error, and treats them in just this way
 (decision 3: an error does not end a hold). So each report of a drained worker is given to the core with an error that
-says who wanted it and why; it takes effect with the worker's next report, within ten seconds.
+says why; it takes effect with the worker's next report, within ten seconds.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Drains:
         reason = self._reasons.get(report.worker_id) if self._reasons else None
         if reason is None:
             return report
-        return dataclasses.replace(report, error=report.error or f"drained by an operator: {reason}")
+        return dataclasses.replace(report, error=report.error or f"drained: {reason}")
 
     def _keep(self) -> None:
         if self._path is None:

@@ -13,14 +13,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from nullworker.fleets.base import FleetError, Instance, InstanceState
+from nullworker.fleets.base import FleetError, Instance, InstanceState, no_notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from nullworker.engine.config import EngineConfig
     from nullworker.engine.decisions import Decision
-    from nullworker.fleets.base import InstanceSpec
+    from nullworker.fleets.base import InstanceSpec, Notice
 
 COMPLAINT = (
     "This engine is a dry run: it decides, and orders nothing; no worker is started, and what waits goes on to wait."
@@ -36,7 +36,13 @@ class DryFleet:
         self._instances: dict[int, Instance] = {}
 
     @classmethod
-    async def open(cls, _settings: Mapping[str, object], _mark: str, _on_exit: Callable[[int, str], None]) -> DryFleet:
+    async def open(
+        cls,
+        _settings: Mapping[str, object],
+        _mark: str,
+        _on_exit: Callable[[int, str], None],
+        _on_notice: Callable[[Notice], None] = no_notice,
+    ) -> DryFleet:
         """There is nothing to open."""
         return cls()
 
@@ -72,6 +78,10 @@ class DryFleet:
     async def list(self) -> list[Instance]:
         """What would be there."""
         return list(self._instances.values())
+
+    async def read_log(self, worker_id: int, bytes_max: int) -> bytes:  # noqa: ARG002 - the protocol's
+        """Nothing is printed."""
+        return b""
 
     async def close(self, *, destroy: bool = False, grace_s: float | None = None) -> None:  # noqa: ARG002 - the protocol's
         """There is nothing to close."""

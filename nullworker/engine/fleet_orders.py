@@ -6,9 +6,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from nullworker.core.commands import Create, Destroy, Start
+from nullworker.core.commands import Create, Destroy, Start, Stop
 from nullworker.core.events import InstanceExited
-from nullworker.fleets.base import FleetError
+from nullworker.fleets.base import FleetError, PlaceFree, ShortageError
 from nullworker.wire import tasks
 from nullworker.wire.redaction import from_others
 from nullworker.wire.timeouts import within
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
     from nullworker.core.driver import Order
     from nullworker.core.events import Event
-    from nullworker.fleets.base import Fleet, Instance, InstanceSpec
+    from nullworker.engine.shortages import Shortages
+    from nullworker.fleets.base import EndsSoon, Fleet, Instance, InstanceSpec, Notice
 
 log = logging.getLogger(__name__)
 
 #: A fleet that has not answered for so long counts as failed; the next list shows what it did.
 ANSWER_TIMEOUT_S = 600.0
+#: A page is not kept waiting longer than this for a worker's log.
+LOG_TIMEOUT_S = 5.0
 
 
 class AnswerTaker(Protocol):
@@ -64,6 +67,10 @@ class FleetOrders:
         #: Told of each call that has ended: fleet, what was asked, "ok", "refused" (certainly not done) or "unknown",
         #: and the seconds that it took.
         self.on_call: Callable[[str, str, str, float], object] = lambda _fleet, _op, _result, _seconds: None
+        #: Told that an instance will be ended by its place.
+        self.on_ends_soon: Callable[[EndsSoon], object] = lambda _: None
+        #: Keeps which workergroups there is no place for; None: nothing does.
+        self.shortages: Shortages | None = None
 
     def give(self, order: Order) -> None:
         """Begins to carry out an order."""
@@ -83,6 +90,8 @@ class FleetOrders:
             await within(self._call(order, name), ANSWER_TIMEOUT_S)
         except FleetError as error:
             why, definite = str(error) or "the fleet gave no reason", error.definite
+            if isinstance(error, ShortageError) and isinstance(order, Create) and self.shortages is not None:
+                why = self.shortages.refused(order.workergroup_id, name or "", why)
         except asyncio.TimeoutError:
             why, definite = f"no answer for {ANSWER_TIMEOUT_S:g} s", False
         except Exception as error:
@@ -91,6 +100,11 @@ class FleetOrders:
         self._count(name, verb, "ok" if not why else "refused" if definite else "unknown", began)
         if self.driver is not None:
             self.driver.order_ended(worker_id, verb, why, definite=definite)
+        if not why and self.shortages is not None:
+            if isinstance(order, Create):
+                self.shortages.created(order.workergroup_id)
+            elif isinstance(order, (Stop, Destroy)):
+                self.shortages.place_free(name or "")
 
     def _count(self, fleet: str | None, op: str, result: str, began: float) -> None:
         if fleet in self.fleets:  # else nothing was called
@@ -116,6 +130,32 @@ class FleetOrders:
         """A fleet reports that an instance ended by itself."""
         if self.driver is not None:
             self.driver.report(InstanceExited(worker_id, from_others(detail)))
+
+    def noticed(self, fleet: str, notice: Notice) -> None:
+        """A fleet gives notice of something."""
+        if isinstance(notice, PlaceFree):
+            if self.shortages is not None:
+                self.shortages.place_free(fleet)
+        else:
+            self.on_ends_soon(notice)
+
+    async def read_log(self, worker_id: int, bytes_max: int) -> bytes:
+        """The end of a worker's log, of one that is gone as well; empty where no fleet has it, or tells in time.
+
+        Args:
+            worker_id: the worker.
+            bytes_max: how much at most.
+        """
+        name = self._fleet_of(worker_id)
+        for fleet in self.fleets.values() if name is None else filter(None, [self.fleets.get(name)]):
+            try:
+                found = await within(fleet.read_log(worker_id, bytes_max), LOG_TIMEOUT_S)
+            except (FleetError, asyncio.TimeoutError) as error:
+                log.warning("the log of worker %d cannot be shown: %s", worker_id, error or "no answer")
+                continue
+            if found:
+                return found
+        return b""
 
     async def list(self, name: str) -> list[Instance] | None:
         """A fleet's instances; None where it did not answer."""

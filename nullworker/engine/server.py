@@ -45,6 +45,7 @@ from nullworker.engine.history_keeper import HistoryKeeper
 from nullworker.engine.journal_file import JournalFile
 from nullworker.engine.metrics.measurements import Measurements
 from nullworker.engine.recorder import Recorder
+from nullworker.engine.shortages import Shortages
 from nullworker.engine.state_dir import StateError, StateLock, open_state_dir, url_kept
 from nullworker.engine.store import Store
 from nullworker.engine.takeover import workers_beyond_store
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
     from nullworker.engine.config import EngineConfig
     from nullworker.engine.decisions import Decision
     from nullworker.engine.store import Loaded
-    from nullworker.fleets.base import Fleet
+    from nullworker.fleets.base import EndsSoon, Fleet, Notice
 
 #: Places of requests are reserved in the store in blocks of this size, so that none is given twice over a restart.
 REQUEST_PLACES_BLOCK = 10_000
@@ -200,6 +201,7 @@ class Server:
             orders.fleets.__contains__,
             functools.partial(self._knows_backend, orders.fleets),
         )
+        orders.shortages = Shortages(_wall_s, self.catalog.try_again)
         record.endpoint_gone = self.catalog.endpoint_gone
         record.name_of = self._endpoint_name
         record.workergroup_gone = lambda: self.catalog.workergroups_gone(views.workergroup_ids(self.driver.engine))
@@ -219,11 +221,11 @@ class Server:
         insides = Insides(
             self.driver, self.catalog, self.decisions, self.keeper, self.costs, self.usage, self.keys, signer,
             authority, RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places), state_dir,
-            self._report_addr, _wall_s, self._complaints, self._log_path, measurements, lambda: self.connections,
-            refusals, most, self.config.worker_certificates, self._known_of_engine().get(CA_VARIABLE, ""),
+            self._report_addr, _wall_s, self._complaints, orders.read_log, measurements, lambda: self.connections,
         )  # fmt: skip
         self.surface = Surface(insides)
-        await self._serve(self.surface.app, most)
+        orders.on_ends_soon = self._ends_soon
+        await self._serve(self.surface.app)
         self._serving.callback(self.surface.close)
         self._files.enter_context(url_kept(state_dir, self.url))
         self.driver.start_listing()
@@ -268,7 +270,8 @@ class Server:
             if self._is_dry_run:
                 fleets[name] = DryFleet()
                 continue
-            fleets[name] = await open_fleet(name, self._fleet_settings(name), self.keys.mark, self._exited)
+            noticed = functools.partial(self._noticed, name)
+            fleets[name] = await open_fleet(name, self._fleet_settings(name), self.keys.mark, self._exited, noticed)
         return fleets
 
     def _fleet_settings(self, name: str) -> dict[str, object]:
@@ -277,6 +280,18 @@ class Server:
     def _exited(self, worker_id: int, detail: str) -> None:
         if self._orders is not None:
             self._orders.exited(worker_id, detail)
+
+    def _noticed(self, fleet: str, notice: Notice) -> None:
+        if self._orders is not None:
+            self._orders.noticed(fleet, notice)
+
+    def _ends_soon(self, notice: EndsSoon) -> None:
+        """A place will end an instance: it gets nothing new, and what it holds has until then."""
+        if views.worker_ref(self.driver.engine, notice.worker_id) is None:
+            return
+        reason = f"its place ends it in {notice.in_s:.0f} s: {notice.reason}"
+        log.warning("worker %d gets nothing new: %s", notice.worker_id, reason, extra={"action": "ends_soon"})
+        self.surface.drains.begin(notice.worker_id, reason)
 
     def _core_failed(self, sentence: str) -> None:
         self.store.closes_cleanly = False
@@ -305,6 +320,7 @@ class Server:
             consumer=group.config.consumer,
             env={**group.config.env, **self._known_of_engine(), **self._certificate_of(order.worker_id)},
             use_ssl=group.config.use_ssl,
+            resources=group.config.resources,
         )
 
     def _price(self, worker_id: int, workergroup_id: int) -> Price | None:
@@ -349,15 +365,6 @@ class Server:
     def _endpoint_name(self, endpoint_id: int) -> str:
         entry = self.catalog.endpoints.get(endpoint_id)
         return "" if entry is None else entry.name
-
-    def _log_path(self, worker_id: int) -> Path | None:
-        """The log of a worker of the process fleet, or where it is kept once the worker is destroyed."""
-        fleet = self._fleet_of(worker_id)
-        path = getattr(self._orders.fleets.get(fleet), "log_path", None) if self._orders and fleet else None
-        if path is not None:
-            found: Path = path(worker_id)
-            return found
-        return next((self.state_dir / "logs").glob(f"*/worker-{worker_id}.log"), None)
 
     def on_decision(self, callback: Callable[[Decision], None]) -> None:
         """Has ``callback`` called with each decision."""

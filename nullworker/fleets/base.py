@@ -41,6 +41,19 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Resources:
+    """What a worker needs of the machine that it runs on. None: as the fleet's own settings say.
+
+    A fleet that cannot place by one of these refuses a spec that has it.
+    """
+
+    gpus: int | None = None  # whole ones, which no other worker of the fleet has meanwhile
+    cpus: float | None = None
+    memory_gb: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)  # that the machine must have
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """What a fleet needs to make an instance; the engine fills it in."""
 
@@ -53,6 +66,28 @@ class InstanceSpec:
     consumer: str = ""  # becomes NULL_CONSUMER where it is not empty
     env: Mapping[str, str] = field(default_factory=dict)  # the workergroup's own variables
     use_ssl: bool = False
+    resources: Resources = Resources()
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceFree:
+    """A fleet that was short of something may have it again: what it refused for that may be asked for at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndsSoon:
+    """The place ends an instance in ``in_s`` seconds, whatever it does: a time limit, a machine that is taken back."""
+
+    worker_id: int
+    in_s: float
+    reason: str  # the place's own, as the end of a sentence
+
+
+Notice = PlaceFree | EndsSoon
+
+
+def no_notice(notice: Notice) -> None:
+    """Ignores what a fleet gives notice of."""
 
 
 class FleetError(Exception):
@@ -67,14 +102,25 @@ class FleetError(Exception):
         self.definite = definite
 
 
+class ShortageError(FleetError):
+    """There is no place for another instance now; there may be one later, without anything being changed.
+
+    The message gives the place's own reason. Certainly nothing was created or started.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, definite=True)
+
+
 @runtime_checkable
 class Fleet(Protocol):
     """Where workers run. All verbs are idempotent and bounded in time (a fleet raises ``FleetError`` when it cannot).
 
-    A fleet is made by ``await SomeFleet.open(settings, mark, on_exit)``: ``settings`` are the keys of the fleet's table
-    in the configuration, ``mark`` a string that is this engine's alone (stable over restarts), ``on_exit`` is called
-    once for each instance that the fleet sees ending without having been told to stop or destroy it. What ended while
-    no fleet was open is not announced: ``list`` shows it as exited.
+    A fleet is made by ``await SomeFleet.open(settings, mark, on_exit, on_notice)``: ``settings`` are the keys of the
+    fleet's table in the configuration, ``mark`` a string that is this engine's alone (stable over restarts),
+    ``on_exit`` is called once for each instance that the fleet sees ending without having been told to stop or destroy
+    it. What ended while no fleet was open is not announced: ``list`` shows it as exited. ``on_notice`` is called with
+    what the fleet learns of its place: that an instance will be ended, or that a shortage may be over.
 
     Verbs for different workers run at the same time; those for one worker one after another, in the order of the calls.
     A caller that is cancelled while it waits for a verb does not undo it. The conformance kit decides whether a fleet
@@ -82,13 +128,20 @@ class Fleet(Protocol):
     """
 
     @classmethod
-    async def open(cls, settings: Mapping[str, object], mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
+    async def open(
+        cls,
+        settings: Mapping[str, object],
+        mark: str,
+        on_exit: Callable[[int, str], None],
+        on_notice: Callable[[Notice], None] = no_notice,
+    ) -> Fleet:
         """Opens the fleet and adopts what it finds running under ``mark``.
 
         Args:
             settings: the keys of the fleet's table, and ``state_dir``, the engine's state directory.
             mark: identifies the engine's instances; stable over restarts.
             on_exit: called with a worker's id and how it ended.
+            on_notice: called with what is to be known of the place.
 
         Raises:
             FleetError: the settings are wrong, or the fleet cannot be reached.
@@ -113,12 +166,17 @@ class Fleet(Protocol):
         """Creates an instance and sets it running. Returns as soon as it exists; it is not ready yet.
 
         One that exists already, in whatever state, stays as it is, and that is no error.
+
+        Raises:
+            ShortageError: there is no place for it now.
+            FleetError: it cannot be created, or its creation is uncertain.
         """
 
     async def start(self, worker_id: int) -> None:
         """Sets a stopped or exited instance running again, with the settings it was created with.
 
         Raises:
+            ShortageError: there is no place for it now.
             FleetError: there is no such instance.
         """
 
@@ -135,10 +193,24 @@ class Fleet(Protocol):
     async def list(self) -> list[Instance]:
         """All instances with the fleet's mark, in whatever state, as the place itself reports them."""
 
+    async def read_log(self, worker_id: int, bytes_max: int) -> bytes:
+        """The end of what an instance has printed, also of one that was destroyed where the place keeps that.
+
+        Args:
+            worker_id: the worker.
+            bytes_max: how much at most.
+
+        Returns:
+            The last bytes; empty where there is nothing, or no such instance.
+
+        Raises:
+            FleetError: the place does not answer.
+        """
+
     async def close(self, *, destroy: bool = False, grace_s: float | None = None) -> None:
         """Releases the fleet's resources; instances go on running, or with ``destroy`` are destroyed first.
 
-        Closing twice is no error. After it no ``on_exit`` is called, and every verb raises ``FleetError``.
+        Closing twice is no error. After it nothing is announced, and every verb raises ``FleetError``.
         Closing again with a shorter ``grace_s`` while the first call is under way shortens its wait.
 
         Args:

@@ -13,13 +13,15 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, cast
 
-from nullworker.fleets.base import Fleet, FleetError
+from nullworker.fleets.base import Fleet, FleetError, no_notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from nullworker.fleets.base import Notice
+
 GROUP = "nullworker.fleets"
-VERBS = ("open", "check_backend", "create", "start", "stop", "destroy", "list", "close")
+VERBS = ("open", "check_backend", "create", "start", "stop", "destroy", "list", "read_log", "close")
 
 
 def fleet_names() -> list[str]:
@@ -56,7 +58,11 @@ def fleet_class(name: str) -> type[Fleet]:
 
 
 async def open_fleet(
-    name: str, settings: Mapping[str, object], mark: str, on_exit: Callable[[int, str], None]
+    name: str,
+    settings: Mapping[str, object],
+    mark: str,
+    on_exit: Callable[[int, str], None],
+    on_notice: Callable[[Notice], None] = no_notice,
 ) -> Fleet:
     """Opens the fleet with this name.
 
@@ -65,8 +71,9 @@ async def open_fleet(
         settings: as for `Fleet.open`.
         mark: as for `Fleet.open`.
         on_exit: as for `Fleet.open`.
+        on_notice: as for `Fleet.open`.
 
     Raises:
         FleetError: there is no such fleet, its settings are wrong, or it cannot be reached.
     """
-    return await fleet_class(name).open(settings, mark, on_exit)
+    return await fleet_class(name).open(settings, mark, on_exit, on_notice)

@@ -23,16 +23,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceSpec, InstanceState
+from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceSpec, InstanceState, ShortageError
 from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     OnExit = Callable[[int, str], None]
     MakeFleet = Callable[[str, OnExit], Awaitable[Fleet]]
     Crash = Callable[[Fleet, str, int], Awaitable[None]]
+    Shortage = Callable[[Fleet, str], AbstractAsyncContextManager[None]]
 
 T = TypeVar("T")
 RUNNING, STOPPED, EXITED = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.EXITED
@@ -149,6 +151,7 @@ def _check_message(error: FleetError, what: str) -> None:
 class _FleetKit:
     make_fleet: MakeFleet
     crash: Crash | None
+    shortage: Shortage | None
     make_spec: Callable[[int], InstanceSpec]
     settings: Mapping[str, object]
     lag_s: float
@@ -189,6 +192,7 @@ async def check_fleet(
     make_fleet: MakeFleet,
     *,
     crash: Crash | None = None,
+    shortage: Shortage | None = None,
     make_spec: Callable[[int], InstanceSpec] = plain_spec,
     settings: Mapping[str, object] | None = None,
     lag_s: float = 0.0,
@@ -201,6 +205,8 @@ async def check_fleet(
         make_fleet: opens the fleet under test, always in the same place, under the mark that it is given.
         crash: ``crash(fleet, mark, worker_id)`` makes a running instance end by itself. Without it, nothing that has
             to do with instances ending by themselves is checked, and the result says so.
+        shortage: ``shortage(fleet, mark)`` is a context in which the place has no room for a further instance. Without
+            it, what a fleet says of a shortage is not checked, and the result says so.
         make_spec: what to create for a worker id; by default a null worker whose engine is not there.
         settings: those that ``make_fleet`` opens the fleet with, for ``check_backend``; by default none.
         lag_s: how long, in seconds, ``list`` may take to show what was done.
@@ -214,18 +220,22 @@ async def check_fleet(
         AssertionError: the fleet broke a rule; the message names it.
         FleetError: a verb failed although nothing was wrong.
     """
-    kit = _FleetKit(make_fleet, crash, make_spec, settings or {}, lag_s, quiet_s, patience_s)
+    kit = _FleetKit(make_fleet, crash, shortage, make_spec, settings or {}, lag_s, quiet_s, patience_s)
     passed: list[str] = []
     left_out: list[str] = []
     for name, check in _CHECKS:
         await check(kit)
         passed.append(name)
-    for name, check in _CRASH_CHECKS:
-        if crash is None:
-            left_out.append(f"{name} (there is no way given to make an instance end by itself)")
-        else:
-            await check(kit)
-            passed.append(name)
+    for given, missing, checks in (
+        (crash, "to make an instance end by itself", _CRASH_CHECKS),
+        (shortage, "to leave no room for another instance", _SHORTAGE_CHECKS),
+    ):
+        for name, check in checks:
+            if given is None:
+                left_out.append(f"{name} (there is no way given {missing})")
+            else:
+                await check(kit)
+                passed.append(name)
     return FleetCheckResult(tuple(passed), tuple(left_out))
 
 
@@ -428,6 +438,36 @@ async def _adopted_crashes(kit: _FleetKit) -> None:
             await second.lists({1: EXITED, 2: EXITED}, "after an adopted instance ended by itself")
 
 
+async def _logs(kit: _FleetKit) -> None:
+    async with kit.opened() as it:
+        await it.create(1)
+        for worker_id, bytes_max in ((1, 1000), (1, 1), (1, 0), (99, 1000)):
+            what = f"read_log({worker_id}, {bytes_max})"
+            read = await kit.bounded(it.fleet.read_log(worker_id, bytes_max), what)
+            assert isinstance(read, bytes), f"{what} should return bytes, and returns {read!r}"
+            assert len(read) <= bytes_max, f"{what} returns {len(read)} bytes"
+        assert read == b"", "read_log(99), which was never there, should be empty"
+        await it.lists({1: RUNNING}, "after read_log()")
+
+
+async def _shortages(kit: _FleetKit) -> None:
+    assert kit.shortage is not None
+    async with kit.opened() as it:
+        await it.create(1)
+        async with kit.shortage(it.fleet, it.mark):
+            error = await it.refuses(
+                partial(it.fleet.create, kit.make_spec(2)), "create(2), for which there is no room,"
+            )
+            assert isinstance(error, ShortageError), f"a shortage should be a ShortageError, and is {error!r}"
+            assert error.definite, "of a shortage it is certain that nothing was created"
+            await it.create(1)
+            await it.lists({1: RUNNING}, "after create(2), for which there was no room, and create(1) again")
+            await it.destroy(2)
+        await it.create(2)
+        await it.lists({1: RUNNING, 2: RUNNING}, "after create(2), for which there is room again")
+        await it.announces([], "when nothing has ended by itself")
+
+
 def _shown(states: dict[int, InstanceState]) -> str:
     return ", ".join(f"{worker_id}: {state.value}" for worker_id, state in sorted(states.items())) or "nothing"
 
@@ -448,9 +488,13 @@ _CHECKS: tuple[tuple[str, Callable[[_FleetKit], Awaitable[None]]], ...] = (
     ("many verbs at once", _many_at_once),
     ("verbs for one worker happen in the order of the calls", _in_order),
     ("a cancelled call leaves nothing half-done", _cancelled),
+    ("the end of a log", _logs),
 )
 _CRASH_CHECKS: tuple[tuple[str, Callable[[_FleetKit], Awaitable[None]]], ...] = (
     ("what ends by itself is announced once, and listed as exited", _announces_crashes),
     ("another mark's endings are not announced", _crashes_are_its_own),
     ("endings of adopted instances are announced, those before are not", _adopted_crashes),
+)
+_SHORTAGE_CHECKS: tuple[tuple[str, Callable[[_FleetKit], Awaitable[None]]], ...] = (
+    ("a shortage is said as such, and leaves nothing behind", _shortages),
 )

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState
+from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState, ShortageError, no_notice
 from nullworker.fleets.keyed_queue import KeyedQueue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from nullworker.fleets.base import InstanceSpec
+    from nullworker.fleets.base import InstanceSpec, Notice
 
 VERBS = ("create", "start", "stop", "destroy", "list")
 
@@ -36,6 +36,7 @@ class MemoryInstance:
     state: InstanceState = InstanceState.RUNNING
     detail: str = ""
     runs: int = 1
+    log: bytes = b""
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class MemoryWorld:
         self._delays_s: dict[str, float] = {}
         self._gates: dict[str, asyncio.Event] = {}
         self._lies: dict[tuple[str, int], Instance | None] = {}
+        self._shortage = ""
 
     def state(self, mark: str, worker_id: int) -> InstanceState | None:
         """The true state of an instance; None when there is none."""
@@ -117,6 +119,25 @@ class MemoryWorld:
         while sum(called == verb for called, _ in self.calls) < times:
             self._called.clear()
             await self._called.wait()
+
+    def be_short(self, reason: str) -> None:
+        """Makes each further create of what is not there yet raise `ShortageError` with ``reason``; "" ends that."""
+        self._shortage = reason
+
+    def give_notice(self, mark: str, notice: Notice) -> None:
+        """Calls ``on_notice`` of the fleets that are open under a mark."""
+        for fleet in tuple(self._fleets[mark]):
+            fleet.on_notice(notice)
+
+    def make(self, mark: str, spec: InstanceSpec) -> None:
+        """Makes an instance, if it is not there.
+
+        Raises:
+            ShortageError: the world is short.
+        """
+        if (mark, spec.worker_id) not in self.instances and self._shortage:
+            raise ShortageError(self._shortage)
+        self.instances.setdefault((mark, spec.worker_id), MemoryInstance(spec))
 
     def lie(self, mark: str, worker_id: int, state: InstanceState | None) -> None:
         """Makes ``list`` show ``state`` for a worker, whether it exists or not; None: not list it.
@@ -223,11 +244,18 @@ class MemoryFleet:
         self._world = world
         self._mark = mark
         self.on_exit = on_exit
+        self.on_notice: Callable[[Notice], None] = no_notice
         self._queue = KeyedQueue()
         self._closed = False
 
     @classmethod
-    async def open(cls, settings: Mapping[str, object], mark: str, on_exit: Callable[[int, str], None]) -> MemoryFleet:
+    async def open(
+        cls,
+        settings: Mapping[str, object],
+        mark: str,
+        on_exit: Callable[[int, str], None],
+        on_notice: Callable[[Notice], None] = no_notice,
+    ) -> MemoryFleet:
         """Opens a fleet in the world that is in ``settings["world"]``. See `Fleet.open`.
 
         Raises:
@@ -237,6 +265,7 @@ class MemoryFleet:
         if not isinstance(world, MemoryWorld):
             raise FleetError("The memory fleet needs a MemoryWorld as its setting 'world'.")
         fleet = cls(world, mark, on_exit)
+        fleet.on_notice = on_notice
         world.enter(mark, fleet)
         return fleet
 
@@ -253,12 +282,7 @@ class MemoryFleet:
 
     async def create(self, spec: InstanceSpec) -> None:
         """See `Fleet.create`."""
-        key = self._mark, spec.worker_id
-
-        def effect() -> None:
-            self._world.instances.setdefault(key, MemoryInstance(spec))
-
-        await self._enqueue("create", spec.worker_id, effect)
+        await self._enqueue("create", spec.worker_id, partial(self._world.make, self._mark, spec))
 
     async def start(self, worker_id: int) -> None:
         """See `Fleet.start`."""
@@ -289,6 +313,12 @@ class MemoryFleet:
         self._check_open()
         await self._world.call("list", 0, lambda: None)
         return self._world.listed(self._mark)
+
+    async def read_log(self, worker_id: int, bytes_max: int) -> bytes:
+        """See `Fleet.read_log`."""
+        self._check_open()
+        instance = self._world.instances.get((self._mark, worker_id))
+        return instance.log[-bytes_max:] if instance and bytes_max > 0 else b""
 
     async def close(self, *, destroy: bool = False, grace_s: float | None = None) -> None:  # noqa: ARG002 - part of the interface; here nothing takes time to end
         """See `Fleet.close`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -51,6 +52,7 @@ def test_it_passes_the_conformance_kit_on_uvloop(tmp_path: Path) -> None:
 
 async def run_kit(tmp_path: Path) -> None:
     place = Place(tmp_path, {"state_dir": tmp_path / "state", "workers_path": [str(make_workers(tmp_path / "root"))]})
+    place.settings.update(gpus=16, gpus_per_worker=1)
 
     async def make_fleet(mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
         return await ProcessFleet.open(place.settings, mark, on_exit)
@@ -58,7 +60,15 @@ async def run_kit(tmp_path: Path) -> None:
     async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
         await kill(place.pid(worker_id, mark))
 
-    result = await check_fleet(make_fleet, crash=crash, make_spec=spec, settings=place.settings)
+    @contextlib.asynccontextmanager
+    async def shortage(fleet: Fleet, _mark: str) -> AsyncIterator[None]:
+        assert isinstance(fleet, ProcessFleet)
+        taken = fleet._gpus.take(0, 15)
+        yield
+        fleet._gpus.release(0)
+        assert len(taken) == 15
+
+    result = await check_fleet(make_fleet, crash=crash, shortage=shortage, make_spec=spec, settings=place.settings)
     assert result.left_out == ()
     assert place.running() == []
 
@@ -425,7 +435,7 @@ async def test_a_chatty_worker_does_not_fill_the_disk(place: Place) -> None:
     """Its log is cut once a second, and what it takes on disk stays near what is allowed."""
     fleet = await place.open(log_bytes_max=100_000)
     await fleet.create(spec(1, "chatty"))
-    log = fleet.log_path(1)
+    log = place.directory(1) / "worker.log"
     older = log.with_name("worker.log.1")
     await until(older.exists)
     first = older.stat().st_mtime_ns

@@ -34,7 +34,7 @@ from nullworker.engine.worker_orders import OrdersToWorkers
 from nullworker.wire.paths import PAGE_FILES, PAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from nullworker.engine.api.refusals import Refusals
@@ -68,7 +68,7 @@ class Insides(NamedTuple):
     report_addr: str
     wall_s: Callable[[], float]
     complaints: Callable[[], list[str]]
-    log_path: Callable[[int], Path | None]
+    read_log: Callable[[int, int], Awaitable[bytes]]
     measurements: Measurements
     connections: Callable[[], int]
     refusals: Refusals
@@ -89,12 +89,13 @@ class Surface:
         audit = AuditLog(engine.state_dir)
         #: What dispatchers told.
         self.dispatchers = dispatchers = Dispatchers()
-        drains = Drains(engine.state_dir / DRAINS_FILE)
+        #: The workers that get nothing new.
+        self.drains = drains = Drains(engine.state_dir / DRAINS_FILE)
         drains.load()
         drains.forget_gone(core_views.worker_ids(driver.engine))
         parts = Parts(
             driver, catalog, engine.decisions, engine.keeper, engine.costs, dispatchers, drains, engine.complaints,
-            wall_s, engine.log_path,
+            wall_s, engine.read_log,
         )  # fmt: skip
         views, page = ViewsApi(parts, auth), Page()
         self._live = LiveApi(views, parts, auth, engine.connections_max)

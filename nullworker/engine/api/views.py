@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,8 +19,7 @@ from nullworker.wire.errors import NotFoundError, WireError
 from nullworker.wire.redaction import from_others
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Iterable
 
     from nullworker.core.parameters import Parameters
     from nullworker.engine.auth.account import AccountAuth
@@ -53,7 +51,7 @@ class Parts(NamedTuple):
     drains: Drains
     complaints: Callable[[], list[str]]
     wall_s: Callable[[], float]
-    log_path: Callable[[int], Path | None]  # of a worker's log
+    read_log: Callable[[int, int], Awaitable[bytes]]  # the end of a worker's log, so many bytes at most
 
 
 class Wish(NamedTuple):
@@ -202,7 +200,8 @@ class ViewsApi:
         return types.DecisionList(self._parts.wall_s(), self._rows(reversed(rows)))
 
     async def _worker(self, worker_id: int) -> types.WorkerStory:
-        lines = await asyncio.get_running_loop().run_in_executor(None, _log_tail, self._parts.log_path(worker_id))
+        log = await self._parts.read_log(worker_id, LOG_BYTES)
+        lines = redact(log.decode(errors="replace")).splitlines()[-LOG_LINES:]  # everything secret in it is masked
         decisions = self._rows(self._about("worker", worker_id)[-STORY_DECISIONS:])
         story = build.worker_story(self.sources(), worker_id, decisions, lines, self._parts.drains.reason(worker_id))
         if story is None:
@@ -268,19 +267,3 @@ def _time(field: str, text: str) -> float:
     if not 0 <= at_s <= 1e11:
         raise WireError(field, f"{field} must be a time in seconds since 1970.")
     return at_s
-
-
-def _log_tail(path: Path | None) -> list[str]:
-    """In a thread: the last lines of a log, with everything secret in it masked."""
-    if path is None:
-        return []
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - LOG_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return []
-    if size > LOG_BYTES:
-        del lines[:1]  # it may begin in the middle of a secret, which is recognised by its beginning
-    return [from_others(line) for line in lines[-LOG_LINES:]]

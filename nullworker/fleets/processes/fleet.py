@@ -14,11 +14,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from nullworker.fleets.base import Fleet, FleetError
+from nullworker.fleets.base import Fleet, FleetError, no_notice
 from nullworker.fleets.keyed_queue import KeyedQueue
 from nullworker.fleets.processes import launch, logs, proc
 from nullworker.fleets.processes.certificate import MachineCertificate
 from nullworker.fleets.processes.ending import Endings
+from nullworker.fleets.processes.gpus import GpuPool
 from nullworker.fleets.processes.instances import (
     ProcessInstance,
     describe_end,
@@ -35,9 +36,8 @@ from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
-    from pathlib import Path
 
-    from nullworker.fleets.base import Instance, InstanceSpec
+    from nullworker.fleets.base import Instance, InstanceSpec, Notice
     from nullworker.fleets.processes.proc import Process
     from nullworker.fleets.processes.settings import ProcessSettings
 
@@ -59,6 +59,7 @@ class ProcessFleet:
         self._roots = launch.workers_roots(settings.workers_paths)
         self._environment = launch.base_environment(settings, self._roots, os.environ)
         self._ports = launch.PortPool(settings.host)
+        self._gpus = GpuPool(settings.gpu_names(os.environ), settings.gpus_per_worker)
         self._certificate = MachineCertificate(settings.host)
         self._launchers = ThreadPoolExecutor(settings.start_limit, "fleet-launch")
         self._helpers = ThreadPoolExecutor(2, "fleet-help")  # for calls that must not wait behind a thousand launches
@@ -69,7 +70,13 @@ class ProcessFleet:
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, settings: Mapping[str, object], mark: str, on_exit: Callable[[int, str], None]) -> ProcessFleet:
+    async def open(
+        cls,
+        settings: Mapping[str, object],
+        mark: str,
+        on_exit: Callable[[int, str], None],
+        on_notice: Callable[[Notice], None] = no_notice,  # noqa: ARG003 - a machine gives none
+    ) -> ProcessFleet:
         """Opens the fleet and adopts what it finds running under ``mark``. See `Fleet.open` and `ProcessSettings`.
 
         Raises:
@@ -99,6 +106,7 @@ class ProcessFleet:
         """Starts a worker. See `Fleet.create`.
 
         Raises:
+            ShortageError: too few GPUs are free.
             FleetError: the backend is not there, or the disk, the ports or the processes of the machine are used up.
         """
         await self._enqueue(spec.worker_id, lambda: self._create(spec))
@@ -147,9 +155,23 @@ class ProcessFleet:
             self._closing = tasks.start(self._close(destroy=destroy))
         await asyncio.shield(self._closing)
 
-    def log_path(self, worker_id: int) -> Path:
-        """The log of an instance that exists; a destroyed one's is ``<state>/logs/<endpoint>/worker-<id>.log``."""
-        return self._directory.log_path(worker_id)
+    async def read_log(self, worker_id: int, bytes_max: int) -> bytes:
+        """The end of a worker's log, which is kept for some time after the worker is destroyed. See `Fleet.read_log`.
+
+        Raises:
+            FleetError: the log cannot be read.
+        """
+        self._check_open()
+        try:
+            return await self._help(self._read_log, worker_id, bytes_max)
+        except OSError as error:
+            raise FleetError(f"The log of worker {worker_id} cannot be read: {in_words(error)}.") from error
+
+    def _read_log(self, worker_id: int, bytes_max: int) -> bytes:
+        for path in self._directory.log_paths(worker_id):
+            with contextlib.suppress(FileNotFoundError):
+                return logs.read_end(path, bytes_max)
+        return b""
 
     # ------------------------------------------------------------------------------------------------- each verb
 
@@ -159,13 +181,22 @@ class ProcessFleet:
             return
         if known is not None and known.record is not None:  # it was removed by hand
             self._ports.release(known.record.ports)
-        record = Record.of(spec, self._ports.choose())
+            self._gpus.release(spec.worker_id)
+        _check_resources(spec)
+        gpus = self._gpus.take_for(spec)
+        try:
+            record = Record.of(spec, self._ports.choose())
+        except FleetError:
+            self._gpus.release(spec.worker_id)
+            raise
+        record.gpus = gpus
         instance = ProcessInstance(spec.worker_id, record, None, launching=True)
         self._instances[spec.worker_id] = instance
         try:
             await self._launch(instance, record, new=True)
         except BaseException as error:
             self._ports.release(record.ports)
+            self._gpus.release(spec.worker_id)
             del self._instances[spec.worker_id]
             if isinstance(error, OSError):
                 raise FleetError(f"{instance.name} was not created: {in_words(error)}.") from error
@@ -178,13 +209,17 @@ class ProcessFleet:
         if proc.is_alive(instance.leader):
             return
         await self._end(instance)  # what its last run may have left behind
+        record.gpus = self._gpus.take_for(record.spec, record.gpus or ())
         if not self._ports.are_free(record.ports):
             before, record.ports = record.ports, self._ports.choose()
             self._ports.release(before)
         instance.launching = True
         try:
             await self._launch(instance, record, new=False)
-        except OSError as error:
+        except BaseException as error:
+            self._gpus.release(worker_id)
+            if not isinstance(error, OSError):
+                raise
             raise FleetError(f"{instance.name} was not started: {in_words(error)}.") from error
         finally:
             instance.launching = False
@@ -266,6 +301,7 @@ class ProcessFleet:
         if instance.leader is not None:
             proc.exit_status(instance.leader, reap=True)
             instance.leader = None
+        self._gpus.release(instance.worker_id)
 
     def _leader_ended(self, instance: ProcessInstance) -> None:
         """The event loop calls this as soon as an instance's first process has ended."""
@@ -320,6 +356,8 @@ class ProcessFleet:
             self._instances[instance.worker_id] = instance
             if instance.record is not None:
                 self._ports.hold(instance.record.ports)
+                if instance.leader is not None or not instance.record.stopped:
+                    self._gpus.hold(instance.worker_id, instance.record.gpus or ())
             if instance.leader is None:
                 continue
             with contextlib.suppress(ProcessLookupError):
@@ -382,6 +420,18 @@ class ProcessFleet:
         self._ports.close()
         if failures:
             raise FleetError(f"{len(failures)} of {len(worker_ids)} workers could not be destroyed: {failures[0]}")
+
+
+def _check_resources(spec: InstanceSpec) -> None:
+    """Raises FleetError for what a machine has no notion of."""
+    wanted = spec.resources
+    given = {"cpus": wanted.cpus, "memory_gb": wanted.memory_gb, "labels": wanted.labels or None}
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise FleetError(
+            f"Worker {spec.worker_id} was not created: the process fleet places workers by GPUs alone; leave "
+            f"{' and '.join(names)} out of its workergroup."
+        )
 
 
 _: type[Fleet] = ProcessFleet

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nullworker.fleets.base import FleetError
+from nullworker.fleets.processes.gpus import ORDER, VISIBLE_VARIABLE
 from nullworker.fleets.processes.proc import INSTANCE_VARIABLE, Process, stat
 from nullworker.fleets.processes.records import Ports
 from nullworker.wire.worker_side.environment import ORIGINAL_VARIABLES
@@ -134,7 +135,8 @@ def base_environment(settings: ProcessSettings, roots: Sequence[str], own: Mappi
 
 
 def environment(settings: ProcessSettings, base: Mapping[str, str], record: Record, directory: str) -> dict[str, str]:
-    """The whole environment of one worker. A workergroup's own variables change all but its identity.
+    """The whole environment of one worker. A workergroup's own variables change all but its identity and
+    its GPUs.
 
     Args:
         settings: of the fleet.
@@ -150,6 +152,7 @@ def environment(settings: ProcessSettings, base: Mapping[str, str], record: Reco
     consumers = {
         name: value for name, value in json.loads(base.get(ORIGINAL_VARIABLES, "{}")).items() if name not in own
     }
+    gpus = {} if record.gpus is None else {**ORDER, VISIBLE_VARIABLE: ",".join(record.gpus)}
     return {
         **base,
         ORIGINAL_VARIABLES: json.dumps(consumers),
@@ -158,7 +161,7 @@ def environment(settings: ProcessSettings, base: Mapping[str, str], record: Reco
         "NULL_CALLBACK_PRIVATE": "true",  # a session's callback may well be on this machine
         **consumer_dir,
         **own,
-        **({RUN_AS_VARIABLE: settings.run_as, "NULL_CONTROL_TOKEN": "true"} if settings.run_as else {}),
+        **gpus,
         "CONTAINER_ID": str(record.worker_id),
         "REPORT_ADDR": record.report_addr,
         "MASTER_TOKEN": record.worker_token,

@@ -95,6 +95,14 @@ def _remove_oldest(directory: Path, kept_max: int) -> None:
         path.unlink(missing_ok=True)
 
 
+def read_end(path: Path, bytes_max: int) -> bytes:
+    """The last bytes of a log, ``bytes_max`` at most. Raises OSError."""
+    with path.open("rb") as log:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(max(0, size - bytes_max))
+        return log.read(bytes_max)
+
+
 def last_line(path: Path, since: int, secret: str) -> str:
     """The last line that a worker printed after the offset ``since`` bytes, fit to be quoted; empty if there is none.
 

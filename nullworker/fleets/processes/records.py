@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from nullworker.fleets.base import InstanceSpec
+from nullworker.fleets.base import InstanceSpec, Resources
 from nullworker.fleets.processes.proc import Process, boot_id
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ class Record(msgspec.Struct, kw_only=True):
     exit_detail: str = ""
     #: Where in its log the present run began.
     log_offset: int = 0
+    #: How many GPUs its workergroup asks for, and which it has, or had when it last ran (None: it may use all).
+    gpus_asked: int | None = None
+    gpus: list[str] | None = None
 
     @classmethod
     def of(cls, spec: InstanceSpec, ports: Ports) -> Record:
@@ -79,6 +82,7 @@ class Record(msgspec.Struct, kw_only=True):
             env=dict(spec.env),
             use_ssl=spec.use_ssl,
             ports=ports,
+            gpus_asked=spec.resources.gpus,
         )
 
     @property
@@ -94,6 +98,7 @@ class Record(msgspec.Struct, kw_only=True):
             consumer=self.consumer,
             env=self.env,
             use_ssl=self.use_ssl,
+            resources=Resources(gpus=self.gpus_asked),
         )
 
     @property
@@ -146,6 +151,11 @@ class Directory:
     def kept_log_path(self, endpoint: str, worker_id: int) -> Path:
         """The log of an instance that was destroyed."""
         return self.logs_root / safe_name(endpoint) / f"worker-{worker_id}.log"
+
+    def log_paths(self, worker_id: int) -> Iterator[Path]:
+        """Where the log of an instance may be: while it exists, and after it was destroyed."""
+        yield self.log_path(worker_id)
+        yield from self.logs_root.glob(f"*/worker-{worker_id}.log")
 
     def ids(self) -> Iterator[int]:
         """The ids of all instances there are."""

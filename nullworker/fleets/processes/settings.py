@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from nullworker.fleets.base import FleetError
-from nullworker.wire.worker_side.run_as import RunAsError, find
+from nullworker.fleets.processes.gpus import find_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +38,10 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     run_as: str = ""
     #: Variables of the engine's environment that workers get beside the usual ones, LD_LIBRARY_PATH for example.
     pass_env: list[str] = []
+    #: The GPUs that workers get: how many (0, 1, …), or their numbers or UUIDs. None: those that the engine may use.
+    gpus: int | list[int | str] | None = None
+    #: How many of them a worker gets whose workergroup does not say; 0: all workers may use all of them.
+    gpus_per_worker: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     #: How many instances are being started at once; the rest queue.
     start_limit: _Count = max(2, 2 * (os.cpu_count() or 1))
     #: Seconds between asking an instance's processes to end (SIGTERM) and ending them (SIGKILL).
@@ -51,6 +55,16 @@ class ProcessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     def workers_paths(self) -> list[str]:
         """``workers_path`` as a list."""
         return [self.workers_path] if isinstance(self.workers_path, str) else self.workers_path
+
+    def gpu_names(self, environ: Mapping[str, str]) -> list[str]:
+        """The GPUs that workers get, as ``CUDA_VISIBLE_DEVICES`` names them.
+
+        Args:
+            environ: the engine's environment, for where the settings do not say.
+        """
+        if self.gpus is None:
+            return find_gpus(environ)
+        return [str(gpu) for gpu in (range(self.gpus) if isinstance(self.gpus, int) else self.gpus)]
 
 
 def unchecked_workers_paths(settings: Mapping[str, object]) -> list[str]:
@@ -77,11 +91,8 @@ def read_settings(settings: Mapping[str, object]) -> ProcessSettings:
         raise FleetError(
             f"The process fleet's host is {read.host!r}, which cannot be called: name one address of this machine."
         )
-    if read.run_as:
-        try:
-            find(read.run_as)
-        except RunAsError as error:
-            raise FleetError(f"run_as of [fleet.processes] is set, and {error}.") from None
+    if isinstance(read.gpus, list) and len({str(gpu) for gpu in read.gpus}) < len(read.gpus):
+        raise FleetError("The process fleet's gpus name one GPU twice: correct [fleet.processes].")
     python = shutil.which(Path(read.python).expanduser())
     if python is None:
         raise FleetError(f"The process fleet's python, {read.python!r}, is not a program: correct [fleet.processes].")

@@ -20,6 +20,7 @@ from nullworker.engine.config import (
     WorkergroupTable,
     load_config,
 )
+from nullworker.fleets.base import Resources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +104,14 @@ def test_a_null_worker_takes_one_reservation_and_others_are_unknown(tmp_path: Pa
     assert config.endpoints[1].workergroups[0].to_core(4, 2).occupancy is None
 
 
+def test_what_a_worker_needs_of_its_machine_is_given_to_its_fleet(tmp_path: Path) -> None:
+    needs = 'gpus = 2\ncpus = 4\nmemory_gb = 16\nlabels = { disk = "fast" }\n'
+    (group,) = load(tmp_path, GROUP + needs).endpoints[0].workergroups
+    assert group.resources == Resources(2, 4, 16, {"disk": "fast"})
+    (group,) = load(tmp_path, GROUP).endpoints[0].workergroups
+    assert group.resources == Resources()
+
+
 def test_min_workers_is_another_name_of_cold_workers(tmp_path: Path) -> None:
     (endpoint,) = load(tmp_path, '[[endpoint]]\nname = "a"\nmin_workers = 3\n').endpoints
     assert endpoint.parameters.cold_workers == 3
@@ -170,6 +179,9 @@ GROUP = '[[endpoint]]\nname = "a"\n[[endpoint.workergroup]]\n'
             f"{GROUP}price_per_hour = -1\n",
             "nullworker.toml, line 4, [[endpoint.workergroup]] of a: price_per_hour is -1, and must be from 0 to 1e6.",
         ),
+        (f"{GROUP}gpus = -1\n", "[[endpoint.workergroup]] of a: gpus is -1, and must be from 0 to 1024."),
+        (f"{GROUP}cpus = 0.0\n", "[[endpoint.workergroup]] of a: cpus is 0.0, and must be over 0."),
+        (f"{GROUP}memory_gb = -2.0\n", "[[endpoint.workergroup]] of a: memory_gb is -2.0, and must be over 0."),
         (
             f'{GROUP}backend = "a/b"\n',
             "of a: backend must be letters, digits and _, as in python -m workers.BACKEND.worker.",

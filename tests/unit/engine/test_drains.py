@@ -21,7 +21,7 @@ def test_its_reports_get_an_error_and_those_of_others_do_not() -> None:
     drains = Drains()
     assert drains.applied(report(1)) == report(1)
     drains.begin(1, "its fan is loud")
-    assert drains.applied(report(1)).error == "drained by an operator: its fan is loud"
+    assert drains.applied(report(1)).error == "drained: its fan is loud"
     assert drains.applied(report(1, "no GPU")).error == "no GPU"
     assert drains.applied(report(2)) == report(2)
     assert drains.reason(1) == "its fan is loud"

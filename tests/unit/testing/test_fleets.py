@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
-from nullworker.fleets.base import FleetError, Instance, InstanceSpec, InstanceState
+from nullworker.fleets.base import FleetError, Instance, InstanceSpec, InstanceState, ShortageError
 from nullworker.testing.fleets import check_fleet
 from nullworker.testing.memory_fleet import MemoryFleet, MemoryInstance, MemoryWorld
 from tests.kit.virtual_time import run_in_virtual_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 
 class CreatesAnew(MemoryFleet):
@@ -154,6 +155,30 @@ class WordyOfABackend(MemoryFleet):
             raise FleetError("Traceback:\n  boom")
 
 
+class ReadsTooMuch(MemoryFleet):
+    async def read_log(self, worker_id: int, bytes_max: int) -> bytes:
+        return b"text" if worker_id == 1 else b""
+
+
+class MakesUpALog(MemoryFleet):
+    async def read_log(self, worker_id: int, bytes_max: int) -> bytes:
+        return b"?"[:bytes_max]
+
+
+class FailsForShortage(MemoryFleet):
+    async def create(self, spec: InstanceSpec) -> None:
+        try:
+            await super().create(spec)
+        except ShortageError as error:
+            raise FleetError(str(error)) from error
+
+
+class CreatesInAShortage(MemoryFleet):
+    async def create(self, spec: InstanceSpec) -> None:
+        with contextlib.suppress(ShortageError):
+            await super().create(spec)
+
+
 BROKEN = [
     (RefusesItsBackend, "refuses what create"),
     (AnswersABackend, "should return None"),
@@ -176,6 +201,10 @@ BROKEN = [
     (NoReason, "should say how an exited instance ended"),
     (Hasty, "asked at once"),
     (ListsTwice, "twice"),
+    (ReadsTooMuch, "returns 4 bytes"),
+    (MakesUpALog, "never there, should be empty"),
+    (FailsForShortage, "should be a ShortageError"),
+    (CreatesInAShortage, "should raise"),
 ]
 
 
@@ -195,8 +224,8 @@ def test_a_fleet_that_minds_what_is_not_there_is_found_out() -> None:
 async def test_without_a_way_to_crash_the_result_says_what_was_left_out() -> None:
     world = MemoryWorld()
     result = await check_fleet(lambda mark, on_exit: MemoryFleet.open({"world": world}, mark, on_exit), quiet_s=0)
-    assert len(result.left_out) == 3
-    assert len(result.passed) == 11
+    assert len(result.left_out) == 4
+    assert len(result.passed) == 12
 
 
 def test_a_verb_that_never_ends_is_found_out() -> None:
@@ -212,4 +241,12 @@ def run(broken: type[MemoryFleet]) -> None:
     async def crash(_fleet: object, mark: str, worker_id: int) -> None:
         world.crash(mark, worker_id)
 
-    run_in_virtual_time(check_fleet(lambda mark, on_exit: broken.open({"world": world}, mark, on_exit), crash=crash))
+    @contextlib.asynccontextmanager
+    async def shortage(_fleet: object, _mark: str) -> AsyncIterator[None]:
+        world.be_short("There is no room.")
+        yield
+        world.be_short("")
+
+    run_in_virtual_time(
+        check_fleet(lambda mark, on_exit: broken.open({"world": world}, mark, on_exit), crash=crash, shortage=shortage)
+    )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
-from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState
+from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState, PlaceFree
 from nullworker.testing.fleets import check_fleet, plain_spec
 from nullworker.testing.memory_fleet import MemoryFleet, MemoryWorld
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 MARK = "mark"
 
@@ -32,7 +33,13 @@ async def test_it_passes_the_conformance_kit() -> None:
     async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
         world.crash(mark, worker_id)
 
-    result = await check_fleet(make_fleet, crash=crash, quiet_s=0)
+    @contextlib.asynccontextmanager
+    async def shortage(_fleet: Fleet, _mark: str) -> AsyncIterator[None]:
+        world.be_short("There is no room.")
+        yield
+        world.be_short("")
+
+    result = await check_fleet(make_fleet, crash=crash, shortage=shortage, quiet_s=0)
     assert result.left_out == ()
     assert world.instances == {}
 
@@ -156,3 +163,22 @@ async def test_a_crash_is_announced_and_a_loss_is_not() -> None:
 async def test_a_fault_for_a_verb_that_no_fleet_has_is_an_error() -> None:
     with pytest.raises(ValueError, match="reboot"):
         MemoryWorld().fail("reboot")
+
+
+async def test_a_notice_reaches_the_fleets_that_are_open_under_the_mark() -> None:
+    world = MemoryWorld()
+    told: list[object] = []
+    fleet = await MemoryFleet.open({"world": world}, MARK, lambda *_: None, told.append)
+    world.give_notice(MARK, PlaceFree())
+    world.give_notice("another", PlaceFree())
+    await fleet.close()
+    world.give_notice(MARK, PlaceFree())
+    assert told == [PlaceFree()]
+
+
+async def test_the_end_of_a_log_is_what_the_world_has() -> None:
+    world = MemoryWorld()
+    fleet = await opened(world)
+    await fleet.create(plain_spec(1))
+    world.instances[MARK, 1].log = b"all that it printed"
+    assert await fleet.read_log(1, 7) == b"printed"

@@ -1,0 +1,65 @@
+"""More is wanted than the place has: who waits is told why and since when, and is served once there is room."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nullworker.core import explain
+from nullworker.engine.config import EndpointConfig, WorkergroupConfig
+from nullworker.fleets.base import EndsSoon
+from tests.integration.engine.kit import ENDPOINT, config, endpoint_of, quick, running
+from tests.kit.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OTHER = "null-other"
+
+
+async def test_two_endpoints_share_one_gpu(tmp_path: Path) -> None:
+    group = WorkergroupConfig(gpus=1)
+    endpoints = tuple(EndpointConfig(name, quick(inactivity_timeout=0.0), (group,)) for name in (ENDPOINT, OTHER))
+    settings = replace(config(tmp_path), endpoints=endpoints, fleets={"processes": {"gpus": 1, "grace_s": 2.0}})
+    async with (
+        running(settings) as engine,
+        endpoint_of(engine) as endpoint,
+        endpoint_of(engine, OTHER) as other,
+    ):
+        session = await endpoint.session(cost=100, lifetime=60)
+        asking = asyncio.ensure_future(other.session(cost=100, lifetime=60))
+        state = engine.server.driver.engine.state
+        second, gone = engine.server.catalog.by_name[OTHER].endpoint_id, "has had no place since"
+        await until(
+            lambda: gone in explain.about_endpoint(engine.server.driver.engine, second, engine.server.driver.now()),
+            "the second is told of the shortage",
+        )
+        (waiter,) = [idx for idx, each in state.reservations.items() if each.endpoint_id == second]
+        why = explain.why_waiting(engine.server.driver.engine, waiter)
+        assert "the fleet processes has had no place since 20" in why
+        assert "wants 1 GPU, and 0 of 1 are free (the others are held by worker 1)" in why
+        _, told = await engine.call("GET", f"/api/v0/story/?about=request%20{waiter}")
+        assert "has had no place since" in str(told)
+        (mine,) = [g for g in state.workergroups.values() if g.spec.endpoint_id == second]
+        mine.next_try_at += 1000.0  # by itself, the core would not try again in this test's time
+        await session.close()
+        served = await asking
+        assert [w.workergroup.spec.workergroup_id for w in state.workers.values() if w.held] == [
+            mine.spec.workergroup_id
+        ]
+        await served.close()
+
+
+async def test_a_worker_of_which_the_place_gives_notice_gets_nothing_new(tmp_path: Path) -> None:
+    async with running(config(tmp_path, quick())) as engine, endpoint_of(engine) as endpoint:
+        session = await endpoint.session(cost=100, lifetime=60)
+        engine.server._noticed("processes", EndsSoon(1, 300.0, "its time limit"))
+        await until(lambda: engine.workers.get(1) == "error", "it is drained")
+        assert await session.is_open(), "what it holds goes on"
+        about = explain.about_worker(engine.server.driver.engine, 1, engine.server.driver.now())
+        assert "its place ends it in 300 s: its time limit" in about
+        second = await endpoint.session(cost=100, lifetime=60)
+        assert {r.worker_id for r in engine.server.driver.engine.state.reservations.values()} == {1, 2}
+        await session.close()
+        await second.close()
