@@ -1,9 +1,10 @@
 """Which workergroups their fleets have no place for, since when, and when they are tried again.
 
 To the core a shortage is a creation that certainly failed: it tries again later, and each time later than before, for
-up to five minutes. What it is told of the reason names the time at which the shortage began, so that whoever waits, and
-`explain`, `status` and the page, say so. As soon as a place may be free (a worker of the fleet has gone or was stopped,
-or the fleet gives notice), the core is told of the workergroup once more: it forgets the failures, and tries at once.
+up to five minutes. What it is told of the reason names the time at which the shortage began, so that the answers to
+waiting clients, `explain`, `status` and the page say so. As soon as a place may be free (a worker of the fleet has gone
+or was stopped, or the fleet gives notice), the core is told of the workergroup once more: it forgets the failures, and
+tries at once.
 """
 
 from __future__ import annotations
