@@ -53,6 +53,8 @@ PROGRAMS = (
     Program("curl", "curl", (), "the page on classic backends"),
     Program("npm", "npm", (), "BullMQ, graphile-worker and pg-boss"),
     Program("chromium", "chromium", (), "the page in a browser"),
+    Program("sshd", "openssh-server", ("/usr/sbin",), "workers on machines that are reached by SSH"),
+    Program("ssh", "openssh-client", (), "workers on machines that are reached by SSH"),
     Program("promtool", "prometheus", (), "the rules and the dashboard for Prometheus"),
 )
 #: Of `make chaos` alone: the tests do without.

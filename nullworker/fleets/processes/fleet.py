@@ -155,6 +155,11 @@ class ProcessFleet:
             self._closing = tasks.start(self._close(destroy=destroy))
         await asyncio.shield(self._closing)
 
+    @property
+    def gpu_count(self) -> int:
+        """How many GPUs there are for workers."""
+        return self._gpus.count
+
     async def read_log(self, worker_id: int, bytes_max: int) -> bytes:
         """The end of a worker's log, which is kept for some time after the worker is destroyed. See `Fleet.read_log`.
 

@@ -51,6 +51,11 @@ class GpuPool:
         self._per_worker = gpus_per_worker
         self._holders: dict[str, int] = {}
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._gpus)
+
     def take_for(self, spec: InstanceSpec, liked: Collection[str] = ()) -> list[str] | None:
         """Gives a worker that is to run its GPUs.
 
