@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import io
 import zipfile
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nullworker.fleets.base import FleetError
+from nullworker.fleets.processes import launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,10 +80,8 @@ def _files(workers_paths: Sequence[str], code: str) -> Iterator[tuple[str, Path]
     yield "nullworker/__init__.py", package / "__init__.py"
     for part in PACKAGES:
         yield from _below(package / part, f"nullworker/{part}")
-    spec = importlib.util.find_spec("workers")
-    installed = [Path(path) for path in spec.submodule_search_locations or ()] if spec else []
-    for workers in (*(Path(path) / "workers" for path in workers_paths), *installed):
-        yield from _below(workers, "workers")
+    for root in launch.workers_roots(workers_paths):
+        yield from _below(Path(root) / "workers", "workers")
     if code:
         yield from _below(Path(code), OWN_CODE)
 

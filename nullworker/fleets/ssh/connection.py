@@ -171,7 +171,7 @@ class Connection:
             process.stdin.close()  # the agent ends, and with it ssh
         if running is not None:
             with contextlib.suppress(asyncio.TimeoutError):
-                await within(asyncio.shield(running), END_S)
+                await within(asyncio.shield(running), 2 * END_S)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
@@ -211,14 +211,12 @@ class Connection:
         except asyncio.TimeoutError:
             failed = "it has not answered in time"
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            code = await process.wait()
+            code = await _ended(process)
             await asyncio.gather(reading, return_exceptions=True)
             was_up, self.hello, self._process = self.hello is not None, None, None
             self.why = failed or self._meaning(code, stderr, was_up=was_up)
             self._lose_answers()
-            if was_up or not self._tried.is_set():
+            if not self._is_closing and (was_up or not self._tried.is_set()):
                 self._on_change(self)
         return was_up
 
@@ -279,3 +277,15 @@ class Connection:
             return f"there is no program {python} on it; install Python, or name it by python of [fleet.ssh]"
         last = next((line for line in reversed(stderr) if line), "")
         return (last[:200].rstrip(".") or f"ssh ended with code {code}") + ("; connecting again" if was_up else "")
+
+
+async def _ended(process: asyncio.subprocess.Process) -> int:
+    """The exit code of a process that is to end; it is ended where it does not by itself."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        return await within(process.wait(), END_S)
+    except asyncio.TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        return await process.wait()
