@@ -73,6 +73,11 @@ class _Opened:
     fleet: Fleet = field(init=False)
     exits: list[tuple[int, str]] = field(default_factory=list)
     noticed: asyncio.Event = field(default_factory=asyncio.Event)
+    is_closed: bool = False
+
+    async def open(self) -> None:
+        self.fleet = await self.kit.make_fleet(self.mark, self.notice)
+        assert isinstance(self.fleet, Fleet), f"{type(self.fleet).__name__} lacks a method of the Fleet protocol"
 
     def notice(self, worker_id: int, detail: str) -> None:
         self.exits.append((worker_id, detail))
@@ -92,6 +97,7 @@ class _Opened:
         await self.kit.bounded(self.fleet.destroy(worker_id), f"destroy({worker_id})")
 
     async def close(self) -> None:
+        self.is_closed = True
         await self.kit.bounded(self.fleet.close(), "close()")
 
     async def crash(self, worker_id: int) -> None:
@@ -169,23 +175,30 @@ class _FleetKit:
     async def opened(self, mark: str = "") -> AsyncIterator[_Opened]:
         """A fleet under a mark that is the check's own; what is there under it at the end is destroyed."""
         mark = mark or f"check-{secrets.token_hex(4)}"
+        it = _Opened(self, mark)
+        is_clean = False
         try:
-            async with self.reopened(mark) as opened:
-                yield opened
+            await it.open()
+            yield it
+            if not it.is_closed:
+                await self.bounded(it.fleet.close(destroy=True, grace_s=0.0), "close(destroy=True)")
+                is_clean = True
         finally:
-            cleaner = await self.make_fleet(mark, _ignore)
-            await self.bounded(cleaner.close(destroy=True, grace_s=0.0), "close(destroy=True)")
+            if not is_clean:
+                if hasattr(it, "fleet"):  # else it could not be opened
+                    await self.bounded(it.fleet.close(), "close()")
+                cleaner = await self.make_fleet(mark, _ignore)
+                await self.bounded(cleaner.close(destroy=True, grace_s=0.0), "close(destroy=True)")
 
     @contextlib.asynccontextmanager
     async def reopened(self, mark: str) -> AsyncIterator[_Opened]:
         """As `opened`, with everything left as it is at the end."""
         it = _Opened(self, mark)
-        it.fleet = fleet = await self.make_fleet(mark, it.notice)
+        await it.open()
         try:
-            assert isinstance(fleet, Fleet), f"{type(fleet).__name__} lacks a method of the Fleet protocol"
             yield it
         finally:
-            await self.bounded(fleet.close(), "close()")
+            await self.bounded(it.fleet.close(), "close()")
 
 
 async def check_fleet(

@@ -39,14 +39,14 @@ LINE_BYTES_MAX = 64 << 20
 #: Reads the bootstrap's source and runs it. Quoted once for the login shell, whichever that is.
 LOADER = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"
 
-#: What ``ssh`` says, and what that means for a user; {host} and {login} are filled in.
+#: What ``ssh`` says, and what that means for a user.
 _MEANINGS = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "its key has changed: is it another machine? If it was set up again, ssh-keygen -R {host}, then ssh {login}",
+        "its key has changed: is it another machine? If it was set up again, ssh-keygen -R '{key}', then {login}",
     ),
-    ("Host key verification failed", "its key is not known; log in once with ssh {login} and accept it"),
-    ("Permission denied", "it refuses the login; let ssh {login} work without a password, with a key or an agent"),
+    ("Host key verification failed", "its key is not known; log in once with {login} and accept it"),
+    ("Permission denied", "it refuses the login; let {login} work without a password, with a key or an agent"),
     ("Could not resolve hostname", "its name is not known"),
 )
 
@@ -87,7 +87,7 @@ class Connection:
 
     def __init__(
         self,
-        name: str,
+        host: HostSettings,
         command: list[str],
         order: dict[str, Any],
         bundle: Bundle,
@@ -97,14 +97,15 @@ class Connection:
         """Takes what it uses; `open` begins.
 
         Args:
-            name: the host, as the user names it.
+            host: its settings.
             command: runs the bootstrap there.
             order: what the bootstrap is told.
             bundle: the code.
             on_change: called when it is connected, or is not any more.
             on_exit: called with a worker's id and how it ended.
         """
-        self.name = name
+        self.name = host.host
+        self._host = host
         self._command = command
         self._order = order
         self._bundle = bundle
@@ -270,8 +271,9 @@ class Connection:
         said = "\n".join(stderr)
         for text, meaning in _MEANINGS:
             if text in said:
-                login = self.name
-                return meaning.format(host=login.rpartition("@")[2], login=login)
+                host, port = self.name.rpartition("@")[2], self._host.port
+                key = f"[{host}]:{port}" if port else host
+                return meaning.format(key=key, login=f"ssh -p {port} {self.name}" if port else f"ssh {self.name}")
         if code == 127 and not was_up:
             python = self._order["python"]
             return f"there is no program {python} on it; install Python, or name it by python of [fleet.ssh]"

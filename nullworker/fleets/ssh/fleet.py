@@ -60,7 +60,7 @@ class SshFleet:
         self._placements = Placements(settings.state_dir, mark)
         self._connections = {
             name: Connection(
-                name,
+                host,
                 ssh_command(settings, host),
                 _order(settings, host, mark, bundle),
                 bundle,
