@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -74,7 +74,11 @@ async def test_a_worker_has_what_it_needs_on_the_host(boxes: Boxes, monkeypatch:
     (boxes.path / "job").mkdir()
     (boxes.path / "job/consumer.sh").write_text("#!/bin/sh\n")
     (boxes.path / "job/consumer.sh").chmod(0o755)
-    settings = {"code": boxes.path / "job", "gpus_per_worker": 1, "hosts": hosts(boxes, gpus=["4", "5"])}
+    settings: dict[str, Any] = {
+        "code": boxes.path / "job",
+        "gpus_per_worker": 1,
+        "hosts": hosts(boxes, gpus=["4", "5"]),
+    }
     fleet = await boxes.open(**settings)
     for worker_id in (1, 2, 3, 4):
         await fleet.create(boxes.spec(worker_id, "open_book", consumer="./consumer.sh", env={"MINE": "yes"}))
@@ -118,7 +122,7 @@ async def test_who_goes_where(boxes: Boxes) -> None:
     with pytest.raises(ShortageError, match=r"127.0.0.3 has 3 of cpus = 4 in use, and 2 are wanted"):
         await fleet.create(boxes.spec(4, resources=Resources(cpus=2)))
     with pytest.raises(
-        FleetError, match="No host can have worker 4: .*; 127.0.0.3 has cpus = 4, and 9 are wanted"
+        FleetError, match=r"No host can have worker 4: .*; 127.0.0.3 has cpus = 4, and 9 are wanted"
     ) as no:
         await fleet.create(boxes.spec(4, resources=Resources(cpus=9)))
     assert not isinstance(no.value, ShortageError), "it is not to be had later either"
@@ -221,7 +225,7 @@ async def test_a_connection_on_which_nothing_is_heard_is_made_again(tmp_path: Pa
 # ---------------------------------------------------------------------------------------------------- bad input
 
 
-async def why_not(boxes: Boxes, **settings: object) -> str:
+async def why_not(boxes: Boxes, **settings: Any) -> str:
     """What one is told who wants a worker."""
     fleet = await boxes.open(**settings)
     with pytest.raises(ShortageError) as told:
@@ -238,10 +242,9 @@ async def test_what_is_wrong_with_a_host_is_said_in_one_sentence(tmp_path: Path)
     async with boxes_in(tmp_path, 1) as boxes:
         (host,) = boxes.hosts
         make_key(tmp_path / "other")
-        wrong = {"identity": tmp_path / "other"}
-        assert f"it refuses the login; let ssh -p {host.port} 127.0.0.2 work without a password" in await why_not(
-            boxes, **wrong
-        )
+        wrong: dict[str, Any] = {"identity": tmp_path / "other"}
+        login = f"ssh -p {host.port} 127.0.0.2"
+        assert f"it refuses the login; let {login} work without a password" in await why_not(boxes, **wrong)
         lacking = await why_not(boxes, python="/no/such/python")
         assert "there is no program /no/such/python on it; install Python, or name it by python of" in lacking
         (tmp_path / "old").write_text(f"#!/bin/sh\nexec {boxes.settings['python']} -c "
@@ -249,14 +252,12 @@ async def test_what_is_wrong_with_a_host_is_said_in_one_sentence(tmp_path: Path)
         (tmp_path / "old").chmod(0o755)
         assert "its Python is 3.8, and workers need 3.10 or later." in await why_not(boxes, python=tmp_path / "old")
         (tmp_path / "known_hosts").write_text("")
-        assert f"its key is not known; log in once with ssh -p {host.port} 127.0.0.2 and accept it." in await why_not(
-            boxes
-        )
+        assert f"its key is not known; log in once with {login} and accept it." in await why_not(boxes)
         public = make_key(tmp_path / "new")
         (tmp_path / "known_hosts").write_text(f"[{host.address}]:{host.port} {public}\n")
         changed = await why_not(boxes)
         assert "its key has changed: is it another machine?" in changed
-        assert f"ssh-keygen -R '[127.0.0.2]:{host.port}', then ssh -p {host.port} 127.0.0.2." in changed
+        assert f"ssh-keygen -R '[127.0.0.2]:{host.port}', then {login}." in changed
         host.cut()
         assert "connection refused" in (await why_not(boxes)).lower()
 
