@@ -17,6 +17,7 @@ import fcntl
 import os
 import signal
 import socket
+import struct
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -164,35 +165,41 @@ async def check_reach(report_addr: str) -> None:
     writer.close()
 
 
-def take_lock(folder: Path) -> IO[str]:
+async def take_lock(folder: Path) -> IO[str]:
     """Returns when this is the only agent of its mark; one that is there already is ended.
 
     Raises:
         OSError: it does not end.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = (folder / "agent.lock").open("a+")
+    lock = _opened(folder)
     ends_at = asyncio.get_running_loop().time() + TAKE_OVER_S
-    asked = 0
+    asked: set[int] = set()
     while True:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            lock.seek(0)
-            holder = int(lock.read().strip() or 0)
-            if holder and holder != asked:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except (BlockingIOError, PermissionError):
+            holder = _holder(lock)
+            if holder and holder not in asked:
+                asked.add(holder)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(holder, signal.SIGTERM)
-                asked = holder
         if asyncio.get_running_loop().time() > ends_at:
-            raise OSError(f"another agent, process {asked}, has its instances and does not end")
-        signal.sigtimedwait([], _POLL_S)
-    lock.seek(0)
-    lock.truncate()
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
+            raise OSError(f"another agent, process {_holder(lock)}, has its instances and does not end")
+        await asyncio.sleep(_POLL_S)
+
+
+def _opened(folder: Path) -> IO[str]:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return (folder / "agent.lock").open("a")
+
+
+def _holder(lock: IO[str]) -> int:
+    """The process that has the lock, as the kernel knows it; 0: none, or none that is seen from here."""
+    form = "hhqqi"  # type, whence, start, length, process: struct flock of 64-bit Linux
+    found = fcntl.fcntl(lock, fcntl.F_GETLK, struct.pack(form, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0) + bytes(4))
+    kind, _, _, _, pid = struct.unpack_from(form, found)
+    return pid if kind != fcntl.F_UNLCK else 0
 
 
 async def run(settings: AgentSettings, output: IO[bytes]) -> None:
@@ -203,7 +210,7 @@ async def run(settings: AgentSettings, output: IO[bytes]) -> None:
         output: where it reads answers.
     """
     loop = asyncio.get_running_loop()
-    lock = take_lock(settings.state_dir)
+    lock = await take_lock(settings.state_dir)
     told: list[tuple[int, str]] = []
     agent: Agent | None = None
 

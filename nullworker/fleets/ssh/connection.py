@@ -128,11 +128,12 @@ class Connection:
         with contextlib.suppress(asyncio.TimeoutError):
             await within(self._tried.wait(), wait_s)
 
-    async def call(self, verb: str, **arguments: object) -> Any:
+    async def call(self, verb: str, *, limit_s: float = VERB_S, **arguments: object) -> Any:
         """Has the agent carry out a verb.
 
         Args:
             verb: create, start, stop, destroy, list, read_log or end.
+            limit_s: how long it may take.
             arguments: of the verb.
 
         Raises:
@@ -147,10 +148,10 @@ class Connection:
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         try:
             process.stdin.write(msgspec.json.encode({"id": number, "verb": verb, **arguments}) + b"\n")
-            said: dict[str, Any] = await within(answer, VERB_S)
+            said: dict[str, Any] = await within(answer, limit_s)
         except asyncio.TimeoutError:
             raise NotConnectedError(
-                f"Host {self.name} has not said for {VERB_S:g} s whether it did {verb}.", definite=False
+                f"Host {self.name} has not said for {limit_s:g} s whether it did {verb}.", definite=False
             ) from None
         finally:
             self._answers.pop(number, None)

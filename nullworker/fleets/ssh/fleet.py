@@ -39,6 +39,8 @@ Names = list[str]
 PYTHON_MIN = (3, 10)
 #: A start waits so long for all hosts, and takes those that have not answered by then for absent.
 OPEN_S = 20.0
+#: A host that takes longer to say what it has is listed as it was last known.
+LIST_S = 20.0
 
 
 class SshFleet:
@@ -72,6 +74,7 @@ class SshFleet:
         self._was_up: set[str] = set()  # hosts that were connected since this fleet was opened
         self._is_opening = True
         self._creating: set[int] = set()
+        self._announced: set[int] = set()  # workers whose end was announced
         self._forgotten: list[set[int]] = []  # for each list under way: the workers that were destroyed meanwhile
         self._queue = KeyedQueue()
         self._closing: asyncio.Task[None] | None = None
@@ -210,15 +213,27 @@ class SshFleet:
                     reasons.append(f"{name}: {text[:1].lower()}{text[1:]}")
                 else:
                     failures.append(FleetError(f"Worker {worker_id} was not created on {name}: {text}."))
-        if failures:
+        if failures and not reasons:
             raise failures[0]
+        reasons += (str(failure).rstrip(".") for failure in failures)
         raise ShortageError(f"No host has room for worker {worker_id}: {_shortened(reasons)}.")
+
+    async def _create_again(self, spec: InstanceSpec, placement: Placement) -> None:
+        """The answer to its creation was lost: it may be there."""
+        try:
+            await self._create_on(placement.host, spec, placement)
+        except NotConnectedError as error:
+            raise FleetError(str(error), definite=False) from error
+        except FleetError:
+            self._forget(spec.worker_id)
+            raise
 
     async def _create_on(self, name: str, spec: InstanceSpec, placement: Placement) -> None:
         self._creating.add(spec.worker_id)
         try:
             await self._connections[name].call("create", spec=_fields(spec))
             placement.is_sure = True
+            self._announced.discard(spec.worker_id)
             self._save()
         finally:
             self._creating.discard(spec.worker_id)
@@ -229,17 +244,22 @@ class SshFleet:
         Raises:
             FleetError: no host has what is wanted, whatever is free.
         """
+        asked = spec.resources.gpus
+        wanted = self._settings.gpus_per_worker if asked is None else asked
         free: dict[str, int] = {}
         unfit: list[str] = []
         for name, host in self._hosts.items():
             connection = self._connections[name]
+            gpus = None if connection.hello is None else connection.hello["gpus"]
             placed = [each for _, each in self._placements.on(name)]
             if lack := lacks(host, spec.resources):
                 unfit.append(f"{name} {lack}")
-            elif connection.hello is None:
+            elif gpus is None:
                 reasons.append(f"{name} does not answer: {connection.why}")
+            elif gpus < wanted:
+                unfit.append(f"{name} has {gpus} GPU{'' if gpus == 1 else 's'}, and {wanted} are wanted")
             else:
-                slots = slots_of(host, connection.hello["gpus"], self._settings.gpus_per_worker)
+                slots = slots_of(host, gpus, self._settings.gpus_per_worker)
                 if full := is_full(host, slots, placed, spec):
                     reasons.append(f"{name} {full}")
                 else:
@@ -254,6 +274,7 @@ class SshFleet:
             raise FleetError(f"The SSH fleet has no instance of worker {worker_id}.")
         await self._connections[placement.host].call(verb, worker_id=worker_id)
         placement.state, placement.detail, placement.is_sure = then.value, "", True
+        self._announced.discard(worker_id)
         self._save()
 
     async def _destroy(self, worker_id: int) -> None:
@@ -273,7 +294,7 @@ class SshFleet:
         forgotten: set[int] = set()
         self._forgotten.append(forgotten)
         try:
-            listed = await self._connections[name].call("list")
+            listed = await self._connections[name].call("list", limit_s=LIST_S)
         except NotConnectedError:
             return  # what it has is listed as it was last known
         except FleetError as error:
@@ -329,9 +350,10 @@ class SshFleet:
 
     def _exited(self, name: str, worker_id: int, detail: str) -> None:
         placement = self._placements.get(worker_id)
-        if placement is None or placement.host != name:
+        if placement is None or placement.host != name or worker_id in self._announced:
             return
         placement.state, placement.detail = InstanceState.EXITED.value, detail
+        self._announced.add(worker_id)
         self._save()
         if self._closing is None:
             try:
@@ -343,6 +365,7 @@ class SshFleet:
 
     def _forget(self, worker_id: int) -> None:
         self._placements.remove(worker_id)
+        self._announced.discard(worker_id)
         for forgotten in self._forgotten:
             forgotten.add(worker_id)
         self._save()
