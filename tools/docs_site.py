@@ -47,6 +47,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "docs/null-pyworker.md": "The Null PyWorker",
         "docs/client.md": "The client",
         "docs/fleets.md": "Fleets",
+        "docs/fleets-ssh.md": "Your own machines, by SSH",
         "docs/command-line.md": "The vastai command line",
         "docs/classic-backends.md": "Classic backends",
         "docs/page.md": "The page",

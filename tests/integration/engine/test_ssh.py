@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from nullworker.core import explain
 from tests.integration.engine.kit import ENDPOINT, config, quick, running, vast_client
@@ -14,10 +20,9 @@ from tests.kit.waiting import until
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nullworker.engine.config import EngineConfig
-    from tests.integration.ssh_hosts import Boxes
+    from tests.integration.engine.kit import Running
+    from tests.integration.ssh_hosts import Boxes, Host
 
 pytestmark = needs_sshd
 
@@ -25,6 +30,13 @@ pytestmark = needs_sshd
 def settings_of(boxes: Boxes, state: Path, **parameters: Any) -> EngineConfig:
     table = {name: value for name, value in boxes.settings.items() if name != "state_dir"}
     return replace(config(state, quick(**parameters), fleet="ssh"), fleets={"ssh": table})
+
+
+async def connected(engine: Running, host: Host, *, is_up: bool) -> None:
+    """Returns when the engine knows whether a host answers."""
+    assert engine.server._orders is not None
+    fleet: Any = engine.server._orders.fleets["ssh"]
+    await until(lambda: (fleet._connections[host.address].hello is not None) is is_up)
 
 
 async def test_what_is_held_outlives_its_host_s_silence_and_a_restart_of_the_engine(tmp_path: Path) -> None:
@@ -38,9 +50,7 @@ async def test_what_is_held_outlives_its_host_s_silence_and_a_restart_of_the_eng
             session = await endpoint.session(cost=100, lifetime=300)
             assert session.url.startswith("http://127.0.0.2:")
             host.cut()
-            assert engine.server._orders is not None
-            fleet: Any = engine.server._orders.fleets["ssh"]
-            await until(lambda: fleet._connections[host.address].hello is None)
+            await connected(engine, host, is_up=False)
             await engine.server.driver.list_once("ssh")
             assert engine.workers == {1: "held"}
             assert await session.is_open(), "the client talks to the worker itself"
@@ -61,4 +71,53 @@ async def test_what_is_held_outlives_its_host_s_silence_and_a_restart_of_the_eng
             assert engine.workers == {1: "held"}
             await second.close()
             await until(lambda: engine.workers == {})
+        assert boxes.left() == []
+
+
+@pytest.mark.long
+async def test_a_host_with_nothing_but_python_is_given_what_workers_need(tmp_path: Path) -> None:
+    """From PyPI, into a virtual environment of its own."""
+    async with boxes_in(tmp_path, 1) as boxes:
+        boxes.settings.update(python=str(Path(sys.base_prefix) / "bin/python3"), install=True)
+        settings = settings_of(boxes, tmp_path / "engine")
+        async with (
+            running(settings) as engine,
+            vast_client(engine.url, engine.key) as client,
+        ):
+            session = await asyncio.wait_for((await client.get_endpoint(ENDPOINT)).session(cost=100, lifetime=300), 600)
+            assert session.url.startswith("http://127.0.0.2:")
+            await session.close()
+        (venv,) = [path for path in (boxes.hosts[0].home / ".nullworker/venvs").iterdir() if path.is_dir()]
+        assert (venv / "complete").exists()
+
+
+@pytest.mark.long
+async def test_ten_times_a_host_is_lost_and_nothing_elsewhere(tmp_path: Path) -> None:
+    """A host's workers die with it: their sessions are lost, and said to be; those on the other host go on."""
+    async with boxes_in(tmp_path, 2) as boxes:
+        for host in boxes.settings["hosts"]:
+            host["slots"] = 2
+        settings = settings_of(boxes, tmp_path / "engine", max_workers=4)
+        async with (
+            running(settings) as engine,
+            vast_client(engine.url, engine.key) as client,
+        ):
+            endpoint = await client.get_endpoint(ENDPOINT)
+            for turn in range(10):
+                sessions = [await endpoint.session(cost=100, lifetime=300) for _ in range(4)]
+                lost = boxes.hosts[turn % 2]
+                lost.cut()
+                for pid in lost.running():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                await connected(engine, lost, is_up=False)
+                elsewhere = [each for each in sessions if lost.address not in each.url]
+                assert len(elsewhere) == 2
+                assert all([await each.is_open() for each in elsewhere])
+                lost.start()
+                await connected(engine, lost, is_up=True)
+                await until(lambda: sorted(engine.workers.values()) == ["held", "held"], "those of the host are gone")
+                assert all([await each.is_open() for each in elsewhere])
+                for each in elsewhere:
+                    await each.close()
         assert boxes.left() == []
