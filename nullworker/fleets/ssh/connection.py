@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import logging
 from collections import deque
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nullworker.fleets.base import FleetError, ShortageError
+from nullworker.fleets.ssh import bootstrap
 from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
 
@@ -226,7 +227,7 @@ class Connection:
         """Brings the agent up and takes what it says, until the connection ends; returns why, if that is known."""
         assert process.stdin is not None
         assert process.stdout is not None
-        source = files("nullworker.fleets.ssh").joinpath("bootstrap.py").read_bytes()
+        source = inspect.getsource(bootstrap).encode()
         process.stdin.write(b"%d\n" % len(source) + source + json.dumps(self._order).encode() + b"\n")
         limit_s = CONNECT_S
         while line := await within(process.stdout.readline(), None if self.hello else limit_s):
