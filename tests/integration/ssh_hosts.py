@@ -50,6 +50,7 @@ class Host:
     home: Path
     port: int = field(default_factory=free_port)
     sshd: subprocess.Popen[bytes] | None = None
+    prefix: tuple[str, ...] = ()  # of the command, for an sshd in a network namespace
 
     def start(self) -> None:
         assert SSHD is not None
@@ -65,7 +66,9 @@ class Host:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd of root wants it
         with (self.home / "sshd.log").open("ab") as log:
-            self.sshd = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=log, start_new_session=True)
+            self.sshd = subprocess.Popen(
+                [*self.prefix, SSHD, "-D", "-e", "-f", config], stderr=log, start_new_session=True
+            )
 
     async def ready(self) -> None:
         async def connects() -> bool:
@@ -164,11 +167,17 @@ class Boxes:
 
 
 @contextlib.asynccontextmanager
-async def boxes_in(path: Path, count: int = 2) -> AsyncIterator[Boxes]:
-    """Hosts of a test's own. Whatever was started on them is ended, and nothing may be left."""
+async def boxes_in(path: Path, count: int = 2, given: tuple[Host, ...] = ()) -> AsyncIterator[Boxes]:
+    """Hosts of a test's own. Whatever was started on them is ended, and nothing may be left.
+
+    Args:
+        path: a directory for them; those that are ``given`` have their homes in ``hosts`` of it.
+        count: how many, on loopback addresses.
+        given: hosts to use in place of these.
+    """
     (path / "hosts").mkdir()
     make_key(path / "hosts" / "key")
-    hosts = [Host(f"127.0.0.{2 + n}", path / "hosts" / f"box-{n + 1}") for n in range(count)]
+    hosts = [*given] or [Host(f"127.0.0.{2 + n}", path / "hosts" / f"box-{n + 1}") for n in range(count)]
     (path / "ssh_config").write_text("")
     settings: dict[str, Any] = {
         "state_dir": path / "state",
@@ -211,3 +220,29 @@ def _all_of(hosts: list[Host]) -> Iterator[None]:
         for host in hosts:
             host.hang(on=False)
             host.cut()
+
+
+def ip(*words: str) -> None:
+    """Runs ``ip`` of iproute2."""
+    subprocess.run(["ip", *words], check=True)
+
+
+@contextlib.contextmanager
+def behind_a_link(name: str) -> Iterator[tuple[str, str, str]]:
+    """A network namespace behind a link of its own, which can be cut: ``ip link set NAME down``. Root alone may.
+
+    Yields:
+        The namespace's name, the address on this side and the one on the other.
+    """
+    near, far = "10.213.77.1", "10.213.77.2"
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", name, "type", "veth", "peer", "name", f"{name}p", "netns", name)
+        ip("addr", "add", f"{near}/30", "dev", name)
+        ip("link", "set", name, "up")
+        ip("-n", name, "addr", "add", f"{far}/30", "dev", f"{name}p")
+        ip("-n", name, "link", "set", f"{name}p", "up")
+        ip("-n", name, "link", "set", "lo", "up")
+        yield name, near, far
+    finally:
+        ip("netns", "del", name)

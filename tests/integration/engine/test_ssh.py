@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -15,14 +16,14 @@ import pytest
 
 from nullworker.core import explain
 from tests.integration.engine.kit import ENDPOINT, config, quick, running, vast_client
-from tests.integration.ssh_hosts import boxes_in, needs_sshd
+from tests.integration.ssh_hosts import Host, behind_a_link, boxes_in, ip, needs_sshd
 from tests.kit.waiting import until
 from tests.ports import free_port
 
 if TYPE_CHECKING:
     from nullworker.engine.config import EngineConfig
     from tests.integration.engine.kit import Running
-    from tests.integration.ssh_hosts import Boxes, Host
+    from tests.integration.ssh_hosts import Boxes
 
 pytestmark = needs_sshd
 
@@ -121,3 +122,35 @@ async def test_ten_times_a_host_is_lost_and_nothing_elsewhere(tmp_path: Path) ->
                 for each in elsewhere:
                     await each.close()
         assert boxes.left() == []
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None, reason="a network namespace needs root and ip (make brokers)"
+)
+async def test_a_link_that_is_cut_and_heals_costs_no_reservation(tmp_path: Path) -> None:
+    with behind_a_link("nwssh") as (namespace, near, far):
+        host = Host(far, tmp_path / "hosts" / "box", prefix=("ip", "netns", "exec", namespace))
+        async with boxes_in(tmp_path, given=(host,)) as boxes:
+            boxes.settings["silence_s"] = 3
+            settings = replace(settings_of(boxes, tmp_path / "engine", inactivity_timeout=600.0), host=near)
+            async with (
+                running(settings) as engine,
+                vast_client(engine.url, engine.key) as client,
+            ):
+                session = await (await client.get_endpoint(ENDPOINT)).session(cost=100, lifetime=300)
+                assert session.url.startswith(f"http://{far}:")
+                ip("link", "set", namespace, "down")
+                await connected(engine, host, is_up=False)
+                worker = engine.server.driver.engine.state.workers[1]
+                await until(lambda: worker.trust.unresponsive, "its reports have stopped as well")
+                await engine.server.driver.list_once("ssh")
+                assert engine.workers == {1: "held"}, "it is held, and given to no other"
+                ip("link", "set", namespace, "up")
+                await connected(engine, host, is_up=True)
+                await until(lambda: not worker.trust.unresponsive)
+                assert await session.is_open()
+                assert engine.workers == {1: "held"}
+                assert len(boxes.left()) > 0
+                await session.close()
+            assert boxes.left() == []
