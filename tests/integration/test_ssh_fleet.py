@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from nullworker.fleets.base import FleetError, InstanceState, PlaceFree, Resources, ShortageError
@@ -203,6 +205,39 @@ async def test_an_engine_that_starts_while_a_host_is_away_knows_what_is_there(bo
     await third.close()
     fourth = await boxes.open(hosts=hosts(boxes)[1:])
     assert len(await fourth.list()) == 1, "what is on a host that is no longer named is not known any more"
+
+
+async def test_an_answer_to_a_creation_that_is_lost_starts_nothing_twice(tmp_path: Path) -> None:
+    async with boxes_in(tmp_path, 1) as boxes:
+        (host,) = boxes.hosts
+        fleet = await boxes.open()
+        (agent,) = [each for each in psutil.Process(host.daemons[0].pid).children(recursive=True) if is_agent(each)]
+        agent.suspend()
+        try:
+            creating = asyncio.ensure_future(fleet.create(boxes.spec(1)))
+            await until(lambda: fleet._creating)
+            await asyncio.sleep(0.2)  # it is on its way, and nothing says when it has arrived
+            host.cut()
+            with pytest.raises(FleetError, match="broke") as lost:
+                await creating
+            assert not lost.value.definite
+            assert await fleet.list() == [], "that it is there was not said"
+            with pytest.raises(FleetError, match="does not answer") as again:
+                await fleet.create(boxes.spec(1))
+            assert not again.value.definite, "it may still be there"
+        finally:
+            agent.resume()  # it carries out what it was told, and ends with its connection
+        host.start()
+        await until(lambda: boxes.notices)
+        await fleet.create(boxes.spec(1))
+        assert await states(fleet) == {1: RUNNING}
+        assert len(boxes.left()) == 1
+        await fleet.destroy(1)
+        assert boxes.left() == []
+
+
+def is_agent(process: psutil.Process) -> bool:
+    return any("fleets.ssh.agent" in word for word in process.cmdline())
 
 
 async def test_a_connection_on_which_nothing_is_heard_is_made_again(tmp_path: Path) -> None:

@@ -187,9 +187,9 @@ class SshFleet:
         worker_id = spec.worker_id
         known = self._placements.get(worker_id)
         if known is not None:
-            if not known.is_sure:  # its answer was lost
-                await self._create_on(known.host, spec, known)
-            return None
+            if not known.is_sure:
+                await self._create_again(spec, known)
+            return
         reasons: list[str] = []
         failures: list[FleetError] = []
         for name in self._candidates(spec, reasons):
@@ -203,7 +203,7 @@ class SshFleet:
             self._placements.put(worker_id, placement)
             self._save()
             try:
-                return await self._create_on(name, spec, placement)
+                await self._create_on(name, spec, placement)
             except FleetError as error:
                 if not error.definite:
                     raise
@@ -213,6 +213,8 @@ class SshFleet:
                     reasons.append(f"{name}: {text[:1].lower()}{text[1:]}")
                 else:
                     failures.append(FleetError(f"Worker {worker_id} was not created on {name}: {text}."))
+            else:
+                return
         if failures and not reasons:
             raise failures[0]
         reasons += (str(failure).rstrip(".") for failure in failures)
@@ -224,8 +226,9 @@ class SshFleet:
             await self._create_on(placement.host, spec, placement)
         except NotConnectedError as error:
             raise FleetError(str(error), definite=False) from error
-        except FleetError:
-            self._forget(spec.worker_id)
+        except FleetError as error:
+            if error.definite:
+                self._forget(spec.worker_id)
             raise
 
     async def _create_on(self, name: str, spec: InstanceSpec, placement: Placement) -> None:

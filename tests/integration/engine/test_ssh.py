@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nullworker.core import explain
+from nullworker.engine.config import EndpointConfig, WorkergroupConfig
 from tests.integration.engine.kit import ENDPOINT, config, quick, running, vast_client
 from tests.integration.ssh_hosts import Host, behind_a_link, boxes_in, ip, needs_sshd
 from tests.kit.waiting import until
@@ -73,6 +74,32 @@ async def test_what_is_held_outlives_its_host_s_silence_and_a_restart_of_the_eng
             await second.close()
             await until(lambda: engine.workers == {})
         assert boxes.left() == []
+
+
+async def test_when_the_cheap_fleet_is_full_the_dear_one_is_used(tmp_path: Path) -> None:
+    """One endpoint over two fleets: a GPU of this machine, and then a host; never more than max_workers in all."""
+    async with boxes_in(tmp_path, 1) as boxes:
+        settings = settings_of(boxes, tmp_path / "engine")
+        groups = (WorkergroupConfig(fleet="ssh", price_per_hour=0.9), WorkergroupConfig(gpus=1, price_per_hour=0.3))
+        endpoints = (EndpointConfig(ENDPOINT, quick(max_workers=2), groups),)
+        fleets = {**settings.fleets, "processes": {"gpus": 1, "grace_s": 2.0}}
+        async with (
+            running(replace(settings, endpoints=endpoints, fleets=fleets)) as engine,
+            vast_client(engine.url, engine.key) as client,
+        ):
+            endpoint = await client.get_endpoint(ENDPOINT)
+            sessions = [await endpoint.session(cost=100, lifetime=300) for _ in range(2)]
+            assert ["127.0.0.2" in each.url for each in sessions] == [False, True]
+            asking = asyncio.ensure_future(endpoint.session(cost=100, lifetime=300))
+            core = engine.server.driver.engine
+            await until(lambda: len(core.state.reservations) == 3)
+            why = explain.why_waiting(core, max(core.state.reservations))
+            assert "max_workers is 2" in why
+            await sessions[0].close()
+            sessions[0] = await asking
+            assert "127.0.0.2" not in sessions[0].url
+            for each in sessions:
+                await each.close()
 
 
 @pytest.mark.long
