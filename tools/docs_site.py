@@ -48,6 +48,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "docs/client.md": "The client",
         "docs/fleets.md": "Fleets",
         "docs/fleets-ssh.md": "Your own machines, by SSH",
+        "docs/fleets-slurm.md": "Jobs of Slurm",
         "docs/command-line.md": "The vastai command line",
         "docs/classic-backends.md": "Classic backends",
         "docs/page.md": "The page",

@@ -55,6 +55,9 @@ PROGRAMS = (
     Program("chromium", "chromium", (), "the page in a browser"),
     Program("sshd", "openssh-server", ("/usr/sbin",), "workers on machines that are reached by SSH"),
     Program("ssh", "openssh-client", (), "workers on machines that are reached by SSH"),
+    Program("slurmctld", "slurmctld", ("/usr/sbin",), "workers as jobs of Slurm"),
+    Program("slurmd", "slurmd", ("/usr/sbin",), "workers as jobs of Slurm"),
+    Program("sbatch", "slurm-client", (), "workers as jobs of Slurm"),
     Program("promtool", "prometheus", (), "the rules and the dashboard for Prometheus"),
 )
 #: Of `make chaos` alone: the tests do without.

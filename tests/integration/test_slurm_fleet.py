@@ -1,0 +1,131 @@
+"""Workers as jobs of a real Slurm cluster of two nodes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from nullworker.fleets.base import EndsSoon, FleetError, InstanceState, PlaceFree, Resources, ShortageError
+from nullworker.fleets.slurm import SlurmFleet, squeue
+from nullworker.testing.fleets import check_fleet
+from tests.integration.process_fleets import kill
+from tests.integration.slurm_cluster import MARK, Cluster, cluster_in, needs_slurm, spec
+from tests.kit.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from nullworker.fleets.base import Fleet
+
+pytestmark = needs_slurm
+RUNNING, STOPPED, EXITED = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.EXITED
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
+    async with cluster_in(tmp_path, monkeypatch) as cluster:
+        yield cluster
+
+
+@pytest.mark.long
+async def test_it_passes_the_conformance_kit(cluster: Cluster) -> None:
+    async def make_fleet(mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
+        return await SlurmFleet.open(cluster.settings, mark, on_exit)
+
+    async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
+        await until(lambda: cluster.running(worker_id, mark))
+        for pid in cluster.running(worker_id, mark):
+            await kill(pid)
+
+    @contextlib.asynccontextmanager
+    async def shortage(fleet: Fleet, _mark: str) -> AsyncIterator[None]:
+        assert isinstance(fleet, SlurmFleet)
+        waiting = fleet._waiting
+        fleet._waiting = lambda: dict.fromkeys(range(50), "Resources")  # type: ignore[method-assign]
+        yield
+        fleet._waiting = waiting  # type: ignore[method-assign]
+
+    result = await check_fleet(
+        make_fleet, crash=crash, shortage=shortage, make_spec=spec, settings=cluster.settings, quiet_s=1.2, lag_s=10.0
+    )
+    assert result.left_out == ()
+    assert cluster.running() == []
+
+
+async def test_a_job_that_waits_is_a_shortage_with_slurm_s_reason(cluster: Cluster) -> None:
+    """One waits in the queue and no more; when it has begun, there may be place for another."""
+    cluster.scontrol("update", "NodeName=ALL", "State=DRAIN", "Reason=test")
+    fleet = await cluster.open(backlog=1)
+    await fleet.create(spec(1))
+    await until(lambda: fleet._queue_view.latest and fleet._waiting() != {1: "just submitted"})
+    with pytest.raises(ShortageError, match=r"worker 1 waits in Slurm's queue \(.*(Resources|NotAvail|down).*\)"):
+        await fleet.create(spec(2))
+    assert [each.worker_id for each in await fleet.list()] == [1]
+    assert cluster.notices == []
+    cluster.scontrol("update", "NodeName=ALL", "State=RESUME")
+    await until(lambda: cluster.notices == [PlaceFree()])
+    await fleet.create(spec(2))
+    await until(lambda: cluster.running(2))
+    listed = {each.worker_id: each for each in await fleet.list()}
+    assert listed[1].state is RUNNING
+    assert listed[1].address.startswith("127.0.0.1:")
+    assert (listed[1].endpoint, listed[1].workergroup_id) == ("endpoint", 1)
+    await fleet.create(spec(3, "brief"))
+    await until(lambda: cluster.exits)
+    assert cluster.exits[0][0] == 3
+    assert (await fleet.read_log(3, 1000)).startswith(b"first words")
+    for pid in processes_of(cluster, 1):
+        await kill(pid)
+    await until(lambda: len(cluster.exits) == 2, "a job that could write nothing down is seen in the queue")
+    assert cluster.exits[1][0] == 1
+    assert "ended as FAILED" in cluster.exits[1][1]
+
+
+def processes_of(cluster: Cluster, worker_id: int) -> list[int]:
+    """The worker of a job, and before it the job's own process, which would write down that it ended."""
+    (worker,) = cluster.running(worker_id)
+    parent = psutil.Process(worker).ppid()
+    return [parent, worker]
+
+
+async def test_what_slurm_is_asked_and_what_it_says(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def counted(words: list[str], text: str = "") -> str:
+        asked.append(words[0])
+        return await real(words, text)
+
+    real = squeue.command
+    monkeypatch.setattr(squeue, "command", counted)
+    monkeypatch.setattr("nullworker.fleets.slurm.fleet.command", counted)
+    with pytest.raises(FleetError, match=r"Slurm refused sbatch: .*nope.* correct .fleet.slurm..$"):
+        await cluster.open(partition="nope")
+    asked.clear()
+    fleet = await cluster.open(queue_s=30.0, time_limit_min=1, notice_s=120.0)
+    for worker_id in range(1, 6):
+        await fleet.create(spec(worker_id))
+    for _ in range(20):
+        await fleet.list()
+    await until(lambda: cluster.running(5))
+    assert asked == ["sbatch", "squeue", *["sbatch"] * 5], "one trial, one question for all, and one for each creation"
+    with pytest.raises(FleetError, match=r"Slurm refused sbatch: .*gres") as refused:
+        await fleet.create(spec(6, resources=Resources(gpus=1)))
+    assert refused.value.definite
+    with pytest.raises(FleetError, match="the label 'disk' means nothing to Slurm"):
+        await fleet.create(spec(6, resources=Resources(labels={"disk": "fast"})))
+    assert 6 not in fleet._records
+    await fleet.close()
+    again = await cluster.open(time_limit_min=1, notice_s=120.0)
+    assert len(await again.list()) == 5
+    await until(lambda: len(cluster.notices) == 5)
+    notice = cluster.notices[0]
+    assert isinstance(notice, EndsSoon)
+    assert 0 < notice.in_s <= 60
+    assert notice.reason.startswith("the time limit of Slurm's job ")
+    await again.close(destroy=True)
+    assert cluster.running() == []
+    assert list((cluster.path / "engine/fleets/slurm" / MARK).iterdir()) == []
