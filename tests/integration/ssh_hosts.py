@@ -48,9 +48,12 @@ class Host:
 
     address: str
     home: Path
-    port: int = field(default_factory=free_port)
+    port: int = 0
     sshd: subprocess.Popen[bytes] | None = None
     prefix: tuple[str, ...] = ()  # of the command, for an sshd in a network namespace
+
+    def __post_init__(self) -> None:
+        self.port = free_port() if self.prefix else free_port(self.address)
 
     def start(self) -> None:
         assert SSHD is not None

@@ -126,6 +126,12 @@ async def test_what_slurm_is_asked_and_what_it_says(cluster: Cluster, monkeypatc
     assert isinstance(notice, EndsSoon)
     assert 0 < notice.in_s <= 60
     assert notice.reason.startswith("the time limit of Slurm's job ")
+    stray = ["sbatch", "--job-name=nw-77", f"--comment=nullworker-{MARK}", "--wrap", "sleep 600"]
+    await squeue.command(stray)
+    await until(lambda: 77 in again._strays(), "a job with the mark that no record is about")
+    assert [each.worker_id for each in await again.list()] == [1, 2, 3, 4, 5, 77]
+    await again.destroy(77)
+    assert [each.worker_id for each in await again.list()] == [1, 2, 3, 4, 5]
     await again.close(destroy=True)
     assert cluster.running() == []
     assert list((cluster.path / "engine/fleets/slurm" / MARK).iterdir()) == []

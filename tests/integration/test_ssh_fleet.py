@@ -236,8 +236,11 @@ async def test_an_answer_to_a_creation_that_is_lost_starts_nothing_twice(tmp_pat
         assert boxes.left() == []
 
 
-def is_agent(process: psutil.Process) -> bool:
-    return any("fleets.ssh.agent" in word for word in process.cmdline())
+def is_agent(process: psutil.Process, home: str = "") -> bool:
+    with contextlib.suppress(psutil.Error):
+        words = " ".join(process.cmdline())  # a zombie has none
+        return "import sys; sys.path.insert" in words and "fleets.ssh.agent" in words and home in words
+    return False
 
 
 async def test_a_connection_on_which_nothing_is_heard_is_made_again(tmp_path: Path) -> None:
@@ -252,6 +255,8 @@ async def test_a_connection_on_which_nothing_is_heard_is_made_again(tmp_path: Pa
         await until(lambda: fleet._connections[host.address].hello is None)
         assert "127.0.0.2" in fleet._connections[host.address].down_sentence()
         await until(lambda: boxes.notices == [PlaceFree()])
+        home = str(host.home)
+        await until(lambda: sum(is_agent(each, home) for each in psutil.process_iter()) == 1, "the old one ends")
         assert await states(fleet) == {1: RUNNING}
         await fleet.destroy(1)
         assert await fleet.list() == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from nullworker.fleets.base import (
@@ -45,8 +46,9 @@ END_S = 120.0
 _END_POLL_S = 0.05
 #: What a job gets of the engine's environment: none of your keys.
 _EXPORTED = "PATH,HOME,LANG,TZ,TMPDIR,VIRTUAL_ENV"
-#: What Slurm says where a limit on jobs is reached, which may be different later.
-_LIMITS = ("limit", "temporarily", "Slurm is currently busy")
+#: What Slurm says where a limit on jobs is reached, or it is busy, which may be different later.
+_LATER = re.compile(r"(?<!time )limit|temporarily|currently busy", re.IGNORECASE)
+_NAME = re.compile(r"nw-(\d+)")
 _LABELS = ("partition", "account", "qos", "constraint")
 
 
@@ -71,6 +73,7 @@ class SlurmFleet:
         self._queue_view = QueueView(self._mark, settings.queue_s)
         self._announced: set[int] = set()  # whose end needs no announcing
         self._noticed: set[int] = set()  # jobs whose end was given notice of
+        self._cancelled: set[int] = set()  # jobs that a view may still show as running
         self._was_short = False
         self._queue = KeyedQueue()
         self._watching: asyncio.Task[None] | None = None
@@ -156,7 +159,9 @@ class SlurmFleet:
         """
         self._check_open()
         await self._take(await self._queue_view.view())
-        return [self._listed(worker_id) for worker_id in sorted(self._records) if self._records[worker_id].job_id]
+        known = [self._listed(worker_id) for worker_id, record in self._records.items() if record.job_id]
+        strays = [Instance(worker_id, InstanceState.RUNNING) for worker_id in self._strays()]
+        return sorted([*known, *strays], key=lambda instance: instance.worker_id)
 
     async def read_log(self, worker_id: int, bytes_max: int) -> bytes:
         """The end of a worker's log in the shared directory. See `Fleet.read_log`."""
@@ -229,9 +234,13 @@ class SlurmFleet:
     async def _destroy(self, worker_id: int) -> None:
         record = self._records.get(worker_id)
         self._announced.add(worker_id)
+        stray = self._strays().get(worker_id)
         if record is not None:
             await self._end(worker_id, record)
             self._remove(worker_id)
+        elif stray is not None:
+            await command(["scancel", str(stray)])
+            self._cancelled.add(stray)
 
     async def _submit(self, worker_id: int, record: SlurmRecord) -> None:
         """Submits a job for an instance. Raises FleetError."""
@@ -254,7 +263,7 @@ class SlurmFleet:
         try:
             out = await command(words, script)
         except SlurmError as error:
-            if any(word in str(error) for word in _LIMITS):
+            if _LATER.search(str(error)):
                 self._was_short = True
                 raise ShortageError(str(error)) from error
             raise
@@ -270,6 +279,7 @@ class SlurmFleet:
         if not job_id or self._instances.said(worker_id, ENDED_NAME, job_id) is not None:
             return
         await command(["scancel", str(job_id)])
+        self._cancelled.add(job_id)
         loop = asyncio.get_running_loop()
         cancelled_at = loop.time()
         while self._instances.said(worker_id, RUNS_NAME, job_id) is not None:  # else it never ran, and never will
@@ -315,9 +325,22 @@ class SlurmFleet:
             worker_id, state, detail, address, str(record.spec["endpoint"]), int(record.spec["workergroup_id"])
         )
 
+    def _strays(self) -> dict[int, int]:
+        """Jobs with the mark that no record is about, by the worker that they were submitted for."""
+        latest = self._queue_view.latest
+        found = {}
+        for job in latest.by_id.values() if latest is not None else ():
+            name = _NAME.fullmatch(job.name)
+            goes = job.has_ended or job.state == "COMPLETING" or job.job_id in self._cancelled
+            if name and not goes and int(name[1]) not in self._records:
+                found[int(name[1])] = job.job_id
+        return found
+
     async def _take(self, jobs: Jobs) -> None:
         """Takes in what Slurm's queue shows."""
-        names = {job.name: job for job in jobs.by_id.values() if not job.has_ended}
+        self._cancelled &= jobs.by_id.keys()
+        alive = [job for job in jobs.by_id.values() if not job.has_ended and job.job_id not in self._cancelled]
+        names = {job.name: job for job in sorted(alive, key=lambda job: job.job_id)}
         for worker_id, record in list(self._records.items()):
             asked_later = jobs.asked_at > self._submitted_at.get(worker_id, 0.0)
             if not record.job_id:  # the answer to its submission was lost

@@ -12,6 +12,7 @@ import pytest
 from nullworker.engine.config import load_config
 from nullworker.fleets.base import FleetError
 from nullworker.fleets.slurm import SlurmFleet
+from nullworker.fleets.slurm.fleet import _LATER
 from nullworker.fleets.slurm.settings import SlurmSettings, read_settings
 
 if TYPE_CHECKING:
@@ -94,3 +95,16 @@ def test_what_a_job_asks_for(
     table = {"partition": "gpu", "gpus_per_worker": 1, "gpu_kind": "a100", "time_limit_min": 60, "options": ["--nice"]}
     fleet = SlurmFleet(read_settings({"state_dir": tmp_path, **table}), "mark", lambda *_: None, lambda _: None)
     assert fleet._options({"gpus": None, "cpus": None, "memory_gb": None, "labels": {}, **resources}) == options
+
+
+@pytest.mark.parametrize(
+    ("said", "later"),
+    [
+        ("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", True),
+        ("Requested time limit is invalid (missing or exceeds some value)", False),
+        ("invalid partition specified: nope", False),
+        ("Resource temporarily unavailable", True),
+    ],
+)
+def test_a_limit_on_jobs_is_a_shortage_and_a_wrong_option_is_none(said: str, later: bool) -> None:
+    assert bool(_LATER.search(said)) is later
