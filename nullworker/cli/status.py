@@ -107,6 +107,10 @@ def _show_endpoint(console: Console, endpoint: EndpointOverview, row: dict[str, 
         console.print(
             f"  the first has waited for {duration(endpoint.oldest_s)}; {told}: {escape(endpoint.next.ground)}"
         )
+    for group in endpoint.workergroups if not endpoint.waiting else ():  # else it is why one waits
+        if group.failures and group.next_try_in_s > 0:
+            told = f"tried again in {duration(group.next_try_in_s)}: {group.last_error}"
+            console.print(f"  workergroup {group.id} on {group.fleet} is {escape(told)}")
     if not row["workers_list"]:
         return
     table = Table("worker", "state", "for", "holds", "reported", "note", box=None, padding=(0, 2))

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from nullworker.cli import main as cli
 from nullworker.cli import status
 from nullworker.cli.errors import UserError
+from nullworker.cli.printing import console_of_lines
+from nullworker.views.types import EndpointOverview, Eta, GroupView
 
 if TYPE_CHECKING:
     import pytest
@@ -45,3 +49,27 @@ def test_one_that_does_not_answer_at_the_beginning_is_an_error(
 ) -> None:
     assert watch(monkeypatch, UserError("The engine at http://e does not answer.")) == 1
     assert capsys.readouterr().err == "error: The engine at http://e does not answer.\n"
+
+
+def test_a_workergroup_that_its_fleet_has_no_place_for_is_shown_though_none_waits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short = GroupView(2, "ssh", 1, 0, 3, "the fleet ssh has had no place since noon", 4.0)
+    group = GroupView(3, "processes", 0, 0, 0, "", 0.0)
+    shown = EndpointOverview(
+        1, "e", "active", "1 of 3", "", "", 1, 0, 0, 0, {}, 3, 200.0, 0, 0.0, Eta(None, ""), {}, (short, group)
+    )
+    row = {
+        "wanted": {"active_perf": 200.0, "places": 0},
+        "requested": {"workers": 1, "perf": 100.0},
+        "observed": {"ready": 1, "held": 0},
+        "waiting": 0,
+        "why": "",
+        "workers_list": [],
+    }
+    status._show_endpoint(console_of_lines(), shown, row)
+    out = capsys.readouterr().out
+    assert "  workergroup 2 on ssh is tried again in 4 s: the fleet ssh has had no place since noon\n" in out
+    assert "workergroup 3" not in out
+    status._show_endpoint(console_of_lines(), msgspec.structs.replace(shown, waiting=1), {**row, "why": "of it"})
+    assert "workergroup 2" not in capsys.readouterr().out, "it is why one waits"
