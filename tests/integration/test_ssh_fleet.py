@@ -48,7 +48,7 @@ async def test_it_passes_the_conformance_kit(tmp_path: Path, count: int) -> None
             assert isinstance(fleet, SshFleet)
             hosts = dict(fleet._hosts)
             for name, host in hosts.items():
-                fleet._hosts[name] = type(host)(host=name, slots=1)
+                fleet._hosts[name] = type(host)(host=name, slots=len(list(fleet._placements.on(name))))
             yield
             fleet._hosts.update(hosts)
 
