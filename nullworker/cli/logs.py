@@ -15,7 +15,7 @@ from nullworker.cli.explain import lines
 from nullworker.wire.paths import STORY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 EPILOG = """\b
 Examples:
@@ -25,8 +25,8 @@ Examples:
   nullworker logs payload '"job": 17'
   nullworker logs null-local --level 2 --follow
 
-What consumers printed is read from the logs of the engine on this machine. Where a log grew too long, a line says how
-much of it was cut."""
+What consumers printed is read from the logs of the engine on this machine; of a worker on another one, the engine
+fetches the end of its log. Where a log grew too long, a line says how much of it was cut."""
 
 CONSUMERS = ("worker", "request", "payload")
 
@@ -68,7 +68,13 @@ def command(
         raise click.UsageError("--follow is for a worker or an endpoint.")
     from nullworker.client.instances import state_directory
 
-    lines = _consumers(what, which, state or state_directory(), follow=follow)
+    lines: Iterable[str]
+    try:
+        lines = _consumers(what, which, state or state_directory(), follow=follow)
+    except UserError:
+        lines = _from_engine(instance, api_key, int(which)) if what == "worker" and state is None else ()
+        if not lines:
+            raise
     if tail is not None and not follow:
         lines = list(lines)[-tail:]
     for line in lines:
@@ -100,6 +106,20 @@ def _consumers(what: str, which: str, state: Path, *, follow: bool) -> Iterable[
     if not found:
         raise UserError(f"No log under {state} has a consumer that ran for the {what} {which}.")
     return found
+
+
+def _from_engine(instance: str, api_key: str | None, worker_id: int) -> Sequence[str]:
+    """The end of a worker's log as its fleet has it, for one that is on another machine; empty where there is none."""
+    from nullworker.cli import consumer_output as output
+    from nullworker.cli.asking import ask_view
+    from nullworker.client.errors import ClientError
+    from nullworker.views.types import WorkerStory
+
+    try:
+        log = ask_view(instance, api_key, WorkerStory, "worker", id=str(worker_id)).log
+        return list(output.printed(log)) or log
+    except (UserError, ClientError):
+        return ()  # that there is no log here is the more useful answer
 
 
 def _decisions(

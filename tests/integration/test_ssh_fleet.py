@@ -33,7 +33,8 @@ async def boxes(tmp_path: Path) -> AsyncIterator[Boxes]:
         yield boxes
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("count", [1, 3])
 async def test_it_passes_the_conformance_kit(tmp_path: Path, count: int) -> None:
     async with boxes_in(tmp_path, count) as boxes:
 

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from nullworker.core import explain
 from tests.integration.engine.kit import config, endpoint_of, quick, running
 from tests.integration.slurm_cluster import cluster_in, needs_slurm
@@ -14,11 +16,10 @@ from tests.kit.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
 pytestmark = needs_slurm
 
 
+@pytest.mark.long
 async def test_a_reservation_is_served_by_a_job_and_a_second_waits_for_slurm_s_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,6 +54,28 @@ def test_of_a_worker_all_is_shown_that_its_consumers_printed_and_what_was_cut_is
     assert lines[0] == "[nullworker] 5000 bytes or more were cut here"
     assert [line for line in lines if line.startswith("doing")] == ["doing job 1", "doing job 2"]
     assert not [line for line in lines if "ready at" in line]
+
+
+def test_of_a_worker_on_another_machine_the_engine_has_the_end(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, str]] = []
+
+    def ask_view(*_: object, **query: str) -> SimpleNamespace:
+        asked.append(query)
+        if query["id"] == "8":
+            raise UserError("Nothing is known of worker 8.")
+        return SimpleNamespace(log=tuple(LOG.splitlines()))
+
+    monkeypatch.setattr("nullworker.cli.asking.ask_view", ask_view)
+    monkeypatch.setattr("nullworker.client.instances.state_directory", lambda: state)
+    done = CliRunner().invoke(command, ["worker", "7"], catch_exceptions=False, standalone_mode=False)
+    assert [line for line in done.stdout.splitlines() if line.startswith("doing")] == ["doing job 1", "doing job 2"]
+    assert not [line for line in done.stdout.splitlines() if "ready at" in line]
+    assert asked == [{"id": "7"}]
+    with pytest.raises(UserError, match="There is no log of worker 8"):
+        CliRunner().invoke(command, ["worker", "8"], catch_exceptions=False, standalone_mode=False)
+    with pytest.raises(UserError, match="There is no log of worker 7"):
+        shown(state, "worker", "7")
+    assert len(asked) == 2, "a state directory that is named is all that is looked into"
 
 
 def test_of_a_destroyed_worker_as_well(state: Path) -> None:
