@@ -102,6 +102,16 @@ async def test_when_the_cheap_fleet_is_full_the_dear_one_is_used(tmp_path: Path)
                 await each.close()
 
 
+async def test_a_worker_on_a_host_is_told_the_authority_of_an_engine_with_tls(tmp_path: Path) -> None:
+    async with boxes_in(tmp_path, 1) as boxes:
+        settings = replace(settings_of(boxes, tmp_path / "engine", min_load=100.0), tls=True)
+        async with running(settings) as engine:
+            assert engine.url.startswith("https://")
+            await until(lambda: engine.workers == {1: "ready"}, "it has reported")
+            log = (boxes.hosts[0].directory(1, engine.server.keys.mark) / "worker.log").read_text()
+            assert "CERTIFICATE_VERIFY_FAILED" not in log
+
+
 @pytest.mark.long
 async def test_a_host_with_nothing_but_python_is_given_what_workers_need(tmp_path: Path) -> None:
     """From PyPI, into a virtual environment of its own."""
