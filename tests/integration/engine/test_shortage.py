@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.core import explain
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig
+from nullworker.fleets import registry
 from nullworker.fleets.base import EndsSoon
 from tests.integration.engine.kit import ENDPOINT, config, endpoint_of, quick, running
 from tests.kit.waiting import until
@@ -63,3 +64,18 @@ async def test_a_worker_of_which_the_place_gives_notice_gets_nothing_new(tmp_pat
         assert {r.worker_id for r in engine.server.driver.engine.state.reservations.values()} == {1, 2}
         await session.close()
         await second.close()
+
+
+async def test_a_notice_that_a_fleet_gives_while_the_engine_starts_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(config(tmp_path, quick(min_load=100.0)), destroy=False) as engine:
+        await until(lambda: engine.workers == {1: "ready"})
+
+    async def open_fleet(*arguments: Any) -> Fleet:
+        arguments[-1](EndsSoon(1, 300.0, "its time limit"))
+        return await registry.open_fleet(*arguments)
+
+    monkeypatch.setattr("nullworker.engine.server.open_fleet", open_fleet)
+    async with running(config(tmp_path, quick(min_load=100.0))) as engine:
+        assert engine.server.surface.drains.reason(1) == "its place ends it in 300 s: its time limit"
