@@ -7,16 +7,17 @@ import socket
 _held: list[socket.socket] = []
 
 
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port of a loopback address that no other program on this machine is given for as long as this process runs.
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that no other program on this machine is given for as long as this process runs.
 
-    It is free on 127.0.0.1, or on all addresses of the machine for a server that listens on them: ``host`` is "::".
+    It is free on 127.0.0.1 or another loopback address, or on all addresses of the machine for a server that listens on
+    them: ``host`` is "::".
     A connection of another program that was just closed keeps its port on one address, and others do not see that.
     It stays bound here and is never listened on: a server that sets SO_REUSEADDR, as servers do, can have it, and the
     kernel gives it to no program that asks for any.
     """
     holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind((address, 0))
+    holder.bind((host, 0))
     _held.append(holder)
     return int(holder.getsockname()[1])

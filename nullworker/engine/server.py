@@ -123,6 +123,7 @@ class Server:
         self._serving = contextlib.AsyncExitStack()
         self._files = contextlib.ExitStack()
         self._orders: FleetOrders | None = None
+        self._early_notices: list[tuple[str, Notice]] | None = []  # of fleets, before they can be acted on
         self._record: Recorder | None = None
         self._journal: JournalFile | None = None
         self._http: listening.HttpServer | None = None
@@ -201,7 +202,6 @@ class Server:
             orders.fleets.__contains__,
             functools.partial(self._knows_backend, orders.fleets),
         )
-        orders.shortages = Shortages(_wall_s, self.catalog.try_again)
         record.endpoint_gone = self.catalog.endpoint_gone
         record.name_of = self._endpoint_name
         record.workergroup_gone = lambda: self.catalog.workergroups_gone(views.workergroup_ids(self.driver.engine))
@@ -222,10 +222,11 @@ class Server:
             self.driver, self.catalog, self.decisions, self.keeper, self.costs, self.usage, self.keys, signer,
             authority, RequestNumbers(self.keys, loaded.next_request_place, self._reserve_request_places), state_dir,
             self._report_addr, _wall_s, self._complaints, orders.read_log, measurements, lambda: self.connections,
+            refusals, most, self.config.worker_certificates, self._known_of_engine().get(CA_VARIABLE, ""),
         )  # fmt: skip
         self.surface = Surface(insides)
-        orders.on_ends_soon = self._ends_soon
-        await self._serve(self.surface.app)
+        self._take_notices(orders)
+        await self._serve(self.surface.app, most)
         self._serving.callback(self.surface.close)
         self._files.enter_context(url_kept(state_dir, self.url))
         self.driver.start_listing()
@@ -282,8 +283,18 @@ class Server:
             self._orders.exited(worker_id, detail)
 
     def _noticed(self, fleet: str, notice: Notice) -> None:
-        if self._orders is not None:
+        if self._orders is None or self._early_notices is not None:
+            self._early_notices = [*(self._early_notices or ()), (fleet, notice)]
+        else:
             self._orders.noticed(fleet, notice)
+
+    def _take_notices(self, orders: FleetOrders) -> None:
+        """From now on what fleets say of their places is acted on, and so is what they said before."""
+        orders.shortages = Shortages(_wall_s, self.catalog.try_again)
+        orders.on_ends_soon = self._ends_soon
+        early, self._early_notices = self._early_notices or [], None
+        for fleet, notice in early:
+            orders.noticed(fleet, notice)
 
     def _ends_soon(self, notice: EndsSoon) -> None:
         """A place will end an instance: it gets nothing new, and what it holds has until then."""

@@ -200,8 +200,7 @@ class ViewsApi:
         return types.DecisionList(self._parts.wall_s(), self._rows(reversed(rows)))
 
     async def _worker(self, worker_id: int) -> types.WorkerStory:
-        log = await self._parts.read_log(worker_id, LOG_BYTES)
-        lines = redact(log.decode(errors="replace")).splitlines()[-LOG_LINES:]  # everything secret in it is masked
+        lines = _log_tail(await self._parts.read_log(worker_id, LOG_BYTES))
         decisions = self._rows(self._about("worker", worker_id)[-STORY_DECISIONS:])
         story = build.worker_story(self.sources(), worker_id, decisions, lines, self._parts.drains.reason(worker_id))
         if story is None:
@@ -267,3 +266,11 @@ def _time(field: str, text: str) -> float:
     if not 0 <= at_s <= 1e11:
         raise WireError(field, f"{field} must be a time in seconds since 1970.")
     return at_s
+
+
+def _log_tail(log: bytes) -> list[str]:
+    """The last lines of a log, with everything secret in it masked."""
+    lines = log.decode(errors="replace").splitlines()
+    if len(log) >= LOG_BYTES:
+        del lines[:1]  # it may begin in the middle of a secret, which is recognised by its beginning
+    return [from_others(line) for line in lines[-LOG_LINES:]]

@@ -162,6 +162,7 @@ def environment(settings: ProcessSettings, base: Mapping[str, str], record: Reco
         **consumer_dir,
         **own,
         **gpus,
+        **({RUN_AS_VARIABLE: settings.run_as, "NULL_CONTROL_TOKEN": "true"} if settings.run_as else {}),
         "CONTAINER_ID": str(record.worker_id),
         "REPORT_ADDR": record.report_addr,
         "MASTER_TOKEN": record.worker_token,

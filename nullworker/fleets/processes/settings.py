@@ -12,6 +12,7 @@ import msgspec
 
 from nullworker.fleets.base import FleetError
 from nullworker.fleets.processes.gpus import find_gpus
+from nullworker.wire.worker_side.run_as import RunAsError, find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,6 +94,11 @@ def read_settings(settings: Mapping[str, object]) -> ProcessSettings:
         )
     if isinstance(read.gpus, list) and len({str(gpu) for gpu in read.gpus}) < len(read.gpus):
         raise FleetError("The process fleet's gpus name one GPU twice: correct [fleet.processes].")
+    if read.run_as:
+        try:
+            find(read.run_as)
+        except RunAsError as error:
+            raise FleetError(f"run_as of [fleet.processes] is set, and {error}.") from None
     python = shutil.which(Path(read.python).expanduser())
     if python is None:
         raise FleetError(f"The process fleet's python, {read.python!r}, is not a program: correct [fleet.processes].")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nullworker.core import explain
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig
@@ -15,6 +15,10 @@ from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
+
+    from nullworker.fleets.base import Fleet
 
 OTHER = "null-other"
 

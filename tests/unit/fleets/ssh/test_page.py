@@ -44,4 +44,4 @@ def test_the_first_file_is_a_configuration(tmp_path: Path) -> None:
     assert endpoint.workergroups[0].fleet == "ssh"
     read = msgspec.convert({"state_dir": "x", **config.fleets["ssh"]}, SshSettings)
     assert [host.host for host in read.all_hosts] == ["me@box-1"]
-    assert config.public_url == "http://10.0.0.1:8800"
+    assert config.public_url == "https://10.0.0.1:8800"
