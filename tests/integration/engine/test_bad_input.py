@@ -6,11 +6,13 @@ import asyncio
 import dataclasses
 import io
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
+import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.core.result import Ok
@@ -211,10 +213,16 @@ async def test_a_known_path_says_which_methods_it_takes(engine: Running) -> None
     assert "POST" in answer["msg"]
 
 
-async def test_no_schema_made_request_gets_a_500(tmp_path: Path) -> None:
+#: Of each operation, with `make test-long`.
+MANY = int(os.environ.get("NULLWORKER_FUZZ", "2000"))
+
+
+@pytest.mark.parametrize("examples", [15, pytest.param(MANY, marks=[pytest.mark.long, pytest.mark.timeout(7_200)])])
+async def test_no_schema_made_request_gets_a_500(tmp_path: Path, examples: int) -> None:
     """Schemathesis makes requests of the engine's own OpenAPI document, right ones and wrong ones.
 
-    On an engine of its own: with the account key, what is right changes its state.
+    On an engine of its own: with the account key, what is right changes its state. `make test-long` makes many more of
+    them; NULLWORKER_FUZZ is how many of each operation.
     """
 
     def attack(engine: Running) -> int:
@@ -222,17 +230,21 @@ async def test_no_schema_made_request_gets_a_500(tmp_path: Path) -> None:
             path=paths.LIVE
         )  # a stream without an end
         count = 0
+        account = {"Authorization": f"Bearer {engine.key}"}
+        kept = requests.Session()  # with a good key on a connection, what is refused of its address is no flood
         for result in schema.get_all_operations():
             assert isinstance(result, Ok)
             operation = result.ok()
             if operation.path == "/route/":
                 continue  # held open for seconds by design; its bodies are tested above
 
-            @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+            @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
             def run(case: schemathesis.Case[Any]) -> None:
                 nonlocal count
+                if count % 15 == 0:
+                    assert kept.get(f"{engine.url}/api/v0/status/", headers=account).status_code == 200
                 count += 1
-                response = case.call(headers={"Authorization": f"Bearer {engine.key}"})
+                response = case.call(headers=account)
                 assert response.status_code < 500, (case.as_curl_command(), response.text)
 
             given(case=operation.as_strategy())(run)()
