@@ -28,7 +28,14 @@ _WITH_FEW_FILES = (
 
 
 @pytest.mark.promise("P2")
-@pytest.mark.parametrize("sent", [b"", b"POST /ping HT", HALF_A_BODY], ids=["nothing", "half a head", "half a body"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"POST /ping HT", id="half a head", marks=pytest.mark.long),
+        pytest.param(HALF_A_BODY, id="half a body", marks=pytest.mark.long),
+    ],
+)
 async def test_its_holder_reaches_it_and_the_log_stays_short(tmp_path: Path, sent: bytes) -> None:
     async with contextlib.AsyncExitStack() as stack:
         engine = await stack.enter_async_context(kit.StubEngine().running())
