@@ -185,7 +185,8 @@ async def test_what_is_no_longer_wanted_is_withdrawn_while_it_waits(tmp_path: Pa
     async with farm(tmp_path, consumer(file), most=1) as running:
         with dispatching(running, tmp_path, sqlite_jobs.url(file)) as dispatcher:
             await until(
-                lambda: dispatcher.last.get("held") == 1 and dispatcher.last.get("asked") == 3, "one has a worker"
+                lambda: [dispatcher.last.get(what) for what in ("held", "in_flight", "asked")] == [1, 1, 3],
+                "one has a worker, whose consumer has its job",
             )
             with sqlite3.connect(file) as table:
                 table.execute("DELETE FROM jobs WHERE status = 'waiting'")
