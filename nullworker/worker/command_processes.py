@@ -127,40 +127,47 @@ class Processes:
 class Cgroup:
     """A cgroup of version 2 for one command, where this process may make one.
 
+    Moving a process into one takes the kernel ten milliseconds. So the supervisor is moved, while it has no command
+    yet, and its command is in it from its first instruction.
+
     Args:
-        session_id: of the reservation; names it.
+        path: its directory; "" for none.
     """
 
-    def __init__(self, session_id: str) -> None:
-        parent = _own_cgroup()
-        name = "".join(letter for letter in session_id if letter.isalnum())
-        self._path = f"{parent}/nullworker-{name}" if parent and name else ""
+    def __init__(self, path: str) -> None:
+        self.path = path
 
-    def make(self) -> None:
-        """Makes it; where that is not allowed, there is none."""
-        try:
-            if self._path:
-                os.mkdir(self._path)  # noqa: PTH102 - pathlib is not loaded
-        except FileExistsError:
-            pass
-        except OSError:
-            self._path = ""
+    @classmethod
+    def named(cls, name: str) -> Cgroup:
+        """The one of that name below this process's own; none where there are none of version 2."""
+        parent = _own_cgroup()
+        return cls(f"{parent}/{name}" if parent else "")
 
     def enter(self) -> None:
-        """Moves this very process into it."""
+        """Moves this very process into it, and makes it if need be; where that is not allowed, there is none."""
+        try:
+            if self.path:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self.path)  # noqa: PTH102 - pathlib is not loaded
+                _move_into(self.path)
+        except OSError:
+            self.remove()
+            self.path = ""
+
+    def leave(self) -> None:
+        """Moves this very process back to where it was, so that the cgroup can be removed."""
         with contextlib.suppress(OSError):
-            if self._path:
-                with open(f"{self._path}/cgroup.procs", "w") as file:  # noqa: PTH123
-                    file.write("0")
+            if self.path:
+                _move_into(os.path.dirname(self.path))  # noqa: PTH120
 
     def pids(self) -> Iterator[int]:
         """What is in it, and in those that were made in it."""
-        for folder, _, _ in os.walk(self._path) if self._path else ():
+        for folder, _, _ in os.walk(self.path) if self.path else ():
             yield from (int(word) for word in read(f"{folder}/cgroup.procs").split())
 
     def remove(self) -> None:
         """Removes it, if it is empty."""
-        for folder, _, _ in os.walk(self._path, topdown=False) if self._path else ():
+        for folder, _, _ in os.walk(self.path, topdown=False) if self.path else ():
             with contextlib.suppress(OSError):
                 os.rmdir(folder)  # noqa: PTH106
 
@@ -204,6 +211,11 @@ def read(path: str) -> bytes:
             return file.read()
     except OSError:
         return b""
+
+
+def _move_into(folder: str) -> None:
+    with open(f"{folder}/cgroup.procs", "w") as file:  # noqa: PTH123
+        file.write("0")
 
 
 def _own_cgroup() -> str:

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import json
 import os
+import secrets
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from nullworker.wire import tasks
 from nullworker.wire.worker_side import engine_tls
 from nullworker.wire.worker_side.run_as import RUN_AS_VARIABLE
 from nullworker.worker import supervisor_main
+from nullworker.worker.command_processes import Cgroup
 from nullworker.worker.idleness import Output
 from nullworker.worker.stderr_tail import Report, ReportPipe, last_line
 
@@ -57,22 +59,33 @@ class Supervisor:
         process: the supervisor.
         pipe: to which it writes its report.
         outputs: the command's output, where that is counted.
+        cgroup: of the command; removed when nothing of it is left.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, pipe: ReportPipe, outputs: list[Output]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, pipe: ReportPipe, outputs: list[Output], cgroup: Cgroup
+    ) -> None:
         self.outputs = outputs  # of the command, where they are counted
         #: Done with the exit code when nothing of the command is alive, or what is left of it cannot be ended.
         self.ended: asyncio.Future[int] = tasks.start(self._until_gone())
         self._process = process
         self._pipe = pipe
+        self._cgroup = cgroup
         self._order: Order | None = None
         self._report = Report()
 
     @classmethod
-    async def spawn(cls, *, counts_output: bool = False, ignored: Sequence[re.Pattern[bytes]] = ()) -> Supervisor:
+    async def spawn(
+        cls,
+        *,
+        counts_output: bool = False,
+        ignored: Sequence[re.Pattern[bytes]] = (),
+        cgroup: Cgroup | None = None,
+    ) -> Supervisor:
         """Starts a supervisor.
 
         Args:
+            cgroup: of an earlier supervisor, for one that ends what that has left; None: a new one.
             counts_output: whether the command's output is counted.
             ignored: as `Output` takes it.
 
@@ -80,13 +93,14 @@ class Supervisor:
             OSError: it cannot be started.
         """
         pipe = ReportPipe()
+        cgroup = cgroup or Cgroup.named(f"nullworker-{secrets.token_hex(8)}")
         outputs = [Output(1, ignored), Output(2, ignored)] if counts_output else []
         streams: dict[str, Any] = {}
         if outputs:
             streams = {"stdout": outputs[0].write_end, "stderr": outputs[1].write_end}
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", supervisor_main.__file__, str(pipe.write_end)),
+                *(sys.executable, "-I", "-S", supervisor_main.__file__, str(pipe.write_end), cgroup.path),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(pipe.write_end,),
                 env=without_reservation(os.environ),
@@ -98,7 +112,7 @@ class Supervisor:
         finally:
             for output in outputs:
                 output.started()
-        return cls(process, pipe, outputs)
+        return cls(process, pipe, outputs, cgroup)
 
     @property
     def pid(self) -> int:
@@ -159,12 +173,13 @@ class Supervisor:
             self._report = report
         elif self._order is not None:  # it was killed, and could end nothing
             self._report = Report(left=await self._sweep(self._order))
+        self._cgroup.remove()
         return code
 
     async def _sweep(self, order: Order) -> tuple[str, ...]:
         """Has another supervisor end what this one has left; returns what survived, in words."""
         try:
-            other = await Supervisor.spawn()
+            other = await Supervisor.spawn(cgroup=self._cgroup)
         except OSError as error:
             return (f"what cannot be looked for ({error.strerror or error})",)
         other._tell(_as_json(order, None))  # noqa: SLF001 - one of our own
@@ -184,7 +199,6 @@ def _as_json(order: Order, command: list[str] | None) -> bytes:
         "command": command,
         "env": dict(order.env),
         "directory": order.directory or None,
-        "session_id": order.session_id,
         "mark": "" if is_nested else f"{SESSION_VARIABLE}={order.session_id}",
         "place": "" if is_nested or not order.place else f"{CONTROL_VARIABLE}={order.place}",
         "grace_s": order.grace_s,

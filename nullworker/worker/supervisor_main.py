@@ -2,10 +2,11 @@
 
 It is started by its path, as a program of its own, on Linux:
 
-    python -I -S supervisor_main.py REPORT
+    python -I -S supervisor_main.py REPORT CGROUP
 
-It waits for a line of JSON on standard input (`main` lists its keys), and exits if none comes. The command gets a
-process group of its own, in the worker's session. Single bytes on standard input then control it:
+It enters the cgroup CGROUP (a directory; "" for none), which it makes if it may. Then it waits for a line of JSON on
+standard input (`main` lists its keys), and exits if none comes. The command gets a process group of its own, in the
+worker's session. Single bytes on standard input then control it:
 
 - ``t`` (terminate): SIGTERM to the command; once it has ended, SIGTERM to what is left of it; SIGKILL to all of it
   after the grace period. The end of standard input, which means that the worker has ended, does the same.
@@ -67,11 +68,15 @@ _POLL_MAX_S = 0.1  # while processes are ending
 _POLL_WAITING_S = 1.0  # while a daemonised job is waited for; the kernel tells the end of most at once
 
 
-def main(report: int) -> int:
+def main(report: int, cgroup: Cgroup) -> int:
     """Waits for the order and carries it out; returns the exit code.
 
+    Args:
+        report: the file descriptor that the report is written to.
+        cgroup: for the command.
+
     The order's keys: ``command`` (a list; None: only end what is left of an earlier one), ``env``, ``directory``,
-    ``session_id``, ``mark`` and ``place`` (as `Processes` takes them; ``place``: what was left behind by earlier
+    ``mark`` and ``place`` (as `Processes` takes them; ``place``: what was left behind by earlier
     commands is ended first), ``grace_s``, ``background_s`` (how long a daemonised job may go on; None: to its end),
     ``user`` (number, group and all groups of the user that it runs as; None: this one).
     """
@@ -82,24 +87,29 @@ def main(report: int) -> int:
             signal.signal(number, _nothing)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what the command leaves behind becomes a child of this process
     wake_up = _wake_up_fd()
+    worker = os.getppid()
+    cgroup.enter()
     order, commands = _order()
-    if not order:
-        return 0
+    code = _carry_out(order, cgroup, wake_up, commands, report) if order else 0
+    if os.getppid() != worker:  # which has ended, and removes nothing more
+        cgroup.leave()
+        cgroup.remove()
+    return code
+
+
+def _carry_out(order: Any, cgroup: Cgroup, wake_up: int, commands: bytes, report: int) -> int:
     code, facts, errors = 0, {"left": [], "is_busy": False}, _Errors()
-    cgroup = Cgroup(order["session_id"])
     processes = Processes(order["mark"], cgroup)
     if order["place"] or order["command"] is None:
         facts = _clear(processes, order["place"], order["grace_s"])
     if not any(facts.values()) and order["command"] is not None:
-        cgroup.make()
-        child = _start(order, errors, cgroup)
+        child = _start(order, errors)
         code = NOT_STARTED
         if child is not None:
             processes.group = child.pid
             run = Run(child.pid, processes, order["grace_s"], order["background_s"], errors.say)
             code = child.returncode = _watch(run, wake_up, commands)
             facts["left"] = run.survivors
-    cgroup.remove()
     with contextlib.suppress(OSError):  # the worker has gone
         os.write(report, json.dumps(facts).encode() + b"\n" + errors.last())
     return code
@@ -134,10 +144,9 @@ def _clear(processes: Processes, place: str, grace_s: float) -> dict[str, Any]:
     return {"left": [], "is_busy": False}
 
 
-def _start(order: Any, errors: _Errors, cgroup: Cgroup) -> subprocess.Popen[bytes] | None:
+def _start(order: Any, errors: _Errors) -> subprocess.Popen[bytes] | None:
     def prepare() -> None:
         os.setpgid(0, 0)
-        cgroup.enter()
         if order.get("user"):
             _become(*order["user"])
         # Should the supervisor itself be killed. A change of the user takes this back, so it comes after that.
@@ -389,4 +398,4 @@ def _nothing(*_signal: object) -> None:
 
 
 if __name__ == "__main__":
-    os._exit(main(int(sys.argv[1])))  # a thread may be in a write that never returns
+    os._exit(main(int(sys.argv[1]), Cgroup(sys.argv[2])))  # a thread may be in a write that never returns

@@ -5,6 +5,7 @@ The supervisor is the real program, and so are all processes here.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -25,7 +26,8 @@ import psutil
 import pytest
 
 from nullworker.worker import supervisor_main
-from nullworker.worker.command_processes import _own_cgroup
+from nullworker.worker.command_processes import Cgroup, _own_cgroup
+from nullworker.worker.supervisor import Order, Supervisor
 from tests.kit.waiting import HANG_S
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class Supervised:
     report: int
     folder: Path
     session_id: str
+    cgroup: Cgroup
     errors: Any = field(default=None)
 
     def tell(self, command: bytes) -> None:
@@ -113,6 +116,11 @@ class Supervised:
         assert self.close() == b""
 
 
+needs_cgroups = pytest.mark.skipif(
+    not _own_cgroup() or not os.access(_own_cgroup(), os.W_OK), reason="no cgroup of version 2 can be made here"
+)
+
+
 def until(check: Callable[[], object]) -> None:
     give_up_at = time.monotonic() + HANG_S
     while not check():
@@ -136,6 +144,17 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         if note.suffix == "" and note.is_file() and note.read_text().isdigit():
             with contextlib.suppress(OSError):
                 os.kill(int(note.read_text()), signal.SIGKILL)
+    for cgroup in made_here:
+        give_up_at = time.monotonic() + HANG_S
+        while list(cgroup.pids()):
+            assert time.monotonic() < give_up_at
+            time.sleep(0.01)
+        cgroup.remove()
+    made_here.clear()
+
+
+#: The cgroups of this test.
+made_here: list[Cgroup] = []
 
 
 def supervise(
@@ -146,6 +165,7 @@ def supervise(
     place: str = "",
     below: Sequence[str] = (),
     stderr: int | None = None,
+    cgroup: Cgroup | None = None,
     **order: Any,
 ) -> Supervised:
     """Starts a supervisor and gives it its order.
@@ -157,12 +177,15 @@ def supervise(
         place: the order's.
         below: the program that starts the supervisor, with its arguments.
         stderr: the supervisor's.
+        cgroup: of an earlier supervisor; None for one of its own.
         order: more of its keys.
     """
     session_id = session_id or uuid.uuid4().hex
+    cgroup = cgroup or Cgroup.named(f"nullworker-{uuid.uuid4().hex}")
+    made_here.append(cgroup)
     read, write = os.pipe()
     process = subprocess.Popen(
-        [*below, sys.executable, "-I", "-S", supervisor_main.__file__, str(write)],
+        [*below, sys.executable, "-I", "-S", supervisor_main.__file__, str(write), cgroup.path],
         stdin=subprocess.PIPE,
         stderr=stderr,
         pass_fds=(write,),
@@ -174,14 +197,13 @@ def supervise(
         "command": command,
         "env": {**env, **({"NULL_CONTROL_URL": place.partition("=")[2]} if place else {})},
         "directory": str(folder),
-        "session_id": session_id,
         "mark": f"NULL_SESSION_ID={session_id}",
         "place": place,
         "grace_s": GRACE_S,
         "background_s": None,
         **order,
     }
-    supervised = Supervised(process, read, folder, session_id)
+    supervised = Supervised(process, read, folder, session_id, cgroup)
     supervised.tell(json.dumps(facts).encode() + b"\n")
     return supervised
 
@@ -285,23 +307,23 @@ class TestInit:
     INIT = """
         import ctypes, subprocess, sys, time
         ctypes.CDLL(None).prctl(36, 1)
-        subprocess.Popen(sys.argv[1:], pass_fds=[int(sys.argv[-1])])
+        subprocess.Popen(sys.argv[1:], pass_fds=[int(sys.argv[-2])])
         time.sleep(600)
     """
 
     @pytest.mark.parametrize("names", [("child",), ("daemon",)])
     def test_a_short_lived_child_does_not_hold_the_worker(self, folder: Path, names: tuple[str, ...]) -> None:
         read, write = os.pipe()
-        command = [sys.executable, "-I", "-S", supervisor_main.__file__, str(write)]
+        command = [sys.executable, "-I", "-S", supervisor_main.__file__, str(write), ""]
         init = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(self.INIT), *command], stdin=subprocess.PIPE, pass_fds=(write,)
         )
         os.close(write)
         try:
-            run = Supervised(init, read, folder, "s")
+            run = Supervised(init, read, folder, "s", Cgroup(""))
             order = {
                 "command": starts("0", *names), "env": {"NULL_SESSION_ID": "init"}, "directory": str(folder),
-                "session_id": "", "mark": "NULL_SESSION_ID=init", "place": "", "grace_s": GRACE_S, "background_s": 0.0,
+                "mark": "NULL_SESSION_ID=init", "place": "", "grace_s": GRACE_S, "background_s": 0.0,
             }  # fmt: skip
             run.tell(json.dumps(order).encode() + b"\n")
             supervisor = waited_for(init.pid).pid
@@ -437,17 +459,16 @@ class TestAfterAKill:
         assert supervise(folder, None, session_id=run.session_id).ended()[:2] == (0, {"left": [], "is_busy": False})
         assert not any(lives(run.pid(name)) for name in ("child", "session", "daemon"))
 
-    @pytest.mark.skipif(
-        not _own_cgroup() or not os.access(_own_cgroup(), os.W_OK), reason="no cgroup of version 2 can be made here"
-    )
+    @needs_cgroups
     def test_what_has_no_environment_is_found_by_the_cgroup(self, folder: Path) -> None:
         run = supervise(folder, starts("stay", "bare"))
         run.pid("started")
         run.kill()
         assert lives(run.pid("bare"))
-        assert supervise(folder, None, session_id=run.session_id).ended()[:2] == (0, {"left": [], "is_busy": False})
+        sweep = supervise(folder, None, session_id=run.session_id, cgroup=run.cgroup)
+        assert sweep.ended()[:2] == (0, {"left": [], "is_busy": False})
         assert not lives(run.pid("bare"))
-        assert not Path(_own_cgroup(), f"nullworker-{run.session_id}").exists()
+        assert list(run.cgroup.pids()) == []
 
     def test_what_an_earlier_worker_left_on_the_same_port_is_ended_before_the_first_command(self, folder: Path) -> None:
         place = f"NULL_CONTROL_URL=http://127.0.0.1:{os.getpid()}"  # of no other test's worker
@@ -461,6 +482,37 @@ class TestAfterAKill:
         assert not lives(left)
         after.tell(b"t")
         after.ended()
+
+
+@needs_cgroups
+class TestTheCgroup:
+    """Each supervisor has one, with its command, and none is left."""
+
+    def test_the_worker_removes_it(self, folder: Path) -> None:
+        async def runs() -> tuple[int, str]:
+            supervisor = await Supervisor.spawn()
+            cgroup = supervisor._cgroup
+            supervisor.start(Order(starts("stay"), "s", {}, str(folder)))
+            while not os.path.exists(folder / "started"):  # noqa: ASYNC110, ASYNC240, PTH110 - another process makes it
+                await asyncio.sleep(0.01)
+            inside = len(list(cgroup.pids()))
+            supervisor.hurry()
+            await supervisor.ended
+            return inside, cgroup.path
+
+        inside, path = asyncio.run(runs())
+        assert inside == len(["the supervisor", "its command"])
+        assert not Path(path).exists()
+
+    def test_the_supervisor_removes_it_when_its_worker_has_gone(self, folder: Path) -> None:
+        run = supervise(folder, starts("stay"), below=("sh", "-c", '"$0" "$@"; exit'))
+        command = run.pid("started")
+        assert command in run.cgroup.pids()
+        run.process.kill()
+        run.process.wait(HANG_S)
+        run.close()  # which tells the supervisor
+        until(lambda: not Path(run.cgroup.path).exists())
+        assert not lives(command)
 
 
 def test_no_command_starts_while_another_supervisor_runs_one_for_the_same_reservation(folder: Path) -> None:
