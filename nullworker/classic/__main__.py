@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from nullworker.classic.settings import from_environment
+from nullworker.wire.output import log_to_stderr
 from nullworker.wire.worker_side import engine_tls, failure_report
 from nullworker.wire.worker_side.environment import SettingsError
 
@@ -30,7 +31,7 @@ OWN_WORKERS = Path(__file__).resolve().parents[2] / "workers"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     given = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr("%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("waitress").setLevel(
         logging.ERROR
     )  # it warns of its queue's depth, which is reported to the engine anyway

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
@@ -66,9 +65,9 @@ def command(
     command: tuple[str, ...],
 ) -> int:
     """Run COMMAND while the worker on this machine is held, once for each reservation."""
+    from nullworker.wire.output import log_to_stderr
     from nullworker.wire.worker_side.run_as import RunAsError, find
     from nullworker.worker.consume_command import ConsumeSettings, run
-    from nullworker.worker.logs import ThreadHandler
 
     if shutil.which(command[0]) is None:
         raise UserError(f"There is no program {command[0]!r} to run; correct the command after --.", exit_code=127)
@@ -76,7 +75,7 @@ def command(
         run_as = find(run_as_name) if run_as_name else None
     except RunAsError as error:
         raise click.BadParameter(f"{error}", param_hint="--run-as") from None
-    logging.basicConfig(level=logging.INFO, format="nullworker consume: %(message)s", handlers=[ThreadHandler()])
+    log_to_stderr("nullworker consume: %(message)s")
     control_url = f"http://127.0.0.1:{control_port}"
     told = os.environ.get("NULL_CONTROL_URL", "")
     if told.startswith(f"{control_url}/"):

@@ -276,9 +276,9 @@ def _silence_libraries() -> None:
 
 def _dispatch(settings: DispatchSettings, store_file: Path, options: dict[str, Any]) -> int:
     from nullworker.dispatch.dispatcher import Dispatcher
-    from nullworker.dispatch.output import OutputWriter
+    from nullworker.wire.output import OutputWriter, log_to_stderr
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     _silence_libraries()
 
     async def run(output: OutputWriter) -> int:
@@ -366,9 +366,8 @@ async def _run_until_signal(dispatcher: Dispatcher, signals: _Signals, *, until_
     except asyncio.CancelledError:
         held = sum(binding.holding for binding in dispatcher.bindings)
     if held:
-        print(
-            f"{held} reservations stay held for their jobs; start nullworker dispatch again to adopt them.",
-            file=sys.stderr,
+        logging.getLogger(__name__).warning(
+            "%d reservations stay held for their jobs; start nullworker dispatch again to adopt them.", held
         )
     return signals.exit_code
 

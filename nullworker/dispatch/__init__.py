@@ -8,7 +8,7 @@ In reading order:
 - ``reading_history``: what successive readings show: progress, and for how long a queue was empty;
 - ``dispatcher``: all bindings of a process, its start, and an exit that ends no held reservation;
 - ``limits``: what all bindings share, by ``fair_share`` (a cap) and ``budget`` (money);
-- ``close_webhook``: local workers announce the end of a session; ``output``, ``trace``: what is written outside;
+- ``close_webhook``: local workers announce the end of a session; ``trace``: what is written outside;
 - ``settings``, ``settings_file``: what an operator configures, checked.
 
 `nullworker.cli.dispatch` is its command.

@@ -97,7 +97,7 @@ def configure(state_dir: Path, level: str = "info", stream: IO[str] | None = Non
     """
     close()
     stream = stream or sys.stderr
-    shown = logging.StreamHandler(stream)
+    shown = logging.StreamHandler(stream)  # noqa: TID251 - behind a queue
     shown.setFormatter(LineFormatter() if stream.isatty() else JsonFormatter())
     handlers: list[logging.Handler] = [shown]
     with contextlib.suppress(StateError):

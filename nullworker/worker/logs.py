@@ -6,25 +6,17 @@ string Vast's client sends the endpoint's key.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import queue
-import sys
-import threading
-import time
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from nullworker.wire.output import ThreadHandler
 from nullworker.wire.printable import printable
 from nullworker.wire.redaction import hide, redact
 from nullworker.wire.secret import Secret
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
-_LINES_MAX = 10_000  # kept for a reader that stalls
-_FLUSH_S = 2.0
-_FLUSH_LOOK_S = 0.005
 
 
 class _Redacting(logging.Formatter):
@@ -35,36 +27,6 @@ class _Redacting(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
-
-
-class ThreadHandler(logging.Handler):
-    """Writes lines to standard error from a thread: a reader that stalls must not stop the event loop."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: queue.Queue[bytes] = queue.Queue(_LINES_MAX)
-        self._to = sys.stderr.fileno()
-        # A daemon thread: a reader that stalls does not keep the process from ending.
-        threading.Thread(target=self._write, daemon=True).start()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Called by `logging`: returns at once. A line for which there is no room is dropped."""
-        with contextlib.suppress(queue.Full):
-            self._lines.put_nowait(self.format(record).encode(errors="replace") + b"\n")
-
-    def flush(self) -> None:
-        """Waits until all lines are written, for a short time at most. Called by `logging` at the end."""
-        give_up_at_s = time.monotonic() + _FLUSH_S
-        while self._lines.unfinished_tasks and time.monotonic() < give_up_at_s:
-            time.sleep(_FLUSH_LOOK_S)
-
-    def _write(self) -> None:
-        while True:
-            left = self._lines.get()
-            with contextlib.suppress(OSError):  # the reader has gone
-                while left:
-                    left = left[os.write(self._to, left) :]
-            self._lines.task_done()
 
 
 def set_up(level: str, token: str) -> None:

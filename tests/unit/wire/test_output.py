@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+from typing import TYPE_CHECKING
 
-from nullworker.dispatch.output import LINES_MAX, OutputWriter
+from nullworker.wire.output import LINES_MAX, OutputWriter, ThreadHandler
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_they_come_in_order() -> None:
@@ -34,3 +40,14 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
         lines.add("one")
         lines.add("two")
     os.close(write)
+
+
+def test_log_lines_do_not_wait_for_a_reader_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stalled:
+        monkeypatch.setattr(sys, "stderr", stalled)
+        handler = ThreadHandler()
+        for number in range(3 * LINES_MAX):
+            handler.emit(logging.makeLogRecord({"msg": "line %d " + "x" * 99, "args": (number,)}))
+        assert os.read(read, 7) == b"line 0 "
+        os.close(read)
