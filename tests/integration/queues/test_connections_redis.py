@@ -284,3 +284,43 @@ async def test_a_cluster_says_where_the_queue_is(tmp_path: Path) -> None:
         assert "in different slots" in await refusal(f"redis-list+cluster://{seed}?key=jobs&processing=doing")
         assert "no database but 0" in await refusal(f"redis-list+cluster://{seed}/1?key=jobs")
         assert "does not work on Redis Cluster" in await refusal(f"rq+cluster://{seed}?queue=jobs")
+
+
+async def test_sentinel_and_cluster_over_tls(tmp_path: Path, certificates: Certificates) -> None:
+    """So are the servers that they name, whose ports take nothing else."""
+    ports = [free_port() for _ in range(4)]
+    tls = ["--tls-cert-file", str(certificates.server), "--tls-key-file", str(certificates.server_key)]
+    tls += ["--tls-ca-cert-file", str(certificates.authority), "--tls-auth-clients", "no", "--tls-replication", "yes"]
+    named = ["--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname"]
+    cluster = [
+        "--cluster-enabled",
+        "yes",
+        "--cluster-port",
+        str(free_port()),
+        "--databases",
+        "1",
+        "--tls-cluster",
+        "yes",
+    ]
+    for name in ("master", "sentinel", "cluster"):
+        (tmp_path / name).mkdir()
+    configuration = tmp_path / "sentinel" / "sentinel.conf"
+    configuration.write_text(
+        f"port 0\nbind 127.0.0.1\ntls-port {ports[1]}\nsentinel resolve-hostnames yes\n"
+        f"sentinel announce-hostnames yes\nsentinel monitor mymaster localhost {ports[0]} 1\n"
+    )
+    sentinel = [program("redis-server"), str(configuration), "--sentinel", *tls]
+    with (
+        redis_server(tmp_path / "master", "--tls-port", str(ports[0]), *tls),
+        running(sentinel, port=ports[1], directory=tmp_path / "sentinel"),
+        redis_server(tmp_path / "cluster", "--tls-port", str(ports[2]), *tls, *cluster, *named, port=ports[3]),
+        contextlib.closing(redis.Redis(port=ports[3])) as node,
+    ):
+        command(node, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        await until(lambda: node.cluster("INFO")["cluster_state"] == "ok")
+        for url in (
+            f"redis-list+sentinel+tls://localhost:{ports[1]}/0?master_name=mymaster&key=jobs",
+            f"redis-list+cluster+tls://localhost:{ports[2]}?key=jobs",
+        ):
+            assert await waiting(f"{url}&tls_ca={certificates.authority}") == 0
+            assert "certificate" in await refusal(url)
