@@ -22,7 +22,7 @@ from nullworker.wire import tasks
 from nullworker.worker import supervisor_main
 from nullworker.worker.consumer_process import BUSY, consumer_environment, how_ended, why_broken, why_left
 from nullworker.worker.control_client import ControlGone, ControlPort, ControlSilent
-from nullworker.worker.idleness import tree_of, until_idle
+from nullworker.worker.idleness import IdleWatch, tree_of
 from nullworker.worker.supervisor import Order, SupervisorPool
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ PAUSE_S = 0.5
 PAUSE_MAX_S = 5.0
 #: The worker collects a session up to five seconds after its time.
 COLLECTED_S = 10.0
-LAST_OUTPUT_S = 5.0
 ATTEMPTS = 3
 
 
@@ -211,7 +210,7 @@ class Run:
         over = tasks.start(self._until_over())
         beats = tasks.watch(self._keep_alive(), "Keeping the reservation alive") if self._settings.keep_alive else None
         try:
-            async with _IdleWatch(self, supervisor, self._settings.release_when_idle_s) as idle:
+            async with self._idle_watch(supervisor) as idle:
                 waiting: set[asyncio.Future[Any]] = {ended, over}
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():  # by itself, unless it was stopped, by us or by what it has read at the control port
@@ -225,8 +224,7 @@ class Run:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-            for output in supervisor.outputs:
-                await output.finish(LAST_OUTPUT_S)
+            await supervisor.finish_output()
 
     async def _let_go(self, ended: Ended) -> None:
         """The command has ended: releases the worker, after reporting it as broken if the command crashed."""
@@ -308,48 +306,21 @@ class Run:
                 continue
             await asyncio.sleep(PAUSE_S)
 
-    def look(self, supervisor: Supervisor) -> Any:
-        """The command's processes, as `until_idle` wants them."""
-        return tree_of(supervisor.pid, self._held.session_id)
+    def _idle_watch(self, supervisor: Supervisor) -> IdleWatch:
+        return IdleWatch(
+            self._settings.release_when_idle_s,
+            lambda: tree_of(supervisor.pid, self._held.session_id),
+            lambda: self._signs(supervisor),
+            supervisor.ask,
+        )
 
-    async def signs(self, supervisor: Supervisor) -> object:
+    async def _signs(self, supervisor: Supervisor) -> object:
         """Signs of work: the command's output and its last heartbeat; None: they cannot be read."""
         try:
             held = await self._port.held()
         except (ControlGone, ControlSilent):
             return None
         return tuple(output.count for output in supervisor.outputs), held.heard_at if held is not None else None
-
-
-class _IdleWatch:
-    """Asks a command that is idle to end: once, because many programs take a second SIGTERM as an order to abort.
-
-    There is no time limit, because the command may have begun a job just now.
-    """
-
-    def __init__(self, run: Run, supervisor: Supervisor, idle_s: float | None) -> None:
-        self.asked = False
-        self._run = run
-        self._supervisor = supervisor
-        self._idle_s = idle_s
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> _IdleWatch:  # noqa: PYI034 - final
-        if self._idle_s is not None:
-            self._task = tasks.watch(self._watch(self._idle_s), "Watching for an idle command")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _watch(self, idle_s: float) -> None:
-        run, supervisor = self._run, self._supervisor
-        await until_idle(idle_s, lambda: run.look(supervisor), lambda: run.signs(supervisor))
-        log.info("the command has done nothing for %g s: it is asked to end", idle_s)
-        self.asked = True
-        supervisor.ask()
 
 
 def run(settings: ConsumeSettings) -> int:

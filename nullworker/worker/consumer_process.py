@@ -17,6 +17,7 @@ from nullworker.wire import tasks
 from nullworker.wire.redaction import from_others
 from nullworker.wire.worker_side.environment import ORIGINAL_VARIABLES
 from nullworker.worker import supervisor_main
+from nullworker.worker.idleness import IdleWatch, tree_of
 from nullworker.worker.release import ReleaseError
 from nullworker.worker.supervisor import Order, SupervisorPool, without_credential
 
@@ -58,7 +59,7 @@ class Consumer:
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._closing = False
-        self._supervisors = SupervisorPool()
+        self._supervisors = SupervisorPool(counts_output=settings.consumer_idle_s is not None)
         self._supervisor: Supervisor | None = None
         self._has_cleared = False
 
@@ -116,7 +117,8 @@ class Consumer:
         )
         stopped = tasks.start(stop.wait())
         either: set[asyncio.Future[Any]] = {supervisor.ended, stopped}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        async with self._idle_watch(session, supervisor) as idle:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if stop.is_set():
             log.info("consumer stopped, and ended with %s", how_ended(await supervisor.end()))
@@ -125,11 +127,23 @@ class Consumer:
             code = supervisor.ended.result()
             log.info("consumer of request %s ended with %s", session.request_idx, how_ended(code))
             self._check_gone(supervisor)
-            if code != 0:
+            if code != 0 and not idle.asked:
                 self._health.fail(why_broken(code, supervisor.last_line()))
             await self._let_go(session)
+        await supervisor.finish_output()
         if not self._closing:
             self._supervisors.prepare()
+
+    def _idle_watch(self, session: HeldSession, supervisor: Supervisor) -> IdleWatch:
+        async def signs() -> object:
+            return tuple(output.count for output in supervisor.outputs), session.heard_at
+
+        return IdleWatch(
+            self._settings.consumer_idle_s,
+            lambda: tree_of(supervisor.pid, session.session_id),
+            signs,
+            supervisor.ask,
+        )
 
     def _lost_track(self, session: HeldSession, sentence: str) -> None:
         self._health.fail(sentence)

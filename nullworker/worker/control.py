@@ -62,7 +62,6 @@ class Control:
         self._releaser = releaser
         self._health = health
         self._port = port
-        self._heard: tuple[str, float] | None = None  # session and time of the last heartbeat of the consumer itself
         self._changed = asyncio.Event()
         #: Called with what a consumer says that its session is for.
         self.on_job: Callable[[HeldSession, str], None] = lambda _session, _job: None
@@ -150,10 +149,9 @@ class Control:
         if session is None:
             return web.json_response({"extended": False, "reason": _NO_SESSION})
         session.extend()
-        if (
-            request.query.get("by") != "runner"
-        ):  # `nullworker consume` sends these as well, and they are no sign of work
-            self._heard = session.session_id, time.time()  # noqa: TID251 - as all times of /reservation
+        # `nullworker consume` sends heartbeats as well, and they are no sign of work.
+        if request.query.get("by") != "runner":
+            session.heard_at = time.time()  # noqa: TID251 - as all times of /reservation
         return web.json_response({"extended": True, "until": session.expiration})
 
     async def _job(self, request: web.Request) -> web.Response:
@@ -185,9 +183,7 @@ class Control:
         return web.json_response({"failed": True, "reason": self._health.error})
 
     def _shown(self, session: HeldSession | None) -> dict[str, Any]:
-        session_id, heard_at = self._heard or (None, None)
-        is_of_this = session is not None and session.session_id == session_id
-        return {**reservation(session), "heartbeat_at": heard_at if is_of_this else None}
+        return {**reservation(session), "heartbeat_at": session.heard_at if session is not None else None}
 
 
 def reservation(session: HeldSession | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -19,10 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nullworker.wire import tasks
 from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+
+log = logging.getLogger(__name__)
 
 #: "Next to no processor time": this part of the time that has passed.
 CPU_SHARE = 0.01
@@ -198,18 +202,51 @@ async def gpu_in_use() -> bool:
     return process.returncode != 0 or any(share != "0" for share in shares)
 
 
-async def until_idle(idle_s: float, look: Callable[[], Tree | None], signs: Callable[[], Awaitable[object]]) -> None:
-    """Returns when a command has been idle.
+class IdleWatch:
+    """Asks a command that is idle to end: once, because many programs take a second SIGTERM as an order to abort.
+
+    There is no time limit, because the command may have begun a job just now. A context manager, around the time in
+    which the command runs.
 
     Args:
-        idle_s: for so many seconds.
-        look: gives its processes.
+        idle_s: after so many seconds; None: never.
+        look: gives the command's processes.
         signs: gives the other signs of work, as for `Idleness.add`.
+        ask: asks the command to end.
     """
-    idleness = Idleness(idle_s, time.monotonic())
-    while True:
-        await asyncio.sleep(look_s(idle_s))
-        tree = await asyncio.to_thread(look)
-        seen = await signs()
-        if idleness.add(tree, None if seen is None or await gpu_in_use() else seen, time.monotonic()):
-            return
+
+    def __init__(
+        self,
+        idle_s: float | None,
+        look: Callable[[], Tree | None],
+        signs: Callable[[], Awaitable[object]],
+        ask: Callable[[], object],
+    ) -> None:
+        self.asked = False
+        self._idle_s = idle_s
+        self._look = look
+        self._signs = signs
+        self._ask = ask
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> IdleWatch:  # noqa: PYI034 - final
+        if self._idle_s is not None:
+            self._task = tasks.watch(self._watch(self._idle_s), "Watching for an idle command")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self, idle_s: float) -> None:
+        idleness = Idleness(idle_s, time.monotonic())
+        is_idle = False
+        while not is_idle:
+            await asyncio.sleep(look_s(idle_s))
+            tree = await asyncio.to_thread(self._look)
+            seen = await self._signs()
+            is_idle = idleness.add(tree, None if seen is None or await gpu_in_use() else seen, time.monotonic())
+        log.info("the command has done nothing for %g s: it is asked to end", idle_s)
+        self.asked = True
+        self._ask()

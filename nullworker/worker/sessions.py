@@ -34,6 +34,8 @@ class HeldSession(Session):  # type: ignore[misc]  # vastai has no type informat
     _opened_at: float
     _ends_at: float
     _max_age_s: float
+    #: When the consumer itself last sent a heartbeat, in Unix time; None: never.
+    heard_at: float | None
     #: Whether its holder has shown that it knows its id: from then on nothing else proves a holder.
     is_confirmed: bool
 
@@ -52,6 +54,7 @@ class HeldSession(Session):  # type: ignore[misc]  # vastai has no type informat
         held._ends_at = held._opened_at + held.lifetime
         held._max_age_s = max_age_s
         held.is_confirmed = False
+        held.heard_at = None
         return held
 
     @property

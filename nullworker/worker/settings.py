@@ -39,6 +39,7 @@ class Settings:
     consumer_dir: str  # NULL_CONSUMER_DIR: where it starts, absolute; "" is where the worker did
     consumer_grace_s: float  # NULL_CONSUMER_GRACE
     consumer_background_s: float | None  # NULL_CONSUMER_BACKGROUND: None: as long as it takes
+    consumer_idle_s: float | None  # NULL_CONSUMER_RELEASE_WHEN_IDLE: None: never
     run_as: RunAs | None  # NULL_RUN_AS: the user that the consumer runs as; None: the worker's own
     create_wait_s: float  # NULL_CREATE_WAIT: Vast's client gives up after 10 s
     max_lifetime_s: float  # NULL_MAX_LIFETIME
@@ -87,6 +88,7 @@ def read(variables: Mapping[str, str]) -> Settings:
         consumer_dir=_consumer_dir(env),
         consumer_grace_s=env.number("NULL_CONSUMER_GRACE", 8.0, at_most=3_600.0, kind=_SECONDS),
         consumer_background_s=_consumer_background_s(env),
+        consumer_idle_s=_consumer_idle_s(env),
         run_as=_run_as(env),
         create_wait_s=env.number("NULL_CREATE_WAIT", 9.0, at_most=3_600.0, kind=_SECONDS),
         max_lifetime_s=env.number("NULL_MAX_LIFETIME", 7 * 86_400.0, at_least=1.0, kind=_SECONDS),
@@ -175,6 +177,12 @@ def _consumer_background_s(env: Environment) -> float | None:
     if not env.text("NULL_CONSUMER_BACKGROUND"):
         return None
     return env.number("NULL_CONSUMER_BACKGROUND", 0.0, at_most=30 * 86_400.0, kind=_SECONDS)
+
+
+def _consumer_idle_s(env: Environment) -> float | None:
+    if not env.text("NULL_CONSUMER_RELEASE_WHEN_IDLE"):
+        return None
+    return env.number("NULL_CONSUMER_RELEASE_WHEN_IDLE", 0.0, at_least=1.0, at_most=30 * 86_400.0, kind=_SECONDS)
 
 
 def _check_ports(settings: Settings) -> None:

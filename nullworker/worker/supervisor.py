@@ -36,6 +36,7 @@ CONTROL_VARIABLE = "NULL_CONTROL_URL"
 # How long a supervisor may take beyond the grace before it is killed itself.
 _KILL_MARGIN_S = supervisor_main.KILL_PATIENCE_S + supervisor_main.PASS_ON_S + 2.5
 _SPARE_ENDS_S = 5.0
+_LAST_OUTPUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,11 @@ class Supervisor:
     def last_line(self) -> str:
         """The last line that the command wrote to standard error, once it has ended; "" if there was none."""
         return last_line(self._report.written, self._order.env if self._order is not None else {})
+
+    async def finish_output(self) -> None:
+        """Waits until what the command has written is passed on, where that is counted."""
+        for output in self.outputs:
+            await output.finish(_LAST_OUTPUT_S)
 
     async def dismiss(self) -> None:
         """Ends a supervisor that has not been given a command."""

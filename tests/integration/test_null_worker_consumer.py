@@ -384,3 +384,16 @@ async def test_a_large_payload_is_left_to_the_control_port(well: tuple[kit.StubE
     _, env = await started(worker, auth_data["request_idx"])
     assert "NULL_PAYLOAD" not in env
     assert (await kit.call("GET", worker.control_url + "/reservation")).body["payload"] == payload
+
+
+async def test_a_consumer_that_has_nothing_to_do_is_asked_to_end_and_the_worker_stays_well(
+    engine: kit.StubEngine, tmp_path: Path
+) -> None:
+    env = kit.worker_env(engine.url, NULL_CONSUMER="sleep 600", NULL_CONSUMER_RELEASE_WHEN_IDLE="1")
+    async with kit.worker(env, tmp_path) as worker:
+        await engine.ready()
+        auth_data = engine.auth_data(worker.url)
+        assert (await kit.create(worker, auth_data)).status == 201
+        await engine.wait_for(lambda _: bool(engine.finished(auth_data["request_idx"])))
+        assert (await kit.create(worker, engine.auth_data(worker.url))).status == 201
+        assert not any(report.body.get("error_msg") for report in engine.reports)

@@ -153,6 +153,7 @@ class ConsumerSettings:
     consumer: str = "true"
     consumer_dir: str = ""
     consumer_grace_s: float = 1.0
+    consumer_idle_s: float | None = None
     create_wait_s: float = 0.0
     control_url: str = "http://127.0.0.1:1"
 
