@@ -30,6 +30,7 @@ class Cause(enum.Enum):
     FINISHED = "finished"  # the worker reported the end
     NOT_LISTED_BY_WORKER = "not_listed_by_worker"  # the worker's report no longer lists the session
     ADOPTED = "adopted"  # a worker reported a session that was not known
+    TOO_MANY_UNKNOWN = "too_many_unknown"  # it reported more such sessions than are taken over from one worker
 
     # Why workers come
     LOAD = "load"  # the load wants more active perf

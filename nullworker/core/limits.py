@@ -34,6 +34,14 @@ FINISHED_MEMORY_S = 120.0
 FINISHED_MEMORY = 32_768
 #: Ends that a worker is expected to tell of that say nothing of a later grant: at most of so many requests.
 ENDS_EXPECTED_MAX = 1024
+#: Sessions that the engine does not know are taken over from one worker: so many at once, and then so many a second,
+#: more than a client can use late, and enough for what a worker holds after a lost store.
+ADOPTED_AT_ONCE = 32
+ADOPTED_PER_S = 1.0
+#: And so many in all at one time. A worker that lists more gets nothing new, and is not ended.
+ADOPTED_MAX = 256
+#: That some were left out is noted once in so long for each worker.
+LEFT_OUT_NOTE_S = 60.0
 #: Numbers from here on are for workers that join by themselves; those that we make count up from 1.
 JOINED_IDS_FROM = 1_000_000_000
 #: Refusals in a row by a worker that holds nothing, after which something is wrong with it.

@@ -80,6 +80,8 @@ class Reservation:
     absent: bool = False
     #: Taken over after a restart, and has not asked since: it keeps its place, and nothing is created for it.
     unseen: bool = False
+    #: A worker reported it, and the engine did not know it.
+    adopted: bool = False
     #: Part of its endpoint's demand at present; its waiting line's own.
     counted: bool = False
     #: Has waited for `target_queue_time`.

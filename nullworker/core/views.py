@@ -308,6 +308,12 @@ def reservation(engine: Engine, request_idx: int) -> ReservationView | None:
     return ReservationView(request_idx, known.endpoint_id, known.stage.value, known.worker_id)
 
 
+def held(engine: Engine, worker_id: int) -> Container[int]:
+    """The requests that a worker holds, as far as is known; none of a worker that is not known."""
+    worker = engine.state.workers.get(worker_id)
+    return () if worker is None else worker.held
+
+
 def waiting(engine: Engine, endpoint_id: int) -> int:
     """How many wait at an endpoint."""
     known = engine.state.endpoints.get(endpoint_id)

@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from nullworker.core.reconcile.adoptions import Adoptions
 from nullworker.core.reconcile.deliveries import FinishLog
 from nullworker.core.reconcile.report_order import ReportOrder
 
@@ -183,6 +184,7 @@ class Worker:
     order: FleetOrder = field(default_factory=FleetOrder)
     report_order: ReportOrder = field(default_factory=ReportOrder)
     finishes: FinishLog = field(default_factory=FinishLog)
+    adoptions: Adoptions = field(default_factory=Adoptions)
     timer_at: float | None = None
     #: What it adds to its endpoint's sums at present; the endpoint's own.
     share: Share | None = None

@@ -154,7 +154,7 @@ def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None
                 _answer(state, worker, session)
         else:
             _not_listed(state, worker, session, numbered=bool(event.seq))
-    of_before = False
+    of_before, left_out = False, 0
     unknown = [request_idx for request_idx in listed if request_idx not in worker.held]
     cost = _cost_of_each(worker, event.load, len(unknown)) if unknown else 0.0
     for request_idx in listed:
@@ -164,8 +164,8 @@ def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None
             made_after = worker.report_order.made_after if event.seq else 0.0
             if worker.finishes.has_just_finished(request_idx, made_after, state.now, state.listening.since):
                 of_before = True  # or the same request again: reports that go on listing it will tell
-            else:
-                _adopt(state, worker, request_idx, cost)
+            elif not _adopt(state, worker, request_idx, cost):
+                left_out += 1
         elif held.stage is Stage.GRANTED and held.delivery.is_of_before(event, finished=finished):
             of_before = True
         elif held.stage is Stage.GRANTED:
@@ -173,8 +173,10 @@ def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None
             state.confirm(worker, held)
             if held.present:  # asking again, for it never heard the worker's answer
                 _answer(state, worker, held)
-    state.saw_sessions(worker, len(listed))
-    if of_before:
+    state.saw_sessions(worker, len(listed) - left_out)
+    if left_out:
+        _left_out(state, worker, left_out)
+    if of_before or left_out:
         state.doubt(worker)
         state.await_report(worker)
     else:
@@ -217,8 +219,12 @@ def _cost_of_each(worker: Worker, load: float, unknown: int) -> float:
     return max(0.0, known_load - worker.held_cost) / unknown
 
 
-def _adopt(state: EngineState, worker: Worker, request_idx: int, cost: float) -> None:
-    """A session that our tables do not have on this worker: it is real all the same. ``cost`` is its share of load."""
+def _adopt(state: EngineState, worker: Worker, request_idx: int, cost: float) -> bool:
+    """A session that our tables do not have on this worker: it is real all the same. ``cost`` is its share of load.
+
+    Returns:
+        Whether it was taken over: False where the worker lists more than are taken over from one.
+    """
     endpoint = state.endpoint_of(worker)
     known = state.reservations.get(request_idx)
     if known is not None and known.endpoint_id == endpoint.endpoint_id:
@@ -228,21 +234,31 @@ def _adopt(state: EngineState, worker: Worker, request_idx: int, cost: float) ->
             state.hold(worker, known)
             if known.present:
                 _answer(state, worker, known)
-            return
+            return True
         if known.stage is Stage.GRANTED and known.delivery.count == 0:
             other = state.workers[known.worker_id]
             state.drop(other, known)
             known.transition(ReservationTransition.CONFIRM)
             state.hold(worker, known)
-            return
+            return True
+    if not worker.adoptions.take(state.now, sum([held.adopted for held in worker.held.values()])):
+        return False
     adopted = Reservation(request_idx, endpoint.endpoint_id, cost, state.now, state.now, 0.0, present=False)
-    adopted.stage = Stage.SESSION
+    adopted.stage, adopted.adopted = Stage.SESSION, True
     adopted.delivery.orphan = known is not None
     if known is None:
         state.reservations[request_idx] = adopted
     state.hold(worker, adopted)
     reason = "its worker reports it" + (" beside another worker's" if known is not None else "")
     state.note_worker(worker, "session_adopted", Cause.ADOPTED, reason, request_idx=request_idx)
+    return True
+
+
+def _left_out(state: EngineState, worker: Worker, count: int) -> None:
+    noted = worker.adoptions.leave_out(count, state.now)
+    if noted:
+        reason = f"it lists {noted} or more unknown sessions beyond those taken over, and gets nothing new meanwhile"
+        state.note_worker(worker, "sessions_left_out", Cause.TOO_MANY_UNKNOWN, reason)
 
 
 # ------------------------------------------------------------------------------------------------- what it is done with
