@@ -5,7 +5,8 @@ info0: the fleet's size changed. info1: and workers' lives. trace: and who was g
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.core.commands import Create, Destroy, Grant, Note, Refuse, Start, Stop
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
 #: Decisions kept in memory; the store keeps more.
 KEPT = 20_000
 
+#: Of what a worker's own words lead to, so much is kept at once, and so much in a second, of each worker.
+LINES_BURST, LINES_PER_S = 100, 1.0
+#: So many workers are counted; the rest count from the beginning.
+_WORKERS_COUNTED_MAX = 10_000
+
 LEVELS = ("info0", "info1", "trace", "debug")
+
+#: What a worker's messages alone can lead to, as often as they come.
+_OF_ITS_WORDS = frozenset({"worker_ready", "worker_counts_anew", "report_refused", "sessions_left_out"})
 
 _NOTE_LEVELS = {
     "workergroup_backs_off": 0,
@@ -32,6 +41,8 @@ _NOTE_LEVELS = {
     "worker_counts_anew": 1,
     "order_failed": 1,
     "session_lost": 1,
+    "sessions_left_out": 1,
+    "lines_left_out": 1,
     "session_adopted": 2,
     "session_ended": 2,
     "grant_refused": 2,
@@ -61,6 +72,38 @@ class Decision(NamedTuple):
         if self.kind in ("grant", "refuse"):
             return 2
         return _NOTE_LEVELS.get(self.kind, 3)
+
+
+class LineLimit:
+    """Which notes of what workers say of themselves are kept: those about one do not drive out the rest."""
+
+    def __init__(self) -> None:
+        self._left: OrderedDict[int, tuple[float, float]] = OrderedDict()  # by worker: what is left, and since when
+        self._left_out: Counter[int] = Counter()  # by worker: notes since the last one that was kept
+
+    def passed(self, commands: Iterable[Command], at_s: float) -> Iterator[Command]:
+        """Those that are kept. Before one after a gap comes a note of how many there were."""
+        for command in commands:
+            if not isinstance(command, Note) or command.kind not in _OF_ITS_WORDS:
+                yield command
+            elif not self._takes(command.worker_id, at_s):
+                self._left_out[command.worker_id] += 1
+            else:
+                left_out = self._left_out.pop(command.worker_id, 0)
+                if left_out:
+                    sentence = f"{left_out} lines about worker {command.worker_id} are left out: it has too many"
+                    yield replace(command, kind="lines_left_out", reason=sentence)
+                yield command
+
+    def _takes(self, worker_id: int, at_s: float) -> bool:
+        left, since_s = self._left.get(worker_id, (float(LINES_BURST), at_s))
+        left = min(LINES_BURST, left + max(0.0, at_s - since_s) * LINES_PER_S)
+        self._left[worker_id] = (left - 1.0 if left >= 1.0 else left), at_s
+        self._left.move_to_end(worker_id)
+        if len(self._left) > _WORKERS_COUNTED_MAX:
+            forgotten, _ = self._left.popitem(last=False)
+            self._left_out.pop(forgotten, None)
+        return left >= 1.0
 
 
 class Decisions:

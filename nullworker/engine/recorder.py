@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.core import views
 from nullworker.core.commands import Create, Grant, Note
+from nullworker.engine.decisions import LineLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
@@ -61,6 +62,7 @@ class Recorder:
             crash_dump: what is left when the core fails.
         """
         self._decisions = decisions
+        self._line_limit = LineLimit()
         self._wall_s = wall_s
         self._store = store
         self._journal = journal
@@ -182,7 +184,7 @@ class Recorder:
 
     def _keep(self, commands: Sequence[Command]) -> None:
         at_s = self._wall_s()
-        for command in commands:
+        for command in self._line_limit.passed(commands, at_s):
             decision = self._decisions.add(command, at_s)
             log.log(
                 _LOG_LEVELS[decision.level],

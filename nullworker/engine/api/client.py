@@ -20,6 +20,7 @@ from nullworker.core.parameters import EndpointState
 from nullworker.engine.api.http import WORKER_BODY_BYTES_MAX, Reply, read, read_from_worker, reply
 from nullworker.engine.api.listening import prove
 from nullworker.engine.api.refusals import Kind
+from nullworker.engine.api.worker_messages import WAIT_MAX_S, MessagePace, ends_within, listed_within
 from nullworker.engine.auth.account import bearer
 from nullworker.engine.auth.worker_clocks import WorkerClocks
 from nullworker.engine.auth.workers import WorkerGoneError
@@ -110,6 +111,7 @@ class ClientApi:
         self._signer = signer
         self._worker_auth = worker_auth
         self._worker_clocks = WorkerClocks()
+        self._pace = MessagePace(driver.now)
         self._numbers = numbers
         self._drains = drains
         self._refusals = refusals
@@ -187,17 +189,20 @@ class ClientApi:
         """Takes a worker's report in."""
         return await self._take(request, WorkerStatus, self._take_status)
 
-    async def _take_status(self, status: WorkerStatus) -> WorkerOrders | None:
+    async def _take_status(self, status: WorkerStatus, sender: _Sender) -> WorkerOrders | None:
         try:
             worker = self._worker_auth.authentic(status.id, status.mtoken)
         except WorkerGoneError:
-            self._driver.handle(_reported(status))  # if it holds something, it is not to be destroyed
+            await self._has_its_turn(status.id, sender)
+            # If it holds something, it is not to be destroyed.
+            self._driver.handle(self._reported(status, sender))
             raise
+        await self._has_its_turn(status.id, sender)
         if status.url:
             _check_url(status.url, worker.url, self._driver.addresses.get(status.id, ""))
         if status.clock:
             self._worker_clocks.heard(status.id, WorkerTime(status.clock, status.clock_s), self._driver.now())
-        self._driver.handle(self._drains.applied(_reported(status)))
+        self._driver.handle(self._drains.applied(self._reported(status, sender)))
         if status.jobs:
             await self._on_jobs(status.id, status.jobs)
         done = status.orders_done
@@ -207,10 +212,38 @@ class ClientApi:
         """Takes in what a worker is done with."""
         return await self._take(request, DeleteRequests, self._take_finished)
 
-    async def _take_finished(self, done: DeleteRequests) -> None:
+    def _reported(self, status: WorkerStatus, sender: _Sender) -> WorkerReported:
+        listed = status.working_request_idxs
+        taken = listed_within(listed, views.held(self._driver.engine, status.id))
+        if len(taken) < len(listed):
+            self._refusals.count(Kind.LISTED, sender.address, len(listed) - len(taken))
+        return _reported(status, taken)
+
+    async def _has_its_turn(self, worker_id: int, sender: _Sender) -> None:
+        """Waits until a message of the worker's has its turn: one that sends few never waits.
+
+        Raises:
+            TooManyError: others of its messages wait already.
+        """
+        self._check_pace(worker_id, sender)
+        wait_s = self._pace.take(worker_id, len(sender.body))
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    def _check_pace(self, worker_id: int, sender: _Sender) -> None:
+        wait_s = self._pace.wait_s(worker_id)
+        if wait_s > WAIT_MAX_S:
+            self._refusals.count(Kind.MESSAGE, sender.address)
+            raise TooManyError("This worker sends more than the engine takes in; send fewer messages.", wait_s)
+
+    async def _take_finished(self, done: DeleteRequests, sender: _Sender) -> None:
         self._worker_auth.authentic(done.worker_id, done.mtoken)
-        for first in range(0, max(len(done.requests), 1), FINISHED_AT_ONCE):
-            some = done.requests[first : first + FINISHED_AT_ONCE]
+        await self._has_its_turn(done.worker_id, sender)
+        ends = ends_within(done.requests, views.held(self._driver.engine, done.worker_id))
+        if len(ends) < len(done.requests):
+            self._refusals.count(Kind.END, sender.address, len(done.requests) - len(ends))
+        for first in range(0, max(len(ends), 1), FINISHED_AT_ONCE):
+            some = ends[first : first + FINISHED_AT_ONCE]
             requests = tuple(Finished(r.request_idx, r.status, r.entered_queue_at or 0.0) for r in some)
             self._driver.handle(RequestsFinished(done.worker_id, requests))
             if len(some) == FINISHED_AT_ONCE:
@@ -220,7 +253,7 @@ class ClientApi:
         self,
         request: web.BaseRequest,
         kind: type[tolerant.MessageT],
-        take: Callable[[tolerant.MessageT], Awaitable[WorkerOrders | None]],
+        take: Callable[[tolerant.MessageT, _Sender], Awaitable[WorkerOrders | None]],
     ) -> web.Response:
         """Takes in a worker's message; one that is refused is still a sign of life of its sender.
 
@@ -231,13 +264,13 @@ class ClientApi:
         """
         sender = _Sender(self._worker_auth, request)
         try:
-            body = await read_from_worker(request, sender.proves)
+            body = await read_from_worker(request, lambda head: self._may_send_much(sender, head))
             if body is None:
-                return self._dropped(kind, sender.worker_id)
+                return self._dropped(kind, sender)
             sender.body = body
             message = tolerant.decode_tolerantly(kind, body, sender.is_proven)
             self._worker_auth.check_certificate(request, _sender_of(message))
-            told = await take(message)
+            told = await take(message, sender)
         except Exception as error:
             self._refused(error, sender)
             if sender.worker_id:
@@ -246,8 +279,16 @@ class ClientApi:
         prove(request, f"worker {_sender_of(message)}", is_worker=True)
         return reply(_TAKEN if told is None else told)
 
-    def _dropped(self, kind: type[WorkerStatus | DeleteRequests], worker_id: int) -> web.Response:
+    def _may_send_much(self, sender: _Sender, head: bytes) -> bool:
+        is_proven = sender.proves(head)
+        if is_proven:
+            self._check_pace(sender.worker_id, sender)
+        return is_proven
+
+    def _dropped(self, kind: type[WorkerStatus | DeleteRequests], sender: _Sender) -> web.Response:
         """A message that is too long even for a worker's."""
+        worker_id = sender.worker_id
+        self._pace.take(worker_id, WORKER_BODY_BYTES_MAX)
         if kind is WorkerStatus:
             raise TooLargeError(f"The report has more than {WORKER_BODY_BYTES_MAX} bytes.")
         # Refused, it would be sent again, longer each time. Its worker's reports say what has ended, too.
@@ -262,7 +303,7 @@ class ClientApi:
     def _refused(self, error: Exception, sender: _Sender) -> None:
         """Has the core know that the sender of a refused message lives, if it is an authentic worker."""
         with contextlib.suppress(WireError):
-            if sender.is_proven():
+            if sender.is_proven() and self._pace.tells_refusal(sender.worker_id):
                 is_theirs = isinstance(error, WireError)
                 reason = str(error) if is_theirs else f"the engine failed at it ({described(error)})"
                 self._driver.report(ReportRefused(sender.worker_id, reason))
@@ -271,11 +312,12 @@ class ClientApi:
 class _Sender:
     """Who sent a message that could not be taken as it is: found only then, in the beginning of the message."""
 
-    __slots__ = ("_auth", "_request", "body", "worker_id")
+    __slots__ = ("_auth", "_request", "address", "body", "worker_id")
 
     def __init__(self, auth: WorkerAuth, request: web.BaseRequest) -> None:
         self._auth = auth
         self._request = request
+        self.address = request.remote or ""
         self.body = b""
         self.worker_id = 0  # once it is proven
 
@@ -302,7 +344,7 @@ def _sender_of(message: WorkerStatus | DeleteRequests) -> int:
     return message.id if isinstance(message, WorkerStatus) else message.worker_id
 
 
-def _reported(status: WorkerStatus) -> WorkerReported:
+def _reported(status: WorkerStatus, request_idxs: tuple[int, ...]) -> WorkerReported:
     return WorkerReported(
         status.id,
         status.url or "",
@@ -310,7 +352,7 @@ def _reported(status: WorkerStatus) -> WorkerReported:
         from_others((status.error_msg or "")[:2_000])[:2_000],
         status.max_perf,
         status.cur_load,
-        tuple(status.working_request_idxs),
+        request_idxs,
         status.num_requests_recieved,
         status.seq,
         status.loadtime or 0.0,

@@ -44,6 +44,9 @@ class Kind(enum.Enum):
     NUMBER = "wrong_request_numbers"
     CONNECTION = "connections"
     WAITER = "waiters"
+    LISTED = "unknown_sessions"
+    END = "unknown_ends"
+    MESSAGE = "worker_messages"
 
 
 class Allowance(Generic[KeyT]):
@@ -171,9 +174,15 @@ class Refusals:
         """How many of each kind there were, for metrics."""
         return {kind.value: self.counts[kind] for kind in Kind}
 
-    def count(self, kind: Kind, address: str) -> None:
-        """Counts one refusal, and logs it if the last one of its kind was logged a while ago."""
-        self.counts[kind] += 1
+    def count(self, kind: Kind, address: str, many: int = 1) -> None:
+        """Counts a refusal, and logs it if the last one of its kind was logged a while ago.
+
+        Args:
+            kind: what was refused.
+            address: whose it was.
+            many: how many were.
+        """
+        self.counts[kind] += many
         at, before = self._logged.get(kind, (-LOG_EVERY_S, 0))
         if self._now() - at >= LOG_EVERY_S:
             self._logged[kind] = (self._now(), self.counts[kind])

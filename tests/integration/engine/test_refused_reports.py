@@ -14,7 +14,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from nullworker.core.limits import ADOPTED_AT_ONCE, ADOPTED_MAX
 from nullworker.engine.api.http import BODY_BYTES_MAX, WORKER_BODY_BYTES_MAX
+from nullworker.engine.api.refusals import Kind
 from nullworker.wire.tolerant import FOREIGN_FROM
 from tests.integration.engine.kit import ENDPOINT, Running, config, invitation, quick, running
 from tests.kit.waiting import until
@@ -108,12 +110,16 @@ async def test_a_stock_worker_with_more_than_a_thousand_in_flight_is_heard(engin
         for first in range(0, IN_FLIGHT, 50):
             several = (stock.open(10_000 + number, number) for number in range(first, first + 50))
             sessions += await asyncio.gather(*several)
-        await until(lambda: len(stock.known.held) == IN_FLIGHT, lambda: f"{len(stock.known.held)} are known")
+        # The engine granted none of them: it knows that there are some, takes few over, and does not end the worker.
+        listed = engine.server.refusals.counts
+        await until(lambda: listed[Kind.LISTED] > IN_FLIGHT / 2, lambda: f"{len(stock.known.held)} are known")
+        assert ADOPTED_AT_ONCE <= len(stock.known.held) <= ADOPTED_MAX
+        assert (stock.known.state.value, stock.known.endable, stock.known.grantable) == ("held", False, False)
         for first in range(0, IN_FLIGHT, 50):
             await asyncio.gather(*(stock.end(each) for each in sessions[first : first + 50]))
         await until(lambda: not stock.known.held, "all are over")
         assert stock.refusals() == []
-        assert stock.known.state.value == "ready"
+        assert (stock.known.state.value, stock.known.grantable) == ("ready", True)
 
 
 async def test_what_its_clients_made_up_does_not_silence_a_stock_worker(engine: Running, tmp_path: Path) -> None:
