@@ -11,7 +11,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # own, in pyproject.toml.
 UNIT_FLOOR := 63
 
-.PHONY: brokers chaos demo docs fresh test test-long coverage matrix check types style imports wheel sizes bench soak
+.PHONY: brokers chaos demo docs fresh fuzz test test-long coverage matrix check types style imports wheel sizes bench soak
 .PHONY: soak-restart clean
 .DEFAULT_GOAL := test
 
@@ -99,6 +99,12 @@ CHAOS ?= 1
 chaos: $(STAMP)
 	@$(BIN)/python -m tools.brokers --chaos
 	@$(BIN)/python -m tools.chaos --episodes $(CHAOS)
+
+# Requests that are made of schemas, at an engine, a worker and a classic backend side by side: none may get a 5xx.
+# MINUTES is how long in all.
+MINUTES ?= 3
+fuzz: $(STAMP)
+	@$(BIN)/python -m tools.fuzz --minutes $(MINUTES)
 
 # Kills an engine in mid-flight fifty times.
 soak-restart: $(STAMP)

@@ -121,7 +121,7 @@ class Framework:
         self.backend.backend_errored = self.fail  # its own health check calls it, and would have it wait for 10 s
 
     def _config(self, vastai: Any) -> Any:
-        async def pong() -> dict[str, bool]:
+        async def pong(**_payload: object) -> dict[str, bool]:  # whatever a client sends along
             return {"ok": True}
 
         ping = vastai.HandlerConfig(

@@ -53,8 +53,9 @@ async def test_the_sdk_opens_keeps_and_closes_a_session(
         async with await endpoint.session(cost=100, lifetime=60, on_close_payload={"job": 7}) as session:
             reservation = (await kit.call("GET", worker.control_url + "/reservation")).body
             assert (reservation["held"], reservation["payload"]) == (True, {"job": 7})
-            answer = await session.request("/ping", {})
-            assert answer["response"]["result"]["ok"] is True
+            for payload in ({}, {"anything": [7]}):
+                answer = await session.request("/ping", payload)
+                assert answer["response"]["result"]["ok"] is True
             assert await session.is_open()
             request_idx = reservation["request_idx"]
             await engine.wait_for(lambda report: report.body.get("working_request_idxs") == [request_idx])

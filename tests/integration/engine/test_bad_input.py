@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import pytest_asyncio
-import requests
-import schemathesis
-from hypothesis import HealthCheck, given, settings
-from schemathesis.core.result import Ok
 
 from nullworker.core import views
 from nullworker.engine.logs import close, configure
-from nullworker.wire import paths
 from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running
+from tests.integration.fuzz_targets import fuzz_engine
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -225,34 +221,9 @@ async def test_no_schema_made_request_gets_a_500(tmp_path: Path, examples: int) 
     them; NULLWORKER_FUZZ is how many of each operation.
     """
 
-    def attack(engine: Running) -> int:
-        schema = schemathesis.openapi.from_url(f"{engine.url}/openapi.json").exclude(
-            path=paths.LIVE
-        )  # a stream without an end
-        count = 0
-        kept = requests.Session()  # with a good key on a connection, what is refused of its address is no flood
-        for result in schema.get_all_operations():
-            assert isinstance(result, Ok)
-            operation = result.ok()
-            if operation.path == "/route/":
-                continue  # held open for seconds by design; its bodies are tested above
-
-            @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-            def run(case: schemathesis.Case[Any]) -> None:
-                nonlocal count
-                # A right request has another key take the account key's place.
-                account = {"Authorization": f"Bearer {engine.server.keys.account_key.reveal()}"}
-                if count % 15 == 0:
-                    assert kept.get(f"{engine.url}/api/v0/status/", headers=account).status_code == 200
-                count += 1
-                response = case.call(headers=account)
-                assert response.status_code < 500, (case.as_curl_command(), response.text)
-
-            given(case=operation.as_strategy())(run)()
-        return count
-
-    async with running(config(tmp_path, quick(max_workers=0))) as engine:
-        assert await asyncio.to_thread(attack, engine) > 100
+    found = await fuzz_engine(tmp_path, examples=examples)
+    assert found.server_errors == 0, found.failures
+    assert found.requests > 100
 
 
 async def test_a_partial_body_does_not_hold_the_engine_up(engine: Running) -> None:
