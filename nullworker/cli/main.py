@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nullworker.cli.ending import hang_up_as_terminate
+from nullworker.cli.ending import hang_up_as_terminate, keep_interrupts_from_imports
 from nullworker.cli.errors import UserError
 from nullworker.client.errors import ClientError
 
@@ -181,6 +181,7 @@ def build(package: str = "nullworker.cli", directory: Path = Path(__file__).pare
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     hang_up_as_terminate()
+    keep_interrupts_from_imports()
     sys.exit(run(build(), argv))
 
 

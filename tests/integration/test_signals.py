@@ -106,7 +106,7 @@ async def begun(command: str, running: Farm, folder: Path, *before: str) -> asyn
         port = str(free_port())
         environ |= {
             "UNSECURED": "true", "WORKER_PORT": port, f"VAST_TCP_PORT_{port}": port,
-            "NULL_CONTROL_PORT": str(free_port()),
+            "WORKER_HTTP_PORT": str(free_port()), "NULL_CONTROL_PORT": str(free_port()), "WORKER_HOST": "127.0.0.1",
             "REPORT_ADDR": running.url, "CONTAINER_ID": "1", "PUBLIC_IPADDR": "127.0.0.1", "NULL_CONSUMER": "sleep 600",
         }  # fmt: skip
     if command == "classic":
