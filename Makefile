@@ -11,7 +11,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # own, in pyproject.toml.
 UNIT_FLOOR := 63
 
-.PHONY: brokers chaos demo docs fresh fuzz test test-long coverage matrix check types style imports wheel sizes bench soak
+.PHONY: brokers chaos demo docs fresh fuzz release test test-long coverage matrix check types style imports wheel sizes bench soak
 .PHONY: soak-restart clean
 .DEFAULT_GOAL := test
 
@@ -80,6 +80,17 @@ $(DOCS)/.installed: pyproject.toml tools/environment.py
 docs: $(DOCS)/.installed
 	@$(DOCS)/bin/python -m tools.docs_site
 
+# The wheel, its requirements with hashes, and its bill of materials, from an environment of its own.
+RELEASE := $(VENV)-release
+RELEASE_OUT ?= build/release
+$(RELEASE)/.installed: pyproject.toml tools/environment.py
+	@test -x $(RELEASE)/bin/python || $(PYTHON) -m venv $(RELEASE)
+	@$(RELEASE)/bin/python tools/environment.py release
+	@touch $@
+
+release: $(RELEASE)/.installed
+	@$(RELEASE)/bin/python -m tools.release --out $(RELEASE_OUT)
+
 # The wheel, installed into empty environments: whether its commands run, and how large what it brings is.
 wheel: $(STAMP)
 	@$(BIN)/python -m tools.wheel
@@ -111,4 +122,4 @@ soak-restart: $(STAMP)
 	@NULLWORKER_SOAK=50 $(BIN)/python -m pytest tests/integration/engine/test_restart.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-3.* $(DOCS) .coverage .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(VENV)-3.* $(DOCS) $(RELEASE) .coverage .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -3,6 +3,7 @@
     .venv/bin/python tools/environment.py demo     a fifth of what the tests need
     .venv/bin/python tools/environment.py tests    all extras, and the group ``dev``
     .venv-docs/bin/python tools/environment.py docs    the group ``docs``
+    .venv-release/bin/python tools/environment.py release    the group ``release``
 
 Uses the standard library and pip alone, since nothing else is there yet. uv does the work: pip gets it from PyPI into a
 folder that is removed again, and it needs a fifth of pip's time. Where there is no uv for the machine, or it fails, pip
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 VASTAI = "vastai>=1.9.1"
 #: Builds our package, and has the distutils that vastai imports.
-SETUPTOOLS = "setuptools>=77,<81"
+SETUPTOOLS = "setuptools>=80.10.2,<81"
 #: PDF files, with fonts and an XML parser: 70 MB that a worker never imports, only vastai's own invoices.
 LEFT_OUT = ("borb",)
 #: Bytecode is made by the first run, in less time than pip takes for all of it.
@@ -42,6 +43,7 @@ WANTED = {
     "demo": "the demo needs (once, about 110 MB)",
     "tests": "the tests need (once, about 600 MB)",
     "docs": "the documentation site needs (once, about 100 MB)",
+    "release": "a release needs (once, about 80 MB)",
 }
 
 
@@ -108,6 +110,7 @@ def by_uv(what: str) -> None:
             "demo": [*EDITABLE, ".[demo]", "--overrides", left_out],
             "tests": [*EDITABLE, ".[all]", "--group", "dev"],
             "docs": ["--group", "docs"],
+            "release": ["--group", "release"],
         }
         paths = ssl.get_default_verify_paths()
         environ = uv_environ(os.environ, system_certificates=bool(paths.cafile or paths.capath))
@@ -123,12 +126,12 @@ def by_pip(what: str) -> None:
     """
     if what != "demo":
         run([sys.executable, *INSTALL, "--upgrade", "pip>=25.1"])  # which knows --group
-        project = [*EDITABLE, ".[all]", "--group", "dev"] if what == "tests" else ["--group", "docs"]
+        project = [*EDITABLE, ".[all]", "--group", "dev"] if what == "tests" else ["--group", what]
         run([sys.executable, *INSTALL, *project])
         return
     run([sys.executable, *INSTALL, "--no-deps", VASTAI, SETUPTOOLS])
     needed = needed_of(metadata.requires("vastai") or [])
-    run([sys.executable, *INSTALL, "--no-build-isolation", *EDITABLE, ".[engine]", "pillow>=11", *needed])
+    run([sys.executable, *INSTALL, "--no-build-isolation", *EDITABLE, ".[engine]", "pillow>=12.1.1", *needed])
 
 
 def main(arguments: Sequence[str]) -> None:

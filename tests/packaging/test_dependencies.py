@@ -55,6 +55,7 @@ EXTRAS = {
 #: What is declared without an import in our code, and why.
 NEVER_IMPORTED = {
     "setuptools": "vastai imports distutils, which setuptools has",
+    "urllib3": "requests sends with it, and earlier versions have known holes",
     "tomli": "msgspec reads TOML with it where Python has no tomllib",
 }
 OUR_OWN = {"nullworker", "workers", "tests", "bench", "docs", "tools"}
