@@ -32,6 +32,7 @@ from nullworker.wire.worker_side.engine_trust import EngineTrust
 from nullworker.wire.worker_side.environment import SettingsError
 from nullworker.wire.worker_side.messages import Identity
 from nullworker.worker.supervisor import without_credential
+from tests.integration.classic_kit import ClassicProcess
 from tests.integration.engine.kit import ENDPOINT, Running, config, invitation, quick, running
 from tests.kit.waiting import HANG_S, until
 
@@ -347,6 +348,23 @@ async def test_an_invitation_brings_the_certificate_and_a_consumer_does_not_see_
     assert "NULL_CLIENT_CERTIFICATE" not in without_credential(environ)
     with pytest.raises(SettingsError, match="NULL_CLIENT_CERTIFICATE holds no certificate"):
         engine_tls.install({"NULL_CLIENT_CERTIFICATE": variables["NULL_ENGINE_CA"]})
+
+
+async def test_a_classic_backend_shows_its_certificate_to_the_engine_that_it_pins_and_reports_to_no_other(
+    asking: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NULLWORKER_CA", str(asking.server.state_dir / "engine-ca.pem"))
+    variables = await invitation(asking, OTHER)
+    another = CertificateAuthority.open(open_state_dir(tmp_path / "another")).ca_pem
+    deceived = {**await invitation(asking, OTHER), engine_tls.CA_VARIABLE: engine_tls.encoded(another)}
+    with (
+        ClassicProcess("helloworld", env=deceived, port=int(deceived["WORKER_PORT"])) as bad,
+        ClassicProcess("helloworld", env=variables, port=int(variables["WORKER_PORT"])),
+    ):
+        worker_id = int(variables["CONTAINER_ID"])
+        await until(lambda: asking.workers.get(worker_id) == "ready", "the backend is ready")
+        await until(lambda: "CERTIFICATE_VERIFY_FAILED" in bad.said, "the other refuses the engine")
+        assert int(deceived["CONTAINER_ID"]) not in asking.workers
 
 
 def b64(text: str) -> bytes:
