@@ -10,15 +10,18 @@ from nullworker.demand import evidence
 from nullworker.demand import plan as planning
 from tests.simulation.demand_world import SCOPES, Broken, Scope, World
 
-STATES = 20_000
+STATES = 8_000
+#: What `make test-long` walks through.
+FURTHER = 20_000
 
 
 @pytest.mark.parametrize("scope", SCOPES.values(), ids=lambda scope: scope.name)
-def test_reservations_are_as_many_as_the_jobs_that_can_be_served(scope: Scope) -> None:
+@pytest.mark.parametrize("states", [STATES, pytest.param(FURTHER, marks=pytest.mark.long)])
+def test_reservations_are_as_many_as_the_jobs_that_can_be_served(states: int, scope: Scope) -> None:
     world = World(scope)
-    world.walk(STATES)
+    world.walk(states)
     assert scope.sometimes <= world.seen
-    assert world.states >= STATES
+    assert world.states >= states
 
 
 def _one_more(*args: Any, before: Any = planning.want) -> int:
