@@ -143,6 +143,7 @@ def _load_framework() -> type[Framework]:
         StartError: it is not installed for this interpreter, which a process fleet may have been told to use.
     """
     try:
+        _load_crypto()
         from nullworker.worker.framework import Framework  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name not in _BROUGHT_BY_EXTRA:
@@ -152,6 +153,22 @@ def _load_framework() -> type[Framework]:
             " run: pip install 'nullworker[worker]', or in a clone: pip install -r requirements.txt"
         ) from None
     return Framework
+
+
+def _load_crypto() -> None:
+    """Imports what checks signatures, so that it calls C by ctypes: with cffi, 0.05 s of each start parse declarations.
+
+    Where it is missing, that is said later.
+    """
+    loaded = sys.modules.get("cffi")
+    sys.modules["cffi"] = None  # type: ignore[assignment]  # so that it is taken for missing
+    try:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("Crypto.Util._raw_api")
+    finally:
+        del sys.modules["cffi"]
+        if loaded is not None:
+            sys.modules["cffi"] = loaded
 
 
 async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSession, signals: _Signals) -> None:

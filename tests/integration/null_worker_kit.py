@@ -97,7 +97,9 @@ def worker_env(engine_url: str, **own: str) -> dict[str, str]:
         f"VAST_TCP_PORT_{port}": str(port),
         "PUBLIC_IPADDR": "127.0.0.1",
         "NULL_CONTROL_PORT": str(control_port),
-        **({"SETUPTOOLS_USE_DISTUTILS": "stdlib"} if sys.version_info < (3, 12) else {}),  # as a fleet has it
+        # As a fleet has both, where the second is set.
+        **({"SETUPTOOLS_USE_DISTUTILS": "stdlib"} if sys.version_info < (3, 12) else {}),
+        "SSL_CERT_FILE": os.environ["SSL_CERT_FILE"],
         **own,
     }
 

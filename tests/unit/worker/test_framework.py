@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -78,3 +80,11 @@ def test_a_framework_without_what_is_replaced_in_it_is_not_started(path: str) ->
 
     with pytest.raises(StartError, match=rf"vastai \S+ lacks {path} inside"):
         check_inside(Node(""))
+
+
+def test_no_start_waits_for_a_parser_of_c() -> None:
+    """pycryptodome has cffi parse the declarations of its libraries, where cffi can be imported."""
+    code = (
+        "from nullworker.worker import main; main._load_framework(); import sys; sys.exit('pycparser' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-Wignore", "-c", code], check=False).returncode == 0
