@@ -39,26 +39,27 @@ class Bundle:
     has_own_code: bool
 
 
-def make_bundle(workers_paths: Sequence[str], code: str) -> Bundle:
+def make_bundle(workers_paths: Sequence[str], code: str, fleet: str = "SSH") -> Bundle:
     """Makes the archive. It reads many files: call it in a thread.
 
     Args:
         workers_paths: directories that hold a ``workers`` folder, the first of which counts.
         code: a directory of the user's own; "": none.
+        fleet: how messages call the fleet.
 
     Raises:
         FleetError: a file cannot be read, or the whole is too large.
     """
     files: dict[str, Path] = {}
     size = 0
-    for name, path in _files(workers_paths, code):
+    for name, path in _files(workers_paths, code, fleet):
         if name not in files:
             files[name] = path
             size += path.stat().st_size
             if size > BYTES_MAX:
                 raise FleetError(
-                    f"What the hosts of the SSH fleet are to get is larger than {BYTES_MAX >> 20} MiB: name a smaller "
-                    "directory as code of [fleet.ssh], and keep data elsewhere."
+                    f"What the hosts of the {fleet} fleet are to get is larger than {BYTES_MAX >> 20} MiB: name a "
+                    f"smaller directory as code of [fleet.{fleet.lower()}], and keep data elsewhere."
                 )
     buffer = io.BytesIO()
     try:
@@ -69,34 +70,36 @@ def make_bundle(workers_paths: Sequence[str], code: str) -> Bundle:
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, files[name].read_bytes())
     except OSError as error:
-        raise FleetError(f"What the hosts of the SSH fleet are to get cannot be read ({error}).") from error
+        raise FleetError(f"What the hosts of the {fleet} fleet are to get cannot be read ({error}).") from error
     content = buffer.getvalue()
     return Bundle(hashlib.sha256(content).hexdigest()[:32], content, requirements(), bool(code))
 
 
-def _files(workers_paths: Sequence[str], code: str) -> Iterator[tuple[str, Path]]:
+def _files(workers_paths: Sequence[str], code: str, fleet: str) -> Iterator[tuple[str, Path]]:
     """The files, each with its name in the archive."""
     package = Path(__file__).parents[2]
     yield "nullworker/__init__.py", package / "__init__.py"
     for part in PACKAGES:
-        yield from _below(package / part, f"nullworker/{part}")
+        yield from _below(package / part, f"nullworker/{part}", fleet)
     for root in launch.workers_roots(workers_paths):
-        yield from _below(Path(root) / "workers", "workers")
+        yield from _below(Path(root) / "workers", "workers", fleet)
     if code:
-        yield from _below(Path(code), OWN_CODE)
+        yield from _below(Path(code), OWN_CODE, fleet)
 
 
-def _below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
+def _below(folder: Path, name: str, fleet: str) -> Iterator[tuple[str, Path]]:
     try:
         for path in sorted(folder.iterdir()):
             if path.name in _SKIPPED or (path.is_symlink() and path.is_dir()):  # which could lead round in circles
                 continue
             if path.is_dir():
-                yield from _below(path, f"{name}/{path.name}")
+                yield from _below(path, f"{name}/{path.name}", fleet)
             elif path.is_file():
                 yield f"{name}/{path.name}", path
     except OSError as error:
-        raise FleetError(f"{folder}, which the hosts of the SSH fleet are to get, cannot be read ({error}).") from error
+        raise FleetError(
+            f"{folder}, which the hosts of the {fleet} fleet are to get, cannot be read ({error})."
+        ) from error
 
 
 def requirements() -> tuple[str, ...]:
