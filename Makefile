@@ -44,7 +44,15 @@ test: $(STAMP) brokers
 	@$(PYTEST) -n 2 --dist worksteal tests/unit
 	@$(PYTEST) -n 5 --dist loadgroup tests --ignore=tests/unit
 
-# What takes long and is shown in short by a test of the above.
+# What takes long and is shown in short by a test of the above. Ray is in an environment of its own: nothing imports it,
+# and it wants other versions of what we use.
+RAY := $(VENV)-ray
+$(RAY)/.installed: pyproject.toml tools/environment.py
+	@test -x $(RAY)/bin/python || $(PYTHON) -m venv $(RAY)
+	@$(RAY)/bin/python tools/environment.py ray
+	@touch $@
+
+test-long: $(RAY)/.installed
 test-long: $(STAMP) brokers
 	@$(PYTEST) -n 2 -m long tests
 
@@ -123,4 +131,4 @@ soak-restart: $(STAMP)
 	@NULLWORKER_SOAK=50 $(BIN)/python -m pytest tests/integration/engine/test_restart.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-3.* $(DOCS) $(RELEASE) .coverage .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(VENV)-3.* $(DOCS) $(RELEASE) $(RAY) .coverage .pytest_cache .mypy_cache .ruff_cache build *.egg-info

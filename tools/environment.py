@@ -4,6 +4,7 @@
     .venv/bin/python tools/environment.py tests    all extras, and the group ``dev``
     .venv-docs/bin/python tools/environment.py docs    the group ``docs``
     .venv-release/bin/python tools/environment.py release    the group ``release``
+    .venv-ray/bin/python tools/environment.py ray      the group ``ray``
 
 Uses the standard library and pip alone, since nothing else is there yet. uv does the work: pip gets it from PyPI into a
 folder that is removed again, and it needs a fifth of pip's time. Where there is no uv for the machine, or it fails, pip
@@ -44,6 +45,7 @@ WANTED = {
     "tests": "the tests need (once, about 600 MB)",
     "docs": "the documentation site needs (once, about 100 MB)",
     "release": "a release needs (once, about 80 MB)",
+    "ray": "the tests with a real Ray cluster need (once, about 310 MB)",
 }
 
 
@@ -111,6 +113,7 @@ def by_uv(what: str) -> None:
             "tests": [*EDITABLE, ".[all]", "--group", "dev"],
             "docs": ["--group", "docs"],
             "release": ["--group", "release"],
+            "ray": ["--group", "ray"],
         }
         paths = ssl.get_default_verify_paths()
         environ = uv_environ(os.environ, system_certificates=bool(paths.cafile or paths.capath))

@@ -7,7 +7,8 @@ In reading order:
 - ``keyed_queue``: keeps the verbs for one worker in their order, for fleets to use;
 - ``processes``: the default fleet, workers as processes of this machine;
 - ``ssh``: workers on machines of one's own, which are reached by SSH;
-- ``slurm``: workers as jobs of a Slurm cluster.
+- ``slurm``: workers as jobs of a Slurm cluster;
+- ``ray``: workers as jobs of a Ray cluster.
 
 `nullworker.testing.fleets.check_fleet` checks whether a fleet keeps the rules.
 """

@@ -24,9 +24,9 @@ from nullworker.fleets.keyed_queue import KeyedQueue
 from nullworker.fleets.processes import launch
 from nullworker.fleets.processes.settings import unchecked_workers_paths
 from nullworker.fleets.ray import wording
-from nullworker.fleets.ray.demands import Demands, kind_of, why_short
 from nullworker.fleets.ray.jobs_api import JobsApi, JobsView
 from nullworker.fleets.ray.node_side import INSTANCE_JSON
+from nullworker.fleets.ray.placeholders import Placeholders, kind_of, why_short
 from nullworker.fleets.ray.records import RayRecord, RayRecords
 from nullworker.fleets.ray.settings import read_settings, read_token
 from nullworker.fleets.ssh.bundle import OWN_CODE, make_bundle
@@ -76,7 +76,7 @@ class RayFleet:
         self._api = JobsApi(settings.address, read_token(settings, os.environ))
         self._kept = RayRecords(settings.state_dir, mark)
         self._records: dict[int, RayRecord] = {}
-        self._demands = Demands(self._api, self._kept, settings.python, self._new_id, self._place_free)
+        self._placeholders = Placeholders(self._api, self._kept, self._new_id, self._place_free)
         self._view = JobsView(self._api, self._pattern, settings.jobs_s)
         self._bundle: Bundle | None = None
         self._package_at = 0.0
@@ -110,7 +110,7 @@ class RayFleet:
             )
             fleet._kept.prepare()
             fleet._records = dict(fleet._kept.load_all())
-            fleet._demands.load()
+            fleet._placeholders.load()
             view = await fleet._view.view()
             await fleet._adopt(view)
             await fleet._take(view)
@@ -185,7 +185,7 @@ class RayFleet:
         """
         self._check_open()
         record = self._records.get(worker_id)
-        job_id, node_id = self._gone.get(worker_id) or self._demands.job_of(worker_id)
+        job_id, node_id = self._gone.get(worker_id) or self._placeholders.job_of(worker_id)
         if record is not None:
             job_id, node_id = record.job_id, record.node_id
         if job_id and not node_id:
@@ -218,7 +218,7 @@ class RayFleet:
             "pass_env": [*self._settings.pass_env, *self._variables()],
         }
         record = RayRecord(spec=plain, settings=settings, job_id=self._new_id(worker_id))
-        await self._check_demands(worker_id, record)
+        await self._check_waiting(worker_id, record)
         self._records[worker_id] = record
         try:
             self._save(worker_id)
@@ -234,9 +234,9 @@ class RayFleet:
             return
         if not record.spec:
             raise FleetError(f"Worker {worker_id} cannot be started: what it was created with is lost. Destroy it.")
-        await self._check_demands(worker_id, record)
+        await self._check_waiting(worker_id, record)
         before = msgspec.structs.asdict(record)
-        self._demands.leave(record.job_id, worker_id, record.node_id)
+        self._placeholders.leave(record.job_id, worker_id, record.node_id)
         record.job_id, record.node_id = self._new_id(worker_id), ""
         record.stopped, record.ended = False, ""
         self._announced.discard(worker_id)
@@ -268,7 +268,7 @@ class RayFleet:
             return
         self._announced.add(worker_id)
         await self._end(worker_id, record)
-        self._demands.leave(record.job_id, worker_id, record.node_id)
+        self._placeholders.leave(record.job_id, worker_id, record.node_id)
         self._gone[worker_id] = record.job_id, record.node_id
         while len(self._gone) > _LOGS_MAX:
             self._gone.popitem(last=False)
@@ -296,7 +296,7 @@ class RayFleet:
                 record.node_id = job.node_id
                 self._save(worker_id)
                 if job.has_ended and _NEVER_BEGAN.search(job.error_type):
-                    self._demands.leave(record.job_id, worker_id)
+                    self._placeholders.leave(record.job_id, worker_id)
                     said = wording.last_words(job.message.partition(". Full traceback")[0])
                     raise FleetError(f"Ray cannot run worker {worker_id}: {said}.")
                 return
@@ -305,7 +305,7 @@ class RayFleet:
                 status = await self._api.cluster_status()
                 if wording.is_among(wanted, wording.demands(status)):
                     await self._api.stop(record.job_id)
-                    self._demands.leave(record.job_id, worker_id, kind=kind_of(wanted, labels))
+                    self._placeholders.leave(record.job_id, worker_id, kind=kind_of(wanted, labels))
                     why = wording.what_is_short(wanted, labels, status)
                     raise ShortageError(f"Ray has no place for worker {worker_id} ({why}).")
             if waited_s >= PLACED_S:
@@ -324,8 +324,8 @@ class RayFleet:
         told_at, pause_s = loop.time(), POLL_S
         while job is not None and not job.has_ended:
             if job.waits:
-                await self._demands.cancel([record.job_id])
-                self._demands.leave(record.job_id, worker_id)
+                await self._placeholders.cancel([record.job_id])
+                self._placeholders.leave(record.job_id, worker_id)
                 return
             if loop.time() - told_at > self._settings.grace_s + END_S:
                 raise FleetError(
@@ -353,14 +353,14 @@ class RayFleet:
 
     async def _adopt(self, view: Jobs) -> None:
         """Takes over jobs with the mark that no record is about. Raises FleetError."""
-        known = {record.job_id for record in self._records.values()} | self._demands.job_ids
+        known = {record.job_id for record in self._records.values()} | self._placeholders.job_ids
         for job in view.by_id.values():
             match = self._pattern.fullmatch(job.job_id)
             if match is None or job.job_id in known:
                 continue
             worker_id = int(match[1])
             if not worker_id or job.has_ended or worker_id in self._records:
-                self._demands.leave(job.job_id, worker_id, job.node_id)
+                self._placeholders.leave(job.job_id, worker_id, job.node_id)
                 continue
             self._records[worker_id] = _record_of(job)
             self._save(worker_id)
@@ -377,7 +377,7 @@ class RayFleet:
                 if record.job_id != job_id or record.stopped or self._records.get(worker_id) is not record:
                     continue
             if job is None:
-                record.ended = "its job is gone from Ray's list (was the cluster started anew?)"
+                record.ended = "its job is gone from Ray's list (was the cluster restarted?)"
             elif job.has_ended:
                 token = str(record.spec.get("worker_token", ""))
                 record.ended = wording.how_it_ended(job.status, job.message, token)
@@ -389,11 +389,11 @@ class RayFleet:
     async def _watch(self) -> None:
         """Announces ends and places that may be free; asks Ray for its jobs where that is due."""
         runs = any(not record.stopped and not record.ended for record in self._records.values())
-        if runs or self._demands.job_ids:
+        if runs or self._placeholders.job_ids:
             try:
                 view = await self._view.view()
                 await self._take(view)
-                await self._demands.sweep(view)
+                await self._placeholders.sweep(view)
             except FleetError as error:
                 log.warning("Ray does not show its jobs: %s", error)
         for worker_id, record in list(self._records.items()):
@@ -408,10 +408,10 @@ class RayFleet:
         if self._closing is None:
             self._on_notice(PlaceFree())
 
-    async def _check_demands(self, worker_id: int, record: RayRecord) -> None:
+    async def _check_waiting(self, worker_id: int, record: RayRecord) -> None:
         wanted, labels = self._wanted(record)
-        kind = kind_of(wanted, labels)
-        await self._demands.check(worker_id, kind, self._settings.backlog, lambda: why_short(self._api, wanted, labels))
+        backlog, kind = self._settings.backlog, kind_of(wanted, labels)
+        await self._placeholders.check(worker_id, kind, backlog, lambda: why_short(self._api, wanted, labels))
 
     # ------------------------------------------------------------------------------------------------ what is submitted
 
@@ -520,7 +520,7 @@ class RayFleet:
                 raise failure
         if failures:
             raise FleetError(f"{len(failures)} of {len(ending)} workers could not be destroyed: {failures[0]}")
-        await self._demands.cancel_all()
+        await self._placeholders.cancel_all()
 
 
 def _as_id(mark: str) -> str:

@@ -1,6 +1,6 @@
 """What is kept of an instance, in the engine's state directory: one file each, and one of jobs to be removed.
 
-Ray forgets all jobs when its head is started anew, and has no word for a worker that is stopped.
+Ray forgets all jobs when its head is started again, and has no word for a worker that is stopped.
 """
 
 from __future__ import annotations

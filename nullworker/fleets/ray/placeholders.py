@@ -1,9 +1,9 @@
 """Jobs that no instance has any more: they are removed once they have ended, and some of them stand for a shortage.
 
 Ray cannot take back a job that waits. One that is told to stop while it waits ends as soon as it begins: so the job of
-a worker that was refused for want of a place stays, as the demand that Ray's autoscaler sees; when it has ended, there
-was a place. A demand that nothing asks for any more is cancelled from inside the cluster, by a job of its own, and Ray
-itself gives up what has waited for 15 minutes.
+a worker that was refused for want of a place stays as a placeholder, which Ray's autoscaler sees; when it has ended,
+there was a place. One that nothing asks for any more is cancelled from inside the cluster, by a job of its own, and
+Ray itself gives up what has waited for 15 minutes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: A demand that nothing asked for during so long is cancelled; the engine tries at least every 300 s.
+#: A placeholder that nothing asked for during so long is cancelled; the engine tries at least every 300 s.
 FORGET_AFTER_S = 600.0
 #: Ray's watch over a job lets go of it about a second after its end; a job that is deleted before comes back as failed.
 LINGER_S = 3.0
+#: Ray's own interpreter and package, as the process for the job has them: `python` may well be another.
+_RAYS_PYTHON = r"""
+folder=$(sed -n 's|^[^/]*\(/.*\)/ray/_raylet.*|\1|p' /proc/$PPID/maps | head -n 1)
+PYTHONPATH="$folder" exec "$(readlink /proc/$PPID/exe)" -c"""
 _CANCEL = """
 import ray, sys
 ray.init("auto", log_to_driver=False, logging_level="ERROR")
@@ -40,14 +44,13 @@ for name in sys.argv[1:]:
 """
 
 
-class Demands:
+class Placeholders:
     """The jobs of one mark that no instance has."""
 
     def __init__(
         self,
         api: JobsApi,
         records: RayRecords,
-        python: str,
         new_id: Callable[[int], str],
         place_free: Callable[[], None],
     ) -> None:
@@ -56,13 +59,11 @@ class Demands:
         Args:
             api: is called.
             records: where the jobs are written down.
-            python: the interpreter on the head, for cancelling.
             new_id: makes an id for a job of a worker.
-            place_free: called when a demand was met.
+            place_free: called when one has ended: there was a place.
         """
         self._api = api
         self._records = records
-        self._python = python
         self._new_id = new_id
         self._place_free = place_free
         self._jobs: dict[str, LeftJob] = {}
@@ -98,7 +99,7 @@ class Demands:
         self._save()
 
     async def check(self, worker_id: int, kind: str, backlog: int, reason: Callable[[], Awaitable[str]]) -> None:
-        """Returns if no more than ``backlog`` demands of this kind wait.
+        """Returns if fewer placeholders of this kind than ``backlog`` wait.
 
         Args:
             worker_id: the worker that is to be created.
@@ -165,8 +166,7 @@ class Demands:
             return
         self._cancelled.update(fresh)
         own_id = self._new_id(0)
-        words = [self._python, "-c", _CANCEL, *fresh]
-        entrypoint = "exec " + " ".join(shlex.quote(word) for word in words)
+        entrypoint = " ".join((_RAYS_PYTHON, *(shlex.quote(word) for word in (_CANCEL, *fresh))))
         await self._api.submit({"submission_id": own_id, "entrypoint": entrypoint})
         self.leave(own_id, 0)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nullworker.fleets.base import Fleet, FleetError, InstanceState, PlaceFree, Resources, ShortageError
-from nullworker.fleets.ray import demands, fleet
+from nullworker.fleets.ray import fleet, placeholders
 from nullworker.fleets.ray.fleet import RayFleet
 from nullworker.testing.fleets import check_fleet, plain_spec
 from tests.integration.process_fleets import spec
@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dashboard in process does at once what Ray takes seconds for."""
     for name, seconds in (("LOOK_AFTER_S", 0.0), ("POLL_S", 0.002), ("PLACED_S", 0.05)):
         monkeypatch.setattr(fleet, name, seconds)
-    monkeypatch.setattr(demands, "LINGER_S", 0.06)
+    monkeypatch.setattr(placeholders, "LINGER_S", 0.06)
 
 
 @dataclass
@@ -162,7 +162,7 @@ async def test_a_shortage_is_a_demand_that_ray_sees_until_there_is_a_place(clust
 
 
 async def test_a_demand_that_is_no_more_is_taken_back(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demands, "FORGET_AFTER_S", 0.2)
+    monkeypatch.setattr(placeholders, "FORGET_AFTER_S", 0.2)
     opened = await cluster.open()
     with pytest.raises(ShortageError):
         await opened.create(spec(1, resources=Resources(gpus=4)))
@@ -214,7 +214,7 @@ async def test_a_list_that_lacks_a_job_is_not_believed(cluster: Cluster) -> None
     assert cluster.exits == []
     cluster.ray.jobs.clear()
     await until(lambda: cluster.exits)
-    assert cluster.exits == [(1, "its job is gone from Ray's list (was the cluster started anew?)")]
+    assert cluster.exits == [(1, "its job is gone from Ray's list (was the cluster restarted?)")]
 
 
 @pytest.mark.parametrize("lie", ["nonsense", "{}", '[{"submission_id": "x", "status": "MAYBE"}]', "[1, null]"])
