@@ -23,7 +23,7 @@ Each figure stands beside its baseline from the same run; machines differ, ratio
 
 #: The modules of bench/ that have a table BENCHMARKS of name -> function, and some a table BY_NAME_ALONE of
 #: those that take too long to be run unless they are named.
-MODULES = ("reservations", "core", "http", "dispatch", "scale", "page", "metrics", "attackers")
+MODULES = ("reservations", "core", "http", "dispatch", "scale", "page", "metrics", "attackers", "ray")
 
 
 @click.command("bench", epilog=EPILOG)

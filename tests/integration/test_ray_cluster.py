@@ -73,9 +73,11 @@ async def test_what_ray_shows_of_a_shortage_and_of_a_crash(tmp_path: Path) -> No
     notices: list[Notice] = []
     async with ray_cluster(tmp_path / "state") as cluster:
         cluster.settings.update(workers_path=str(make_workers(tmp_path / "root")))
-        open_it = lambda **settings: RayFleet.open(  # noqa: E731
-            {**cluster.settings, **settings}, "mark", lambda *exited: exits.append(exited), notices.append
-        )
+
+        async def open_it(**settings: object) -> RayFleet:
+            table = {**cluster.settings, **settings}
+            return await RayFleet.open(table, "mark", lambda *exited: exits.append(exited), notices.append)
+
         (tmp_path / "wrong").write_text("another-token-of-many-letters")
         with pytest.raises(FleetError, match="refuses the token"):
             await open_it(token_file=str(tmp_path / "wrong"))

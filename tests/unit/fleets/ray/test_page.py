@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import asdict
@@ -77,7 +78,7 @@ def test_a_job_becomes_its_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HF_HOME", "/models")
     own = {"host": "", "consumer_dir": "", "code_name": "own", "pass_env": ["HF_HOME"]}
     told = {"job_id": "nw-mark-1-0a", "spec": asdict(spec(1, "null", consumer="./run")), "settings": own}
-    before = tmp_path / f"nullworker-ray-{node_side.os.getuid()}/nw-mark-0-0a.4194305"
+    before = tmp_path / f"nullworker-ray-{os.getuid()}/nw-mark-0-0a.4194305"
     before.mkdir(parents=True)
     arguments, environment, directory = node_side.prepare(told)
     assert arguments == [sys.executable, "-m", "workers.null.worker"]
