@@ -52,10 +52,11 @@ def free_port() -> int:
 
 @dataclass
 class RayCluster:
-    """A running cluster. Nodes are 127.0.0.3 and on; the head, 127.0.0.2, has no CPUs for workers."""
+    """A running cluster. Nodes are 127.0.0.3 and on; the head has no CPUs for workers."""
 
     path: Path
     settings: dict[str, Any]
+    head: str = "127.0.0.2"
     gcs_port: int = field(default_factory=free_port)
     dashboard_port: int = field(default_factory=free_port)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -72,17 +73,17 @@ class RayCluster:
                 stdout=log, stderr=log, env=environment, start_new_session=True,
             )  # fmt: skip
 
-    def start_head(self, address: str = "127.0.0.2", dashboard: str = "127.0.0.1") -> None:
+    def start_head(self) -> None:
         """Starts the head."""
         self.start(
-            address, "--head", "--port", str(self.gcs_port), "--dashboard-host", dashboard, "--dashboard-port",
+            self.head, "--head", "--port", str(self.gcs_port), "--dashboard-host", "127.0.0.1", "--dashboard-port",
             str(self.dashboard_port), "--num-cpus", "0", "--temp-dir", str(self.path / "r"),
             "--ray-client-server-port", str(free_port()),
         )  # fmt: skip
 
-    def start_node(self, address: str, *words: str, head: str = "127.0.0.2") -> None:
+    def start_node(self, address: str, *words: str) -> None:
         """Starts a node with 8 CPUs."""
-        self.start(address, "--address", f"{head}:{self.gcs_port}", "--num-cpus", "8", *words)
+        self.start(address, "--address", f"{self.head}:{self.gcs_port}", "--num-cpus", "8", *words)
 
     def kill(self, address: str) -> None:
         """A node is gone, with all that ran on it, as if its power had failed."""
@@ -114,7 +115,7 @@ class RayCluster:
         """Returns when Ray has exactly these nodes, beside its head."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + STARTS_S
-        while {each for each in await self.nodes() if each != "127.0.0.2"} != set(addresses):
+        while {each for each in await self.nodes() if each != self.head} != set(addresses):
             for address, process in self.processes.items():
                 log = (self.path / f"{address}.log").read_text(errors="replace")
                 assert process.poll() is None, f"the node {address} ended: {log[-2000:]}"
@@ -163,18 +164,17 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 
 @contextlib.asynccontextmanager
-async def ray_cluster(state: Path) -> AsyncIterator[RayCluster]:
+async def ray_cluster(state: Path, head: str = "127.0.0.2") -> AsyncIterator[RayCluster]:
     """A cluster of a head and two nodes of 8 CPUs, the first of them with 2 GPUs (as far as Ray is told)."""
     path = Path(tempfile.mkdtemp(prefix="nwray-"))  # the names of Ray's sockets must be short
     (path / "token").write_text(TOKEN)
-    cluster = RayCluster(path, {})
+    cluster = RayCluster(path, {}, head)
     cluster.settings.update(
         state_dir=state, address=f"http://127.0.0.1:{cluster.dashboard_port}", token_file=str(path / "token"),
         jobs_s=0.5, install=False, python=sys.executable, grace_s=3, pass_env=[NODE],
     )  # fmt: skip
     try:
         cluster.start_head()
-        await cluster.has()
         await _head_answers(cluster)
         cluster.start_node("127.0.0.3", "--num-gpus", "2", "--labels", "disk=fast")
         await cluster.has("127.0.0.3")  # two that start at once would choose one name for their sockets
@@ -188,9 +188,9 @@ async def ray_cluster(state: Path) -> AsyncIterator[RayCluster]:
 
 async def _head_answers(cluster: RayCluster) -> None:
     ends_at = asyncio.get_running_loop().time() + STARTS_S
-    while "127.0.0.2" not in await cluster.nodes():
-        process = cluster.processes["127.0.0.2"]
-        log = (cluster.path / "127.0.0.2.log").read_text(errors="replace")
+    while cluster.head not in await cluster.nodes():
+        process = cluster.processes[cluster.head]
+        log = (cluster.path / f"{cluster.head}.log").read_text(errors="replace")
         assert process.poll() is None, f"the head ended: {log[-2000:]}"
         assert asyncio.get_running_loop().time() < ends_at, f"the head does not come up: {log[-2000:]}"
         await asyncio.sleep(0.2)

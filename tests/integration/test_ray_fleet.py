@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nullworker.fleets.base import Fleet, FleetError, InstanceState, PlaceFree, Resources, ShortageError
-from nullworker.fleets.ray import fleet, placeholders
+from nullworker.fleets.ray import fleet, jobs_api, placeholders
 from nullworker.fleets.ray.fleet import RayFleet
 from nullworker.testing.fleets import check_fleet, plain_spec
 from tests.integration.process_fleets import spec
-from tests.kit.fake_ray import FakeRay
+from tests.kit.fake_ray import FakeNode, FakeRay
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in (("LOOK_AFTER_S", 0.0), ("POLL_S", 0.002), ("PLACED_S", 0.05)):
         monkeypatch.setattr(fleet, name, seconds)
     monkeypatch.setattr(placeholders, "LINGER_S", 0.06)
+    monkeypatch.setattr(jobs_api, "STATUS_S", 0.0)
 
 
 @dataclass
@@ -153,12 +154,26 @@ async def test_a_shortage_is_a_demand_that_ray_sees_until_there_is_a_place(clust
     await opened.close()
     opened = await cluster.open()
     assert await states(opened) == {3: RUNNING}, "a demand is no worker, also after a restart"
-    cluster.ray.nodes["node-c"] = type(cluster.ray.nodes["node-a"])({"CPU": 4, "GPU": 4})
+    cluster.ray.nodes["node-c"] = FakeNode({"CPU": 4, "GPU": 4})
     await until(lambda: cluster.notices == [PlaceFree()])
     await opened.create(spec(4, resources=needs))
     assert await states(opened) == {3: RUNNING, 4: RUNNING}
     await until(lambda: len(cluster.ray.jobs) == 2, "what stood for the shortage is removed")
     assert cluster.exits == []
+
+
+async def test_of_many_at_once_those_are_refused_that_have_no_place(cluster: Cluster) -> None:
+    """Ray tells how many it has no place for, and not which; what it is installing for waits as well."""
+    opened = await cluster.open(cpus_per_worker=4, backlog=50)
+    creating = [opened.create(spec(worker_id)) for worker_id in range(1, 8)]
+    ended = await asyncio.gather(*creating, return_exceptions=True)
+    assert [isinstance(each, ShortageError) for each in ended] == [False] * 4 + [True] * 3
+    assert await states(opened) == dict.fromkeys(range(1, 5), RUNNING)
+    cluster.ray.is_installing = True
+    cluster.ray.nodes["node-c"] = FakeNode({"CPU": 4}, {"slow": "yes"})
+    await opened.create(spec(8, resources=Resources(labels={"slow": "yes"})))
+    assert cluster.ray.of(8)[0].status == "PENDING", "as long as its packages are being installed"
+    assert await states(opened) == dict.fromkeys((1, 2, 3, 4, 8), RUNNING)
 
 
 async def test_a_demand_that_is_no_more_is_taken_back(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +264,7 @@ async def test_the_questions_are_few(cluster: Cluster) -> None:
     for _ in range(50):
         await opened.list()
     assert ("GET", "/api/jobs/") not in cluster.ray.calls
-    assert len(cluster.ray.calls) <= 2 + 10 * 2
+    assert len(cluster.ray.calls) <= 2 + 10 * 3
 
 
 @pytest.mark.parametrize(

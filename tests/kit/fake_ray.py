@@ -62,6 +62,9 @@ class FakeRay:
         #: Answers given in place of the true ones, by path.
         self.lies: dict[str, str] = {}
         self.url = ""
+        self.reports = 0
+        #: What has a place waits all the same, and is no pending demand.
+        self.is_installing = False
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -114,7 +117,7 @@ class FakeRay:
             if job.status != "PENDING":
                 continue
             name = self._place(job)
-            if name is None:
+            if name is None or self.is_installing:
                 continue
             job.status, job.message, job.node_id = "RUNNING", "Job is currently running.", name
             if job.is_told:
@@ -218,13 +221,15 @@ class FakeRay:
         return web.json_response({"deleted": True})
 
     async def _status(self, _: web.Request) -> web.Response:
-        lines = ["======== Autoscaler status ========", "Resources", "Total Usage:"]
+        self.reports += 1
+        lines = [f"======== Autoscaler status: {self.reports} ========", "Resources", "Total Usage:"]
         for kind in ("CPU", "GPU"):
             total = sum(node.resources.get(kind, 0) for node in self.nodes.values() if node.is_alive)
             running = [job for job in self.jobs.values() if job.status == "RUNNING"]
             lines.append(f" {sum(_wanted(job).get(kind, 0) for job in running):.1f}/{total:.1f} {kind}")
         lines += [" 0B/63.18GiB memory", "", "From request_resources:", " (none)", "Pending Demands:"]
-        waiting = [_wanted(job) for job in self.jobs.values() if job.status == "PENDING"]
+        unplaced = [job for job in self.jobs.values() if job.status == "PENDING" and self._place(job) is None]
+        waiting = [_wanted(job) for job in unplaced]
         lines += [f" {each}: 1+ pending tasks/actors" for each in waiting] or [" (no resource demands)"]
         return web.json_response({"result": True, "msg": "", "data": {"clusterStatus": "\n".join(lines)}})
 

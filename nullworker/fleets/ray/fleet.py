@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 WATCH_S = 1.0
 #: How long a creation waits for its job to begin, and from when on it looks whether Ray lacks a place. Ray tells that
 #: about every 5 s; what begins later is being installed.
-PLACED_S, LOOK_AFTER_S = 10.0, 1.5
+PLACED_S, LOOK_AFTER_S = 12.0, 1.5
 #: How long a job may take to end beyond the grace that it has. Ray finds out that a node is dead in about 20 s.
 END_S = 90.0
 POLL_S = 0.25
@@ -81,6 +81,7 @@ class RayFleet:
         self._bundle: Bundle | None = None
         self._package_at = 0.0
         self._uploading = asyncio.Lock()
+        self._coming: dict[int, str] = {}  # what those ask for whose jobs wait, in the order of their submission
         self._submitted_at: dict[int, float] = {}  # by worker, of the event loop's clock
         self._announced: set[int] = set()  # whose end needs no announcing
         self._gone: OrderedDict[int, tuple[str, str]] = OrderedDict()  # job and node of destroyed ones, for their logs
@@ -287,31 +288,58 @@ class RayFleet:
         """Returns when a job has begun, or Ray has not said that it lacks a place for it. Raises FleetError."""
         loop = asyncio.get_running_loop()
         began, pause_s = loop.time(), POLL_S
+        shape = wording.shape_of(self._wanted(record)[0])
+        self._coming[worker_id] = shape
+        try:
+            old_report = wording.report_of(await self._api.cluster_status())
+            while True:
+                job = await self._api.job(record.job_id)
+                if job is None:
+                    raise FleetError(f"Ray has forgotten the job of worker {worker_id}.", definite=False)
+                if not job.waits:
+                    self._has_begun(worker_id, record, job)
+                    return
+                waited_s = loop.time() - began
+                if waited_s >= LOOK_AFTER_S:
+                    status = await self._api.cluster_status()
+                    if wording.report_of(status) != old_report and self._is_short(worker_id, shape, status):
+                        await self._leave_waiting(worker_id, record, status)
+                if waited_s >= PLACED_S:
+                    return
+                await asyncio.sleep(pause_s)
+                pause_s = min(1.0, pause_s * 1.5)
+        finally:
+            self._coming.pop(worker_id, None)
+
+    def _has_begun(self, worker_id: int, record: RayRecord, job: Job) -> None:
+        """A job waits no more. Raises FleetError if it has ended before it began."""
+        record.node_id = job.node_id
+        self._save(worker_id)
+        if job.has_ended and _NEVER_BEGAN.search(job.error_type):
+            self._placeholders.leave(record.job_id, worker_id)
+            said = wording.last_words(job.message.partition(". Full traceback")[0])
+            raise FleetError(f"Ray cannot run worker {worker_id}: {said}.")
+
+    def _is_short(self, worker_id: int, shape: str, status: str) -> bool:
+        """Whether Ray lacks a place for a job that waits. It shows how many it has none for, and not which: the latest.
+
+        Args:
+            worker_id: whose job waits.
+            shape: what it asks for.
+            status: what ``ray status`` prints.
+        """
+        coming = [each for each, its in self._coming.items() if its == shape]
+        later = len(coming) - 1 - coming.index(worker_id)
+        return later < wording.demands(status).get(shape, 0) - self._placeholders.count(shape)
+
+    async def _leave_waiting(self, worker_id: int, record: RayRecord, status: str) -> None:
+        """Makes a job that Ray has no place for a placeholder. Raises ShortageError."""
         wanted, labels = self._wanted(record)
-        while True:
-            job = await self._api.job(record.job_id)
-            if job is None:
-                raise FleetError(f"Ray has forgotten the job of worker {worker_id}.", definite=False)
-            if not job.waits:
-                record.node_id = job.node_id
-                self._save(worker_id)
-                if job.has_ended and _NEVER_BEGAN.search(job.error_type):
-                    self._placeholders.leave(record.job_id, worker_id)
-                    said = wording.last_words(job.message.partition(". Full traceback")[0])
-                    raise FleetError(f"Ray cannot run worker {worker_id}: {said}.")
-                return
-            waited_s = loop.time() - began
-            if waited_s >= LOOK_AFTER_S:
-                status = await self._api.cluster_status()
-                if wording.is_among(wanted, wording.demands(status)):
-                    await self._api.stop(record.job_id)
-                    self._placeholders.leave(record.job_id, worker_id, kind=kind_of(wanted, labels))
-                    why = wording.what_is_short(wanted, labels, status)
-                    raise ShortageError(f"Ray has no place for worker {worker_id} ({why}).")
-            if waited_s >= PLACED_S:
-                return
-            await asyncio.sleep(pause_s)
-            pause_s = min(1.0, pause_s * 1.5)
+        kind, shape = kind_of(wanted, labels), wording.shape_of(wanted)
+        self._placeholders.leave(record.job_id, worker_id, kind=kind, shape=shape)  # first: it counts from now on
+        await self._api.stop(record.job_id)
+        why = wording.what_is_short(wanted, labels, status)
+        raise ShortageError(f"Ray has no place for worker {worker_id} ({why}).")
 
     async def _end(self, worker_id: int, record: RayRecord) -> None:
         """Stops an instance's job; returns when it runs no more, or waits and never will. Raises FleetError."""

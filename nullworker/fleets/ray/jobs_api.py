@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: A call that has not been answered for so long has failed; an upload has as long for each of its mebibytes.
 CALL_S = 30.0
+#: How old the cluster's status may be; Ray itself looks every 5 s.
+STATUS_S = 1.0
 #: So many calls at once.
 CALLS_MAX = 16
 _ENDS = frozenset({"STOPPED", "SUCCEEDED", "FAILED"})
@@ -76,6 +78,8 @@ class JobsApi:
         self.address = address
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._session: aiohttp.ClientSession | None = None
+        self._status: asyncio.Task[str] | None = None
+        self._status_at = 0.0
         self._limit = asyncio.Semaphore(CALLS_MAX)
 
     async def version(self) -> str:
@@ -140,7 +144,17 @@ class JobsApi:
         return True
 
     async def cluster_status(self) -> str:
-        """What ``ray status`` prints, "" where there is nothing yet. Raises FleetError."""
+        """What ``ray status`` prints, "" where there is nothing yet; one question a second serves all.
+
+        Raises:
+            FleetError: Ray does not answer.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._status is None or now - self._status_at >= STATUS_S:
+            self._status, self._status_at = tasks.start(self._cluster_status()), now
+        return await asyncio.shield(self._status)
+
+    async def _cluster_status(self) -> str:
         answer = await self._json("GET", "/api/cluster_status?format=1")
         data = answer.get("data") if isinstance(answer, dict) else None
         text = data.get("clusterStatus") if isinstance(data, dict) else None

@@ -85,7 +85,7 @@ class Placeholders:
         found = [(job_id, left.node_id) for job_id, left in self._jobs.items() if left.worker_id == worker_id]
         return found[-1] if found else ("", "")
 
-    def leave(self, job_id: str, worker_id: int, node_id: str = "", kind: str = "") -> None:
+    def leave(self, job_id: str, worker_id: int, node_id: str = "", kind: str = "", shape: str = "") -> None:
         """A job is of no instance any more.
 
         Args:
@@ -93,10 +93,15 @@ class Placeholders:
             worker_id: of the worker that it was for.
             node_id: where it ran.
             kind: what it waits for, if it stands for a shortage.
+            shape: the same without labels, as Ray shows it.
         """
-        self._jobs[job_id] = LeftJob(worker_id=worker_id, node_id=node_id, kind=kind)
+        self._jobs[job_id] = LeftJob(worker_id=worker_id, node_id=node_id, kind=kind, shape=shape)
         self._since[job_id] = asyncio.get_running_loop().time()
         self._save()
+
+    def count(self, shape: str) -> int:
+        """How many stand for a shortage of what Ray shows so."""
+        return sum(left.kind != "" and left.shape == shape for left in self._jobs.values())
 
     async def check(self, worker_id: int, kind: str, backlog: int, reason: Callable[[], Awaitable[str]]) -> None:
         """Returns if fewer placeholders of this kind than ``backlog`` wait.

@@ -39,8 +39,9 @@ class LeftJob(msgspec.Struct, kw_only=True):
 
     worker_id: int
     node_id: str = ""
-    #: What it waits for, where it stands for a shortage.
+    #: What it waits for, where it stands for a shortage: with the labels of the node, and without.
     kind: str = ""
+    shape: str = ""
 
 
 class RayRecords:

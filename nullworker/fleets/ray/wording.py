@@ -51,31 +51,32 @@ def how_it_ended(status: str, message: str, secret: str = "") -> str:
     return f"Ray says: {last_words(message)}"
 
 
-def demands(status: str) -> list[dict[str, float]]:
-    """What Ray has no place for, out of what ``ray status`` prints: resources by name, one entry a kind."""
-    found = []
-    for text, _ in _DEMAND.findall(status):
+def report_of(status: str) -> str:
+    """The line that tells one report of Ray's from the next, out of what ``ray status`` prints; "": there is none."""
+    return status.partition("\n")[0].strip()
+
+
+def demands(status: str) -> dict[str, int]:
+    """What Ray has no place for, out of what ``ray status`` prints: how much of each kind, as `shape_of` calls it."""
+    found: dict[str, int] = {}
+    for text, count in _DEMAND.findall(status):
         try:
             read = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             continue
         if isinstance(read, dict):
-            found.append({str(name): float(n) for name, n in read.items() if isinstance(n, (int, float))})
+            shape = shape_of({str(name): float(n) for name, n in read.items() if isinstance(n, (int, float))})
+            found[shape] = found.get(shape, 0) + int(count)
     return found
 
 
-def is_among(wanted: Mapping[str, float], waiting: list[dict[str, float]]) -> bool:
-    """Whether a demand is among those that Ray has no place for. Memory is left out: Ray prints it rounded.
+def shape_of(wanted: Mapping[str, float]) -> str:
+    """What a job asks for, as one word. Memory is left out: Ray prints it rounded.
 
     Args:
         wanted: resources by name.
-        waiting: as `demands` returns them.
     """
-    return any(_plain(each) == _plain(wanted) for each in waiting)
-
-
-def _plain(resources: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(n, 4) for name, n in resources.items() if n and name != "memory"}
+    return ",".join(f"{name}:{round(n, 4):g}" for name, n in sorted(wanted.items()) if n and name != "memory")
 
 
 def what_is_short(wanted: Mapping[str, float], labels: Mapping[str, str], status: str) -> str:

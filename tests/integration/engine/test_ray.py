@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from nullworker.core import explain
 from tests.integration.engine.kit import config, endpoint_of, quick, running
-from tests.integration.ray_cluster import needs_ray, ray_cluster
+from tests.integration.ray_cluster import NODE, needs_ray, ray_cluster
+from tests.integration.ssh_hosts import behind_a_link, ip
 from tests.kit.waiting import until
 from tests.ports import free_port
 
@@ -41,7 +43,7 @@ def node_of(cluster: RayCluster, engine: Running, session: Any) -> str:
     core = engine.server.driver.engine
     (worker,) = [each for each in core.state.workers.values() if each.url == session.url]
     (process,) = cluster.workers(f"-{worker.worker_id}-")
-    return process.environ()["NULLWORKER_TEST_NODE"]
+    return process.environ()[NODE]
 
 
 async def test_the_loss_of_a_node_ends_what_was_held_there_and_nothing_else(tmp_path: Path) -> None:
@@ -94,3 +96,43 @@ async def test_a_shortage_is_told_to_who_waits_and_ends_with_a_node_and_a_restar
             for each in (*sessions, third):
                 await each.close()
         assert cluster.workers() == []
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None, reason="a network namespace needs root and ip (make brokers)"
+)
+async def test_a_link_that_is_cut_and_heals(tmp_path: Path) -> None:
+    """Cut for a moment, it costs nothing; for longer, Ray gives the node up: what is held there ends, and it alone."""
+    with behind_a_link("nwray") as (namespace, near, far):
+        async with ray_cluster(tmp_path / "unused", near) as cluster:
+            cluster.kill("127.0.0.4")
+            cluster.prefix[far] = ["ip", "netns", "exec", namespace]
+            cluster.start_node(far)
+            await cluster.has("127.0.0.3", far)
+            settings = settings_of(cluster, tmp_path / "engine", max_workers=2, inactivity_timeout=600.0)
+            async with running(replace(settings, host=near)) as engine, endpoint_of(engine) as endpoint:
+                sessions = await asyncio.gather(*(endpoint.session(cost=100, lifetime=3600) for _ in range(2)))
+                by_node = {node_of(cluster, engine, each): each for each in sessions}
+                assert by_node[far].url.startswith(f"http://{far}:"), "where its node reaches the engine from"
+                core = engine.server.driver.engine
+                ip("link", "set", namespace, "down")
+                await asyncio.sleep(1.0)
+                ip("link", "set", namespace, "up")
+                for each in by_node.values():
+                    assert await each.is_open()
+                (worker_id,) = [i for i, each in core.state.workers.items() if each.url == by_node[far].url]
+                before = cluster.workers(f"-{worker_id}-")
+                assert before
+                ip("link", "set", namespace, "down")
+                await until(lambda: worker_id not in core.state.workers, hang_s=HANG_S)
+                assert await by_node["127.0.0.3"].is_open()
+                ip("link", "set", namespace, "up")
+                await until(lambda: not any(each.is_running() for each in before), "nothing is left", hang_s=HANG_S)
+                cluster.kill(far)
+                cluster.start_node(far)
+                again = await asyncio.wait_for(endpoint.session(cost=100, lifetime=3600), HANG_S)
+                assert node_of(cluster, engine, again) == far
+                assert await by_node["127.0.0.3"].is_open()
+                for each in (by_node["127.0.0.3"], again):
+                    await each.close()
+            assert cluster.workers() == []

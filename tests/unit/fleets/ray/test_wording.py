@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nullworker.fleets.ray.wording import demands, how_it_ended, is_among, last_words, what_is_short
+from nullworker.fleets.ray.wording import demands, how_it_ended, last_words, report_of, shape_of, what_is_short
 
 STATUS = """======== Autoscaler status: 2026-11-28 01:50:29.743503 ========
 Node status
@@ -36,11 +36,12 @@ Pending Demands:
 
 def test_what_ray_has_no_place_for() -> None:
     waiting = demands(STATUS)
-    assert waiting == [{"nope": 1.0}, {"CPU": 1.0, "memory": 1.5e9}, {"GPU": 8.0}]
-    assert is_among({"CPU": 1, "memory": 1.4e9}, waiting), "Ray prints memory as it rounds it"
-    assert is_among({"GPU": 8, "CPU": 0}, waiting)
-    assert not is_among({"GPU": 4}, waiting)
-    assert demands("") == demands("\x00 {'a': 1") == []
+    assert waiting == {"nope:1": 1, "CPU:1": 3, "GPU:8": 1}
+    assert shape_of({"CPU": 1, "memory": 1.4e9}) == "CPU:1", "Ray prints memory as it rounds it"
+    assert shape_of({"GPU": 8, "CPU": 0}) in waiting
+    assert shape_of({"GPU": 4}) not in waiting
+    assert demands("") == demands("\x00 {'a': 1") == {}
+    assert report_of(STATUS).endswith("2026-11-28 01:50:29.743503 ========")
 
 
 def test_why_there_is_no_place() -> None:
