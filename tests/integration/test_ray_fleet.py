@@ -182,9 +182,13 @@ async def test_a_demand_that_is_no_more_is_taken_back(cluster: Cluster, monkeypa
     with pytest.raises(ShortageError):
         await opened.create(spec(1, resources=Resources(gpus=4)))
     await until(lambda: cluster.ray.jobs == {}, "the demand, and what cancelled it, are gone")
+    assert sum(call == ("POST", "/api/jobs/") for call in cluster.ray.calls) == 2
+    assert not [path for _, path in cluster.ray.calls if "mark-0-" in path and path.endswith("/stop")]
     with pytest.raises(ShortageError):
         await opened.create(spec(1, resources=Resources(gpus=4)))
     await opened.close(destroy=True)
+    await asyncio.sleep(0.3)
+    cluster.ray.work()
     assert [job.status for job in cluster.ray.jobs.values()] == ["FAILED", "SUCCEEDED"]
 
 

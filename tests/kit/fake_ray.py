@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TRACEBACK = "Traceback (most recent call last):\n  File job_manager.py, line 1\nValueError: {}\n.\n"
 WAITS = "Job has not started yet. It may be waiting for resources to become available."
+#: How long a job on the head takes to begin, and then to do its work.
+STEP_S = 0.12
 #: How long after the end of a job Ray still watches over it.
 WATCHED_S = 0.05
 
@@ -32,6 +34,7 @@ class FakeJob:
     node_id: str | None = None
     is_told: bool = False  # to stop, while it waits
     ended_at: float = 0.0
+    made_at: float = field(default_factory=time.monotonic)
     log: bytes = b"Running entrypoint\nnull worker\n"
 
     def end(self, status: str, message: str, error_type: str | None = None) -> None:
@@ -119,13 +122,17 @@ class FakeRay:
             name = self._place(job)
             if name is None or self.is_installing:
                 continue
+            if name == "head" and time.monotonic() < job.made_at + STEP_S:
+                continue
             job.status, job.message, job.node_id = "RUNNING", "Job is currently running.", name
             if job.is_told:
                 job.end("STOPPED", "Job was intentionally stopped.")
-            elif "ray.kill" in job.body["entrypoint"]:
-                for other in self.jobs.items():
-                    if other[0] in job.body["entrypoint"] and other[1].status == "PENDING":
-                        other[1].end("FAILED", "Job supervisor actor died: killed by `ray.kill`.", "ACTOR_DIED")
+        for job in self.jobs.values():
+            is_due = job.status == "RUNNING" and time.monotonic() > job.made_at + 2 * STEP_S
+            if is_due and "ray.kill" in job.body["entrypoint"]:
+                for job_id, other in self.jobs.items():
+                    if job_id in job.body["entrypoint"] and other.status == "PENDING":
+                        other.end("FAILED", "Job supervisor actor died: killed by `ray.kill`.", "ACTOR_DIED")
                 job.end("SUCCEEDED", "Job finished successfully.")
 
     def _place(self, job: FakeJob) -> str | None:

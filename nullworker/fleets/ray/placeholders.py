@@ -68,6 +68,7 @@ class Placeholders:
         self._place_free = place_free
         self._jobs: dict[str, LeftJob] = {}
         self._since: dict[str, float] = {}  # when each was last of use, of the event loop's clock
+        self._seen_ended: dict[str, float] = {}
         self._cancelled: set[str] = set()
 
     def load(self) -> None:
@@ -152,8 +153,11 @@ class Placeholders:
             elif job is None:
                 self._forget(job_id)
             elif job.has_ended:
-                if now - since >= LINGER_S and await self._api.delete(job_id):
+                seen_at = self._seen_ended.setdefault(job_id, now)
+                if now - seen_at >= LINGER_S and await self._api.delete(job_id):
                     self._forget(job_id)
+            elif not left.worker_id:
+                continue  # it cancels others, and ends by itself
             elif not job.waits:
                 await self._api.stop(job_id)
             elif not left.kind or now - since > FORGET_AFTER_S:
@@ -186,6 +190,7 @@ class Placeholders:
     def _forget(self, job_id: str) -> None:
         self._jobs.pop(job_id, None)
         self._since.pop(job_id, None)
+        self._seen_ended.pop(job_id, None)
         self._cancelled.discard(job_id)
         self._save()
 
