@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 from dataclasses import replace
@@ -46,7 +47,10 @@ def node_of(cluster: RayCluster, engine: Running, session: Any) -> str:
     return process.environ()[NODE]
 
 
-async def test_the_loss_of_a_node_ends_what_was_held_there_and_nothing_else(tmp_path: Path) -> None:
+async def test_the_loss_of_a_node_ends_what_was_held_there_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     async with ray_cluster(tmp_path / "unused") as cluster:
         settings = settings_of(cluster, tmp_path / "engine", max_workers=2, inactivity_timeout=600.0)
         async with running(settings) as engine, endpoint_of(engine) as endpoint:
@@ -60,7 +64,10 @@ async def test_the_loss_of_a_node_ends_what_was_held_there_and_nothing_else(tmp_
                 (worker_id,) = [i for i, each in core.state.workers.items() if each.url == by_node[lost].url]
                 cluster.kill(lost)
                 await until(lambda: worker_id not in core.state.workers, hang_s=HANG_S)  # noqa: B023
-                assert not await by_node[lost].is_open()
+                with pytest.raises(Exception, match="Cannot connect"):  # as the client has it
+                    await by_node[lost].is_open()
+                ends = [each for each in caplog.messages if each.startswith("its worker failed: its node has died")]
+                assert len(ends) == loss + 1, "one reservation ended, and it was said why"
                 assert await by_node[other].is_open(), f"loss {loss}: what is held elsewhere goes on"
                 assert node_of(cluster, engine, by_node[other]) == other
                 cluster.start_node(lost)
