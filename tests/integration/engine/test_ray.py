@@ -105,6 +105,34 @@ async def test_a_shortage_is_told_to_who_waits_and_ends_with_a_node_and_a_restar
         assert cluster.workers() == []
 
 
+async def test_nodes_with_nothing_but_ray_are_given_what_workers_need(tmp_path: Path) -> None:
+    """From PyPI, by Ray, into an environment of its own; and the user's own code, where the consumer starts."""
+    job = tmp_path / "job"
+    job.mkdir()
+    (job / "consumer.py").write_text("import os\nprint('the consumer is in', os.getcwd(), flush=True)\n")
+    async with ray_cluster(tmp_path / "unused") as cluster:
+        cluster.settings.update(python="python", install=True, code=str(job))
+        settings = settings_of(cluster, tmp_path / "engine", inactivity_timeout=600.0)
+        (endpoint_config,) = settings.endpoints
+        group = replace(endpoint_config.workergroups[0], consumer="python consumer.py")
+        settings = replace(settings, endpoints=(replace(endpoint_config, workergroups=(group,)),))
+        async with running(settings) as engine, endpoint_of(engine) as endpoint:
+            session = await asyncio.wait_for(endpoint.session(cost=100, lifetime=300), 600)
+            (process,) = cluster.workers()
+            assert "/virtualenv/" in process.exe() or "/virtualenv/" in process.cmdline()[0]
+            orders: Any = engine.server._orders
+            (worker_id,) = engine.workers
+            text = ""
+            for _ in range(600):
+                text = (await orders.read_log(worker_id, 100_000)).decode()
+                if "the consumer is in" in text:
+                    break
+                await asyncio.sleep(0.2)
+            assert "/own" in text.partition("the consumer is in")[2], text
+            await session.close()
+        assert cluster.workers() == []
+
+
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("ip") is None, reason="a network namespace needs root and ip (make brokers)"
 )
