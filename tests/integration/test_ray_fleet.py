@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -165,11 +166,11 @@ async def test_a_shortage_is_a_demand_that_ray_sees_until_there_is_a_place(clust
 async def test_of_many_at_once_those_are_refused_that_have_no_place(cluster: Cluster) -> None:
     """Ray tells how many it has no place for, and not which; what it is installing for waits as well."""
     opened = await cluster.open(cpus_per_worker=4, backlog=50)
+    cluster.ray.is_installing = True
     creating = [opened.create(spec(worker_id)) for worker_id in range(1, 8)]
     ended = await asyncio.gather(*creating, return_exceptions=True)
     assert [isinstance(each, ShortageError) for each in ended] == [False] * 4 + [True] * 3
     assert await states(opened) == dict.fromkeys(range(1, 5), RUNNING)
-    cluster.ray.is_installing = True
     cluster.ray.nodes["node-c"] = FakeNode({"CPU": 4}, {"slow": "yes"})
     await opened.create(spec(8, resources=Resources(labels={"slow": "yes"})))
     assert cluster.ray.of(8)[0].status == "PENDING", "as long as its packages are being installed"
@@ -297,3 +298,21 @@ async def test_a_wrong_token_and_another_server_are_told(cluster: Cluster, tmp_p
     with pytest.raises(FleetError, match="answers, but not as Ray's dashboard does"):
         await cluster.open()
     assert cluster.ray.jobs == {}
+
+
+async def test_a_worker_is_asked_to_end_when_rays_process_for_its_job_dies(tmp_path: Path) -> None:
+    """Else it would go on, on a node that Ray has given up."""
+    child = (
+        "import signal, sys\n"
+        "from nullworker.fleets.ray.node_side import die_with_parent\n"
+        "die_with_parent()\n"
+        "print('here', flush=True)\n"
+        "signal.pause()\n"
+    )
+    parent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(600)"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", parent, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"here\n"
+    process.kill()
+    await process.wait()
+    assert await asyncio.wait_for(process.stdout.read(), 60) == b"", "its end of the pipe is closed"

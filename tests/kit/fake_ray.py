@@ -119,7 +119,7 @@ class FakeRay:
         for job in self.jobs.values():
             if job.status != "PENDING":
                 continue
-            name = self._place(job)
+            name = job.node_id = job.node_id or self._place(job)
             if name is None or self.is_installing:
                 continue
             if name == "head" and time.monotonic() < job.made_at + STEP_S:
@@ -143,7 +143,7 @@ class FakeRay:
         for name, node in self.nodes.items():
             free = dict(node.resources)
             for other in self.jobs.values():
-                if other.node_id == name and other.status == "RUNNING":
+                if other.node_id == name and other.status in ("PENDING", "RUNNING"):
                     for kind, n in _wanted(other).items():
                         free[kind] = free.get(kind, 0) - n
             fits = all(free.get(kind, 0) >= n for kind, n in wanted.items())
@@ -235,7 +235,7 @@ class FakeRay:
             running = [job for job in self.jobs.values() if job.status == "RUNNING"]
             lines.append(f" {sum(_wanted(job).get(kind, 0) for job in running):.1f}/{total:.1f} {kind}")
         lines += [" 0B/63.18GiB memory", "", "From request_resources:", " (none)", "Pending Demands:"]
-        unplaced = [job for job in self.jobs.values() if job.status == "PENDING" and self._place(job) is None]
+        unplaced = [job for job in self.jobs.values() if job.status == "PENDING" and job.node_id is None]
         waiting = [_wanted(job) for job in unplaced]
         lines += [f" {each}: 1+ pending tasks/actors" for each in waiting] or [" (no resource demands)"]
         return web.json_response({"result": True, "msg": "", "data": {"clusterStatus": "\n".join(lines)}})
@@ -279,6 +279,6 @@ def _shown(job_id: str, job: FakeJob) -> dict[str, Any]:
         "error_type": job.error_type,
         "metadata": job.body.get("metadata"),
         "runtime_env": job.body.get("runtime_env"),
-        "driver_node_id": job.node_id,
+        "driver_node_id": None if job.status == "PENDING" else job.node_id,
         "driver_exit_code": None,
     }
