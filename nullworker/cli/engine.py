@@ -12,6 +12,7 @@ import click
 
 from nullworker.cli.errors import UserError
 from nullworker.cli.programs import unusable_consumers
+from nullworker.wire.importing import uncollected
 
 if TYPE_CHECKING:
     from nullworker.engine.config import EngineConfig
@@ -65,9 +66,10 @@ def command(
 
     The unmodified vastai client, worker framework and command line work against it.
     """
-    from nullworker.engine.config import ConfigError, load_config
-    from nullworker.engine.logs import configure
-    from nullworker.engine.server import AtEnd, ServerError, run
+    with uncollected():
+        from nullworker.engine.config import ConfigError, load_config
+        from nullworker.engine.logs import configure
+        from nullworker.engine.server import AtEnd, ServerError, run
 
     if leave_workers and end_workers:
         raise click.UsageError("Give --leave-workers or --end-workers, not both.")

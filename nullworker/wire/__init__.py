@@ -9,6 +9,7 @@ In reading order:
 - `backoff`: the pause before another attempt; `timeouts`: a time limit that never loses a cancellation;
   `tasks`: starts every task, so that none fails unseen;
 - `output`: lines for a reader that may stall;
+  `tasks`: starts every task, so that none fails unseen; `importing`: of much at once, in less time;
 - `redaction`, with `secret`: what no log, page or answer shows; `printable`: text of others, fit for a terminal;
 - `worker_side`: what every worker does alike.
 

@@ -21,6 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nullworker.wire import tasks
+from nullworker.wire.importing import uncollected
 from nullworker.wire.timeouts import within
 from nullworker.wire.worker_side import engine_tls, failure_report
 from nullworker.wire.worker_side.environment import SettingsError
@@ -143,8 +144,9 @@ def _load_framework() -> type[Framework]:
         StartError: it is not installed for this interpreter, which a process fleet may have been told to use.
     """
     try:
-        _load_crypto()
-        from nullworker.worker.framework import Framework  # noqa: PLC0415
+        with uncollected():
+            _load_crypto()
+            from nullworker.worker.framework import Framework  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name not in _BROUGHT_BY_EXTRA:
             raise

@@ -24,6 +24,7 @@ SELF_EXPLAINING = {
         "config_source",
         "decoding",
         "demo",
+        "importing",
         "run",
         "timeouts",
     ),
