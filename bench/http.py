@@ -124,9 +124,9 @@ class Load:
         self._tell({"connections": connections, "seconds": seconds})
         answered = json.loads(self._process.stdout.readline())
         cpu_s = sum(self._server.cpu_times()[:2]) - before
-        assert set(answered["answers"]) == {"200"}, answered
-        count = answered["answers"]["200"]
-        return Turn(count / cpu_s, count / answered["seconds"], answered["p50_ms"], answered["p99_ms"])
+        assert set(answered["answers"]) <= {"200"}, answered
+        count = answered["answers"].get("200", 0)
+        return Turn(count / max(cpu_s, 0.01), count / answered["seconds"], answered["p50_ms"], answered["p99_ms"])
 
     def close(self) -> None:
         self._process.terminate()

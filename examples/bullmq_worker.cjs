@@ -5,7 +5,6 @@
 //     nullworker engine --set endpoint.null-local.workergroup.0.consumer='node bullmq_worker.cjs'
 //     nullworker dispatch --endpoint null-local --queue 'bullmq://localhost/0?queue=gpu'
 //     node bullmq_worker.cjs 5
-//
 // BullMQ renews its hold on a job as long as the event loop is free: so the job is a process of its own.
 const { spawn } = require("node:child_process");
 const { once } = require("node:events");
@@ -14,7 +13,8 @@ const { Queue, Worker } = require("bullmq");
 const connection = { url: process.env.REDIS_URL ?? "redis://localhost:6379/0", maxRetriesPerRequest: null };
 
 function consume() {
-  const worker = new Worker("gpu", run, { connection, concurrency: 1 });
+  const name = process.env.NULL_SESSION_ID; // it tells the dispatcher which job the reservation is for
+  const worker = new Worker("gpu", run, { connection, concurrency: 1, name });
   const nothingLeftToTake = setTimeout(() => worker.close(), 10_000);
 
   async function run(job) {

@@ -2,7 +2,7 @@
 
 Type each in a terminal of its own, in this folder, with a Redis on this machine and `pip install rq`:
 
-    nullworker engine --set endpoint.null-local.workergroup.0.consumer='rq worker --burst --max-jobs 1 gpu'
+    nullworker engine --set endpoint.null-local.workergroup.0.consumer='rq worker -c rq_jobs --burst --max-jobs 1 gpu'
     nullworker dispatch --endpoint null-local --queue 'rq://localhost/0?queue=gpu'
     python rq_jobs.py 5
 
@@ -15,6 +15,9 @@ import time
 
 from redis import Redis
 from rq import Queue, Retry
+
+#: The worker's name, which rq reads here: the dispatcher tells by it which job a reservation is for.
+NAME = os.environ.get("NULL_SESSION_ID")
 
 
 def render(frame: str, seconds: float) -> None:

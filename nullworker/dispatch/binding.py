@@ -15,6 +15,7 @@ from nullworker.demand.limits import Limits
 from nullworker.demand.plan import Reading, ReservationPlan, covers, is_fresh, want
 from nullworker.demand.reservations import HOLDING, LIVE, Belief, Phase
 from nullworker.demand.round import Demand
+from nullworker.dispatch.job_names import JobNames
 from nullworker.dispatch.reservation_task import CHECKS_PER_S, ReservationTask, Terms, Tools
 from nullworker.dispatch.store import DispatchStoreError
 from nullworker.queues.base import QueueError, QueueUrlError
@@ -108,6 +109,7 @@ class Binding:
         allowed: Callable[[Binding], tuple[int | None, str]] = lambda _: (None, ""),
         on_closed: Callable[[Binding], None] = lambda _: None,
         on_change: Callable[[BindingStatus], None] = lambda _: None,
+        on_named: Callable[[Binding, ReservationTask], None] = lambda *_: None,
         holds: Callable[[], bool] = lambda: False,
     ) -> None:
         """Reads nothing yet: call `run`.
@@ -119,6 +121,7 @@ class Binding:
             allowed: what shared limits leave to this binding (None: no limit), and why.
             on_closed: called when a reservation has ended.
             on_change: called with the status when anything may have changed.
+            on_named: called when a job of a reservation is known.
             holds: whether the dispatcher holds a reservation, of any binding; if so, a queue that cannot be read does
                 not end it.
         """
@@ -139,6 +142,7 @@ class Binding:
         self._on_closed = on_closed
         self._on_change = on_change
         self._holds = holds
+        self._job_names = JobNames(self._now_s, lambda reservation: on_named(self, reservation))
         self._woken: asyncio.Future[None] | None = None  # what a wait for the next round ends with
         self._info_at_s = float("-inf")
         self._failures = 0
@@ -301,6 +305,8 @@ class Binding:
                     self._demand.limits = replace(self._limits, lag_s=self.info.lag_s, lease_s=self.info.lease_s)
                 woken = self._woken = asyncio.get_running_loop().create_future()
                 self.consider(await self._read(queue))
+                if self.reading is not None and self.reading.depth.in_flight != 0:
+                    await self._job_names.look(queue, [r for r in self.reservations if r.phase is Phase.HELD])
                 if watching is None or watching.done():
                     watching = tasks.start(queue.changed(self.settings.poll_s))
                 pause_s = self._pause_s

@@ -113,6 +113,7 @@ class Dispatcher:
                 allowed=self._allowed,
                 on_closed=self._closed,
                 on_change=functools.partial(self._on_change, on_change),
+                on_named=self._named,
                 holds=self._holds,
             )
             for settings in bindings
@@ -305,6 +306,10 @@ class Dispatcher:
 
     def _allowed(self, binding: Binding) -> tuple[int | None, str]:
         return self._limits.allowed(binding)
+
+    def _named(self, binding: Binding, reservation: ReservationTask) -> None:
+        if self._reporter is not None:
+            self._reporter.named(binding, reservation)
 
     def _closed(self, binding: Binding) -> None:
         self._limits.closed(binding)

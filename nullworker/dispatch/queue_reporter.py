@@ -9,13 +9,14 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from nullworker.client.errors import ClientError
+from nullworker.dispatch.job_names import shown
 from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nullworker.dispatch.binding import Binding
-    from nullworker.dispatch.reservation_task import Tools
+    from nullworker.dispatch.reservation_task import ReservationTask, Tools
 
 log = logging.getLogger(__name__)
 
@@ -43,20 +44,30 @@ class QueueReporter:
         self._bindings = bindings
         self._name = f"{socket.gethostname()[:150]} process {os.getpid()}"
         self._changed = asyncio.Event()
+        self._untold: dict[int, dict[str, Any]] = {}  # what has got a job's name, by the request's number
 
     def changed(self) -> None:
         """Something may have changed."""
         self._changed.set()
 
+    def named(self, binding: Binding, reservation: ReservationTask) -> None:
+        """A job of a reservation is known. It is told even if the reservation is over by then."""
+        held = reservation.client_reservation
+        if held is not None and held.request_idx and len(self._untold) < _LABELS_MAX:
+            self._untold[held.request_idx] = _label(binding, held.request_idx, reservation.jobs)
+            self.changed()
+
     async def run(self) -> None:
         """Tells until it is cancelled; an engine that cannot be told is told later."""
         while True:
             self._changed.clear()
+            labels, self._untold = self._labels(), {}
             try:
                 queues = [report(binding) for binding in self._bindings]
-                await self._tools.client.tell_queues(self._name, queues, self._labels())
+                await self._tools.client.tell_queues(self._name, queues, labels)
             except ClientError as error:
                 log.debug("the engine is not told of the queues: %s", error)
+                self._untold = {**{each["request_idx"]: each for each in labels if each["job"]}, **self._untold}
             await self._tools.clock.sleep(PAUSE_S)
             waiting = [tasks.start(self._changed.wait()), tasks.start(self._sleep())]
             try:
@@ -66,16 +77,23 @@ class QueueReporter:
                     each.cancel()
 
     def _labels(self) -> list[dict[str, Any]]:
-        """Which queue each held reservation is for: `nullworker.wire.types.LabelReport`."""
-        return [
-            {"request_idx": held.request_idx, "queue": binding.queue[:_NAME_MAX]}
+        """Which queue each held reservation is for, and which job: `nullworker.wire.types.LabelReport`."""
+        labels = [
+            _label(binding, held.request_idx, each.jobs)
             for binding in self._bindings
             for each in binding.reservations
             if (held := each.client_reservation) is not None and held.request_idx
-        ][:_LABELS_MAX]
+        ]
+        told = {each["request_idx"] for each in labels}
+        over = [each for request_idx, each in self._untold.items() if request_idx not in told]
+        return [*over, *labels][:_LABELS_MAX]
 
     async def _sleep(self) -> None:
         await self._tools.clock.sleep(REPORT_EVERY_S)
+
+
+def _label(binding: Binding, request_idx: int, jobs: Sequence[str]) -> dict[str, Any]:
+    return {"request_idx": request_idx, "queue": binding.queue[:_NAME_MAX], "job": shown(jobs)}
 
 
 def report(binding: Binding) -> dict[str, Any]:

@@ -111,6 +111,8 @@ class ReservationTask:
             self.state.held_at_s = self._since(clock, self.row.held_at_s)
         self.failure: ClientError | DispatchStoreError | None = None
         self.client_reservation: Reservation | None = None  # while a worker holds it
+        #: Jobs in its queue that its consumer has had, as far as the broker named them.
+        self.jobs: list[str] = []
         self.waits_because = ""
         self.running: asyncio.Task[None] | None = None
         self._tools = tools

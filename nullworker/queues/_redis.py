@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nullworker.queues.connections import Connections
 
 
+#: So many jobs in flight are looked at for their consumers' names.
+TAKEN_MAX = 200
 #: Popping a message and noting that it is held are milliseconds apart.
 HAND_OVER_S = 1.0
 
@@ -37,6 +39,11 @@ def first_score(with_scores: list[Any]) -> float | None:
         return None
     first = with_scores[0]
     return float(first[1] if isinstance(first, (tuple, list)) else with_scores[1])
+
+
+def text(value: bytes | str | None) -> str:
+    """What Redis keeps as bytes; "" where there is nothing."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
 
 
 class HandOver:

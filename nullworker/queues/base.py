@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["Depth", "Queue", "QueueError", "QueueInfo", "QueueUrlError", "QueueWarning"]
+__all__ = ["Depth", "NamesConsumers", "Queue", "QueueError", "QueueInfo", "QueueUrlError", "QueueWarning", "TakenJob"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,15 @@ class QueueWarning:
 
     code: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakenJob:
+    """A job in flight, and the consumer that has it, as the broker names both."""
+
+    job: str
+    #: The name that the consumer gave itself; the dispatcher looks for the reservation's `NULL_SESSION_ID` in it.
+    consumer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +97,15 @@ class Queue(Protocol):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class NamesConsumers(Protocol):
+    """What a queue has beside `Queue` if its broker keeps with each job in flight which consumer has it."""
+
+    async def taken(self) -> list[TakenJob]:
+        """Jobs in flight whose consumer is known, some hundreds at most; takes nothing and changes nothing.
+
+        Raises:
+            QueueError: as for `Queue.depth`.
+        """

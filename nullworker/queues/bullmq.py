@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.queues._redis import RedisQueue, first_score, now_s
+from nullworker.queues._redis import TAKEN_MAX, RedisQueue, first_score, now_s, text
 from nullworker.queues._redis_watch import StreamWatch
-from nullworker.queues.base import Depth, Queue, QueueWarning
+from nullworker.queues.base import Depth, NamesConsumers, Queue, QueueWarning, TakenJob
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -125,6 +125,16 @@ class BullmqQueue(RedisQueue):
         """How many of the active jobs have no lock, by one script: a job that ends in between has none either."""
         return int(await self.broker.ask("EVAL", _WITHOUT_LOCK, 1, self._prefix, ACTIVE_LOOKED_AT_MAX))
 
+    async def taken(self) -> list[TakenJob]:
+        """Active jobs with the names of their workers (the worker's option ``name``)."""
+        job_ids = [
+            text(job_id) for job_id in await self.broker.ask("LRANGE", self._prefix + "active", 0, TAKEN_MAX - 1)
+        ]
+        if not job_ids:
+            return []
+        names = await self.broker.read(*[("HGET", self._prefix + job_id, "pb") for job_id in job_ids])
+        return [TakenJob(job_id, text(name)) for job_id, name in zip(job_ids, names, strict=True) if name]
+
     async def warnings(self) -> list[QueueWarning]:
         """Of a paused queue, of limits on how many jobs run, of jobs whose worker died, of an older library."""
         key = self._prefix
@@ -200,3 +210,4 @@ def _major(version: str | None) -> int:
 
 
 _: type[Queue] = BullmqQueue
+__: type[NamesConsumers] = BullmqQueue

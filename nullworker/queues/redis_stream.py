@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import NoPermissionError, ResponseError
 
 from nullworker.queues._leases import no_lease
-from nullworker.queues._redis import RedisQueue, now_s
+from nullworker.queues._redis import TAKEN_MAX, RedisQueue, now_s, text
 from nullworker.queues._redis_watch import StreamWatch
-from nullworker.queues.base import Depth, Queue, QueueError, QueueWarning
+from nullworker.queues.base import Depth, NamesConsumers, Queue, QueueError, QueueWarning, TakenJob
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -131,6 +131,17 @@ class RedisStreamQueue(RedisQueue):
                 raise
         return len(await self.broker.ask("XRANGE", self._stream, after, "+", "COUNT", COUNTED_MAX + 1))
 
+    async def taken(self) -> list[TakenJob]:
+        """Pending entries with the names of their consumers (XREADGROUP's)."""
+        try:
+            question = ("XPENDING", self._stream, self._group, "-", "+", TAKEN_MAX)
+            entries = await self.broker.ask(*question, parse_detail=True)
+        except QueueError as error:
+            if isinstance(error.__cause__, ResponseError) and "NOGROUP" in str(error.__cause__):
+                return []  # neither stream nor group is there yet
+            raise
+        return [TakenJob(text(entry["message_id"]), text(entry["consumer"])) for entry in entries]
+
     async def warnings(self) -> list[QueueWarning]:
         """Of a missing group, of consumers that hold more than one message, of messages in flight for very long."""
         (groups,) = await self.broker.read(("XINFO", "GROUPS", self._stream))
@@ -211,3 +222,4 @@ def _pairs(flat: list[Any]) -> dict[str, Any]:
 
 
 _: type[Queue] = RedisStreamQueue
+__: type[NamesConsumers] = RedisStreamQueue

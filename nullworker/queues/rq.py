@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from nullworker.queues._redis import HandOver, RedisQueue, first_score, now_s
-from nullworker.queues.base import Depth, Queue, QueueWarning
+from nullworker.queues._redis import TAKEN_MAX, HandOver, RedisQueue, first_score, now_s, text
+from nullworker.queues.base import Depth, NamesConsumers, Queue, QueueWarning, TakenJob
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -99,6 +99,15 @@ class RqQueue(RedisQueue):
             exact=self._hand_over.is_over(time.monotonic(), is_empty=waiting == in_flight == abandoned == 0),
         )
 
+    async def taken(self) -> list[TakenJob]:
+        """Running jobs with the names of their workers (``rq worker --name``)."""
+        members = await self.broker.ask("ZRANGEBYSCORE", self._running, now_s(), "+inf", "LIMIT", 0, TAKEN_MAX)
+        job_ids = [text(member).rpartition(":")[0] for member in members]
+        if not job_ids:
+            return []
+        names = await self.broker.read(*[("HGET", f"rq:job:{job_id}", "worker_name") for job_id in job_ids])
+        return [TakenJob(job_id, text(name)) for job_id, name in zip(job_ids, names, strict=True) if name]
+
     def _stuck(self, handed_over: list[bytes], now: float) -> int:
         """How many jobs have been on the hand-over list for too long, as of ``now`` in monotonic seconds."""
         since = {job_id: self._handed_over_since.get(job_id, now) for job_id in handed_over}
@@ -141,3 +150,4 @@ class RqQueue(RedisQueue):
 
 
 _: type[Queue] = RqQueue
+__: type[NamesConsumers] = RqQueue

@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from nullworker.queues._leases import no_lease
-from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo, QueueUrlError, QueueWarning
+from nullworker.queues.base import (
+    Depth,
+    NamesConsumers,
+    Queue,
+    QueueError,
+    QueueInfo,
+    QueueUrlError,
+    QueueWarning,
+    TakenJob,
+)
 from nullworker.queues.sqlite_jobs import DUE
 from nullworker.queues.urls import parse_url
 
@@ -36,6 +45,8 @@ _T = TypeVar("_T")
 #: How often `changed` asks SQLite whether the file was written: a page of shared memory is read, no table.
 POLL_S = 0.03
 #: A rollback-journal file is locked during a commit; a reader waits this long. A WAL file is never locked.
+#: So many running jobs are looked at for their consumers' names.
+TAKEN_MAX = 200
 READ_BUSY_TIMEOUT_S = 5.0
 #: A job that runs longer than this without a word is worth a warning: its consumer may be dead.
 OLD_RUNNING_S = 3600.0
@@ -108,6 +119,14 @@ class SqliteQueue:
             QueueError: as for `depth`.
         """
         return await asyncio.to_thread(self._patiently, self._info)
+
+    async def taken(self) -> list[TakenJob]:
+        """Running jobs with the names under which they were claimed.
+
+        Raises:
+            QueueError: as for `depth`.
+        """
+        return await asyncio.to_thread(self._patiently, self._taken)
 
     async def changed(self, timeout_s: float) -> bool:
         """True within about 30 ms of another process's commit, or when a delayed job becomes due; else False.
@@ -186,6 +205,19 @@ class SqliteQueue:
             oldest_age_s=None if reading.oldest_available_at is None else max(0.0, now - reading.oldest_available_at),
             next_due_in_s=None if reading.next_due_at is None else max(0.0, reading.next_due_at - now),
         )
+
+    def _taken(self) -> list[TakenJob]:
+        if self._connection is None or not self._has_table(self._connection):
+            return []
+        if "claimed_by" not in self._columns(self._connection):
+            return []
+        rows = self._connection.execute(
+            f"""
+            SELECT id, claimed_by FROM {_quoted(self._table)}
+            WHERE status = 'running' AND claimed_by IS NOT NULL LIMIT {TAKEN_MAX}
+            """
+        )
+        return [TakenJob(str(job), str(consumer)) for job, consumer in rows]
 
     def _read(self, now: float, version: int) -> _TableReading:
         if self._connection is None or not self._has_table(self._connection):
@@ -329,3 +361,4 @@ def _now() -> float:
 
 
 _: type[Queue] = SqliteQueue
+__: type[NamesConsumers] = SqliteQueue

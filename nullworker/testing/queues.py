@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from nullworker.queues.base import Depth, Queue, QueueError, QueueInfo
+from nullworker.queues.base import Depth, NamesConsumers, Queue, QueueError, QueueInfo, TakenJob
 from nullworker.queues.registry import open_queue
 from nullworker.wire import tasks
 
@@ -49,6 +49,8 @@ class QueueDriver(abc.ABC):
     breaks: ClassVar[bool] = False
     #: `abandon` works.
     abandons: ClassVar[bool] = False
+    #: The adapter tells which consumer has which job, and `taken` works.
+    names_consumers: ClassVar[bool] = False
     #: How long the broker's counts may lag behind, in seconds: the kit waits up to this long, plus a margin.
     settle_s: ClassVar[float] = 0.0
 
@@ -79,6 +81,10 @@ class QueueDriver(abc.ABC):
     @abc.abstractmethod
     async def finish(self, job: Any) -> None:
         """Ends a job begun by `consume_one_start` with success. Returns when the broker knows."""
+
+    async def taken(self, job: Any) -> TakenJob:
+        """The id that the broker has for a job begun by `consume_one_start`, and the name of the consumer it has."""
+        raise _not_given(self, f"taken({job})")
 
     async def consume_one_to_kill(self) -> Any:
         """As `consume_one_start`, by a consumer that `abandon` can kill; a process of its own is as real as it gets."""
@@ -291,10 +297,32 @@ async def _in_flight(kit: _QueueKit) -> None:
         jobs.append(await kit.driver.consume_one_start())
         kit.waiting, kit.in_flight = kit.waiting - 1, kit.in_flight + 1
         await kit.settled(f"after {number} of the messages was taken by a consumer")
+    await _named(kit, jobs)
     for job in jobs:
         await kit.driver.finish(job)
         kit.in_flight -= 1
         await kit.settled("after a consumer finished its message")
+    await _named(kit, [])
+
+
+async def _named(kit: _QueueKit, jobs: Sequence[Any]) -> None:
+    """Which consumer has which job is told as it is, where it is told."""
+    if not kit.driver.names_consumers:
+        return
+    assert isinstance(kit.queue, NamesConsumers), f"{type(kit.queue).__name__} lacks the method taken()"
+    expected = sorted([await kit.driver.taken(job) for job in jobs], key=lambda each: each.job)
+    found = sorted(await kit.queue.taken(), key=lambda each: each.job)
+    assert found == expected, f"taken() should be {expected}, not {found}"
+
+
+async def _consumers(kit: _QueueKit) -> str | None:
+    """Named consumers were looked at while there were any: what is left is what the driver says about the adapter."""
+    if kit.driver.names_consumers:
+        return None
+    assert not isinstance(kit.queue, NamesConsumers), (
+        f"{type(kit.queue).__name__} has taken(), which is to be tested: give the driver names_consumers and taken()"
+    )
+    return "the broker does not tell which consumer has which job"
 
 
 async def _second_reader(kit: _QueueKit) -> None:
@@ -470,6 +498,7 @@ _CHECKS: tuple[tuple[str, Callable[[_QueueKit], Awaitable[str | None]]], ...] = 
     ("reading takes nothing", _reading_takes_nothing),
     ("a cancelled reading does no harm", _cancelled),
     ("what a consumer holds is in flight, or unknown", _in_flight),
+    ("which consumer has which job is told as it is", _consumers),
     ("a second reader sees the same", _second_reader),
     ("what is due later is delayed, not waiting", _delayed),
     ("a paused queue has nothing waiting", _paused),

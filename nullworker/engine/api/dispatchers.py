@@ -74,8 +74,18 @@ class DispatchersApi:
                 raise ForbiddenError(f"The key does not route to endpoint {queue.endpoint[:100]}.")
         prove(request, client.owner)
         self._dispatchers.heard(body, self._driver.now())
-        await self._label(self._theirs(client, body.labels))
+        await self._label(self._read_from_broker(self._theirs(client, body.labels)))
         return reply(Success())
+
+    def _read_from_broker(self, told: Iterable[LabelReport]) -> Iterable[LabelReport]:
+        """What a dispatcher tells, without the jobs of reservations whose holder or consumer has named another.
+
+        A dispatcher adds jobs at the end of what it told before, as its reservation takes them.
+        """
+        for each in told:
+            known = self._costs.labels.get(each.request_idx)
+            is_theirs = known is not None and not each.job.startswith(known.job)
+            yield LabelReport(each.request_idx, each.queue) if is_theirs else each
 
     async def label(self, request: web.BaseRequest) -> web.Response:
         """A holder tells what its reservations are for, with a key that routes to their endpoints."""

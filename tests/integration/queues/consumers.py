@@ -37,6 +37,7 @@ class Held:
 
     process: subprocess.Popen[bytes]
     log: IO[bytes]
+    begun_key: str
     release_key: str
 
     def tail(self) -> str:
@@ -97,11 +98,15 @@ class Consumers:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        held = Held(process, log, release_key)
+        held = Held(process, log, begun_key, release_key)
         self._held.append(held)
         await until(lambda: self._client.llen(begun_key) or process.poll() is not None, f"{command} to begin a job")
         assert self._client.llen(begun_key), f"{command} ended with {process.returncode}:\n{held.tail()}"
         return held
+
+    def begun(self, held: Held) -> str:
+        """What a consumer said when it began its job."""
+        return bytes(self._client.lindex(held.begun_key, 0) or b"").decode()  # type: ignore[arg-type]  # redis-py's answer may be awaitable
 
     async def kill(self, held: Held) -> None:
         """Kills a consumer with everything that it started, in the middle of its job."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from nullworker.queues.base import QueueError
+from nullworker.queues.base import QueueError, TakenJob
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.brokers import node_library
@@ -31,6 +31,7 @@ class BullmqDriver(QueueDriver):
 
     tells_paused = True
     abandons = True
+    names_consumers = True
 
     def __init__(self, database: RedisDatabase, client: Any, consumers: Consumers) -> None:
         place = f"bullmq://{database.address}"
@@ -58,6 +59,9 @@ class BullmqDriver(QueueDriver):
 
     async def consume_one_start(self) -> Held:
         return await self.consumers.start(*self.command, "consume", env=self.environment)
+
+    async def taken(self, job: Held) -> TakenJob:
+        return TakenJob(self.consumers.begun(job), f"worker of {job.begun_key}")
 
     async def finish(self, job: Held) -> None:
         await self.consumers.finish(job)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from nullworker.queues.base import QueueError
+from nullworker.queues.base import QueueError, TakenJob
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.killed import AtJob, take_one
@@ -28,6 +28,7 @@ class StreamDriver(QueueDriver):
 
     tells_delayed = False
     abandons = True
+    names_consumers = True
 
     def __init__(self, client: Any, url: str) -> None:
         super().__init__(
@@ -53,6 +54,9 @@ class StreamDriver(QueueDriver):
             return bytes(claimed[0][0])
         ((_, ((job, _fields),)),) = self.client.xreadgroup("workers", "me", {"jobs": ">"}, count=1)
         return bytes(job)
+
+    async def taken(self, job: bytes) -> TakenJob:
+        return TakenJob(job.decode(), "me")
 
     async def consume_one_to_kill(self) -> AtJob:
         return await take_one("redis-stream", self.url.replace("redis-stream:", "redis:").partition("?")[0])

@@ -11,7 +11,7 @@ import rq
 import rq.suspension
 
 from nullworker.queues._redis import now_s
-from nullworker.queues.base import QueueError
+from nullworker.queues.base import QueueError, TakenJob
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues import work
@@ -29,6 +29,7 @@ class RqDriver(QueueDriver):
 
     tells_paused = True
     abandons = True
+    names_consumers = True
 
     def __init__(self, database: RedisDatabase, client: redis.Redis, consumers: Consumers) -> None:
         super().__init__(
@@ -39,6 +40,7 @@ class RqDriver(QueueDriver):
         self.client = client
         self.consumers = consumers
         self.queue = rq.Queue("gpu", connection=client)
+        self.names: dict[int, str] = {}  # of workers, by their processes
 
     def ask(self, *command: object) -> Any:
         return self.client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py gives it no types
@@ -51,8 +53,17 @@ class RqDriver(QueueDriver):
         self.queue.enqueue_in(timedelta(seconds=delay_s), work.hold)
 
     async def consume_one_start(self) -> Held:
-        arguments = ["--url", self.database.url, "--burst", "--max-jobs", "1", "gpu"]
-        return await self.consumers.start("-m", "rq.cli", "worker", *arguments)
+        name = f"worker-{len(self.names)}"
+        arguments = ["--url", self.database.url, "--name", name, "--burst", "--max-jobs", "1", "gpu"]
+        held = await self.consumers.start("-m", "rq.cli", "worker", *arguments)
+        self.names[held.process.pid] = name
+        return held
+
+    async def taken(self, job: Held) -> TakenJob:
+        name = self.names[job.process.pid]
+        worker = rq.Worker.find_by_key(f"rq:worker:{name}", connection=self.client)
+        assert worker is not None
+        return TakenJob(str(worker.get_current_job_id()), name)
 
     async def finish(self, job: Held) -> None:
         await self.consumers.finish(job)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nullworker.queues import sqlite_jobs
-from nullworker.queues.base import QueueError
+from nullworker.queues.base import QueueError, TakenJob
 from nullworker.queues.registry import open_queue
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.integration.queues.killed import AtJob, take_one
@@ -25,6 +25,7 @@ class SqliteDriver(QueueDriver):
     """Produces and consumes as a user does."""
 
     abandons = True
+    names_consumers = True
 
     def __init__(self, path: Path, lease_s: float | None = 600.0) -> None:
         directory = path.parent
@@ -53,6 +54,9 @@ class SqliteDriver(QueueDriver):
         job = sqlite_jobs.claim(self.path, "consumer", lease_s=self.lease_s)
         assert job is not None
         return job
+
+    async def taken(self, job: sqlite_jobs.Job) -> TakenJob:
+        return TakenJob(str(job.id), "consumer")
 
     async def consume_one_to_kill(self) -> AtJob:
         return await take_one("sqlite", self.path, self.lease_s)

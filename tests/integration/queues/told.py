@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,15 @@ def rows() -> dict[str, list[str]]:
     return found
 
 
+def named_kinds() -> set[str]:
+    """The kinds of queues of which the page says that they tell which consumer has which job."""
+    section = PAGE.read_text().partition("## Which job a reservation is for")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE))
+
+
 def check_told(driver: QueueDriver, result: CheckResult) -> None:
-    """The page says what was seen: whether what is in flight is known, and how a dead consumer's job shows."""
+    """The page says what was seen: what is known of what is in flight, and how a dead consumer's job shows."""
+    assert (result.info.kind in named_kinds()) == driver.names_consumers
     in_flight, left, _, _ = rows()[result.info.kind]
     if driver.tells_in_flight:
         assert in_flight != "unknown", f"{result.info.kind}: what is in flight is known"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nullworker.client import NullClient
+    from nullworker.dispatch.reservation_task import ReservationTask
 
 START_S = 1_000.0
 START_WALL_S = 1_700_000_000.0
@@ -162,9 +163,15 @@ class DispatchHarness:
     def tools(self) -> Tools:
         return Tools(cast("NullClient", self.client), self.store, None, self.time.clock)
 
-    def binding(self, *, open_queue: Callable[[], Any] | None = None, **settings: Any) -> Binding:
+    def binding(
+        self,
+        *,
+        open_queue: Callable[[], Any] | None = None,
+        on_named: Callable[[Binding, ReservationTask], None] = lambda *_: None,
+        **settings: Any,
+    ) -> Binding:
         chosen = BindingSettings(**{"endpoint": "gpu", "queue": QUEUE, **settings})
-        return Binding(chosen, self.tools, open_queue=open_queue or no_queue)
+        return Binding(chosen, self.tools, open_queue=open_queue or no_queue, on_named=on_named)
 
     def reading(self, waiting: int = 0, in_flight: int | None = 0, *, age_s: float = 0.0, **more: Any) -> Reading:
         depth = Depth(waiting, in_flight, self.time.wall_s - age_s, **more)

@@ -25,6 +25,7 @@ class ListeningClient(ScriptedClient):
         super().__init__()
         self.told: list[list[dict[str, Any]]] = []
         self.labels: list[dict[str, Any]] = []
+        self.heard: list[list[dict[str, Any]]] = []  # labels, by calls that were answered
         self.answers = True
 
     async def tell_queues(
@@ -34,6 +35,7 @@ class ListeningClient(ScriptedClient):
         self.labels = labels or []
         if not self.answers:
             raise EngineUnreachableError("here", "connection refused")
+        self.heard.append(self.labels)
 
 
 async def test_it_tells_of_changes_at_most_once_a_second_and_without_any_now_and_then(

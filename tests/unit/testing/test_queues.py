@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nullworker.queues.base import Depth, QueueError, QueueInfo, QueueWarning
+from nullworker.queues.base import Depth, QueueError, QueueInfo, QueueWarning, TakenJob
 from nullworker.testing.queues import QueueDriver, check_queue
 from tests.kit.virtual_time import run_in_virtual_time
 
@@ -25,6 +25,7 @@ class Store:
     def __init__(self) -> None:
         self.waiting = self.in_flight = self.delayed = self.abandoned = 0
         self.paused = self.down = False
+        self.taken: list[str] = []
         self.changes = 0
         self.change = asyncio.Event()
 
@@ -67,6 +68,10 @@ class MemoryQueue:
         paused = (QueueWarning("paused", "The queue is paused."),) if self.store.paused else ()
         return QueueInfo("memory", "jobs", "here", pushes=True, warnings=self.warnings + paused)
 
+    async def taken(self) -> list[TakenJob]:
+        self._check()
+        return [TakenJob(job, f"consumer of {job}") for job in self.store.taken]
+
     async def changed(self, timeout_s: float) -> bool:
         self._check()
         self.store.change.clear()
@@ -94,6 +99,8 @@ class MemoryDriver(QueueDriver):
     tells_paused = True
     breaks = True
     abandons = True
+    names_consumers = True
+    taken_ever = 0
 
     def __init__(self, store: Store, **rest: Any) -> None:
         super().__init__("memory://jobs", **rest)
@@ -112,13 +119,19 @@ class MemoryDriver(QueueDriver):
         else:
             self.store.waiting -= 1
         self.store.in_flight += 1
-        return "job"
+        self.taken_ever += 1
+        self.store.taken.append(f"job {self.taken_ever}")
+        return self.store.taken[-1]
+
+    async def taken(self, job: str) -> TakenJob:
+        return TakenJob(job, f"consumer of {job}")
 
     async def finish(self, job: str) -> None:
         self.store.in_flight -= 1
+        self.store.taken.remove(job)
 
     async def abandon(self, job: str) -> None:
-        self.store.in_flight -= 1
+        await self.finish(job)
         self.store.abandoned += 1
 
     async def pause(self) -> None:
@@ -146,16 +159,16 @@ def run(queue_class: type[MemoryQueue], driver_class: type[MemoryDriver] = Memor
 def test_a_queue_that_tells_the_truth_passes_everything() -> None:
     result = run(MemoryQueue, bad_urls=["memory://"], secret="never shown")
     assert result.left_out == ()
-    assert len(result.passed) == 15
+    assert len(result.passed) == 16
     assert len(result.push_delays_s) == 2
 
 
 def test_what_a_broker_cannot_do_is_said_to_be_left_out() -> None:
     class Less(MemoryDriver):
-        tells_paused = breaks = tells_delayed = abandons = False
+        tells_paused = breaks = tells_delayed = abandons = names_consumers = False
 
-    result = run(MemoryQueue, Less)
-    assert sum("(" in reason for reason in result.left_out) == len(result.left_out) == 5
+    result = run(Nameless, Less)
+    assert sum("(" in reason for reason in result.left_out) == len(result.left_out) == 6
 
 
 class Polling(MemoryQueue):
@@ -168,6 +181,12 @@ class Polling(MemoryQueue):
         self.seen = self.store.changes
         await super().changed(timeout_s)
         return False
+
+
+class Nameless(MemoryQueue):
+    """Does not tell which consumer has which job."""
+
+    taken = None  # type: ignore[assignment]  # as if it were not there
 
 
 class Unknown(MemoryQueue):
@@ -230,6 +249,22 @@ class ZeroForUnknown(MemoryQueue):
 
     async def depth(self) -> Depth:
         return replace(await super().depth(), in_flight=0)
+
+
+class MixesUpConsumers(MemoryQueue):
+    async def taken(self) -> list[TakenJob]:
+        jobs = self.store.taken
+        return [TakenJob(job, f"consumer of {jobs[0]}") for job in jobs]
+
+
+class NamesTheGone(MemoryQueue):
+    """Says of jobs that are done that a consumer has them."""
+
+    ever: tuple[TakenJob, ...] = ()
+
+    async def taken(self) -> list[TakenJob]:
+        self.ever = (*self.ever, *[each for each in await super().taken() if each not in self.ever])
+        return list(self.ever)
 
 
 class Takes(MemoryQueue):
@@ -321,6 +356,8 @@ class Credulous(MemoryQueue):
         (TakesTheDeadForLiving, "should be waiting or abandoned, or Depth.abandoned unknown"),
         (ForgetsTheDead, "should be waiting or abandoned, or Depth.abandoned unknown"),
         (NeitherTellsNorAsks, "a warning 'no-lease'"),
+        (MixesUpConsumers, "taken\\(\\) should be"),
+        (NamesTheGone, "taken\\(\\) should be \\[\\]"),
         (Takes, "after reading it ten times at once|after 3 messages were produced"),
         (ZeroWhenDown, "while the broker is down should raise QueueError"),
         (DelayedIsWaiting, "due in 1000 s"),
@@ -340,3 +377,16 @@ class Credulous(MemoryQueue):
 def test_the_rule_that_a_queue_breaks_is_named(queue_class: type[MemoryQueue], rule: str) -> None:
     with pytest.raises(AssertionError, match=rule):
         run(queue_class, bad_urls=["memory://"], secret="hunter2")
+
+
+def test_names_that_a_driver_does_not_check_are_refused() -> None:
+    class Unchecked(MemoryDriver):
+        names_consumers = False
+
+    with pytest.raises(AssertionError, match="which is to be tested"):
+        run(MemoryQueue, Unchecked)
+
+
+def test_a_driver_that_promises_names_needs_a_queue_that_has_them() -> None:
+    with pytest.raises(AssertionError, match="Nameless lacks the method taken"):
+        run(Nameless)

@@ -10,9 +10,9 @@ const [port, database, name, action, ...rest] = process.argv.slice(2);
 const numbers = rest.map(Number);
 const connection = { host: "127.0.0.1", port: Number(port), db: Number(database), maxRetriesPerRequest: null };
 
-async function hold() {
+async function hold(job) {
   const control = new Redis(process.env.TEST_CONTROL_URL);
-  await control.rpush(process.env.TEST_BEGUN_KEY, "begun");
+  await control.rpush(process.env.TEST_BEGUN_KEY, job.id);
   await control.blpop(process.env.TEST_RELEASE_KEY, 60);
   control.disconnect();
 }
@@ -20,11 +20,16 @@ async function hold() {
 async function consume() {
   const worker = new Worker(
     name,
-    async () => {
+    async (job) => {
       worker.close(); // takes no job after this one
-      await hold();
+      await hold(job);
     },
-    { connection, concurrency: 1, stalledInterval: 300 }, // ms; a job is stalled at the second look
+    {
+      connection,
+      concurrency: 1,
+      name: `worker of ${process.env.TEST_BEGUN_KEY}`,
+      stalledInterval: 300, // ms; a job is stalled at the second look
+    },
   );
   await new Promise((resolve) => worker.once("closed", resolve));
 }
