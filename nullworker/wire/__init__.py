@@ -7,9 +7,8 @@ In reading order:
 - `errors`: refusals, as status, code and sentence; `headers`: what an engine can do beyond Vast's wire;
 - `signature`, `grant`: how a worker knows that the engine has sent a client; `worker_clock`: until when;
 - `backoff`: the pause before another attempt; `timeouts`: a time limit that never loses a cancellation;
-  `tasks`: starts every task, so that none fails unseen;
-- `output`: lines for a reader that may stall;
   `tasks`: starts every task, so that none fails unseen; `importing`: of much at once, in less time;
+- `output`: lines for a reader that may stall;
 - `redaction`, with `secret`: what no log, page or answer shows; `printable`: text of others, fit for a terminal;
 - `worker_side`: what every worker does alike.
 
