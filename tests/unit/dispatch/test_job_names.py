@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from typing_extensions import Self
@@ -18,6 +18,7 @@ from tests.unit.dispatch.test_queue_reporter import ListeningClient
 if TYPE_CHECKING:
     from nullworker.dispatch.binding import Binding
     from nullworker.dispatch.reservation_task import ReservationTask
+    from nullworker.queues.base import Queue
     from tests.unit.dispatch.harness import DispatchHarness
 
 MINE, OTHERS = "mine-0123456789abcdef", "other-0123456789abcd"
@@ -78,7 +79,7 @@ class Named:
     async def look(self, held: list[ReservationTask], *jobs: tuple[str, str]) -> None:
         self.queue.jobs = [TakenJob(*each) for each in jobs]
         self.harness.time.now_s += ASK_EVERY_S
-        await self.names.look(self.queue, held)
+        await self.names.look(cast("Queue", self.queue), held)
 
 
 @pytest.fixture
