@@ -87,7 +87,7 @@ def test_after_a_lost_store_all_of_many_sessions_are_known_in_the_end(scene: Sce
 def test_there_is_an_end_to_what_is_taken_over_of_a_worker_that_goes_on_for_days(scene: Scene) -> None:
     for number in range(100):
         scene.pass_time(9.0)
-        scene.report(1, *invented(0), seq=number + 1)
+        scene.report(1, *list(invented(0))[:300], seq=number + 1)
     assert len(scene.worker(1).held) == limits.ADOPTED_MAX
     assert len(scene.engine.state.reservations) == limits.ADOPTED_MAX
 
