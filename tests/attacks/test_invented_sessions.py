@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.promise("P2"), pytest.mark.asyncio(loop_scope="module"
 
 REPORTS = 30
 INVENTED = 1_000
-#: So much of the journal and so many decisions a report may cost: the old engine kept 60,000 bytes and 2,000 of each.
+#: So much of the journal and so many decisions a report may cost: without bounds it was
+#: 340,000 bytes and 2,000.
 JOURNAL_BYTES_EACH = 4_000
 
 
