@@ -63,7 +63,9 @@ def engine_with_workers(count: int) -> Iterator[tuple[EngineProcess, list[str]]]
                 url = f"http://127.0.0.1:{FIRST_PORT + worker_id}"
                 store.put_worker(RestoredWorker(worker_id, GROUP_ID, "ready", url, 100.0))
         tokens = [keys.worker_token(worker_id).reveal() for worker_id in range(1, count + 1)]
-        with engine_process(state, min_load=min_load, max_workers=count, cold_workers=0) as engine:
+        # None is made in the place of one whose report is late: that would be a real process.
+        no_more = ["endpoint.null-local.workergroup.0.max_workers=0"]
+        with engine_process(state, no_more, min_load=min_load, max_workers=count, cold_workers=0) as engine:
             pin(engine.pid, SERVER_CORE)
             yield engine, tokens
 
