@@ -238,6 +238,8 @@ class ClientApi:
 
     async def _take_finished(self, done: DeleteRequests, sender: _Sender) -> None:
         self._worker_auth.authentic(done.worker_id, done.mtoken)
+        held = views.held(self._driver.engine, done.worker_id)
+        self._pace.give_back(done.worker_id, len({end.request_idx for end in done.requests if end.request_idx in held}))
         await self._has_its_turn(done.worker_id, sender)
         ends = ends_within(done.requests, views.held(self._driver.engine, done.worker_id))
         if len(ends) < len(done.requests):

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from nullworker.wire.types import FinishedRequest
 
 #: What a worker's messages may cost at once, and in a second. A message costs 1, and as much for each `BYTES_EACH`.
-COST_BURST, COST_PER_S = 1_000.0, 50.0
+COST_BURST, COST_PER_S = 1_000.0, 100.0
+#: The end of a request that the worker was known to hold gives so much back: what a request brings (its end, and
+#: reports before and after it) is bounded by what clients ask for, however short their jobs are.
+END_GIVES_BACK = 5.0
 BYTES_EACH = 4_096
 #: A worker's messages wait for so long at most, and a long one costs no more than this.
 WAIT_MAX_S = 2.0
@@ -58,6 +61,11 @@ class MessagePace:
         if len(self._left) > REMEMBERED_MAX:
             self._left.popitem(last=False)
         return wait_s
+
+    def give_back(self, worker_id: int, ends: int) -> None:
+        """The worker told so many ends of requests that it was known to hold."""
+        if worker_id in self._left:
+            self._left[worker_id] = self._left_now(worker_id) + ends * END_GIVES_BACK, self._now()
 
     def tells_refusal(self, worker_id: int) -> bool:
         """Whether the core is to know that a message was refused: it does already, where there were many."""

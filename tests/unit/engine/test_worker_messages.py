@@ -46,6 +46,17 @@ def test_one_that_sends_as_fast_as_it_can_is_slowed_down_to_its_share_and_others
     assert messages.wait_s(1) == 0.0
 
 
+def test_a_worker_of_very_short_jobs_never_waits() -> None:
+    clock, messages = pace()
+    for _ in range(10_000):  # 400 jobs a second, with two reports each
+        assert messages.take(1, 300) == messages.take(1, 300) == 0.0
+        messages.give_back(1, 1)
+        assert messages.take(1, 300) == 0.0
+        clock.now += 0.0025
+    messages.give_back(2, 1)  # one that has sent nothing yet has all that there is
+    assert messages.wait_s(2) == 0.0
+
+
 def test_bytes_cost_and_a_debt_has_an_end() -> None:
     _, messages = pace()
     messages.take(1, int(COST_BURST) * BYTES_EACH)
