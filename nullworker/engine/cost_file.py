@@ -54,12 +54,13 @@ _ADD = (
     "INSERT INTO cost (hour, endpoint_id, workergroup_id, worker_id, request_idx, kind, running, storage, us) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET us = us + excluded.us"
 )
+_TO_FOLD = "FROM cost WHERE hour < :before AND (worker_id > 0 OR request_idx > 0 OR hour % 24 > 0)"
 _FOLD = (
     "INSERT INTO cost SELECT hour / 24 * 24, 0, 0, kind, endpoint_id, workergroup_id, running, storage, sum(us) "
-    "FROM cost WHERE hour < :before AND (worker_id > 0 OR request_idx > 0 OR hour % 24 > 0) GROUP BY 1, 4, 5, 6, 7, 8 "
+    f"{_TO_FOLD} GROUP BY 1, 4, 5, 6, 7, 8 "
     "ON CONFLICT DO UPDATE SET us = us + excluded.us"
 )
-_FOLDED = "DELETE FROM cost WHERE hour < :before AND (worker_id > 0 OR request_idx > 0 OR hour % 24 > 0)"
+_FOLDED = f"DELETE {_TO_FOLD}"
 
 log = logging.getLogger(__name__)
 

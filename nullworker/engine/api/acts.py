@@ -142,10 +142,7 @@ class ActsApi:
     async def withdraw(self, request: web.BaseRequest) -> web.Response:
         """Ends a request that waits, or has its worker end it; its client sees that it is over."""
         body = decode(WithdrawBody, await read(request))
-        self._auth.check(request, body.api_key, Role.OPERATE)
-        reservation = core_views.reservation(self._driver.engine, body.request_idx)
-        if reservation is None:
-            raise NotFoundError(f"There is no request {body.request_idx}.")
+        reservation = self._reservation(request, body)
         if reservation.stage == "waiting":
             self._driver.handle(WaiterGone(body.request_idx))
         else:
@@ -155,14 +152,19 @@ class ActsApi:
     async def extend(self, request: web.BaseRequest) -> web.Response:
         """Has a worker held for longer, though its client does not ask for it."""
         body = decode(ExtendBody, await read(request))
-        self._auth.check(request, body.api_key, Role.OPERATE)
-        reservation = core_views.reservation(self._driver.engine, body.request_idx)
-        if reservation is None:
-            raise NotFoundError(f"There is no request {body.request_idx}.")
+        reservation = self._reservation(request, body)
         if reservation.stage == "waiting":
             raise WireError("request_idx", f"Request {body.request_idx} waits, and holds no worker yet.")
         await self._orders.give(reservation.worker_id, "extend", body.request_idx, body.seconds)
         return reply(Success())
+
+    def _reservation(self, request: web.BaseRequest, body: WithdrawBody | ExtendBody) -> core_views.ReservationView:
+        """The reservation that an operator's call is about, once it is known that the caller may make it."""
+        self._auth.check(request, body.api_key, Role.OPERATE)
+        reservation = core_views.reservation(self._driver.engine, body.request_idx)
+        if reservation is None:
+            raise NotFoundError(f"There is no request {body.request_idx}.")
+        return reservation
 
     async def replace(self, request: web.BaseRequest) -> web.Response:
         """Drains a worker, and says what comes in its place."""

@@ -34,6 +34,10 @@ class NamingQueue:
         self.in_flight: int | None = 1
         self._harness = harness
 
+    @classmethod
+    async def open(cls, url: str) -> NamingQueue:
+        raise AssertionError(url)
+
     async def depth(self) -> Depth:
         return Depth(0, self.in_flight, self._harness.time.wall_s)
 
