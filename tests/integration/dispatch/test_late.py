@@ -79,7 +79,7 @@ class LateQueue:
 
 class LateDriver(SqliteDriver):
     settle_s = 0.2
-    tells_delayed = False
+    tells_delayed = names_consumers = False
 
 
 async def test_the_late_queue_is_a_queue(tmp_path: Path) -> None:
