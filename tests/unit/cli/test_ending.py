@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM = """
-import signal, time
+import signal
 from nullworker.cli.ending import keep_interrupts_from_imports
 keep_interrupts_from_imports()
 try:
     import interrupted
-    time.sleep(60)
+    signal.pause()
 except KeyboardInterrupt:
     print("imported" if hasattr(interrupted, "whole") else "cut", signal.getitimer(signal.ITIMER_REAL)[0])
 """

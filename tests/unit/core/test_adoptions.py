@@ -1,4 +1,4 @@
-"""A worker that lists sessions that nobody was granted: what that costs is bounded, and it is not ended for it."""
+"""A worker that lists sessions that were never granted: what that costs is bounded, and it is not ended for it."""
 
 from __future__ import annotations
 
