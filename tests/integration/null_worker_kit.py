@@ -150,6 +150,13 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def write_at_once(path: Path, text: str) -> None:
+    """Writes a file for which another process waits: that never reads it empty."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
 @dataclass(frozen=True)
 class Answer:
     """An HTTP answer, read."""

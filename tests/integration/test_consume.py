@@ -190,7 +190,7 @@ async def gone(pid: int) -> None:
 
 
 async def test_the_command_runs_once_for_each_reservation_and_its_end_releases(tmp_path: Path, beside: Start) -> None:
-    (tmp_path / "exit").write_text("0")
+    kit.write_at_once(tmp_path / "exit", "0")
     async with beside("plain") as there:
         pids = set()
         for number in range(3):
@@ -236,7 +236,7 @@ async def test_a_command_that_ignores_sigterm_is_killed_after_its_grace_and_neve
 async def test_a_crash_is_reported_as_ill_health_with_its_last_words_and_ends_it(
     tmp_path: Path, beside_its_own: Start
 ) -> None:
-    (tmp_path / "exit").write_text("3")
+    kit.write_at_once(tmp_path / "exit", "3")
     async with beside_its_own("crash") as there:
         _, auth_data = await there.reserve()
         reason = "The consumer ended with exit code 3 while its reservation was open"
@@ -273,7 +273,7 @@ async def test_kept_alive_the_worker_stays_held_while_the_command_runs(tmp_path:
         until = (await there.reservation())["until"]
         # Beyond the lifetime, and the five seconds that the framework may take to notice that it is over.
         await there.until_held_past(session_id, until + 6)
-        (tmp_path / "exit").write_text("0")
+        kit.write_at_once(tmp_path / "exit", "0")
         await there.released(auth_data)
 
 

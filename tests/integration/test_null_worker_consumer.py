@@ -136,7 +136,7 @@ async def test_a_consumer_that_ends_well_releases_its_reservation(
     well: tuple[kit.StubEngine, kit.WorkerProcess],
 ) -> None:
     engine, worker = well
-    (worker.directory / "exit").write_text("0")
+    kit.write_at_once(worker.directory / "exit", "0")
     for _ in range(3):
         auth_data = engine.auth_data(worker.url)
         assert (await kit.create(worker, auth_data)).status == 201
@@ -146,7 +146,7 @@ async def test_a_consumer_that_ends_well_releases_its_reservation(
 
 
 async def test_a_consumer_that_fails_releases_and_makes_the_worker_ill(engine: kit.StubEngine, tmp_path: Path) -> None:
-    (tmp_path / "exit").write_text("3")
+    kit.write_at_once(tmp_path / "exit", "3")
     async with kit.worker(kit.worker_env(engine.url, NULL_CONSUMER=consumer(tmp_path)), tmp_path) as worker:
         await engine.ready()
         auth_data = engine.auth_data(worker.url)
@@ -165,7 +165,7 @@ async def test_the_reason_of_the_illness_has_the_last_line_that_the_consumer_wro
     engine: kit.StubEngine, tmp_path: Path
 ) -> None:
     """On one line, without the secrets of its environment; all of it is in the worker's log."""
-    (tmp_path / "exit").write_text("1")
+    kit.write_at_once(tmp_path / "exit", "1")
     env = kit.worker_env(
         engine.url, NULL_CONSUMER=consumer(tmp_path, "last-words"), MODEL_URL="s3://me:pa55word@host/m"
     )
@@ -267,7 +267,7 @@ async def test_nothing_of_a_consumer_outlives_its_worker(
 
 
 async def test_what_a_consumer_leaves_behind_is_ended_before_the_next(engine: kit.StubEngine, tmp_path: Path) -> None:
-    (tmp_path / "exit").write_text("0")
+    kit.write_at_once(tmp_path / "exit", "0")
     async with kit.worker(
         kit.worker_env(engine.url, NULL_CONSUMER=consumer(tmp_path, "with-child")), tmp_path
     ) as worker:
