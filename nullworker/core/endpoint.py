@@ -65,6 +65,8 @@ class Endpoint:
                 self.free[worker.worker_id] = worker
                 if worker.owned:
                     self.idle[worker.worker_id] = worker
+                if worker.workergroup.spec.fallback_after_s:
+                    self.serves_last(worker)  # the cheaper ones serve before it, and stay longer
         elif old is not None and old.free:
             del self.free[worker.worker_id]
             self.idle.pop(worker.worker_id, None)

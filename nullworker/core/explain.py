@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.core import scaling
+from nullworker.core import fallback, scaling
 from nullworker.core.causes import Blocker
 from nullworker.core.failures import why_retired
 from nullworker.core.parameters import EndpointState
@@ -15,6 +15,8 @@ from nullworker.core.reservation import Stage
 from nullworker.core.worker import BOOTING, WorkerState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nullworker.core.endpoint import Endpoint
     from nullworker.core.engine import Engine
     from nullworker.core.reservation import Reservation
@@ -65,7 +67,7 @@ def about_worker(engine: Engine, worker_id: int, now: float) -> str:
         elif worker.retire is not None:
             text += f"; it goes when that ends, for {why_retired(engine.state, worker)}"
     elif worker.state is WorkerState.READY:
-        text = _free(endpoint, worker, now)
+        text = _free(engine.state, endpoint, worker, now)
     elif worker.state in BOOTING:
         limit_s = worker.workergroup.spec.boot_timeout_s
         text = f"has been coming up ({worker.state.value}) for {for_s:.1f} s, of {limit_s:g} s"
@@ -100,23 +102,24 @@ def _holds(worker: Worker, now: float) -> str:
     return " and ".join(parts)
 
 
-def _free(endpoint: Endpoint, worker: Worker, now: float) -> str:
+def _free(state: EngineState, endpoint: Endpoint, worker: Worker, now: float) -> str:
     free_s = now - worker.free_since
     if not worker.owned:
         return f"is up and free for {free_s:.1f} s; it joined by itself, and stays"
     if endpoint.parameters.state is EndpointState.SUSPENDED:
         return f"is up and free for {free_s:.1f} s; its endpoint is suspended, and nothing goes"
-    at = scaling.goes_at(endpoint, worker)
+    at = scaling.goes_at(state, endpoint, worker)
     if at is None:
         wanted = scaling.need(endpoint)
         kept = f"perf {wanted.active_perf:g} is wanted and {endpoint.ready_perf + endpoint.booting_perf:g} is there"
         if endpoint.parameters.keeps_last:
             kept += f", and inactivity_timeout {endpoint.parameters.inactivity_timeout:g} keeps the last one"
         return f"is up and free for {free_s:.1f} s, and stays because {kept}"
-    return (
-        f"is up and free for {free_s:.1f} s; it goes in {max(0.0, at - now):.1f} s unless it is needed "
-        f"(inactivity_timeout {endpoint.parameters.idle_s:g} s)"
-    )
+    cheaper = fallback.able_instead(state, endpoint, worker.workergroup)
+    why = f"(inactivity_timeout {endpoint.parameters.idle_s:g} s)"
+    if cheaper is not None:
+        why = f"(workergroup {cheaper.spec.workergroup_id}, which is cheaper, can be used again)"
+    return f"is up and free for {free_s:.1f} s; it goes in {max(0.0, at - now):.1f} s unless it is needed {why}"
 
 
 def about_request(engine: Engine, request_idx: int, now: float) -> str:
@@ -181,12 +184,15 @@ def endpoint_blocker(state: EngineState, endpoint: Endpoint) -> tuple[Blocker, s
         return Blocker.CLIENT_SILENT, "no client of those that wait has asked for a worker lately"
     if endpoint.booting:
         return Blocker.COMING_UP, f"{_workers_are(endpoint.booting)} coming up for {len(endpoint.line)} waiting"
-    failing = [g for g in endpoint.workergroups.values() if g.failures and state.now < g.next_try_at]
-    if failing and len(failing) == len(endpoint.workergroups):
+    groups = endpoint.workergroups.values()
+    failing = [g for g in groups if g.failures and state.now < g.next_try_at]
+    waiting = {g.spec.workergroup_id: until for g in groups if (until := fallback.waits_until(state, endpoint, g))}
+    if failing and all(g in failing or g.spec.workergroup_id in waiting for g in groups):
         workergroup = min(failing, key=lambda g: g.next_try_at)
         return Blocker.BACKING_OFF, (
             f"workers of workergroup {workergroup.spec.workergroup_id} failed to start {workergroup.failures} times, "
             f"next try in {workergroup.next_try_at - state.now:.0f} s: {workergroup.last_error}"
+            f"{_then(state, waiting)}"
         )
     if parameters.state is EndpointState.SUSPENDED:
         return Blocker.ENDPOINT_SUSPENDED, "the endpoint is suspended: no worker is created"
@@ -198,6 +204,23 @@ def endpoint_blocker(state: EngineState, endpoint: Endpoint) -> tuple[Blocker, s
         reason = f"it waits for less than target_queue_time {parameters.target_queue_time:g} s"
         return Blocker.IN_TIME, reason
     return Blocker.SCALING_UP, f"{_by_state(endpoint)}, and another is wanted"
+
+
+def _then(state: EngineState, waiting: Mapping[int, float]) -> str:
+    """Which dearer workergroup is used, and when, if this lasts.
+
+    Args:
+        state: the engine's.
+        waiting: until when each workergroup waits, by its id.
+    """
+    if not waiting:
+        return ""
+    workergroup_id = min(waiting, key=lambda each: waiting[each])
+    after_s = state.workergroups[workergroup_id].spec.fallback_after_s
+    return (
+        f"; workergroup {workergroup_id} is used in its place in {waiting[workergroup_id] - state.now:.0f} s"
+        f" (fallback_after_s {after_s:g})"
+    )
 
 
 def _workers_are(count: int) -> str:

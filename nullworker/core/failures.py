@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.core import limits
+from nullworker.core import fallback, limits
 from nullworker.core.causes import Cause
 from nullworker.core.commands import Destroy, Stop
 from nullworker.core.reservation import Stage
@@ -85,6 +85,7 @@ def _back_off(state: EngineState, workergroup: Workergroup, cause: Cause) -> Non
     pause_s = workergroup.backs_off(state.now)
     spec = workergroup.spec
     state.timers.set(workergroup.next_try_at, Timer.SCALE, spec.endpoint_id)
+    fallback.plan(state, state.endpoints[spec.endpoint_id])
     state.note(
         "workergroup_backs_off",
         cause,

@@ -68,6 +68,8 @@ STOP_ATTEMPTS_MAX = 3
 LIST_LAG_S = 60.0
 #: The longest pause between attempts of a workergroup that keeps failing; the first is 1 s, then it doubles.
 BACKOFF_MAX_S = 300.0
+#: A workergroup without a failure for so long counts as able again: nothing was wanted of it since.
+UNABLE_FORGOTTEN_S = 2 * BACKOFF_MAX_S
 #: A workergroup that failed so often in a row is tried with one worker at a time.
 FAILURES_BEFORE_ONE_AT_A_TIME = 3
 #: A worker that was ready for so long, or finished a request, clears its workergroup's record of failures.

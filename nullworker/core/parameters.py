@@ -112,6 +112,8 @@ class WorkergroupSpec:
     price_per_hour: float = 0.0
     max_workers: int | None = None  # of this workergroup alone
     boot_timeout_s: float = 1800.0  # from its creation or start to its first ready report
+    #: For how long cheaper workergroups of its endpoint must have been unable before this one grows in their place.
+    fallback_after_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises `ParameterError` for the first field that is out of its bounds."""
@@ -126,6 +128,10 @@ class WorkergroupSpec:
         if not (math.isfinite(self.boot_timeout_s) and 0 < self.boot_timeout_s <= 1e6):
             raise ParameterError(
                 "boot_timeout_s", f"boot_timeout_s is {self.boot_timeout_s:g}, and must be over 0 and at most 1e6"
+            )
+        if not (math.isfinite(self.fallback_after_s) and 0 <= self.fallback_after_s <= 1e6):
+            raise ParameterError(
+                "fallback_after_s", f"fallback_after_s is {self.fallback_after_s:g}, and must be from 0 to 1e6"
             )
         if self.max_workers is not None and self.max_workers < 0:
             raise ParameterError("max_workers", f"max_workers is {self.max_workers}, and must be at least 0")

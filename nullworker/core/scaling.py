@@ -15,7 +15,7 @@ from __future__ import annotations
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from nullworker.core import limits
+from nullworker.core import fallback, limits
 from nullworker.core.causes import Cause
 from nullworker.core.commands import Create, Start
 from nullworker.core.parameters import EndpointState
@@ -94,6 +94,7 @@ def scale_up(state: EngineState, endpoint: Endpoint) -> None:
     while _lacks_cold(endpoint, wanted):
         if not _create(state, endpoint, wanted, cold_spare=True):
             return
+    _replace_stand_in(state, endpoint, wanted)
 
 
 def _activate(state: EngineState, endpoint: Endpoint, wanted: Need) -> bool:
@@ -110,25 +111,31 @@ def _activate(state: EngineState, endpoint: Endpoint, wanted: Need) -> bool:
 def _create(state: EngineState, endpoint: Endpoint, wanted: Need, *, cold_spare: bool) -> bool:
     if endpoint.existing >= endpoint.parameters.max_workers:
         return False
-    workergroup = _cheapest(state, endpoint)
+    workergroup = fallback.next_to_grow(state, endpoint)
     if workergroup is None:
         return False
-    worker_id = state.next_worker_id
-    state.next_worker_id += 1
     why = _why_cold(endpoint, wanted) if cold_spare else _why_active(endpoint, wanted)
-    worker = state.add_worker(workergroup, worker_id, WorkerState.ASKED)
-    worker.cold_spare = cold_spare
-    state.out.append(Create(worker_id, workergroup.spec.workergroup_id, *why, state.event_number))
+    _order(state, workergroup, *why).cold_spare = cold_spare
     return True
 
 
-def _cheapest(state: EngineState, endpoint: Endpoint) -> Workergroup | None:
-    """The workergroup with the lowest price for its perf, of those that may grow now."""
-    best: Workergroup | None = None
-    for workergroup in endpoint.workergroups.values():
-        if workergroup.may_grow(state.now) and (best is None or workergroup.price_for_perf < best.price_for_perf):
-            best = workergroup
-    return best
+def _order(state: EngineState, workergroup: Workergroup, cause: Cause, why: str) -> Worker:
+    worker_id = state.next_worker_id
+    state.next_worker_id += 1
+    worker = state.add_worker(workergroup, worker_id, WorkerState.ASKED)
+    state.out.append(Create(worker_id, workergroup.spec.workergroup_id, cause, why, state.event_number))
+    return worker
+
+
+def _replace_stand_in(state: EngineState, endpoint: Endpoint, wanted: Need) -> None:
+    """Creates a cheaper worker where a free stand-in is needed, which goes when that is ready."""
+    worker = next(iter(endpoint.idle.values()), None)  # a stand-in is the first of them
+    if worker is None or endpoint.booting or endpoint.existing >= endpoint.parameters.max_workers:
+        return
+    cheaper = fallback.able_instead(state, endpoint, worker.workergroup)
+    if cheaper is not None and not _not_needed(endpoint, worker, wanted):
+        why = f"worker {worker.worker_id} of the dearer workergroup {worker.workergroup.spec.workergroup_id} is needed"
+        _order(state, cheaper, Cause.CHEAPER_ABLE, f"{why} until this one is ready")
 
 
 def _why_active(endpoint: Endpoint, wanted: Need) -> tuple[Cause, str]:
@@ -157,7 +164,7 @@ def plan_scale_down(state: EngineState, endpoint: Endpoint) -> None:
     """Sets the timer for scaling down: when the worker that is free longest is due (in a tick if overdue)."""
     if not endpoint.idle and not endpoint.inactive:
         return  # what is usual while all are held
-    due = _scale_down_time(endpoint)
+    due = _scale_down_time(state, endpoint)
     if due is None:
         return
     due = max(due, state.now + limits.TICK_S if due <= state.now else due, state.listening.quiet_until)
@@ -166,19 +173,27 @@ def plan_scale_down(state: EngineState, endpoint: Endpoint) -> None:
         state.timers.set(due, Timer.SCALE_DOWN, endpoint.endpoint_id)
 
 
-def _scale_down_time(endpoint: Endpoint, *, after: float = float("-inf")) -> float | None:
+def _scale_down_time(state: EngineState, endpoint: Endpoint, *, after: float = float("-inf")) -> float | None:
     """The first time later than ``after`` at which a worker is due to be scaled down.
 
     Looks at the first few, and after them at the last: where so many are due and needed, so are those in between.
     """
-    idle = (_idle_until(endpoint, worker) for worker in _first_and_last(endpoint.idle))
+    dues = []
+    for worker in _first_and_last(endpoint.idle):
+        due = _idle_until(state, endpoint, worker)
+        if due > after:
+            dues.append(due)
+            if not _is_stand_in(worker):
+                break
     inactive = (_inactive_until(endpoint, worker) for worker in _first_and_last(endpoint.inactive))
-    dues = [next((due for due in due_times if due > after), None) for due_times in (idle, inactive)]
-    return min((due for due in dues if due is not None), default=None)
+    dues.extend(islice((due for due in inactive if due > after), 1))
+    return min(dues, default=None)
 
 
-def _idle_until(endpoint: Endpoint, worker: Worker) -> float:
+def _idle_until(state: EngineState, endpoint: Endpoint, worker: Worker) -> float:
     if worker.cold_spare or endpoint.parameters.state is EndpointState.STOPPED or _over_cap(endpoint):
+        return worker.free_since
+    if fallback.able_instead(state, endpoint, worker.workergroup) is not None:
         return worker.free_since
     return worker.free_since + endpoint.parameters.idle_s
 
@@ -205,7 +220,9 @@ def scale_down(state: EngineState, endpoint: Endpoint) -> None:
     wanted = need(endpoint)
     released = 0
     for worker in _first(endpoint.idle, limits.SCALE_DOWN_ROUND):
-        if _idle_until(endpoint, worker) > state.now:
+        if _idle_until(state, endpoint, worker) > state.now:
+            if _is_stand_in(worker):
+                continue  # these come first, and may be due later than the others
             break
         if worker.endable and _not_needed(endpoint, worker, wanted):
             released += 1
@@ -220,10 +237,14 @@ def scale_down(state: EngineState, endpoint: Endpoint) -> None:
             text = _cap_text(endpoint) if over else _cold_text(wanted)
             state.destroy(worker, cause, f"inactive for {state.now - worker.state_since:.1f} s, and {text}")
     # Each release touches the endpoint, which plans the next look at those who are due already.
-    due = _scale_down_time(endpoint, after=state.now) if not released else None
+    due = _scale_down_time(state, endpoint, after=state.now) if not released else None
     if due is not None and (endpoint.scale_down_at is None or due < endpoint.scale_down_at):
         endpoint.scale_down_at = due
         state.timers.set(due, Timer.SCALE_DOWN, endpoint.endpoint_id)
+
+
+def _is_stand_in(worker: Worker) -> bool:
+    return worker.workergroup.spec.fallback_after_s > 0
 
 
 def _first(table: OrderedDict[int, Worker], most: int) -> list[Worker]:
@@ -241,16 +262,18 @@ def _not_needed(endpoint: Endpoint, worker: Worker, wanted: Need) -> bool:
     if endpoint.parameters.keeps_last and endpoint.active + endpoint.booting <= 1:
         return False
     share = worker.share
-    if share is None or _short(endpoint.ready_perf + endpoint.booting_perf - share.ready_perf, wanted.active_perf):
+    # A stand-in serves until the one that replaces it is ready.
+    coming_perf = 0.0 if _is_stand_in(worker) else endpoint.booting_perf
+    if share is None or _short(endpoint.ready_perf + coming_perf - share.ready_perf, wanted.active_perf):
         return False
     if not wanted.places:
         return True
     return endpoint.unbounded - share.unbounded > 0 or wanted.places <= endpoint.slots - share.slots
 
 
-def goes_at(endpoint: Endpoint, worker: Worker) -> float | None:
+def goes_at(state: EngineState, endpoint: Endpoint, worker: Worker) -> float | None:
     """When this free worker may go unless it is needed before; None: what is wanted now keeps it."""
-    return _idle_until(endpoint, worker) if _not_needed(endpoint, worker, need(endpoint)) else None
+    return _idle_until(state, endpoint, worker) if _not_needed(endpoint, worker, need(endpoint)) else None
 
 
 def _cold_wants(endpoint: Endpoint, worker: Worker, wanted: Need) -> bool:
@@ -275,6 +298,11 @@ def _release(state: EngineState, endpoint: Endpoint, worker: Worker, wanted: Nee
         return
     if _over_cap(endpoint):
         state.destroy(worker, Cause.OVER_CAP, f"free, and {_cap_text(endpoint)}")
+        return
+    cheaper = fallback.able_instead(state, endpoint, worker.workergroup)
+    if cheaper is not None:
+        why = f"free, and workergroup {cheaper.spec.workergroup_id}, which is cheaper, can be used again"
+        state.destroy(worker, Cause.CHEAPER_ABLE, why)
         return
     if worker.cold_spare:
         cause, why = Cause.COLD_RESERVE, "made to be kept inactive"

@@ -23,12 +23,16 @@ class Workergroup:
 
     failures: int = 0  # in a row, without a worker proven since
     failed_at: float = float("-inf")  # the last failure that counted
+    #: The first failure that counted since it was last known to be able: one of its workers got ready.
+    unable_since: float | None = None
     next_try_at: float = 0.0
     last_error: str = ""
     ready_since: float | None = None  # the first ready of a worker since the last failure
 
     def changed(self, spec: WorkergroupSpec) -> None:
-        """It is defined in another way: its failures say nothing of that."""
+        """It is defined in another way, of which its failures say nothing; or in the same, to be tried at once."""
+        if spec != self.spec:
+            self.unable_since = None
         self.spec = spec
         self.failures, self.next_try_at, self.last_error = 0, 0.0, ""
 
@@ -48,10 +52,23 @@ class Workergroup:
             The pause in seconds.
         """
         self.failures += 1
+        if not self.is_unable(now):
+            self.unable_since = now
         self.failed_at = now
         pause_s = min(limits.BACKOFF_MAX_S, 2.0 ** min(self.failures - 1, 30))
         self.next_try_at = now + pause_s
         return pause_s
+
+    def got_ready(self, now: float, ordered_at: float) -> None:
+        """One of its workers, ordered at that time, is ready."""
+        if self.ready_since is None:
+            self.ready_since = now
+        if ordered_at > self.failed_at:
+            self.unable_since = None
+
+    def is_unable(self, now: float) -> bool:
+        """Whether it has failed lately, and no worker that was ordered later has got ready."""
+        return self.unable_since is not None and now - self.failed_at < limits.UNABLE_FORGOTTEN_S
 
     def may_grow(self, now: float) -> bool:
         """Whether another worker of it may be created now."""

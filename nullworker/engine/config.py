@@ -84,6 +84,7 @@ class WorkergroupTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     occupancy: int | None = None
     max_workers: int | None = None
     boot_timeout_s: float | None = None
+    fallback_after_s: float = 0.0
     gpus: int | None = None
     cpus: float | None = None
     memory_gb: float | None = None
@@ -131,6 +132,7 @@ class WorkergroupConfig:
     occupancy: int | None = 1
     max_workers: int | None = None
     boot_timeout_s: float | None = None  # None: the core's own
+    fallback_after_s: float = 0.0  # cheaper workergroups must have been unable for so long
     storage_price_per_hour: float = 0.0
     billing: str = "running"  # what is billed in which state: nullworker.views.billing.BILLINGS
     #: What each worker needs of its machine; None: as the fleet's settings say.
@@ -158,6 +160,7 @@ class WorkergroupConfig:
             occupancy=self.occupancy,
             price_per_hour=self.price_per_hour,
             max_workers=self.max_workers,
+            fallback_after_s=self.fallback_after_s,
         )
         return group if self.boot_timeout_s is None else replace(group, boot_timeout_s=self.boot_timeout_s)
 

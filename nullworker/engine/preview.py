@@ -47,7 +47,7 @@ def preview(engine: Engine, endpoint_id: int, parameters: Parameters, now: float
     stops, within_s = 0, 0.0
     if parameters.state is not EndpointState.SUSPENDED:
         for worker in list(endpoint.idle.values()):
-            goes_at = scaling.goes_at(endpoint, worker)
+            goes_at = scaling.goes_at(copy.state, endpoint, worker)
             if goes_at is not None:
                 stops += 1
                 within_s = max(within_s, goes_at - now)

@@ -69,6 +69,7 @@ class Scenario:
             for number in range(2 if self.uneven else 1):
                 group_id = 10 * endpoint_id + number
                 perf = random.choice([50.0, 100.0, 200.0]) if self.uneven else 100.0
+                price = random.choice([0.2, 0.4, 1.0])
                 groups.append(
                     WorkergroupSpec(
                         group_id,
@@ -76,8 +77,9 @@ class Scenario:
                         FLEET,
                         perf=perf,
                         occupancy=None if self.learns else 1,
-                        price_per_hour=random.choice([0.2, 0.4, 1.0]),
+                        price_per_hour=price,
                         boot_timeout_s=120.0,
+                        fallback_after_s=20.0 if price == 1.0 else 0.0,
                     )
                 )
                 null = not self.stock_workers

@@ -152,7 +152,7 @@ class World:
         for endpoint in state.endpoints.values():
             for worker in endpoint.workers.values():
                 if worker.state is WorkerState.READY and not worker.held:
-                    yield scaling.goes_at(endpoint, worker)
+                    yield scaling.goes_at(state, endpoint, worker)
 
     # -------------------------------------------------------------------------------------------------- what happens
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nullworker.core import limits
+from nullworker.core import fallback, limits
 from nullworker.core.causes import Cause
 from nullworker.core.failures import retire
 from nullworker.core.intake.clients import refuse_all
@@ -59,6 +59,7 @@ def workergroup_put(state: EngineState, event: WorkergroupPut) -> None:
     """A workergroup is made or changed."""
     if event.workergroup.endpoint_id in state.endpoints:
         state.put_workergroup(event.workergroup)
+        fallback.plan(state, state.endpoints[event.workergroup.endpoint_id])
 
 
 def workergroup_deleted(state: EngineState, event: WorkergroupDeleted) -> None:

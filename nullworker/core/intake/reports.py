@@ -125,9 +125,7 @@ def _ready(state: EngineState, worker: Worker) -> None:
     booted_s = state.now - worker.state_since
     worker.ready_at = worker.free_since = state.now
     worker.failure = None
-    workergroup = worker.workergroup
-    if workergroup.ready_since is None:
-        workergroup.ready_since = state.now
+    worker.workergroup.got_ready(state.now, worker.order.given_at)
     state.transition(worker, WorkerTransition.GETS_READY)
     if worker.held:  # one that joined by itself, had failed, and is well again
         state.transition(worker, WorkerTransition.TAKEN)

@@ -131,6 +131,7 @@ RULES: dict[str, dict[str, str]] = {
         "failures": SAME,
         "failed_at": _age(limits.BACKOFF_MAX_S),
         "next_try_at": _due(0.0),
+        "unable_since": _no("it is compared between two workergroups, and the world has one"),
         "last_error": _no("a text"),
         "ready_since": _maybe_age(limits.PROVEN_AFTER_S),
     },
