@@ -100,6 +100,7 @@ class Turn:
     per_second: float
     p50_ms: float
     p99_ms: float
+    count: int = 0  # requests answered
 
 
 class Load:
@@ -128,7 +129,9 @@ class Load:
         cpu_s = sum(self._server.cpu_times()[:2]) - before
         assert set(answered["answers"]) <= {"200"}, answered
         count = answered["answers"].get("200", 0)
-        return Turn(count / max(cpu_s, 0.01), count / answered["seconds"], answered["p50_ms"], answered["p99_ms"])
+        return Turn(
+            count / max(cpu_s, 0.01), count / answered["seconds"], answered["p50_ms"], answered["p99_ms"], count
+        )
 
     def close(self) -> None:
         self._process.terminate()
