@@ -26,7 +26,7 @@ TURN_S = 2.0
 SCROLLED_S = 5.0
 #: A tab is watched for so long; its growth is told for an hour. An hour of its own: NULLWORKER_BENCH_TAB_S=3600.
 TAB_S = float(os.environ.get("NULLWORKER_BENCH_TAB_S", "60"))
-#: What happens while a tab is watched: in each round a report of every worker, so long of reservations, and then a rest.
+#: What happens while a tab is watched: in each round a report of every worker, some reservations, and then a rest.
 #: That is some hundreds of reservations in ten seconds, and leaves most of the machine to other work.
 WATCH_ROUND_S, WATCH_RESERVATIONS_S = 10.0, 1.0
 

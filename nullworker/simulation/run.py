@@ -27,7 +27,7 @@ HISTORY_LINES = 60
 class Failure:
     """What was broken, and the line that repeats it."""
 
-    promise: str  # "P1" to "P15", "invariant", or "error" for an exception that escaped
+    promise: str  # "P1" to "P16", "invariant", or "error" for an exception that escaped
     message: str
     repeat: str
     history: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ import pytest
 from docs.tools.scaling_figures import PAGE, filled
 
 ROOT = Path(__file__).resolve().parents[2]
-PROMISES = [f"P{number}" for number in range(1, 16)]
+PROMISES = [f"P{number}" for number in range(1, 17)]
 
 
 @pytest.mark.parametrize("promise", PROMISES)

@@ -2,7 +2,7 @@
 
 `evidence` comes first: it notes what the engine was told and what it granted. Nothing but that, and what truly is in
 the world (`simulation.truth`), excuses what the engine does: no checker reads the sentence that a command carries,
-other than to show it. P1 to P15 follow; docs/promises.md says what each of them promises.
+other than to show it. P1 to P16 follow; docs/promises.md says what each of them promises.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from nullworker.simulation.checkers.p12_bounded import Bounded, Pauses
 from nullworker.simulation.checkers.p13_reasons import Reasons
 from nullworker.simulation.checkers.p14_baseline import Baseline
 from nullworker.simulation.checkers.p15_authentic import Authentic
+from nullworker.simulation.checkers.p16_cheaper_first import CheaperFirst
 
 if TYPE_CHECKING:
     from nullworker.simulation.observer import Checker
@@ -52,4 +53,5 @@ def all_checkers(truth: Truth) -> list[Checker]:
         Reasons(truth),
         Baseline(truth),
         Authentic(truth),
+        CheaperFirst(truth, evidence),
     ]
