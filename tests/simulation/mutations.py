@@ -46,6 +46,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     _bug("an unresponsive worker is granted", "_share", "not worker.grantable", "worker.retire is not None"),
     _bug("a returning waiter has lost its place", "WaitingLine.set_returned", "if reservation.absent: heapq.heappush(self.order, reservation.request_idx)"),
     # Scaling
+    _bug("a stand-in does not wait", "waits_until", "return latest if latest > state.now else None", "return None"),
     _bug("waiters are no demand", "need", "endpoint.held_cost + urgent_cost", "endpoint.held_cost"),
     _bug("no place for each waiter", "_lacks_active", "wanted.places > endpoint.slots and not endpoint.unbounded", "False"),
     _bug("one worker too many", "_lacks_active", "wanted.places > endpoint.slots", "wanted.places >= endpoint.slots and wanted.places"),
@@ -134,7 +135,6 @@ if session.delivery.restored:
     _bug("cold_workers counts those on their way out", "_lacks_cold", "endpoint.staying", "endpoint.existing"),
     _bug("a worker that never held is idle since its creation", "_ready", "worker.ready_at = worker.free_since = state.now", "worker.ready_at = state.now; worker.free_since = worker.state_since"),
     _bug("the dearest workergroup grows", "_rank", "return workergroup.price_for_perf", "return -workergroup.price_for_perf"),
-    _bug("a stand-in does not wait", "waits_until", "return latest if latest > state.now else None", "return None"),
     _bug("a workergroup's own max_workers is ignored", "Workergroup.may_grow", "self.spec.max_workers is not None and self.workers >= self.spec.max_workers", "False"),
     _bug("cold_mult is of min_load alone", "need", "parameters.cold_mult * load", "parameters.cold_mult * parameters.min_load"),
     # Time
