@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from nullworker.core import explain
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig
 from nullworker.fleets import registry
@@ -15,8 +17,6 @@ from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from nullworker.fleets.base import Fleet
 
@@ -54,6 +54,45 @@ async def test_two_endpoints_share_one_gpu(tmp_path: Path) -> None:
             mine.spec.workergroup_id
         ]
         await served.close()
+
+
+@pytest.mark.promise("P16")
+async def test_a_dearer_workergroup_stands_in_after_its_time_and_goes_when_it_is_not_needed(tmp_path: Path) -> None:
+    cheap = WorkergroupConfig(gpus=1, price_per_hour=1.0)
+    dear = WorkergroupConfig(gpus=0, price_per_hour=3.0, fallback_after_s=2.0)
+    endpoint_config = EndpointConfig(ENDPOINT, quick(inactivity_timeout=600.0), (cheap, dear))
+    settings = replace(
+        config(tmp_path), endpoints=(endpoint_config,), fleets={"processes": {"gpus": 1, "grace_s": 2.0}}
+    )
+    async with running(settings) as engine, endpoint_of(engine) as endpoint:
+        core = engine.server.driver.engine
+
+        def held_by(workergroup_id: int) -> list[int]:
+            return [
+                w.worker_id
+                for w in core.state.workers.values()
+                if w.held and w.workergroup.spec.workergroup_id == workergroup_id
+            ]
+
+        cheap_id, dear_id = core.state.workergroups
+        first = await endpoint.session(cost=100, lifetime=60)
+        assert len(held_by(cheap_id)) == 1
+        asked_at = engine.server.driver.now()
+        asking = asyncio.ensure_future(endpoint.session(cost=100, lifetime=60))
+        await until(
+            lambda: "is used in its place in" in explain.about_endpoint(core, 1, engine.server.driver.now()),
+            "the second is told when the dearer one is used",
+        )
+        second = await asking
+        assert engine.server.driver.now() >= asked_at + 2.0
+        (stand_in,) = held_by(dear_id)
+        await first.close()
+        third = await endpoint.session(cost=100, lifetime=60)
+        assert len(held_by(cheap_id)) == 1
+        core.state.workergroups[cheap_id].failed_at -= 600.0  # the shortage was long ago
+        await second.close()
+        await until(lambda: stand_in not in core.state.workers, "it goes at once, not after inactivity_timeout")
+        await third.close()
 
 
 async def test_a_worker_of_which_the_place_gives_notice_gets_nothing_new(tmp_path: Path) -> None:
