@@ -5,6 +5,7 @@ How they came to be so is in the record of decisions; this answers "why is worke
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from nullworker.core import fallback, scaling
@@ -216,6 +217,8 @@ def _then(state: EngineState, waiting: Mapping[int, float]) -> str:
     if not waiting:
         return ""
     workergroup_id = min(waiting, key=lambda each: waiting[each])
+    if waiting[workergroup_id] == math.inf:
+        return ""
     after_s = state.workergroups[workergroup_id].spec.fallback_after_s
     return (
         f"; workergroup {workergroup_id} is used in its place in {waiting[workergroup_id] - state.now:.0f} s"

@@ -7,6 +7,7 @@ every cheaper one that is unable has been so for that long, and when these are a
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from nullworker.core import limits
@@ -31,18 +32,16 @@ def next_to_grow(state: EngineState, endpoint: Endpoint) -> Workergroup | None:
 
 
 def waits_until(state: EngineState, endpoint: Endpoint, workergroup: Workergroup) -> float | None:
-    """Until when a workergroup leaves it to cheaper ones that are unable; None: it does not."""
+    """Until when a workergroup leaves it to cheaper ones; None: it does not; infinity: until one of them says more."""
     after_s = workergroup.spec.fallback_after_s
     if not after_s:
         return None
-    latest = max(
-        (
-            cheaper.unable_since + after_s
-            for cheaper in _cheaper(endpoint, workergroup)
-            if cheaper.unable_since is not None and cheaper.is_unable(state.now)
-        ),
-        default=state.now,
-    )
+    latest = state.now
+    for cheaper in _cheaper(endpoint, workergroup):
+        if cheaper.unable_since is not None and cheaper.is_unable(state.now):
+            latest = max(latest, cheaper.unable_since + after_s)
+        elif not cheaper.is_full and not cheaper.may_grow(state.now):
+            latest = math.inf  # it failed before, and is tried with one worker at a time, which is on its way
     return latest if latest > state.now else None
 
 
@@ -69,7 +68,7 @@ def plan(state: EngineState, endpoint: Endpoint) -> None:
                 if cheaper.is_unable(state.now)
             }
             ends.add(waits_until(state, endpoint, workergroup))
-    for end in sorted(end for end in ends if end is not None):
+    for end in sorted(end for end in ends if end is not None and end < math.inf):
         state.timers.set(end, Timer.SCALE, endpoint.endpoint_id)
 
 

@@ -78,8 +78,13 @@ class Workergroup:
             self.deleted
             or now < self.next_try_at
             or (self.failures >= limits.FAILURES_BEFORE_ONE_AT_A_TIME and self.booting > 0)
-            or (self.spec.max_workers is not None and self.workers >= self.spec.max_workers)
+            or self.is_full
         )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has all the workers that it may have."""
+        return self.spec.max_workers is not None and self.workers >= self.spec.max_workers
 
     @property
     def price_for_perf(self) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nullworker.core import events, limits
 from nullworker.core.commands import Create, Destroy, Note, Stop
 from nullworker.core.driver import TIMER_SLACK_S
+from nullworker.simulation.checkers.p16_cheaper_first import cheaper_than
 from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Bounded(Checker):
         self.require(
             now - since >= idle_s - SLACK_S
             or self._put_at > since
+            or (worker.workergroup.spec.fallback_after_s and cheaper_than(self.truth, worker.workergroup.spec))
             or self.truth.clock_was_changed
             or self.evidence.may_end(engine, event, command.worker_id, limits.SILENCE_FAILS_S),
             f"worker {command.worker_id} goes after {now - since:.2f} s, and inactivity_timeout is {idle_s:g} s",

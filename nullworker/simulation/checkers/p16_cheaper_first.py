@@ -60,20 +60,23 @@ class CheaperFirst(Checker):
             failures.first_at = math.inf
 
     def _look(self, create: Create) -> None:
-        groups = self.truth.workergroups
-        mine = groups.get(create.workergroup_id)
+        mine = self.truth.workergroups.get(create.workergroup_id)
         if mine is None or not mine.fallback_after_s:
             return
-        for other in groups.values():
-            if other.endpoint_id != mine.endpoint_id or other.workergroup_id in self._deleted:
-                continue
-            if _price(other) < _price(mine):
+        for other in cheaper_than(self.truth, mine):
+            if other.workergroup_id not in self._deleted:
                 failing_s = self.truth.clock - self._failures.get(other.workergroup_id, _Failures()).first_at
                 self.require(
                     failing_s >= mine.fallback_after_s,
                     f"worker {create.worker_id} is of workergroup {mine.workergroup_id}, and the cheaper "
                     f"{other.workergroup_id} fails for {max(0.0, failing_s):g} s of {mine.fallback_after_s:g}",
                 )
+
+
+def cheaper_than(truth: Truth, mine: WorkergroupSpec) -> list[WorkergroupSpec]:
+    """The workergroups of the same endpoint that cost less for their perf."""
+    others = (group for group in truth.workergroups.values() if group.endpoint_id == mine.endpoint_id)
+    return [other for other in others if _price(other) < _price(mine)]
 
 
 def _price(group: WorkergroupSpec) -> float:

@@ -87,6 +87,24 @@ def test_one_that_is_full_is_not_unable() -> None:
     assert scene.ordered == [CHEAP, DEAR]
 
 
+def test_while_the_cheaper_one_is_tried_with_one_worker_at_a_time_the_dearer_waits() -> None:
+    scene = TwoGroups()
+    scene.ask(1)
+    scene.pass_time(7)
+    scene.cheap_has_place = True
+    scene.ask(2)
+    scene.ask(3)
+    scene.pass_time(10)
+    scene.up(of(scene.commands, commands.Create)[-1].worker_id)  # it is able again, and has failed often
+    assert scene.engine.state.workergroups[CHEAP].failures > limits.FAILURES_BEFORE_ONE_AT_A_TIME
+    assert scene.engine.state.workergroups[CHEAP].booting == 1
+    assert DEAR not in scene.ordered
+    scene.pass_time(AFTER_S)
+    scene.up(of(scene.commands, commands.Create)[-1].worker_id)
+    assert DEAR not in scene.ordered
+    assert scene.ordered[-1] == CHEAP
+
+
 def test_both_together_are_never_more_than_max_workers() -> None:
     scene = TwoGroups(max_workers=2)
     scene.cheap_has_place = True
