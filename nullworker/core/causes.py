@@ -36,7 +36,6 @@ class Cause(enum.Enum):
     LOAD = "load"  # the load wants more active perf
     PLACES = "places"  # waiters want more places
     COLD_RESERVE = "cold_reserve"  # cold_workers, cold_mult or min_cold_load
-    CHEAPER_ABLE = "cheaper_able"  # workers of a cheaper workergroup are to be had again, in place of a stand-in's
     JOINED = "joined"  # started outside the engine, with the endpoint's join token
     READY = "ready"
     NEW_PROCESS = "new_process"  # another process speaks for the worker
@@ -44,6 +43,7 @@ class Cause(enum.Enum):
 
     # Why workers go
     IDLE = "idle"  # free for inactivity_timeout, and not needed
+    CHEAPER_ABLE = "cheaper_able"  # a free stand-in: a cheaper workergroup is able again
     OVER_CAP = "over_cap"  # beyond max_workers
     ENDPOINT_STOPPED = "endpoint_stopped"
     ENDPOINT_DELETED = "endpoint_deleted"

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from nullworker.core.endpoint import Endpoint
     from nullworker.core.state import EngineState
-    from nullworker.core.workergroup import Workergroup
 
 #: Sums of floats are compared with this much slack, relative to their size.
 _SLACK = 1e-9
@@ -94,7 +93,6 @@ def scale_up(state: EngineState, endpoint: Endpoint) -> None:
     while _lacks_cold(endpoint, wanted):
         if not _create(state, endpoint, wanted, cold_spare=True):
             return
-    _replace_stand_in(state, endpoint, wanted)
 
 
 def _activate(state: EngineState, endpoint: Endpoint, wanted: Need) -> bool:
@@ -114,28 +112,13 @@ def _create(state: EngineState, endpoint: Endpoint, wanted: Need, *, cold_spare:
     workergroup = fallback.next_to_grow(state, endpoint)
     if workergroup is None:
         return False
-    why = _why_cold(endpoint, wanted) if cold_spare else _why_active(endpoint, wanted)
-    _order(state, workergroup, *why).cold_spare = cold_spare
-    return True
-
-
-def _order(state: EngineState, workergroup: Workergroup, cause: Cause, why: str) -> Worker:
     worker_id = state.next_worker_id
     state.next_worker_id += 1
+    why = _why_cold(endpoint, wanted) if cold_spare else _why_active(endpoint, wanted)
     worker = state.add_worker(workergroup, worker_id, WorkerState.ASKED)
-    state.out.append(Create(worker_id, workergroup.spec.workergroup_id, cause, why, state.event_number))
-    return worker
-
-
-def _replace_stand_in(state: EngineState, endpoint: Endpoint, wanted: Need) -> None:
-    """Creates a cheaper worker where a free stand-in is needed, which goes when that is ready."""
-    worker = next(iter(endpoint.idle.values()), None)  # a stand-in is the first of them
-    if worker is None or endpoint.booting or endpoint.existing >= endpoint.parameters.max_workers:
-        return
-    cheaper = fallback.able_instead(state, endpoint, worker.workergroup)
-    if cheaper is not None and not _not_needed(endpoint, worker, wanted):
-        why = f"worker {worker.worker_id} of the dearer workergroup {worker.workergroup.spec.workergroup_id} is needed"
-        _order(state, cheaper, Cause.CHEAPER_ABLE, f"{why} until this one is ready")
+    worker.cold_spare = cold_spare
+    state.out.append(Create(worker_id, workergroup.spec.workergroup_id, *why, state.event_number))
+    return True
 
 
 def _why_active(endpoint: Endpoint, wanted: Need) -> tuple[Cause, str]:
@@ -262,7 +245,7 @@ def _not_needed(endpoint: Endpoint, worker: Worker, wanted: Need) -> bool:
     if endpoint.parameters.keeps_last and endpoint.active + endpoint.booting <= 1:
         return False
     share = worker.share
-    # A stand-in serves until the one that replaces it is ready.
+    # A stand-in that is needed stays until another is ready.
     coming_perf = 0.0 if _is_stand_in(worker) else endpoint.booting_perf
     if share is None or _short(endpoint.ready_perf + coming_perf - share.ready_perf, wanted.active_perf):
         return False

@@ -6,10 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from nullworker.core import events, limits
-from nullworker.core.causes import Cause
 from nullworker.core.commands import Create, Destroy, Grant, Start, Stop
 from nullworker.core.parameters import EndpointState
-from nullworker.simulation.checkers.p16_cheaper_first import cheaper_than
 from nullworker.simulation.observer import Checker
 
 if TYPE_CHECKING:
@@ -73,17 +71,9 @@ class ToZero(Checker):
         if self.truth.resting:
             for command in decided:
                 self.require(
-                    not isinstance(command, (Create, Start, Stop, Destroy)) or self._replaces(command),
+                    not isinstance(command, (Create, Start, Stop, Destroy)),
                     f"after quiet, and without any client: {type(command).__name__}: {command.reason}",
                 )
-
-    def _replaces(self, command: Command) -> bool:
-        """Whether a cheaper worker comes in the place of a stand-in that `min_load` needs, or that one goes for it."""
-        if not isinstance(command, (Create, Destroy)) or command.cause is not Cause.CHEAPER_ABLE:
-            return False
-        endpoint_id = self.evidence.workers[command.worker_id].endpoint_id
-        groups = [group for group in self.truth.workergroups.values() if group.endpoint_id == endpoint_id]
-        return any(group.fallback_after_s and cheaper_than(self.truth, group) for group in groups)
 
     def _heed_the_state(self, engine: Engine, event: events.Event, command: Command) -> None:
         """A suspended endpoint neither makes nor releases workers; a stopped one makes no new grants either."""
