@@ -135,7 +135,7 @@ if session.delivery.restored:
     _bug("cold_workers counts those on their way out", "_lacks_cold", "endpoint.staying", "endpoint.existing"),
     _bug("a worker that never held is idle since its creation", "_ready", "worker.ready_at = worker.free_since = state.now", "worker.ready_at = state.now; worker.free_since = worker.state_since"),
     _bug("the dearest workergroup grows", "_rank", "workergroup.price_for_perf", "-workergroup.price_for_perf"),
-    _bug("a workergroup's own max_workers is ignored", "Workergroup.may_grow", "self.spec.max_workers is not None and self.workers >= self.spec.max_workers", "False"),
+    _bug("a workergroup's own max_workers is ignored", "Workergroup.is_full", "self.spec.max_workers is not None and self.workers >= self.spec.max_workers", "False"),
     _bug("cold_mult is of min_load alone", "need", "parameters.cold_mult * load", "parameters.cold_mult * parameters.min_load"),
     # Time
     _bug("a clock that falls back is followed", "Engine._checked_time", "return last", "return now"),
