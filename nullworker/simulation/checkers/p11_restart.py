@@ -94,6 +94,8 @@ class Restart(Checker):
             and self.evidence.workers[row.worker_id].endpoint_id == endpoint_id
             and (row.retire is None or row.state == "held")  # one that is to go gets nothing new
             and not self.evidence.failed(row.worker_id)
+            # What this engine made and let go again, it knows better than its store, which is written later.
+            and not (row.worker_id in self._made and self.evidence.workers[row.worker_id].leaving)
             and row.worker_id in truth.instances
         ]
         known = {r.request_idx for r in truth.noted_reservations().values() if r.endpoint_id == endpoint_id}
