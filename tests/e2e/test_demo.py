@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
+from tests.integration.ssh_hosts import boxes_in, needs_sshd
 
 HANG_S = 110
 
@@ -49,6 +52,48 @@ def test_the_demo_runs_a_users_own_command_for_each_job(tmp_path: Path) -> None:
     assert "3 done, 0 failed, 0 lost" in done.stdout
     assert re.search(r"to watch it, open http://127\.0\.0\.1:\d+ and sign in with \S{20,}\n", done.stdout)
     assert sorted(path.name for path in tmp_path.glob("did-*")) == ["did-0", "did-1", "did-2"]
+
+
+@needs_sshd
+async def test_the_demo_on_another_fleet(tmp_path: Path) -> None:
+    """On hosts that have the folder and the Python of this machine."""
+    async with boxes_in(tmp_path, 1) as boxes:
+        (host,) = boxes.hosts
+        keys = {key: str(boxes.settings[key]) for key in ("python", "identity", "known_hosts", "ssh_config")}
+        lines = [f'{key} = "{value}"' for key, value in keys.items()]
+        hosts = f'hosts = [{{ host = "{host.address}", port = {host.port}, slots = 2 }}]'
+        file = tmp_path / "nullworker.toml"
+        file.write_text("\n".join(("[engine]", "port = 0", "[fleet.ssh]", "install = false", hosts, *lines)))
+        flags = ("--fleet", "ssh", "--config", str(file), "--jobs", "3", "--max", "2", "--json")
+        done = await asyncio.to_thread(demo, tmp_path / "demo", *flags)
+        assert done.returncode == 0, done.stderr
+        summary: dict[str, Any] = json.loads(done.stdout)
+        assert (summary["jobs_done"], summary["jobs_lost"], summary["workers_left"]) == (3, 0, 0)
+        assert summary["peak_workers"] <= 2
+        assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["mandelbrot.png", "timeline.svg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[fleet.ssh\n", "nullworker.toml"),
+        ("[fleet.ssh]\nhosts = 3\n", "hosts"),
+    ],
+)
+def test_a_file_that_is_wrong_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "nullworker.toml"
+    file.write_text(text)
+    done = demo(tmp_path / "demo", "--fleet", "ssh", "--config", str(file))
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_fleet_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    done = demo(tmp_path / "demo", "--fleet", "moon")
+    assert done.returncode != 0
+    assert "moon" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_ctrl_c_in_the_middle_leaves_no_process(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ JOBS_MAX = 10_000
 Examples:
   nullworker demo
   nullworker demo --open
-  nullworker demo --jobs 8 --max 2 -- sh -c 'sleep 1; echo "job $JOB"'""",
+  nullworker demo --jobs 8 --max 2 -- sh -c 'sleep 1; echo "job $JOB"'
+  nullworker demo --fleet slurm --config nullworker.toml --folder ~/demo""",
 )
 @click.option("--jobs", type=click.IntRange(1, JOBS_MAX), default=24, show_default=True, help="How many jobs.")
 @click.option("--max", "at_most", type=click.IntRange(1, 64), default=4, show_default=True, help="Workers at most.")
@@ -34,19 +35,39 @@ Examples:
     show_default=True,
     help="Where the picture and the timeline go.",
 )
+@click.option("--fleet", default="processes", show_default=True, help="Where the workers run.")
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file of the engine, whose tables [engine] and [fleet.NAME] are used.",
+)
 @click.option("--open", "opens", is_flag=True, help="Open the engine's page in a browser while the demo runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON and nothing else.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def command(jobs: int, at_most: int, folder: Path, opens: bool, as_json: bool, command: tuple[str, ...]) -> None:
+def command(
+    jobs: int,
+    at_most: int,
+    folder: Path,
+    fleet: str,
+    file: Path | None,
+    opens: bool,
+    as_json: bool,
+    command: tuple[str, ...],
+) -> None:
     """Draw a Mandelbrot set with one worker for each tile in flight, from zero workers and back to zero.
 
     An engine, its worker processes and a job queue run on this machine for less than a minute; nothing is left behind.
-    With COMMAND, that is run for each job instead, with the job's number in the variable JOB.
+    With COMMAND, that is run for each job instead, with the job's number in the variable JOB. With --fleet, the workers
+    run on other machines; these must have the folder and this Python at the same places, as on a cluster with shared
+    home directories.
     """
     from nullworker.cli.demo.mandelbrot import TILES
     from nullworker.cli.demo.screen import Screen
     from nullworker.cli.demo.stage import Show, play
     from nullworker.client.errors import ClientError
+    from nullworker.engine.config import load_config
+    from nullworker.engine.config_source import ConfigError
     from nullworker.engine.server import ServerError
     from nullworker.queues.base import QueueError
 
@@ -55,7 +76,11 @@ def command(jobs: int, at_most: int, folder: Path, opens: bool, as_json: bool, c
     if command:
         check_program(command[0])
     check_folder(folder)
-    show = Show([str(number) for number in range(jobs)], at_most, folder, list(command))
+    try:
+        base = None if file is None else load_config(file)
+    except ConfigError as error:
+        raise UserError(str(error)) from None
+    show = Show([str(number) for number in range(jobs)], at_most, folder, list(command), fleet, base)
 
     def ready(url: str, key: str) -> None:
         screen.page(url, key)

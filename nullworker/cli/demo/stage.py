@@ -7,7 +7,7 @@ import contextlib
 import shlex
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 ENDPOINT = "demo"
 LOOK_S = 0.1
 POLL_S = 0.25
-#: For a job to get a worker, and for the fleet to go back to zero; a hang limit.
+#: A limit for hangs on this machine.
 DEADLINE_S = 60.0
+#: The same where workers come up on other machines.
+FAR_DEADLINE_S = 600.0
+LOCAL_FLEET = "processes"
 #: As the tested parameters, but for a show: a free worker goes after two seconds.
 IDLE_S = 2.0
 
@@ -45,6 +48,13 @@ class Show:
     at_most: int
     folder: Path
     command: list[str]  # run for each job; empty: the Mandelbrot set is drawn
+    fleet: str = LOCAL_FLEET
+    base: EngineConfig | None = None  # whose engine and fleets are used; None: the defaults
+
+    @property
+    def deadline_s(self) -> float:
+        """For a job to get a worker, and for the fleet to go back to zero; a hang limit."""
+        return DEADLINE_S if self.fleet == LOCAL_FLEET else FAR_DEADLINE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,9 @@ async def play(
     show.folder.mkdir(parents=True, exist_ok=True)
     for old in show.folder.glob("tile-*.png"):
         old.unlink()
-    with TemporaryDirectory(prefix="nullworker-demo-") as scratch:
+    # What other machines are to see is where they see the picture.
+    place = None if show.fleet == LOCAL_FLEET else show.folder.absolute()
+    with TemporaryDirectory(prefix="nullworker-demo-", dir=place) as scratch:
         jobs_file = Path(scratch) / "jobs.db"
         sqlite_jobs.enqueue(jobs_file, show.jobs)
         history = History()
@@ -102,7 +114,7 @@ async def play(
             looking = tasks.start(_look(server, jobs_file, history, began_s, on_look))
             try:
                 opened = await _work(server, jobs_file, show)
-                await _until_zero(server)
+                await _until_zero(server, show.deadline_s)
             finally:
                 looking.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -149,15 +161,18 @@ def _config(show: Show, scratch: Path, jobs_file: Path) -> EngineConfig:
     if show.command:
         consumer += ["--", *show.command]
     group = WorkergroupConfig(
+        fleet=show.fleet,
         consumer=shlex.join(consumer),
         env={"DEMO_QUEUE": str(jobs_file), "DEMO_TILES": str(show.folder.absolute())},
     )
     endpoint = EndpointConfig(ENDPOINT, parameters, (group,))
-    return EngineConfig("127.0.0.1", 0, scratch / "state", (endpoint,))
+    if show.base is None:
+        return EngineConfig("127.0.0.1", 0, scratch / "state", (endpoint,))
+    return replace(show.base, state=scratch / "state", endpoints=(endpoint,), journal=None)
 
 
 async def _work(server: Server, jobs_file: Path, show: Show) -> int:
-    """Dispatches until all jobs are done, or nothing changed for `DEADLINE_S`; returns how often one was granted."""
+    """Dispatches until all jobs are done, or nothing changed for the deadline; returns how often one was granted."""
     binding = BindingSettings(ENDPOINT, sqlite_jobs.url(jobs_file), most=show.at_most, poll_s=POLL_S)
     dispatcher = Dispatcher(
         (binding,),
@@ -170,7 +185,7 @@ async def _work(server: Server, jobs_file: Path, show: Show) -> int:
         try:
             before: dict[str, int] = {}
             while not running.done() and before != (before := sqlite_jobs.counts(jobs_file)):
-                await asyncio.wait({running}, timeout=DEADLINE_S)
+                await asyncio.wait({running}, timeout=show.deadline_s)
             if running.done():
                 running.result()
         finally:
@@ -179,8 +194,8 @@ async def _work(server: Server, jobs_file: Path, show: Show) -> int:
     return sum(decision.kind == "grant" for decision in server.decisions.about())
 
 
-async def _until_zero(server: Server) -> None:
-    give_up_at = time.monotonic() + DEADLINE_S
+async def _until_zero(server: Server, deadline_s: float) -> None:
+    give_up_at = time.monotonic() + deadline_s
     while server.driver.engine.state.workers and time.monotonic() < give_up_at:  # noqa: ASYNC110 - the core has no events
         await asyncio.sleep(LOOK_S)
 
