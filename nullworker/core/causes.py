@@ -69,6 +69,7 @@ class Cause(enum.Enum):
     FAILED_BOOT = "failed_boot"  # not ready within boot_timeout_s
     FAILED_REFUSALS = "failed_refusals"  # it refused reservations though it holds none
     FAILED_CREATE = "failed_create"  # the fleet could not create it
+    FAILED_NO_PLACE = "failed_no_place"  # the fleet has no place for it now
     FAILED_CREATE_UNKNOWN = "failed_create_unknown"  # the fleet never said whether it created it
     FAILED_START = "failed_start"
     FAILED_NOT_LISTED = "failed_not_listed"  # its fleet no longer lists it
@@ -95,6 +96,7 @@ class Blocker(enum.Enum):
     CLIENT_SILENT = "client_silent"  # no client of those that wait has asked lately
     COMING_UP = "coming_up"  # workers are on their way
     BACKING_OFF = "backing_off"  # its workers failed to start; the next try is later
+    NO_PLACE = "no_place"  # its fleets have no place for a worker; the next try is later
     AT_CAP = "at_cap"  # max_workers
     IN_TIME = "in_time"  # it has waited for less than target_queue_time
     SCALING_UP = "scaling_up"  # another worker is wanted, and is not ordered yet

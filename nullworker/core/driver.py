@@ -255,7 +255,9 @@ class Driver(Generic[CallT]):
 
     # ----------------------------------------------------------------------------------------------------------- fleets
 
-    def order_ended(self, worker_id: int, verb: str, error: str = "", *, definite: bool = True) -> None:
+    def order_ended(
+        self, worker_id: int, verb: str, error: str = "", *, definite: bool = True, short: bool = False
+    ) -> None:
         """A fleet answers an order.
 
         Args:
@@ -263,11 +265,12 @@ class Driver(Generic[CallT]):
             verb: ``create``, ``start``, ``stop`` or ``destroy``.
             error: why it was not carried out; "": it was.
             definite: whether an order that failed was certainly not carried out.
+            short: whether a creation failed for there is no place now.
         """
         # First: what the core answers may be the same order for the same worker.
         if self._orders.get(worker_id) == verb:
             del self._orders[worker_id]
-        self.handle(InstanceFailed(worker_id, verb, error, definite) if error else _DONE[verb](worker_id))
+        self.handle(InstanceFailed(worker_id, verb, error, definite, short) if error else _DONE[verb](worker_id))
 
     # -------------------------------------------------------------------------------------------------------------- end
 

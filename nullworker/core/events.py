@@ -148,12 +148,16 @@ class InstanceExited:
 
 @dataclass(frozen=True, slots=True)
 class InstanceFailed:
-    """The fleet could not do ``verb`` (create, start, stop, destroy). ``definite``: certainly not done."""
+    """The fleet could not do ``verb`` (create, start, stop, destroy). ``definite``: certainly not done.
+
+    ``short``: for a creation, that there is no place for it now, and may be one later.
+    """
 
     worker_id: int
     verb: str
     detail: str
     definite: bool = True
+    short: bool = False
 
 
 @dataclass(frozen=True, slots=True)

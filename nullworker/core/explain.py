@@ -190,8 +190,10 @@ def endpoint_blocker(state: EngineState, endpoint: Endpoint) -> tuple[Blocker, s
     waiting = {g.spec.workergroup_id: until for g in groups if (until := fallback.waits_until(state, endpoint, g))}
     if failing and all(g in failing or g.spec.workergroup_id in waiting for g in groups):
         workergroup = min(failing, key=lambda g: g.next_try_at)
-        return Blocker.BACKING_OFF, (
-            f"workers of workergroup {workergroup.spec.workergroup_id} failed to start {workergroup.failures} times, "
+        code = Blocker.NO_PLACE if workergroup.is_short else Blocker.BACKING_OFF
+        failed = "found no place" if workergroup.is_short else "failed to start"
+        return code, (
+            f"workers of workergroup {workergroup.spec.workergroup_id} {failed} {workergroup.failures} times, "
             f"next try in {workergroup.next_try_at - state.now:.0f} s: {workergroup.last_error}"
             f"{_then(state, waiting)}"
         )

@@ -49,10 +49,10 @@ def fail(state: EngineState, worker: Worker, cause: Cause, reason: str, *, dead:
         state.destroy(worker, cause, f"failed: {reason}")
 
 
-def never_created(state: EngineState, worker: Worker, reason: str) -> None:
+def never_created(state: EngineState, worker: Worker, cause: Cause, reason: str) -> None:
     """The worker was certainly not created: it has failed, and there is nothing to destroy."""
-    state.note_worker(worker, "worker_failed", Cause.FAILED_CREATE, f"{reason} (while {worker.state.value})")
-    _blame(state, worker, Cause.FAILED_CREATE, reason)
+    state.note_worker(worker, "worker_failed", cause, f"{reason} (while {worker.state.value})")
+    _blame(state, worker, cause, reason)
     state.transition(worker, WorkerTransition.GO)
 
 
@@ -74,7 +74,7 @@ def _drop_all(state: EngineState, worker: Worker, cause: Cause, reason: str, *, 
 def _blame(state: EngineState, worker: Worker, cause: Cause, reason: str) -> None:
     """Counts a failure against the workergroup, unless the worker had proven itself."""
     workergroup = worker.workergroup
-    workergroup.failed(reason)
+    workergroup.failed(reason, short=cause is Cause.FAILED_NO_PLACE)
     if worker.proven or (worker.ready_at is not None and state.now - worker.ready_at >= limits.PROVEN_AFTER_S):
         return
     if worker.order.given_at > workergroup.failed_at:  # else it was ordered together with the one that failed before it

@@ -27,6 +27,7 @@ class Workergroup:
     unable_since: float | None = None
     next_try_at: float = 0.0
     last_error: str = ""
+    is_short: bool = False  # the last error was that its fleet has no place
     ready_since: float | None = None  # the first ready of a worker since the last failure
 
     def changed(self, spec: WorkergroupSpec) -> None:
@@ -40,9 +41,9 @@ class Workergroup:
         """One of its workers has finished a request."""
         self.failures = 0
 
-    def failed(self, error: str) -> None:
-        """One of its workers has failed."""
-        self.last_error = error
+    def failed(self, error: str, *, short: bool = False) -> None:
+        """One of its workers has failed; ``short``: for there is no place for it."""
+        self.last_error, self.is_short = error, short
         self.ready_since = None
 
     def backs_off(self, now: float) -> float:

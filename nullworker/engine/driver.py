@@ -123,7 +123,9 @@ class AsyncDriver:
         with contextlib.suppress(EngineFailedError):
             self.handle(event)
 
-    def order_ended(self, worker_id: int, verb: str, error: str = "", *, definite: bool = True) -> None:
+    def order_ended(
+        self, worker_id: int, verb: str, error: str = "", *, definite: bool = True, short: bool = False
+    ) -> None:
         """A fleet answers an order.
 
         Args:
@@ -131,9 +133,10 @@ class AsyncDriver:
             verb: ``create``, ``start``, ``stop`` or ``destroy``.
             error: why it was not carried out; "": it was.
             definite: whether an order that failed was certainly not carried out.
+            short: whether a creation failed for there is no place now.
         """
         with contextlib.suppress(EngineFailedError):
-            self._driver.order_ended(worker_id, verb, error, definite=definite)
+            self._driver.order_ended(worker_id, verb, error, definite=definite, short=short)
 
     @property
     def holding(self) -> int:

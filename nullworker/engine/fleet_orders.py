@@ -32,7 +32,9 @@ LOG_TIMEOUT_S = 5.0
 class AnswerTaker(Protocol):
     """Takes what fleets answer and report (`nullworker.engine.driver.AsyncDriver`)."""
 
-    def order_ended(self, worker_id: int, verb: str, error: str = "", *, definite: bool = True) -> None:
+    def order_ended(
+        self, worker_id: int, verb: str, error: str = "", *, definite: bool = True, short: bool = False
+    ) -> None:
         """A fleet answers an order."""
 
     def report(self, event: Event) -> None:
@@ -83,14 +85,15 @@ class FleetOrders:
 
     async def _carry_out(self, order: Order, verb: str) -> None:
         worker_id = order.worker_id
-        why, definite = "", True
+        why, definite, short = "", True, False
         name = order.fleet if isinstance(order, Destroy) else self._fleet_of(worker_id)
         began = asyncio.get_running_loop().time()
         try:
             await within(self._call(order, name), ANSWER_TIMEOUT_S)
         except FleetError as error:
             why, definite = str(error) or "the fleet gave no reason", error.definite
-            if isinstance(error, ShortageError) and isinstance(order, Create) and self.shortages is not None:
+            short = isinstance(error, ShortageError) and isinstance(order, Create)
+            if isinstance(order, Create) and short and self.shortages is not None:
                 why = self.shortages.refused(order.workergroup_id, name or "", why)
         except asyncio.TimeoutError:
             why, definite = f"no answer for {ANSWER_TIMEOUT_S:g} s", False
@@ -99,7 +102,7 @@ class FleetOrders:
             why, definite = f"{type(error).__name__}: {error}", False
         self._count(name, verb, "ok" if not why else "refused" if definite else "unknown", began)
         if self.driver is not None:
-            self.driver.order_ended(worker_id, verb, why, definite=definite)
+            self.driver.order_ended(worker_id, verb, why, definite=definite, short=short)
         if not why and self.shortages is not None:
             if isinstance(order, Create):
                 self.shortages.created(order.workergroup_id)

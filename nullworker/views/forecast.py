@@ -23,6 +23,10 @@ _NO_TIME = {
     Blocker.NO_WORKERGROUP.value: "the endpoint has no workergroup",
     Blocker.CLIENT_SILENT.value: "no client of those that wait has asked lately",
 }
+#: While it waits for these, the next worker is one that is yet to be created.
+_TO_BE_CREATED = frozenset(
+    blocker.value for blocker in (Blocker.SCALING_UP, Blocker.BACKING_OFF, Blocker.NO_PLACE, Blocker.IN_TIME)
+)
 
 
 class Forecast:
@@ -50,7 +54,7 @@ class Forecast:
         if held:
             self._grounds.append(_ground(f"{len(held)} held", "hold", holds))
         self._new_s: float | None = None
-        if not coming and view.why_code in (Blocker.SCALING_UP.value, Blocker.BACKING_OFF.value, Blocker.IN_TIME.value):
+        if not coming and view.why_code in _TO_BE_CREATED:
             self._grounds.append(_ground("a worker is to be created", "start", boots))
             pause_s = min((g.next_try_in_s for g in view.workergroups), default=0.0)
             self._new_s = median(boots) + pause_s if boots else None

@@ -41,6 +41,8 @@ def headline(view: EndpointView, unresponsive: int, following: Eta) -> str:
     failing = max(view.workergroups, key=lambda group: group.failures, default=None)
     if failing is not None and failing.failures and view.why_code == Blocker.BACKING_OFF.value:
         parts.append(f"{counted(failing.failures, 'start')} failed in a row")
+    if view.why_code == Blocker.NO_PLACE.value:
+        parts.append("there is no place for another")
     if view.waiting:
         parts.append(f"{view.waiting} wait" if view.waiting > 1 else "1 waits")
         parts.append(_next(following))

@@ -84,7 +84,8 @@ def failed(state: EngineState, event: InstanceFailed) -> None:
         return
     if event.verb == "create" and worker.state is WorkerState.ASKED:
         if event.definite:
-            never_created(state, worker, f"it could not be created: {event.detail}")
+            cause = Cause.FAILED_NO_PLACE if event.short else Cause.FAILED_CREATE
+            never_created(state, worker, cause, f"it could not be created: {event.detail}")
         else:
             # It may exist: the fleet's list or its report will tell.
             worker.workergroup.last_error, worker.order.answered_at = event.detail, state.now

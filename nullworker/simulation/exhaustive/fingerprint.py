@@ -133,6 +133,7 @@ RULES: dict[str, dict[str, str]] = {
         "next_try_at": _due(0.0),
         "unable_since": _no("it is compared between two workergroups, and the world has one"),
         "last_error": _no("a text"),
+        "is_short": _no("is only shown"),
         "ready_since": _maybe_age(limits.PROVEN_AFTER_S),
     },
     "Worker": {

@@ -42,6 +42,7 @@ async def test_two_endpoints_share_one_gpu(tmp_path: Path) -> None:
         )
         (waiter,) = [idx for idx, each in state.reservations.items() if each.endpoint_id == second]
         why = explain.why_waiting(engine.server.driver.engine, waiter)
+        assert "found no place" in why
         assert "the fleet processes has had no place since 20" in why
         assert "wants 1 GPU, and 0 of 1 are free (the others are held by worker 1)" in why
         _, told = await engine.call("GET", f"/api/v0/story/?about=request%20{waiter}")

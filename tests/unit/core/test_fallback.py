@@ -29,7 +29,9 @@ class TwoGroups(Scene):
         decided = super().send(event)
         for command in decided:  # which grows meanwhile
             if isinstance(command, commands.Create) and command.workergroup_id == CHEAP and not self.cheap_has_place:
-                decided += super().send(events.InstanceFailed(command.worker_id, "create", "all GPUs are taken"))
+                decided += super().send(
+                    events.InstanceFailed(command.worker_id, "create", "all GPUs are taken", short=True)
+                )
         return decided
 
     @property
@@ -123,7 +125,8 @@ def test_a_client_that_waits_for_it_is_told_when_it_comes() -> None:
     scene.pass_time(20)
     scene.send(events.TimePassed())
     code, why = explain.blocker(scene.engine, 1)
-    assert code is Blocker.BACKING_OFF
+    assert code is Blocker.NO_PLACE
+    assert why.startswith("workers of workergroup 1 found no place 5 times, next try in ")
     assert "all GPUs are taken" in why
     assert why.endswith("; workergroup 2 is used in its place in 40 s (fallback_after_s 60)")
 
