@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from nullworker.fleets.base import FleetError, ShortageError
+from nullworker.fleets.base import ShortageError
 from nullworker.fleets.vast import wording
 from nullworker.fleets.vast.blacklist import BlackList
 from nullworker.fleets.vast.spend import Spend
@@ -37,7 +37,7 @@ class Books:
         self._condemned: dict[str, float] = {}
 
     def load(self) -> None:
-        """Reads what an earlier engine left, and counts the time in between. Raises OSError."""
+        """Reads what an earlier engine left, and counts the time in between. Raises FleetError."""
         self._spend = self._records.load_table("spend", Spend)
         self._hosts = self._records.load_table("hosts", BlackList)
         self._condemned = self._records.load_table("labels", dict[str, float])
@@ -56,7 +56,7 @@ class Books:
         """
         self._spend.advance(wall_s())
         self._spend.rate_per_hour = rate_per_hour
-        self._save("spend", self._spend)
+        self._records.save_table("spend", self._spend)
 
     def check_cap(self, rate_per_hour: float, more_per_hour: float) -> None:
         """Whether something more may run today.
@@ -76,7 +76,7 @@ class Books:
         """A host has failed. Raises FleetError."""
         if machine_id:
             self._hosts.strike(machine_id, wall_s())
-            self._save("hosts", self._hosts)
+            self._records.save_table("hosts", self._hosts)
 
     def is_listed(self, machine_id: int) -> bool:
         """Whether a host is on the black list now."""
@@ -87,7 +87,7 @@ class Books:
         now = wall_s()
         kept = {each: at for each, at in self._condemned.items() if now - at < CONDEMNED_S}
         self._condemned = {**kept, label: now}
-        self._save("labels", self._condemned)
+        self._records.save_table("labels", self._condemned)
 
     def is_condemned(self, label: str) -> bool:
         """Whether the instance with a label is not to be."""
@@ -98,9 +98,3 @@ class Books:
         """Whether there may be instances that are not to be."""
         now = wall_s()
         return any(now - at < CONDEMNED_S for at in self._condemned.values())
-
-    def _save(self, name: str, content: object) -> None:
-        try:
-            self._records.save_table(name, content)
-        except OSError as error:
-            raise FleetError(f"The state directory of the Vast fleet cannot be written ({error}).") from error

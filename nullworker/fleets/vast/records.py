@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from nullworker.fleets.base import FleetError
 from nullworker.fleets.processes.records import safe_name
 
 if TYPE_CHECKING:
@@ -57,40 +58,57 @@ class VastRecord(msgspec.Struct, kw_only=True):
 
 
 class VastRecords:
-    """All that is kept of one mark."""
+    """All that is kept of one mark: the instances, and some tables."""
 
     def __init__(self, state_dir: str, mark: str) -> None:
         self._root = Path(state_dir) / "fleets" / "vast" / safe_name(mark)
+        #: The instances, by their workers.
+        self.by_worker: dict[int, VastRecord] = {}
 
-    def prepare(self) -> None:
-        """Makes the directory. Raises OSError."""
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    @property
+    def rate_per_hour(self) -> float:
+        """What all instances cost now, in dollars."""
+        return sum(record.rate_per_hour for record in self.by_worker.values())
 
-    def load_all(self) -> Iterator[tuple[int, VastRecord]]:
-        """The instances that are there, with their ids. Raises OSError."""
-        for path in self._root.glob("*.json"):
-            if path.stem.isascii() and path.stem.isdigit():
-                with contextlib.suppress(msgspec.DecodeError):
-                    yield int(path.stem), msgspec.json.decode(path.read_bytes(), type=VastRecord)
+    def load(self) -> None:
+        """Makes the directory, and reads the instances that are there. Raises FleetError."""
+        with _told():
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in self._root.glob("*.json"):
+                if path.stem.isascii() and path.stem.isdigit():
+                    with contextlib.suppress(msgspec.DecodeError):
+                        self.by_worker[int(path.stem)] = msgspec.json.decode(path.read_bytes(), type=VastRecord)
 
-    def save(self, worker_id: int, record: VastRecord) -> None:
-        """Writes an instance down in one step. Raises OSError."""
-        self.save_table(str(worker_id), record)
+    def save(self, worker_id: int) -> None:
+        """Writes an instance down in one step. Raises FleetError."""
+        self.save_table(str(worker_id), self.by_worker[worker_id])
 
     def remove(self, worker_id: int) -> None:
-        """Removes an instance. Raises OSError."""
-        (self._root / f"{worker_id}.json").unlink(missing_ok=True)
+        """Removes an instance. Raises FleetError."""
+        self.by_worker.pop(worker_id, None)
+        with _told():
+            (self._root / f"{worker_id}.json").unlink(missing_ok=True)
 
     def load_table(self, name: str, kind: type[T]) -> T:
-        """What is kept under a name, or an empty one of its kind. Raises OSError."""
-        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+        """What is kept under a name, or an empty one of its kind. Raises FleetError."""
+        with _told(), contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
             return msgspec.json.decode((self._root / f"{name}.json").read_bytes(), type=kind)
         return kind()
 
     def save_table(self, name: str, content: object) -> None:
-        """Writes something down in one step. Raises OSError."""
+        """Writes something down in one step. Raises FleetError."""
         temporary = self._root / f".{name}.json"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(content))
-        temporary.replace(self._root / f"{name}.json")
+        with _told():
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(content))
+            temporary.replace(self._root / f"{name}.json")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Makes what the operating system refuses a `FleetError`."""
+    try:
+        yield
+    except OSError as error:
+        raise FleetError(f"The state directory of the Vast fleet cannot be used ({error}).") from error

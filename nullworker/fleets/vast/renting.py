@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nullworker.fleets.base import FleetError, Resources, ShortageError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nullworker.fleets.vast.books import Books
     from nullworker.fleets.vast.market import Market
     from nullworker.fleets.vast.offers import Offer
+    from nullworker.fleets.vast.records import VastRecords
     from nullworker.fleets.vast.rest import VastApi
     from nullworker.fleets.vast.settings import VastSettings
     from nullworker.fleets.vast.view import InstancesView
@@ -47,7 +48,8 @@ def wanted_of(settings: VastSettings, resources: Resources, worker_id: int) -> W
     unknown = next((name for name in resources.labels if name not in LABELS), None)
     if unknown is not None:
         raise FleetError(
-            f"Worker {worker_id} was not created: the label {unknown!r} means nothing to Vast; use {' or '.join(LABELS)}."
+            f"Worker {worker_id} was not created: the label {unknown!r} means nothing to Vast, which knows "
+            f"{' and '.join(LABELS)}."
         )
     if resources.gpus == 0:
         raise FleetError(f"Worker {worker_id} was not created: Vast rents no machine without a GPU; leave gpus out.")
@@ -67,7 +69,7 @@ def wanted_of(settings: VastSettings, resources: Resources, worker_id: int) -> W
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Rented:
     """A machine that was rented."""
 
@@ -78,46 +80,66 @@ class Rented:
 class Renter:
     """Rents machines."""
 
-    def __init__(self, api: VastApi, market: Market, view: InstancesView, books: Books, settings: VastSettings) -> None:
+    def __init__(
+        self,
+        api: VastApi,
+        market: Market,
+        view: InstancesView,
+        books: Books,
+        records: VastRecords,
+        settings: VastSettings,
+    ) -> None:
         """Takes what it uses."""
         self._api = api
         self._market = market
         self._view = view
         self._books = books
+        self._records = records
         self._settings = settings
+        self._ordered_per_hour = 0.0  # of orders that are under way, in dollars
 
-    async def best(self, wanted: Wanted, rate_per_hour: float) -> list[Offer]:
-        """The offers that may be taken, the best first, and no more than are tried.
+    def check_cap(self, more_per_hour: float) -> None:
+        """Whether something more may run today.
+
+        Args:
+            more_per_hour: what it costs, in dollars.
+
+        Raises:
+            ShortageError: the cap leaves no room for it.
+        """
+        self._books.check_cap(self._records.rate_per_hour, self._ordered_per_hour + more_per_hour)
+
+    async def best(self, wanted: Wanted) -> Offer:
+        """The offer that would be taken.
 
         Args:
             wanted: the kind of machine.
-            rate_per_hour: what runs already, in dollars.
 
         Raises:
-            ShortageError: there are none, or the day's money leaves no room for the best.
+            ShortageError: there is none, or the day's money leaves no room for it.
             FleetError: Vast does not answer.
         """
-        choice = await self._market.choice(wanted)
-        self._books.check_cap(rate_per_hour, choice.offers[0].price_per_hour)
-        return choice.offers[:OFFERS_TRIED]
+        offer = (await self._market.choice(wanted)).offers[0]
+        self.check_cap(offer.price_per_hour)
+        return offer
 
-    async def rent(self, label: str, wanted: Wanted, environment: Mapping[str, str], rate_per_hour: float) -> Rented:
+    async def rent(self, label: str, wanted: Wanted, environment: Mapping[str, str]) -> Rented:
         """Rents a machine.
 
         Args:
             label: of this order, and of no other.
             wanted: the kind of machine.
             environment: what its worker gets.
-            rate_per_hour: what runs already, in dollars.
 
         Raises:
             ShortageError: there is none now.
             FleetError: Vast refuses, or did not answer and has no instance with the label yet.
         """
-        offers = await self.best(wanted, rate_per_hour)
         refusal: VastError | None = None
-        for offer in offers:
+        for _ in range(OFFERS_TRIED):
+            offer = await self.best(wanted)
             self._market.taken(offer)
+            self._ordered_per_hour += offer.price_per_hour
             try:
                 return Rented(await self._api.rent(offer.offer_id, self._terms(label, offer, environment)), offer)
             except VastError as error:
@@ -129,8 +151,10 @@ class Renter:
                 if error.definite:
                     raise
                 return await self._find(label, offer, error)
+            finally:
+                self._ordered_per_hour -= offer.price_per_hour
         raise ShortageError(
-            f"Vast has no offer of {wording.asked_for(wanted)} left: the best {len(offers)} were taken by others "
+            f"Vast has no offer of {wording.asked_for(wanted)} left: the best {OFFERS_TRIED} are gone "
             f"({wording.quoted(refusal)})."
         )
 
