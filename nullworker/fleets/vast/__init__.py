@@ -3,8 +3,8 @@
 In reading order:
 
 - ``settings``: what can be set, with the caps on money;
-- ``offers``, ``blacklist``, ``spend``, ``rows``: which machines fit and in which order, which hosts are left out, what a
-  day may cost, and what a listed instance means: pure functions;
+- ``offers``, ``blacklist``, ``spend``, ``rows``: which machines fit and in which order, which hosts are left out, what
+  a day may cost, and what a listed instance means: pure functions;
 - ``rest``: the calls of Vast's interface, each in one try;
 - ``wording``: sentences about Vast's answers;
 - ``records``, ``books``: what is kept of instances, money, hosts and labels, in the engine's state directory;

@@ -5,6 +5,7 @@ All of it is in the engine's state directory, so that a restart neither resets t
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: How long a label is remembered whose instance is not to be: Vast may list what was ordered only later.
 CONDEMNED_S = 3600.0
+#: What was spent is written down so often: the next engine counts from there on, at the rate that is written with it.
+SAVED_S = 30.0
 
 
 def wall_s() -> float:
@@ -35,6 +38,8 @@ class Books:
         self._spend = Spend()
         self._hosts = BlackList()
         self._condemned: dict[str, float] = {}
+        self._condemned_here: dict[str, float] = {}  # the same by the event loop's clock
+        self._saved_at = 0.0
 
     def load(self) -> None:
         """Reads what an earlier engine left, and counts the time in between. Raises FleetError."""
@@ -54,9 +59,11 @@ class Books:
         Args:
             rate_per_hour: of all instances, in dollars.
         """
-        self._spend.advance(wall_s())
-        self._spend.rate_per_hour = rate_per_hour
-        self._records.save_table("spend", self._spend)
+        now = wall_s()
+        self._spend.advance(now)
+        if rate_per_hour != self._spend.rate_per_hour or not 0 <= now - self._saved_at < SAVED_S:
+            self._spend.rate_per_hour, self._saved_at = rate_per_hour, now
+            self._records.save_table("spend", self._spend)
 
     def check_cap(self, rate_per_hour: float, more_per_hour: float) -> None:
         """Whether something more may run today.
@@ -87,11 +94,17 @@ class Books:
         now = wall_s()
         kept = {each: at for each, at in self._condemned.items() if now - at < CONDEMNED_S}
         self._condemned = {**kept, label: now}
+        self._condemned_here[label] = asyncio.get_running_loop().time()
         self._records.save_table("labels", self._condemned)
 
-    def is_condemned(self, label: str) -> bool:
-        """Whether the instance with a label is not to be."""
-        return label in self._condemned
+    def is_condemned(self, label: str, listed_at: float = float("inf")) -> bool:
+        """Whether the instance with a label is not to be.
+
+        Args:
+            label: the label.
+            listed_at: by a list that was asked for at this time of the event loop; one from before does not count.
+        """
+        return label in self._condemned and listed_at > self._condemned_here.get(label, 0.0)
 
     @property
     def has_condemned(self) -> bool:

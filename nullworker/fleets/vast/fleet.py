@@ -1,8 +1,8 @@
 """The Vast fleet's verbs. One worker is one rented instance; a stopped one keeps its disk, and pays for it.
 
 What is known of an instance: its record in the engine's state directory, and Vast's list of the account's instances,
-which is asked for once for all workers and at most every ``instances_s`` seconds. The label of an instance has the mark,
-the worker, and a number of the order that led to it.
+which is asked for once for all workers and at most every ``instances_s`` seconds. The label of an instance has the
+mark, the worker, and a number of the order that led to it.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class VastFleet:
         return (await self._api.log_end(record.contract_id, min(10_000, max(50, bytes_max // 20))))[-bytes_max:]
 
     async def close(self, *, destroy: bool = False, grace_s: float | None = None) -> None:  # noqa: ARG002 - Docker's own counts
-        """Waits for the verbs under way. See `Fleet.close`; how long workers may take to end, the host's Docker says."""
+        """Waits for the verbs under way. See `Fleet.close`; how long workers may take to end, Docker says."""
         if self._closing is None:
             self._closing = tasks.start(self._close(destroy=destroy))
         await asyncio.shield(self._closing)
@@ -210,7 +210,7 @@ class VastFleet:
         self._has_rented(worker_id, record, rented)
 
     async def _was_ordered(self, worker_id: int, record: VastRecord) -> bool:
-        """Whether an order whose answer was lost has led to an instance; if not, none of it is to be. Raises FleetError."""
+        """Whether an order whose answer was lost has led to an instance; if not, none is to be. Raises FleetError."""
         row = await self._row_of(record)
         if row is None:
             self._books.condemn(record.label)
@@ -224,7 +224,6 @@ class VastFleet:
         if not record.stopped and not record.ended:
             return
         self._renter.check_cap(record.price_per_hour)
-        before = record.stopped, record.ended
         self._watcher.told(worker_id)
         try:
             if await self._api.set_state(record.contract_id, "running") and await self._has_machine(record):
@@ -238,10 +237,6 @@ class VastFleet:
             if error.status != 404:
                 raise
             await self._replace(worker_id, record)
-        except FleetError as error:
-            if error.definite:
-                record.stopped, record.ended = before
-            raise
         finally:
             self._watcher.done(worker_id)
 

@@ -67,7 +67,7 @@ class VastSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     silence_s: Annotated[float, msgspec.Meta(ge=120, le=1e7)] = 3600.0
     #: How old a search for offers, and a list of the account's instances, may be.
     offers_s: Annotated[float, msgspec.Meta(ge=30, le=3600)] = 60.0
-    instances_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0
+    instances_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 30.0
     #: Of Vast's interface.
     url: str = "https://console.vast.ai"
 

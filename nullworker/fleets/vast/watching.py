@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,7 @@ class Watcher:
                 except Exception:
                     log.exception("The callback for the end of worker %d failed.", worker_id)
             if record.stopped and record.contract_id and self._is_old(record):
-                await self._queue.run(worker_id, lambda i=worker_id, it=record: self._end_old(i, it))  # type: ignore[misc]
+                await self._queue.run(worker_id, functools.partial(self._end_old, worker_id, record))
 
     def _is_old(self, record: VastRecord) -> bool:
         return wall_s() - record.stopped_at > self._settings.stopped_age_max_s
@@ -127,7 +128,7 @@ class Watcher:
             False,
             f"it was stopped for over {days:g} days, and destroyed to save its storage",
         )
-        record.contract_id, record.price_per_hour, record.storage_price_per_hour = 0, 0.0, 0.0
+        record.price_per_hour = record.storage_price_per_hour = 0.0
         self.announced.discard(worker_id)
         self._records.save(worker_id)
 
@@ -151,6 +152,9 @@ class Watcher:
             worker_id = self._view.worker_of(row.label)
             record = self._records.by_worker.get(worker_id)
             if self._books.is_condemned(row.label):
+                if not self._books.is_condemned(row.label, view.asked_at):
+                    continue  # the list is older than its end
+                self._books.condemn(row.label)
                 log.warning("instance %d (%s) is there, and is not to be: destroyed", row.contract_id, row.label)
                 await self._api.destroy(row.contract_id)
             elif row.label in self.ordered or (record is not None and record.label == row.label):
