@@ -188,6 +188,14 @@ class VastFleet:
     # ------------------------------------------------------------------------------------------------- each verb
 
     async def _create(self, spec: InstanceSpec) -> None:
+        self._watcher.told(spec.worker_id)
+        try:
+            await self._rent(spec)
+        finally:
+            self._watcher.done(spec.worker_id)
+
+    async def _rent(self, spec: InstanceSpec) -> None:
+        """Rents a machine, unless the worker has one. Raises FleetError."""
         worker_id = spec.worker_id
         wanted = wanted_of(self._settings, spec.resources, worker_id)
         record = self._kept.by_worker.get(worker_id)

@@ -127,6 +127,8 @@ class Market:
             if error.status == 429:
                 raise ShortageError(f"{str(error).rstrip('.')}; it is tried again later.") from error
             raise
+        except FleetError as error:
+            raise FleetError(str(error)) from error  # whatever became of the search, nothing was rented
 
     async def _is_absent(self, wanted: Wanted) -> bool:
         """Whether Vast has no machine at all with a GPU of that name. Raises FleetError."""

@@ -7,6 +7,7 @@ machine that runs the commands it was rented with, in an environment like a rent
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -23,6 +24,8 @@ from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from typing_extensions import Self
 
 ROOT = Path(__file__).parents[3]
 SCHEMAS = json.loads(Path(__file__).with_name("schemas.json").read_text())
@@ -94,7 +97,7 @@ class FakeInstance:
             "public_ipaddr": "127.0.0.1",
             "ports": self.ports,
             "extra_env": [[name, value] for name, value in env.items()],
-            "start_date": time.time(),
+            "start_date": time.time(),  # noqa: TID251 - as Vast has it
             "end_date": None,
         }
 
@@ -121,7 +124,7 @@ class FakeVast:
         self._runner: web.AppRunner | None = None
         self.url = ""
 
-    async def __aenter__(self) -> FakeVast:
+    async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[self._guard])
         for kind, call in SCHEMAS["calls"].items():
             app.router.add_route(call["method"], call["path"], getattr(self, f"_{kind}"), name=kind)
@@ -138,7 +141,7 @@ class FakeVast:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        assert self.violations == [], "what was sent is not as Vast documents it"
+        assert self.violations == [], f"what was sent is not as Vast documents it: {self.violations[:3]}"
 
     # ------------------------------------------------------------------------------------------------ for tests
 
@@ -235,7 +238,7 @@ class FakeVast:
         return web.json_response({"success": True, "new_contract": self._next, "instance_api_key": instance.key})
 
     async def _list(self, request: web.Request) -> web.Response:
-        after = int(request.query.get("after_token", "0"))
+        after = int(request.query.get("after_token", "after-0").removeprefix("after-"))
         limit = int(request.query["limit"])
         rows = []
         for each in sorted(self.instances.values(), key=lambda one: one.contract_id):
@@ -250,7 +253,7 @@ class FakeVast:
             "label_counts": {},
             "instances_found": len(page),
             "instances": [each.shown() for each in page],
-            "next_token": str(page[-1].contract_id) if len(rows) > limit else None,
+            "next_token": f"after-{page[-1].contract_id}" if len(rows) > limit else None,
         }
         return web.json_response(answer)
 
@@ -336,10 +339,8 @@ class FakeVast:
         process, instance.process = instance.process, None
         if process is None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         await process.wait()
 
 
