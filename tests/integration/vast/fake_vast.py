@@ -118,6 +118,8 @@ class FakeVast:
         self.has_room = True  # for instances that are started
         self.is_quick = True  # an instance that is started has its machine at once
         self.ignores_destroy = 0
+        self.has_repository = True  # instances have this repository, and need not clone it
+        self.variables: dict[str, str] = {}  # that instances have besides
         self.violations: list[str] = []
         self.rented: list[int] = []  # the offers that were taken
         self._next = 5000
@@ -308,14 +310,17 @@ class FakeVast:
         home = self.directory / f"instance-{instance.contract_id}"
         home.mkdir(exist_ok=True, parents=True)
         instance.log = home / "log"
+        if self.has_repository and not (home / "nullworker").exists():
+            (home / "nullworker").mkdir()
+            for name in ("start_server.sh", "requirements.txt", "nullworker", "workers"):
+                (home / "nullworker" / name).symlink_to(ROOT / name)
         port = free_port()
         given = {name: value for name, value in instance.body["env"].items() if not name.startswith("-")}
         inside = given.get("WORKER_PORT", "3000")
         instance.ports = {f"{inside}/tcp": [{"HostIp": "0.0.0.0", "HostPort": str(port)}]}
         environment = {
-            **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
+            "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
             "PYTHON": str(ROOT / ".venv/bin/python"),
-            "SERVER_DIR": str(ROOT),
             "HOME": str(home),
             **given,
             # Containers have networks of their own, where all may listen on one port; processes do not.
@@ -327,6 +332,7 @@ class FakeVast:
             "PUBLIC_IPADDR": "127.0.0.1",
             "CONTAINER_ID": str(instance.contract_id),
             "CONTAINER_API_KEY": instance.key,
+            **self.variables,
         }
         with instance.log.open("ab") as log:
             instance.process = await asyncio.create_subprocess_exec(
@@ -367,7 +373,7 @@ def _fits(row: dict[str, Any], name: str, value: Any) -> bool:
     own = row.get(name)
     if name == "geolocation":
         own = str(own).rpartition(", ")[2]
-    tests = {
+    tests: dict[str, Callable[[Any, Any], bool]] = {
         "eq": lambda a, b: a == b,
         "gte": lambda a, b: a >= b,
         "lte": lambda a, b: a <= b,

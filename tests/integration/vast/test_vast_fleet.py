@@ -196,7 +196,11 @@ async def test_what_was_asked_of_a_place_that_is_not_there_is_definite(account: 
 
 async def test_offers_that_are_gone_are_passed_over_and_hosts_that_failed_left_out(account: Account) -> None:
     opened = await account.open()
-    gone = (410, {"success": False, "error": "no_such_ask", "msg": "Instance type 1 is no longer available."}, {})
+    gone: tuple[int, dict[str, Any], dict[str, str]] = (
+        410,
+        {"success": False, "error": "no_such_ask", "msg": "Instance type 1 is no longer available."},
+        {},
+    )
     account.vast.refuses["rent"] = [gone, gone]
     account.vast.offers = [offer(number, dph_total=0.1 + number / 100) for number in range(1, 6)]
     await opened.create(spec(1))
