@@ -25,6 +25,7 @@ from nullworker.fleets.vast.books import Books, wall_s
 from nullworker.fleets.vast.market import Market
 from nullworker.fleets.vast.offers import Wanted
 from nullworker.fleets.vast.records import VastRecord, VastRecords
+from nullworker.fleets.vast.rehearsal import rehearse
 from nullworker.fleets.vast.renting import Renter, wanted_of
 from nullworker.fleets.vast.rest import VastApi, VastError
 from nullworker.fleets.vast.rows import Phase, phase_of, row_of
@@ -36,7 +37,7 @@ from nullworker.wire import tasks
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from nullworker.fleets.base import InstanceSpec, Notice
+    from nullworker.fleets.base import InstanceSpec, Notice, Resources
     from nullworker.fleets.vast.renting import Rented
     from nullworker.fleets.vast.rows import Row
     from nullworker.fleets.vast.settings import VastSettings
@@ -118,6 +119,16 @@ class VastFleet:
         """
         if not re.fullmatch(r"\w+", backend, re.ASCII):
             raise FleetError(f"The backend {backend!r} is no name of a folder in workers/: correct it.")
+
+    @classmethod
+    async def rehearse(cls, settings: Mapping[str, object], resources: Resources) -> str:
+        """What would be rented now, and at what price. See `Rehearses.rehearse`.
+
+        Raises:
+            ShortageError: there is no offer that may be taken, or the day's money leaves no room for it.
+            FleetError: the settings are wrong, or Vast refuses the key or does not answer.
+        """
+        return await rehearse(read_settings(settings), os.environ, resources)
 
     async def create(self, spec: InstanceSpec) -> None:
         """Rents a machine. See `Fleet.create`.

@@ -9,7 +9,7 @@ from nullworker.wire.printable import one_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nullworker.fleets.vast.offers import Wanted
+    from nullworker.fleets.vast.offers import Offer, Wanted
 
 #: A message quotes at most so much of what Vast says.
 CHARACTERS_MAX = 200
@@ -111,4 +111,22 @@ def spend_cap(spent: float, cap: float, rate: float) -> str:
     return (
         f"Nothing more is rented today: ${spent:.2f} of spend_per_day_max ${cap:g} are spent, and ${rate:.2f} "
         "an hour would run with it (days are UTC's)."
+    )
+
+
+def would_rent(wanted: Wanted, best: Offer, offers: int, cap: float) -> str:
+    """What the next worker would run on.
+
+    Args:
+        wanted: what was looked for.
+        best: the offer that would be taken.
+        offers: how many there are.
+        cap: ``spend_per_day_max``.
+    """
+    how = f"a bid of ${best.bid_per_hour:.3f}/h for" if best.bid_per_hour else "on demand"
+    where = f"machine {best.machine_id} ({one_line(best.region) or 'somewhere'}, reliability {best.reliability:.3f})"
+    return (
+        f"Vast would rent {best.gpus} x {best.gpu_name}, {how}{'' if best.bid_per_hour else ':'} {where}, for "
+        f"${best.price_per_hour:.3f} an hour with {wanted.disk_gb:g} GB of disk; {offers} offers fit, and "
+        f"spend_per_day_max ${cap:g} pays for {cap / best.price_per_hour:.0f} hours of the best; nothing was rented."
     )
