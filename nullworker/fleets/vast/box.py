@@ -67,7 +67,6 @@ def environment(spec: InstanceSpec, settings: VastSettings) -> dict[str, str]:
     unfit = next((name for name in spec.env if not name or name.startswith("-") or "=" in name), None)
     if unfit is not None:
         raise FleetError(f"Worker {spec.worker_id} was not created: {unfit!r} is no name of a variable.")
-    port = str(settings.worker_port)
     return {
         **({"NULL_CONSUMER_DIR": settings.consumer_dir} if settings.consumer_dir else {}),
         **spec.env,
@@ -76,7 +75,7 @@ def environment(spec: InstanceSpec, settings: VastSettings) -> dict[str, str]:
         "MASTER_TOKEN": spec.worker_token,
         "REPORT_ADDR": spec.report_addr,
         "USE_SSL": "true" if spec.use_ssl else "false",
-        "WORKER_PORT": port,
+        "WORKER_PORT": str(settings.worker_port),
         "PYWORKER_REPO": settings.repository,
         **({"PYWORKER_REF": settings.ref} if settings.ref else {}),
         "NULLWORKER_SILENCE_S": f"{settings.silence_s:g}",
@@ -84,5 +83,10 @@ def environment(spec: InstanceSpec, settings: VastSettings) -> dict[str, str]:
         WORKER: str(spec.worker_id),
         ENDPOINT: spec.endpoint,
         WORKERGROUP: str(spec.workergroup_id),
-        f"-p {port}:{port}": "1",
+        **port_of(settings),
     }
+
+
+def port_of(settings: VastSettings) -> dict[str, str]:
+    """The port that is open, as Vast takes it among the variables."""
+    return {f"-p {settings.worker_port}:{settings.worker_port}": "1"}

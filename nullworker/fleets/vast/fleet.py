@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState, ShortageError, no_notice
+from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState, Resources, no_notice
 from nullworker.fleets.keyed_queue import KeyedQueue
 from nullworker.fleets.vast import box
 from nullworker.fleets.vast.books import Books, wall_s
@@ -37,7 +37,7 @@ from nullworker.wire import tasks
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from nullworker.fleets.base import InstanceSpec, Notice, Resources
+    from nullworker.fleets.base import InstanceSpec, Notice
     from nullworker.fleets.vast.renting import Rented
     from nullworker.fleets.vast.rows import Row
     from nullworker.fleets.vast.settings import VastSettings
@@ -101,7 +101,7 @@ class VastFleet:
             await fleet._api.open()
             fleet._kept.load()
             fleet._books.load()
-            await fleet._watcher.take(await fleet._view.view())
+            await fleet._adopt()
         except BaseException:
             fleet._api.close()
             raise
@@ -282,9 +282,11 @@ class VastFleet:
             if error.status != 404:
                 raise
         label, old = self._new_label(worker_id), record.contract_id
-        wanted = msgspec.convert(record.wanted, Wanted) if record.wanted else None
-        if wanted is None or not record.environment:
-            raise ShortageError(f"The machine of worker {worker_id} is taken by others, and it cannot be moved.")
+        if box.WORKER not in record.environment:
+            raise FleetError(f"Worker {worker_id} cannot be started: what it was created with is lost. Destroy it.")
+        plain = wanted_of(self._settings, Resources(), worker_id)
+        wanted = msgspec.convert(record.wanted, Wanted) if record.wanted else plain
+        record.environment.update(box.port_of(self._settings))  # Vast lists variables, and may not list ports
         self._watcher.ordered.add(label)
         try:
             rented = await self._renter.rent(label, wanted, record.environment)
@@ -351,6 +353,14 @@ class VastFleet:
             self._watcher.done(worker_id)
 
     # ------------------------------------------------------------------------------------------------ what is known
+
+    async def _adopt(self) -> None:
+        """Takes in what Vast lists at the start, and gives up orders that have led to nothing. Raises FleetError."""
+        await self._watcher.take(await self._view.view())
+        for worker_id, record in list(self._kept.by_worker.items()):
+            if not record.contract_id:
+                self._books.condemn(record.label)
+                self._kept.remove(worker_id)
 
     def _listed(self, worker_id: int, record: VastRecord) -> Instance:
         state, detail = InstanceState.RUNNING, ""

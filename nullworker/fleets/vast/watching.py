@@ -71,7 +71,8 @@ class Watcher:
         self.addresses: dict[int, str] = {}
         self._believed_from: dict[int, float] = {}  # by worker: what was asked for earlier says nothing of it
         self._offline_since: dict[int, float] = {}
-        self._noticed: set[int] = set()  # contracts
+        self._noticed: set[int] = set()  # contracts whose end was given notice of
+        self._dear: set[int] = set()  # contracts whose price was told of
         self._is_closed = False
 
     def told(self, worker_id: int) -> None:
@@ -108,7 +109,7 @@ class Watcher:
                 except Exception:
                     log.exception("The callback for the end of worker %d failed.", worker_id)
             if record.stopped and record.contract_id and self._is_old(record):
-                await self._queue.run(worker_id, functools.partial(self._end_old, worker_id, record))
+                self._queue.submit(worker_id, functools.partial(self._end_old, worker_id, record))
 
     def _is_old(self, record: VastRecord) -> bool:
         return wall_s() - record.stopped_at > self._settings.stopped_age_max_s
@@ -119,10 +120,10 @@ class Watcher:
             return
         try:
             await self._api.destroy(record.contract_id)
+            self._books.condemn(record.label)
         except FleetError as error:
             log.warning("worker %d was stopped for too long, and cannot be destroyed: %s", worker_id, error)
             return
-        self._books.condemn(record.label)
         days = self._settings.stopped_age_max_s / 86_400
         record.stopped, record.ended = (
             False,
@@ -130,7 +131,6 @@ class Watcher:
         )
         record.price_per_hour = record.storage_price_per_hour = 0.0
         self.announced.discard(worker_id)
-        self._records.save(worker_id)
 
     # ------------------------------------------------------------------------------------------------- Vast's list
 
@@ -138,7 +138,7 @@ class Watcher:
         """Takes in what Vast lists. Raises FleetError."""
         await self._sort_out(view)
         for worker_id, record in list(self._records.by_worker.items()):
-            if view.asked_at <= self._believed_from.get(worker_id, 0.0) and worker_id in self._believed_from:
+            if view.asked_at <= self._believed_from.get(worker_id, float("-inf")):
                 continue
             row = view.by_id.get(record.contract_id) if record.contract_id else view.labelled(record.label)
             if row is not None:
@@ -191,6 +191,7 @@ class Watcher:
         if phase is Phase.RUNS:
             record.has_run = True
             self._give_notice(worker_id, row)
+            self._look_at_price(worker_id, record)
         if record.stopped or record.ended:
             if row.intended_status == "running" and phase in (Phase.RUNS, Phase.COMING, Phase.SCHEDULED):
                 self._queue.submit(worker_id, lambda: self._hold(worker_id, record))
@@ -228,6 +229,13 @@ class Watcher:
         if left_s is not None and left_s <= NOTICE_S and row.contract_id not in self._noticed and not self._is_closed:
             self._noticed.add(row.contract_id)
             self._on_notice(EndsSoon(worker_id, max(0.0, left_s), "its host offers the machine no longer"))
+
+    def _look_at_price(self, worker_id: int, record: VastRecord) -> None:
+        """Tells once of a price that was raised over the cap: what runs goes on."""
+        cap, price = self._settings.price_per_hour_max, record.price_per_hour + record.storage_price_per_hour
+        if price > cap * 1.01 and record.contract_id not in self._dear:
+            self._dear.add(record.contract_id)
+            log.warning("worker %d costs $%.3f/h now, over price_per_hour_max $%g", worker_id, price, cap)
 
     def judge(self, record: VastRecord) -> None:
         """An instance is destroyed: one that took too long to run is its host's failure. Raises FleetError."""

@@ -10,19 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from aiohttp import web
 
 from nullworker.core import explain
-from nullworker.fleets.vast import dead_mans_switch, rest
+from nullworker.fleets.vast import dead_mans_switch, fleet, rest
 from nullworker.fleets.vast.fleet import VastFleet
+from nullworker.testing.fleets import check_fleet
 from tests.integration.engine.kit import config, endpoint_of, quick, running
 from tests.integration.process_fleets import spec
 from tests.integration.vast.fake_vast import KEY, FakeVast
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+
+    from nullworker.fleets.base import Fleet
 
 
 @pytest.fixture(autouse=True)
@@ -89,30 +93,65 @@ async def test_a_machine_clones_the_repository_and_stops_itself_when_its_worker_
     async with vast_in(tmp_path, NULLWORKER_SWITCH_S="0.1") as (vast, table):
         vast.has_repository = False
         settings = {**table, "state_dir": tmp_path, "repository": f"file://{repository}", "ref": "v1"}
-        fleet = await VastFleet.open(settings, "mark", lambda *exited: exits.append(exited))
-        await fleet.create(spec(7, "null"))
+        opened = await VastFleet.open(settings, "mark", lambda *exited: exits.append(exited))
+        await opened.create(spec(7, "null"))
         (instance,) = vast.instances.values()
         assert instance.log is not None
         await until(lambda: exits)
-        log = (await fleet.read_log(7, 1000)).decode()
+        log = (await opened.read_log(7, 1000)).decode()
         assert f"backend null, worker 7 of instance {instance.contract_id}, no key" in log
         assert "The worker has ended with exit code 3" in log
         assert exits == [(7, "it was stopped, and not by this engine: its worker has ended, or someone stopped it")]
         assert instance.intended == "stopped"
-        await fleet.close(destroy=True)
+        await opened.close(destroy=True)
 
 
 async def test_a_machine_that_no_engine_has_any_more_destroys_itself(tmp_path: Path) -> None:
     exits: list[tuple[int, str]] = []
     async with vast_in(tmp_path, NULLWORKER_SILENCE_S="1", NULLWORKER_SWITCH_S="0.1") as (vast, table):
         settings = {**table, "state_dir": tmp_path}
-        fleet = await VastFleet.open(settings, "mark", lambda *exited: exits.append(exited))
-        await fleet.create(spec(1, "null"))  # whose engine is not there
+        opened = await VastFleet.open(settings, "mark", lambda *exited: exits.append(exited))
+        await opened.create(spec(1, "null"))  # whose engine is not there
         assert len(vast.instances) == 1
         await until(lambda: vast.instances == {})
         await until(lambda: exits)
         assert exits == [(1, "its instance is gone (someone has destroyed it, or it has itself)")]
-        await fleet.close(destroy=True)
+        await opened.close(destroy=True)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_machines_that_run_real_workers_pass_the_conformance_kit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "POLL_S", 0.02)
+    async with vast_in(tmp_path) as (vast, table):
+        settings = {**table, "state_dir": tmp_path / "state", "spend_per_day_max": 1000.0}
+
+        async def make_fleet(mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
+            return await VastFleet.open(settings, mark, on_exit)
+
+        async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
+            (instance,) = vast.of(worker_id, mark)
+
+            def workers() -> list[psutil.Process]:
+                assert instance.process is not None
+                found = psutil.Process(instance.process.pid).children(recursive=True)
+                return [each for each in found if "workers.null.worker" in each.cmdline()]
+
+            await until(workers)
+            workers()[0].kill()
+            await until(lambda: instance.intended == "stopped")
+
+        @contextlib.asynccontextmanager
+        async def shortage(_fleet: Fleet, _mark: str) -> AsyncIterator[None]:
+            kept, vast.offers = vast.offers, []
+            yield
+            vast.offers = kept
+
+        result = await check_fleet(make_fleet, crash=crash, shortage=shortage, settings=settings, lag_s=5, quiet_s=0.3)
+        assert result.left_out == ()
+        assert vast.instances == {}
 
 
 @pytest.mark.parametrize("spared_by", ["the engine", "what the worker holds", "nothing"])

@@ -11,8 +11,9 @@ from nullworker.fleets.vast import rest
 from tests.integration.vast.fake_vast import KEY, FakeVast, offer
 
 if TYPE_CHECKING:
-    import pytest
     from pathlib import Path
+
+    import pytest
 
 
 async def found_with(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, list[dict[str, Any]]]:

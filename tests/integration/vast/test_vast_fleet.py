@@ -12,6 +12,7 @@ import pytest
 from nullworker.fleets.base import Fleet, FleetError, InstanceState, Resources, ShortageError
 from nullworker.fleets.vast import fleet, renting, rest, watching
 from nullworker.fleets.vast.fleet import VastFleet
+from nullworker.fleets.vast.records import VastRecord
 from nullworker.testing.fleets import check_fleet, plain_spec
 from tests.integration.process_fleets import spec
 from tests.integration.vast.fake_vast import KEY, FakeVast, offer
@@ -314,6 +315,32 @@ async def test_a_restart_adopts_with_records_and_without(account: Account, tmp_p
     await fresh.start(2)
     assert await states(fresh) == {1: RUNNING, 2: RUNNING}
     assert len(account.vast.rented) == 2
+    await fresh.stop(2)
+    account.vast.has_room = False
+    before = account.vast.of(2)[0].body["env"]
+    await fresh.start(2)
+    assert account.vast.of(2)[0].body["env"] == before, "moved without a record, it is told the same"
+    assert len(account.vast.rented) == 3
+
+
+async def test_an_order_that_a_dead_engine_has_left_is_given_up_or_taken_over(account: Account) -> None:
+    opened = await account.open(instances_s=3600.0)
+    for worker_id, label in ((1, "nw-mark-1-00000001"), (2, "nw-mark-2-00000002")):
+        opened._kept.by_worker[worker_id] = VastRecord(label=label)
+        opened._kept.save(worker_id)
+    await opened.create(spec(3))
+    (instance,) = account.vast.instances.values()
+    account.vast.instances[9999] = type(instance)(
+        9999, instance.offer, {**instance.body, "label": "nw-mark-2-00000002"}
+    )
+    await opened.close()
+    again = await account.open()
+    assert await states(again) == {2: RUNNING, 3: RUNNING}
+    account.vast.instances[9998] = type(instance)(
+        9998, instance.offer, {**instance.body, "label": "nw-mark-1-00000001"}
+    )
+    await until(lambda: 9998 not in account.vast.instances)
+    assert await states(again) == {2: RUNNING, 3: RUNNING}
 
 
 async def test_a_second_instance_of_a_worker_is_destroyed(account: Account) -> None:
@@ -420,6 +447,19 @@ async def test_a_host_that_is_offline_is_no_death_at_once(account: Account, monk
     await until(lambda: account.exits)
     assert account.exits == [(1, "its host has lost its connection to Vast")]
     assert opened._books.is_listed(instance.offer["machine_id"])
+
+
+async def test_a_price_that_was_raised_over_the_cap_is_told_once(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = await account.open()
+    await opened.create(spec(1))
+    account.vast.of(1)[0].offer["dph_total"] = 0.6
+    await until(lambda: "worker 1 costs $0.600/h now, over price_per_hour_max $0.5" in caplog.text)
+    before = account.vast.calls.count("list")
+    await until(lambda: account.vast.calls.count("list") > before + 1)
+    assert caplog.text.count("over price_per_hour_max") == 1
+    assert (await opened.list())[0].price_per_hour == pytest.approx(0.59)
 
 
 async def test_a_worker_gets_nothing_new_when_its_offer_ends_soon(account: Account) -> None:
