@@ -10,7 +10,7 @@ In reading order:
 - ``records``, ``books``: what is kept of instances, money, hosts and labels, in the engine's state directory;
 - ``market``, ``view``: one search for all workers of a kind, and one list of all instances;
 - ``dead_mans_switch``, ``box``: what runs on a rented machine, and how it starts;
-- ``renting``: one order, also when its answer is lost;
+- ``renting``, ``settling``: one order, also when its answer is lost; and when a start or a stop is done;
 - ``watching``: what becomes of instances that no one has told to;
 - ``fleet``: the verbs, `VastFleet`. It is not imported here, as its package is an extra's.
 """

@@ -28,8 +28,8 @@ from nullworker.fleets.vast.records import VastRecord, VastRecords
 from nullworker.fleets.vast.rehearsal import rehearse
 from nullworker.fleets.vast.renting import Renter, wanted_of
 from nullworker.fleets.vast.rest import VastApi, VastError
-from nullworker.fleets.vast.rows import Phase, phase_of, row_of
 from nullworker.fleets.vast.settings import read_key, read_settings
+from nullworker.fleets.vast.settling import has_machine, has_stopped
 from nullworker.fleets.vast.view import InstancesView
 from nullworker.fleets.vast.watching import Watcher
 from nullworker.wire import tasks
@@ -46,9 +46,6 @@ log = logging.getLogger(__name__)
 
 #: How often it is looked whether a view of Vast's instances is due.
 WATCH_S = 1.0
-#: How long a machine may take to be found for an instance that is started, and an instance to stop.
-SCHEDULED_S, STOP_S = 30.0, 120.0
-POLL_S = 2.0
 #: A mark in a label is at most so long: Vast refuses long labels.
 _MARK_CHARACTERS_MAX = 60
 
@@ -245,7 +242,7 @@ class VastFleet:
         self._renter.check_cap(record.price_per_hour)
         self._watcher.told(worker_id)
         try:
-            if await self._api.set_state(record.contract_id, "running") and await self._has_machine(record):
+            if await self._api.set_state(record.contract_id, "running") and await self._has_machine(record.contract_id):
                 record.stopped, record.ended, record.has_run = False, "", False
                 record.ordered_at = wall_s()
                 self._kept.save(worker_id)
@@ -259,20 +256,12 @@ class VastFleet:
         finally:
             self._watcher.done(worker_id)
 
-    async def _has_machine(self, record: VastRecord) -> bool:
-        """Whether a machine is found for an instance that was started, before long. Raises FleetError."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while True:
-            row = row_of(await self._api.instance(record.contract_id), self._settings.worker_port)
-            if row is None:
-                return False
-            if phase_of(row) is not Phase.SCHEDULED:
-                return True
-            if loop.time() - began >= SCHEDULED_S:
-                self._books.strike(row.machine_id)
-                return False
-            await asyncio.sleep(POLL_S)
+    async def _has_machine(self, contract_id: int) -> bool:
+        """Whether a machine is found for an instance that was started; that there is none is its host's failure."""
+        found = await has_machine(self._api, contract_id)
+        if not found.has_machine:
+            self._books.strike(found.machine_id)
+        return found.has_machine
 
     async def _replace(self, worker_id: int, record: VastRecord) -> None:
         """Rents another machine in the place of one that an instance cannot be started on. Raises FleetError."""
@@ -311,28 +300,13 @@ class VastFleet:
         self._watcher.told(worker_id)
         try:
             await self._api.set_state(record.contract_id, "stopped")
-            await self._has_stopped(worker_id, record)
+            await has_stopped(self._api, worker_id, record.contract_id)
         except FleetError:
             record.stopped, record.ended, record.stopped_at = before
             self._kept.save(worker_id)
             raise
         finally:
             self._watcher.done(worker_id)
-
-    async def _has_stopped(self, worker_id: int, record: VastRecord) -> None:
-        """Returns when an instance runs no more. Raises FleetError."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while True:
-            row = row_of(await self._api.instance(record.contract_id), self._settings.worker_port)
-            if row is None or row.actual_status != "running":
-                return
-            if loop.time() - began >= STOP_S:
-                raise FleetError(
-                    f"The instance of worker {worker_id} has not stopped {STOP_S:g} s after it was told to.",
-                    definite=False,
-                )
-            await asyncio.sleep(POLL_S)
 
     async def _destroy(self, worker_id: int) -> None:
         record = self._kept.by_worker.get(worker_id)

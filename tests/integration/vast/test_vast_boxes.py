@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from nullworker.core import explain
-from nullworker.fleets.vast import dead_mans_switch, fleet, rest
+from nullworker.fleets.vast import dead_mans_switch, rest, settling
 from nullworker.fleets.vast.fleet import VastFleet
 from nullworker.testing.fleets import check_fleet
 from tests.integration.engine.kit import config, endpoint_of, quick, running
@@ -124,7 +124,7 @@ async def test_a_machine_that_no_engine_has_any_more_destroys_itself(tmp_path: P
 async def test_machines_that_run_real_workers_pass_the_conformance_kit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet, "POLL_S", 0.02)
+    monkeypatch.setattr(settling, "POLL_S", 0.02)
     async with vast_in(tmp_path) as (vast, table):
         settings = {**table, "state_dir": tmp_path / "state", "spend_per_day_max": 1000.0}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nullworker.fleets.base import Fleet, FleetError, InstanceState, Resources, ShortageError
-from nullworker.fleets.vast import fleet, renting, rest, watching
+from nullworker.fleets.vast import renting, rest, settling, watching
 from nullworker.fleets.vast.fleet import VastFleet
 from nullworker.fleets.vast.records import VastRecord
 from nullworker.testing.fleets import check_fleet, plain_spec
@@ -33,8 +33,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rest, "SPACING_S", dict.fromkeys(rest.SPACING_S, 0.0))
     for module, name, seconds in (
         (rest, "PAUSE_S", 0.01),
-        (fleet, "SCHEDULED_S", 0.2),
-        (fleet, "POLL_S", 0.02),
+        (settling, "SCHEDULED_S", 0.2),
+        (settling, "POLL_S", 0.02),
         (renting, "LOST_S", 0.5),
         (renting, "LOST_POLL_S", 0.02),
     ):
