@@ -321,6 +321,7 @@ class VastFleet:
             self._books.condemn(record.label)  # Vast may go on listing it, or list it only later
             if record.contract_id:
                 await self._api.destroy(record.contract_id)
+                self._books.condemn(record.label)  # from now on, a list that has it is wrong
             self._watcher.judge(record)
             self._kept.remove(worker_id)
         finally:
@@ -397,6 +398,7 @@ class VastFleet:
                 await self._destroy_all()
             self._books.count(self._kept.rate_per_hour)
         finally:
+            self._view.close()
             self._api.close()
 
     async def _destroy_all(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nullworker.fleets.base import FleetError
@@ -79,7 +78,8 @@ class VastApi:
         return VastClient(api_key=self._key, server_url=self.url, retry=1, timeout=CALL_S)
 
     def close(self) -> None:
-        """Ends the threads once their calls have ended."""
+        """Makes no call any more; the threads end once their calls have ended."""
+        self._client = None
         self._threads.shutdown(wait=False)
 
     async def search(self, query: Mapping[str, Any]) -> list[Any]:
@@ -194,7 +194,7 @@ class VastApi:
 
         try:
             said = await self._in_thread(
-                "log", "fetch a log", lambda: instances.logs(self._client, contract_id, tail=str(lines)), CALL_S
+                "log", "fetch a log", lambda client: instances.logs(client, contract_id, tail=str(lines)), CALL_S
             )
         except VastError as error:
             if error.status == 404:
@@ -216,8 +216,11 @@ class VastApi:
         timeout_s: float = CALL_S,
     ) -> dict[str, Any]:
         """Makes a call, again where it may be; returns the answer. Raises FleetError."""
-        function = getattr(self._client, method.lower())
-        call = partial(function, path, query_args=query, json_data=json, timeout=timeout_s)
+
+        def call(client: Any) -> Any:
+            function = getattr(client, method.lower())
+            return function(path, query_args=query, json_data=json, timeout=timeout_s)
+
         tries_left = TRIES
         while True:
             tries_left -= 1
@@ -233,14 +236,14 @@ class VastApi:
                 return self._answer(response, what)
             await asyncio.sleep(pause_s)
 
-    async def _in_thread(self, kind: str, what: str, call: Callable[[], Any], timeout_s: float) -> Any:
+    async def _in_thread(self, kind: str, what: str, call: Callable[[Any], Any], timeout_s: float) -> Any:
         """Runs a call of the package when its turn has come. Raises FleetError."""
         import requests  # noqa: PLC0415 - of an extra
 
         await self._turn(kind, what)
         if self._client is None:
             raise FleetError("The Vast fleet is closed.")
-        running = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, call, self._client)
         try:
             # requests counts each silence, and not the whole: a server that sends byte after byte would hold it.
             return await within(running, timeout_s + CALL_S)

@@ -65,6 +65,11 @@ class InstancesView:
             await asyncio.shield(self._asking)
         return self._view
 
+    def close(self) -> None:
+        """Asks no more."""
+        if self._asking is not None:
+            self._asking.cancel()
+
     def worker_of(self, label: str) -> int:
         """The worker that a label is of; 0: it is none of ours."""
         match = self._pattern.fullmatch(label)

@@ -151,6 +151,8 @@ class Watcher:
         for row in view.by_id.values():
             worker_id = self._view.worker_of(row.label)
             record = self._records.by_worker.get(worker_id)
+            if view.asked_at <= self._believed_from.get(worker_id, float("-inf")):
+                continue
             if self._books.is_condemned(row.label):
                 if not self._books.is_condemned(row.label, view.asked_at):
                     continue  # the list is older than its end
@@ -163,7 +165,7 @@ class Watcher:
                 log.warning("instance %d is a second one of worker %d: destroyed", row.contract_id, worker_id)
                 self._books.condemn(row.label)
                 await self._api.destroy(row.contract_id)
-            elif worker_id not in self._believed_from:
+            else:
                 self._records.by_worker[worker_id] = _adopted(row)
                 self._records.save(worker_id)
 

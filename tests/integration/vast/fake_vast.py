@@ -233,11 +233,11 @@ class FakeVast:
             return refusal(410, "no_such_ask", f"Instance type {offer_id} is no longer available.")
         self.offers.remove(found)
         self._next += 1
-        instance = FakeInstance(self._next, found, await request.json())
-        self.instances[self._next] = instance
+        contract_id = self._next
+        instance = self.instances[contract_id] = FakeInstance(contract_id, found, await request.json())
         self.rented.append(offer_id)
         await self._run(instance)
-        return web.json_response({"success": True, "new_contract": self._next, "instance_api_key": instance.key})
+        return web.json_response({"success": True, "new_contract": contract_id, "instance_api_key": instance.key})
 
     async def _list(self, request: web.Request) -> web.Response:
         after = int(request.query.get("after_token", "after-0").removeprefix("after-"))

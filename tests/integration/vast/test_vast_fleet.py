@@ -249,22 +249,19 @@ async def test_one_search_serves_all_and_there_are_never_more_than_ten_a_minute(
 
 
 async def test_the_list_is_read_in_pages_and_what_is_of_others_is_left_alone(account: Account) -> None:
-    opened = await account.open(spend_per_day_max=1000.0)
-    await asyncio.gather(*(opened.create(spec(worker_id)) for worker_id in range(1, 31)))
-    others = list(account.vast.instances.values())[::2]
-    for instance in others:
-        instance.body["label"] = "someone else's"
-    for each in opened._kept.by_worker.copy():
-        if not account.vast.of(each):
-            opened._kept.remove(each)
+    ours, theirs = await account.open(), await account.open("another")
+    for each in (ours, theirs):
+        await asyncio.gather(*(each.create(spec(worker_id)) for worker_id in range(1, 31)))
+    assert await ours.list() == await theirs.list()
+    await ours.close()
+    await theirs.close()
     account.vast.calls.clear()
-    assert len(await states(await account.open("another"))) == 0
-    assert account.vast.calls.count("list") >= 2
-    before = account.vast.calls.count("list")
-    await until(lambda: account.vast.calls.count("list") >= before + 5)
-    assert len(await opened.list()) == 15
-    await opened.close(destroy=True)
-    assert list(account.vast.instances.values()) == others
+    again = await account.open()
+    assert account.vast.calls.count("list") == 3
+    assert await states(again) == dict.fromkeys(range(1, 31), RUNNING)
+    await again.close(destroy=True)
+    labels = {instance.body["label"].rpartition("-")[0] for instance in account.vast.instances.values()}
+    assert labels == {f"nw-another-{worker_id}" for worker_id in range(1, 31)}
 
 
 async def test_the_days_money_is_a_cap_that_a_restart_does_not_lift(account: Account) -> None:
