@@ -50,6 +50,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "docs/fleets-ssh.md": "Your own machines, by SSH",
         "docs/fleets-slurm.md": "Jobs of Slurm",
         "docs/fleets-ray.md": "Jobs of Ray",
+        "docs/fleets-vast.md": "Machines rented from Vast",
         "docs/command-line.md": "The vastai command line",
         "docs/classic-backends.md": "Classic backends",
         "docs/page.md": "The page",

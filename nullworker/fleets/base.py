@@ -90,6 +90,24 @@ def no_notice(notice: Notice) -> None:
     """Ignores what a fleet gives notice of."""
 
 
+@runtime_checkable
+class Rehearses(Protocol):
+    """What a fleet may have besides, so that `nullworker doctor --fleet NAME` can ask what it would do."""
+
+    @classmethod
+    async def rehearse(cls, settings: Mapping[str, object], resources: Resources) -> str:
+        """What would be created for a worker now, and at what price, in one sentence. Creates and changes nothing.
+
+        Args:
+            settings: the keys of the fleet's table, and ``state_dir``, as for `Fleet.open`.
+            resources: what the worker needs.
+
+        Raises:
+            ShortageError: there is no place for it now.
+            FleetError: the settings are wrong, or the place refuses or does not answer.
+        """
+
+
 class FleetError(Exception):
     """A verb failed; the message is one sentence: what happened, to what, what to do.
 

@@ -37,6 +37,7 @@ EXTRAS = {
     "nullworker/engine": ["engine"],
     "nullworker/engine/metrics": ["engine", "metrics"],
     "nullworker/fleets/processes": ["engine"],
+    "nullworker/fleets/vast": ["vast"],
     "nullworker/queues/_postgres.py": ["postgres"],
     "nullworker/queues/_postgres_connections.py": ["postgres"],
     "nullworker/queues/_postgres_database.py": ["postgres"],

@@ -1,6 +1,7 @@
 """``nullworker doctor``: checks this machine, its engine, workers and queues, and says what to do.
 
-`machine` and `peers` gather `facts`; `checks` judges them, each check a small function of the facts alone.
+`machine` and `peers` gather `facts`; `checks` judges them, each check a small function of the facts alone. `places`
+asks fleets what they would create.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nullworker.cli.doctor import checks, machine, peers
+from nullworker.cli.doctor import checks, machine, peers, places
 from nullworker.cli.doctor.checks import Finding, Level
 from nullworker.cli.doctor.facts import Facts
 
@@ -25,6 +26,7 @@ EPILOG = """\b
 Examples:
   nullworker doctor
   nullworker doctor --config /etc/nullworker/nullworker.toml
+  nullworker doctor --config nullworker.toml --fleet vast
   nullworker doctor --queue 'celery+redis://localhost/0?queue=celery' --json
 
 It changes nothing. The exit code is 0, or 1 when something is wrong; a warning alone is not."""
@@ -38,15 +40,21 @@ _SIGNS = {Level.OK: "ok     ", Level.WARNING: "warning", Level.WRONG: "wrong  "}
 @click.option("--instance", metavar="local|URL", help="The engine  [default: where --config has it, else local]")
 @click.option("--api-key", help="A key of role read or more; else VAST_API_KEY, else the local engine's own.")
 @click.option("--queue", "queues", multiple=True, metavar="URL", help="A queue to read, beside those of --config.")
+@click.option(
+    "--fleet", "fleets", multiple=True, metavar="NAME", help="Only ask this fleet's place what it would create now."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     config: Path | None, state: Path | None, instance: str | None, api_key: str | None, queues: tuple[str, ...],
-    as_json: bool,
+    fleets: tuple[str, ...], as_json: bool,
 ) -> int:  # fmt: skip
     """Check versions, state directory, disk, clock, limits, init, systemd's unit, and the reach of engine, workers
     and queues.
     """
-    found = checks.examine(gather(config, state, instance, api_key, queues))
+    if fleets:
+        found = places.examine(config, state, fleets)
+    else:
+        found = checks.examine(gather(config, state, instance, api_key, queues))
     is_wrong = any(each.level is Level.WRONG for each in found)
     if as_json:
         rows = [{**each._asdict(), "level": each.level.value} for each in found]
