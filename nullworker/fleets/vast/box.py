@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from nullworker.fleets.base import FleetError
 from nullworker.fleets.vast import dead_mans_switch
+from nullworker.wire import paths
 
 if TYPE_CHECKING:
     from nullworker.fleets.base import InstanceSpec
@@ -78,6 +79,7 @@ def environment(spec: InstanceSpec, settings: VastSettings) -> dict[str, str]:
         "WORKER_PORT": str(settings.worker_port),
         "PYWORKER_REPO": settings.repository,
         **({"PYWORKER_REF": settings.ref} if settings.ref else {}),
+        "NULLWORKER_ASK_PATH": paths.DELETE_REQUESTS,  # with no request: only whether it is known
         "NULLWORKER_SILENCE_S": f"{settings.silence_s:g}",
         "NULLWORKER_VAST_URL": settings.url,
         WORKER: str(spec.worker_id),

@@ -55,7 +55,7 @@ def watch(every_s: float) -> None:
     heard = time.monotonic()
     while time.monotonic() - heard < float(E["NULLWORKER_SILENCE_S"]):
         engines = [each.strip().rstrip("/") for each in E["REPORT_ADDR"].split(",")]
-        is_known = any(is_yes(each + "/delete_requests/", "POST", asked) for each in engines)
+        is_known = any(is_yes(each + E["NULLWORKER_ASK_PATH"], "POST", asked) for each in engines)
         if is_known or is_yes("http://127.0.0.1:" + E.get("NULL_CONTROL_PORT", "18999") + "/reservation"):
             heard = time.monotonic()
         time.sleep(every_s)

@@ -18,6 +18,7 @@ from nullworker.core import explain
 from nullworker.fleets.vast import dead_mans_switch, rest, settling
 from nullworker.fleets.vast.fleet import VastFleet
 from nullworker.testing.fleets import check_fleet
+from nullworker.wire import paths
 from tests.integration.engine.kit import config, endpoint_of, quick, running
 from tests.integration.process_fleets import spec
 from tests.integration.vast.fake_vast import KEY, FakeVast
@@ -188,6 +189,7 @@ async def test_the_switch_asks_the_engine_and_spares_what_is_held(spared_by: str
         "NULLWORKER_INSTANCE_ID": "5",
         "CONTAINER_API_KEY": "its own",
         "NULLWORKER_SILENCE_S": "0.3",
+        "NULLWORKER_ASK_PATH": paths.DELETE_REQUESTS,
         "NULLWORKER_SWITCH_S": "0.05",
     }
     switch = await asyncio.create_subprocess_exec(
