@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from nullworker.wire.headers import PLACE_ENDS
 from nullworker.wire.printable import printable
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer. ``date`` and ``location`` are the headers of these names, empty where there are none."""
+    """An answer. ``date``, ``location`` and ``place_ends`` are its headers, empty where there are none."""
 
     status: int
     text: str
     date: str = ""
     location: str = ""
+    place_ends: str = ""
 
     @property
     def ok(self) -> bool:
@@ -102,7 +104,9 @@ async def call(
             method, url, params=query, json=body, headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
             text = await read_text(response, ANSWER_BYTES_MAX)
-            return Answer(response.status, text, response.headers.get("Date", ""), response.headers.get("Location", ""))
+            found = response.headers
+            place_ends = found.get(PLACE_ENDS, "")
+            return Answer(response.status, text, found.get("Date", ""), found.get("Location", ""), place_ends)
     except aiohttp.ClientConnectorError as error:
         refused = isinstance(error.os_error, ConnectionRefusedError)
         raise NoAnswerError(connection_failure(error), refused=refused) from error

@@ -12,6 +12,14 @@ RECORD_VERSION = 1
 
 
 @dataclass(frozen=True)
+class PlaceEnds:
+    """The place of a worker ends it, whatever it holds: a time limit, a machine that is taken back."""
+
+    at: datetime  # in UTC
+    reason: str  # the place's own, as the end of a sentence
+
+
+@dataclass(frozen=True)
 class EndpointInfo:
     """One endpoint that the key may use."""
 

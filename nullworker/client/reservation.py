@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from nullworker.client.errors import ReleaseUnconfirmedError, ReservationLostError, WorkerUnreachableError
 from nullworker.client.keepalive import Ended
+from nullworker.client.models import PlaceEnds
 from nullworker.client.retry import jittered_backoff_s
 from nullworker.client.worker_client import SessionGone, WorkerClient, WorkerGone, WorkerSilent
 from nullworker.wire import tasks
@@ -15,7 +17,6 @@ from nullworker.wire import tasks
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Coroutine
-    from datetime import datetime
 
     from nullworker.client.keepalive import KeepAlive
     from nullworker.client.models import Session
@@ -55,6 +56,9 @@ class Reservation:
         self._on_closed = on_closed
         self._rng = rng
         self._closed = asyncio.Event()
+        self._place_ends: PlaceEnds | None = None
+        self._place_told = asyncio.Event()
+        worker.on_place_ends = self._told_of_place
         self._keeper: asyncio.Task[None] | None = None
         self._release: asyncio.Task[None] | None = None
         self._ended: Ended | None = None
@@ -127,6 +131,25 @@ class Reservation:
         await self._closed.wait()
         return self.closed_because
 
+    @property
+    def place_ends(self) -> PlaceEnds | None:
+        """When the worker's place ends it, as far as is known by the last look; None: nothing is known of an end."""
+        return self._place_ends
+
+    async def wait_place_ends(self) -> PlaceEnds | None:
+        """Waits until it is known that the worker's place will end it: a job may save its work then.
+
+        Returns:
+            When and why; None: the reservation was over before.
+        """
+        told, closed = tasks.start(self._place_told.wait()), tasks.start(self._closed.wait())
+        try:
+            await asyncio.wait({told, closed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+            closed.cancel()
+        return self._place_ends
+
     async def is_open(self) -> bool:
         """Asks the worker whether it still holds this.
 
@@ -190,6 +213,12 @@ class Reservation:
 
     async def _watch(self, keep_alive: KeepAlive) -> None:
         self._close(await keep_alive.run())
+
+    def _told_of_place(self, in_s: float, reason: str) -> None:
+        self._place_ends = PlaceEnds(datetime.now(timezone.utc) + timedelta(seconds=in_s), reason)
+        if not self._place_told.is_set():
+            _log.warning("the place of session %s ends it in %.0f s: %s", self.session_id, in_s, reason)
+            self._place_told.set()
 
     def _lost_track(self, sentence: str) -> None:
         self._close(Ended(sentence, lost=True))

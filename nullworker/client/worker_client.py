@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from nullworker.client.http import NoAnswerError, call
 from nullworker.wire import paths
+from nullworker.wire.headers import read_place_ends
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import aiohttp
 
     from nullworker.client.http import Answer
@@ -97,6 +100,8 @@ class WorkerClient:
         self._url = url.rstrip("/")
         self._session_id = session_id
         self._auth_data = auth_data
+        #: Called when the worker says that its place will end it, with the seconds until then and the reason.
+        self.on_place_ends: Callable[[float, str], object] = lambda _in_s, _reason: None
 
     async def look(self) -> Look:
         """Asks the worker about the session.
@@ -126,6 +131,9 @@ class WorkerClient:
             raise SessionGone(_why_gone(answer.status))
         if not answer.ok:
             raise WorkerSilent(f"HTTP {answer.status}")
+        ends = read_place_ends(answer.place_ends) if answer.place_ends else None
+        if ends is not None:
+            self.on_place_ends(*ends)
         return answer
 
 

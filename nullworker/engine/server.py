@@ -303,6 +303,7 @@ class Server:
         reason = f"its place ends it in {notice.in_s:.0f} s: {notice.reason}"
         log.warning("worker %d gets nothing new: %s", notice.worker_id, reason, extra={"action": "ends_soon"})
         self.surface.drains.begin(notice.worker_id, reason)
+        self.surface.orders.place_ends(notice.worker_id, notice.in_s, notice.reason)
 
     def _core_failed(self, sentence: str) -> None:
         self.store.closes_cleanly = False

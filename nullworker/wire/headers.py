@@ -6,6 +6,9 @@ and a worker that sees no such header behaves as Vast's framework does.
 
 from __future__ import annotations
 
+import math
+from urllib.parse import quote, unquote
+
 #: Sent by the engine with its answer to ``GET /pubkey/``: a list of the words below, separated by commas.
 FEATURES = "X-Nullworker"
 
@@ -22,6 +25,25 @@ REASON = "X-Nullworker-Reason"
 #: Bears every callback that a worker makes (``on_close_route``). Control ports and engines refuse what has it: a client
 #: chooses the callback's URL, and must not reach with the worker's hand what it cannot reach itself.
 CALLBACK = "X-Nullworker-Callback"
+
+#: With a worker's answers about a session, when its place will end it: the seconds until then, and the place's reason,
+#: percent-encoded, after a semicolon.
+PLACE_ENDS = "X-Nullworker-Place-Ends"
+
+
+def place_ends(in_s: float, reason: str) -> str:
+    """The value of `PLACE_ENDS`."""
+    return f"{in_s:.1f};{quote(reason, safe=' ')}"
+
+
+def read_place_ends(value: str) -> tuple[float, str] | None:
+    """Seconds and reason of a `PLACE_ENDS` header; None: there is none, or it is not as it is to be."""
+    seconds, _, reason = value.partition(";")
+    try:
+        in_s = float(seconds)
+    except ValueError:
+        return None
+    return (in_s, " ".join(unquote(reason).split())) if math.isfinite(in_s) and in_s >= 0 else None
 
 
 def features(value: str | None) -> frozenset[str]:

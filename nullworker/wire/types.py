@@ -245,10 +245,18 @@ class WorkerOrder(Message, frozen=True):
     seconds: float = 0.0
 
 
+class PlaceEnds(Message, frozen=True):
+    """The place of a worker ends it, whatever it holds."""
+
+    in_s: float
+    reason: str  # the place's own, as the end of a sentence
+
+
 class WorkerOrders(Message, frozen=True):
-    """The answer to a report of a worker that is to do something."""
+    """The answer to a report of a worker that is to do or to know something."""
 
     orders: list[WorkerOrder]
+    ends: PlaceEnds | None = None
     success: bool = True
 
 

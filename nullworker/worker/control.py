@@ -18,6 +18,7 @@ from nullworker.wire.headers import CALLBACK
 from nullworker.wire.timeouts import within
 from nullworker.wire.worker_side.local_requests import is_from_web_page
 from nullworker.worker import messages
+from nullworker.worker.place_notice import PlaceNotice
 from nullworker.worker.release import ReleaseError
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Control:
         self._health = health
         self._port = port
         self._changed = asyncio.Event()
+        #: What is known of the worker's end by its place.
+        self.place = PlaceNotice()
         #: Called with what a consumer says that its session is for.
         self.on_job: Callable[[HeldSession, str], None] = lambda _session, _job: None
         sessions.on_open.append(self._session_changed)
@@ -183,7 +186,8 @@ class Control:
         return web.json_response({"failed": True, "reason": self._health.error})
 
     def _shown(self, session: HeldSession | None) -> dict[str, Any]:
-        return {**reservation(session), "heartbeat_at": session.heard_at if session is not None else None}
+        heard_at = session.heard_at if session is not None else None
+        return {**reservation(session), "heartbeat_at": heard_at, **self.place.shown()}
 
 
 def reservation(session: HeldSession | None) -> dict[str, Any]:

@@ -196,23 +196,24 @@ async def _serve(read: Settings, framework: Framework, http: aiohttp.ClientSessi
     releaser = Releaser(http, sessions, read.own_http_url)
     consumer = Consumer(read, health, releaser.release)
     signals.hurry = consumer.hurry
+    orders = Orders(sessions, releaser, framework.notify)
     checks = RequestChecks(
         framework,
         engine_auth=engine_auth,
         callbacks=callbacks,
         health=health,
         vacant=consumer.vacant,
+        place=orders.place,
     )
     checks.install()
     health.on_failure.append(framework.fail)
     sessions.on_open += [consumer.session_opened, lambda _session: framework.notify()]
     sessions.on_close += [callbacks.session_closed, consumer.session_closed, lambda _session: framework.notify()]
-    orders = Orders(sessions, releaser, framework.notify)
     reports.on_answer, reports.more = orders.take, orders.told
     control = Control(
         sessions, releaser, health, read.control_port, own_health=not read.backend_health_url, token=read.control_token
     )
-    control.on_job = orders.job
+    control.on_job, control.place = orders.job, orders.place
     try:
         runner = await control.start()
     except OSError as error:

@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from nullworker.wire import tasks
+from nullworker.worker.place_notice import PlaceNotice
 from nullworker.worker.release import ReleaseError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Orders:
         self._sessions = sessions
         self._releaser = releaser
         self._wake = wake
+        #: What the answers say of the worker's end by its place.
+        self.place = PlaceNotice()
         self._seen: deque[int] = deque(maxlen=100)
         self._done: deque[dict[str, Any]] = deque(maxlen=DONE_TOLD)
         #: What the consumer says that its session is for, by request.
@@ -62,7 +65,8 @@ class Orders:
             self._over.add(session.request_idx)
 
     def take(self, answer: object) -> None:
-        """Takes in the answer to a report; what is no order is passed over."""
+        """Takes in the answer to a report; what is no order, and no notice of the place's, is passed over."""
+        self.place.take(answer)
         for request_idx in self._telling:
             self._jobs.pop(request_idx, None)
         self._over -= self._telling

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from nullworker.wire.headers import PLACE_ENDS
 from nullworker.wire.timeouts import within
 from nullworker.wire.worker_side.engine_trust import NotAuthenticError
 from nullworker.worker import messages
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from nullworker.worker.engine_auth import EngineAuth
     from nullworker.worker.framework import Framework
     from nullworker.worker.health import Health
+    from nullworker.worker.place_notice import PlaceNotice
     from nullworker.worker.sessions import HeldSession, SessionTable
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -60,6 +62,7 @@ class RequestChecks:
         engine_auth: checks what the engine has signed.
         callbacks: checks the URLs that are to be called when a session ends.
         health: a broken worker opens no session.
+        place: what is known of the worker's end by its place: answers have it.
         vacant: waits until the worker can be held again, and returns whether it can.
     """
 
@@ -71,7 +74,9 @@ class RequestChecks:
         callbacks: Callbacks,
         health: Health,
         vacant: Callable[[], Awaitable[bool]],
+        place: PlaceNotice,
     ) -> None:
+        self._place = place
         self._framework = framework
         self._sessions: SessionTable = framework.sessions
         self._engine_auth = engine_auth
@@ -222,7 +227,10 @@ class RequestChecks:
         async def answering(request: web.Request) -> web.StreamResponse:
             try:
                 bounded = request.clone(client_max_size=messages.BODY_BYTES_MAX)
-                return await handle(bounded, messages.read_object(await _body(bounded)))
+                answer = await handle(bounded, messages.read_object(await _body(bounded)))
+                if self._place.header and not answer.prepared:
+                    answer.headers[PLACE_ENDS] = self._place.header
+                return answer
             except (messages.BadMessageError, CallbackError) as error:
                 return _error(400, str(error))
             except NotAuthenticError as error:

@@ -10,6 +10,7 @@ import pytest_asyncio
 from vastai.serverless.server.lib.data_types import Session
 
 from nullworker.worker import request_checks
+from nullworker.worker.place_notice import PlaceNotice
 from nullworker.worker.request_checks import RefusedError, RequestChecks
 from nullworker.worker.sessions import SessionTable
 from tests.integration import null_worker_kit as kit
@@ -87,6 +88,7 @@ async def test_after_a_while_its_number_gives_an_unconfirmed_session_neither() -
         callbacks=None,  # type: ignore[arg-type]
         health=None,  # type: ignore[arg-type]
         vacant=None,  # type: ignore[arg-type]
+        place=PlaceNotice(),
     )
     table["s"] = Session(
         session_id="s", lifetime=600.0, auth_data={"reqnum": 1}, expiration=0.0, on_close_route=None,

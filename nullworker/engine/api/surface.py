@@ -105,7 +105,7 @@ class Surface:
             engine.refusals.by_kind, engine.costs.spent, driver.now, lambda: driver.holding, engine.connections,
             engine.complaints, version("nullworker"),
         )  # fmt: skip
-        orders = OrdersToWorkers()
+        self.orders = orders = OrdersToWorkers()
         dispatchers_api = DispatchersApi(driver, dispatchers, client_auth, catalog, engine.costs, engine.keeper.history)
         handler_parts = (
             ClientApi(

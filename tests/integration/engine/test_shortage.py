@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nullworker.client import NullClient
 from nullworker.core import explain
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig
 from nullworker.fleets import registry
 from nullworker.fleets.base import EndsSoon
 from tests.integration.engine.kit import ENDPOINT, config, endpoint_of, quick, running
-from tests.kit.waiting import until
+from tests.kit.waiting import HANG_S, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,6 +110,18 @@ async def test_a_worker_of_which_the_place_gives_notice_gets_nothing_new(tmp_pat
         assert {r.worker_id for r in engine.server.driver.engine.state.reservations.values()} == {1, 2}
         await session.close()
         await second.close()
+
+
+async def test_the_holder_is_told_that_the_place_ends_the_worker(tmp_path: Path) -> None:
+    async with running(config(tmp_path, quick())) as engine, NullClient(engine.url, engine.key) as client:
+        reservation = await client.open(ENDPOINT, lifetime_s=60.0, check_s=0.2)
+        engine.server._noticed("processes", EndsSoon(1, 300.0, "its time limit; 5 min"))
+        told = await asyncio.wait_for(reservation.wait_place_ends(), HANG_S)
+        assert told is not None
+        assert told.reason == "its time limit; 5 min"
+        assert 250 < (told.at - datetime.now(timezone.utc)).total_seconds() <= 300
+        assert not reservation.is_closed
+        await reservation.release()
 
 
 async def test_a_notice_that_a_fleet_gives_while_the_engine_starts_is_not_lost(

@@ -51,6 +51,31 @@ def held(keeper: Keeper, closed: list[Reservation]) -> Reservation:
     return reservation
 
 
+async def test_its_holder_is_told_once_that_its_place_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+    reservation = held(Keeper(), [])
+    waiting = asyncio.ensure_future(reservation.wait_place_ends())
+    await asyncio.sleep(0)
+    assert reservation.place_ends is None
+    for in_s in (300.0, 295.0):
+        reservation._worker.on_place_ends(in_s, "its time limit")
+    told = await waiting
+    assert told is not None
+    assert (told.reason, 290 < (told.at - datetime.now(timezone.utc)).total_seconds() <= 300) == (
+        "its time limit",
+        True,
+    )
+    assert caplog.text.count("the place of session s1 ends it in 300 s: its time limit") == 1
+    await reservation.stop_watching()
+
+
+async def test_who_waits_for_the_notice_of_one_that_is_over_waits_no_more() -> None:
+    reservation = held(Keeper(), [])
+    waiting = asyncio.ensure_future(reservation.wait_place_ends())
+    await asyncio.sleep(0)
+    assert not await reservation.is_open()
+    assert await waiting is None
+
+
 @pytest.mark.parametrize("asked_by", ["is_open", "ping"])
 async def test_keep_alive_does_not_look_again_at_what_is_known_to_be_over(asked_by: str) -> None:
     """Else it looked when the client was closed, and the log had a traceback."""

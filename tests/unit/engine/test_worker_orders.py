@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from nullworker.engine.worker_orders import OrderRefusedError, OrdersToWorkers
+from nullworker.engine.worker_orders import ENDED_REMEMBERED_S, OrderRefusedError, OrdersToWorkers
 from nullworker.wire import tasks
-from nullworker.wire.types import OrderDone, WorkerOrders
+from nullworker.wire.types import OrderDone, PlaceEnds, WorkerOrders
 
 
 async def given(orders: OrdersToWorkers, act: str = "end") -> asyncio.Task[None]:
@@ -30,6 +30,26 @@ async def test_it_is_told_until_it_is_confirmed() -> None:
     assert orders.heard(3, (OrderDone(order.id),)) == WorkerOrders([])
     await task
     assert orders.heard(3, (OrderDone(order.id),)) is None
+
+
+async def test_a_worker_is_told_with_each_answer_that_its_place_ends_it() -> None:
+    now = 100.0
+    orders = OrdersToWorkers(now=lambda: now)
+    orders.place_ends(3, 300.0, "its time limit")
+    assert orders.heard(3, ()) == WorkerOrders([], PlaceEnds(300.0, "its time limit"))
+    assert orders.heard(4, ()) is None
+    assert orders.heard(3, None) is None, "one that takes no orders"
+    now += 310.0
+    assert orders.heard(3, ()) == WorkerOrders([], PlaceEnds(0.0, "its time limit"))
+    task = await given(orders)
+    told = orders.heard(3, ())
+    assert told is not None
+    assert (len(told.orders), told.ends) == (1, PlaceEnds(0.0, "its time limit"))
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    now += ENDED_REMEMBERED_S
+    orders.place_ends(5, 1.0, "another")
+    assert orders.heard(3, ()) is None, "it has ended long ago"
 
 
 async def test_what_the_worker_refuses_is_refused() -> None:

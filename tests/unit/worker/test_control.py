@@ -76,6 +76,7 @@ async def test_release_answers_exactly_as_promised(port: Port) -> None:
 
 async def test_a_reservation_shows_who_holds_the_worker(port: Port) -> None:
     nothing = dict.fromkeys(["session_id", "request_idx", "since", "until", "payload", "heartbeat_at"])
+    nothing |= {"place_ends_at": None, "place_ends_because": None}
     assert await port.call("GET", "/reservation") == (200, {"held": False, **nothing})
     hold(port.sessions)
     status, body = await port.call("GET", "/reservation")
