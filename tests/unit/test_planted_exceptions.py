@@ -6,6 +6,7 @@ import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -228,7 +229,7 @@ async def test_a_reservation_that_is_not_kept_alive_any_more_is_lost_and_says_so
     closed: list[object] = []
     start: Callable[..., Any] = asyncio.ensure_future
     reservation = Reservation(
-        cast("Any", Session()), cast("Any", None), start_task=start, on_closed=closed.append, rng=random.Random(1)
+        cast("Any", Session()), cast("Any", SimpleNamespace()), start_task=start, on_closed=closed.append, rng=random.Random(1)
     )
     reservation.watch(cast("Any", BadKeepAlive()))
     await asyncio.wait_for(reservation.wait_closed(), 30)
