@@ -228,9 +228,8 @@ class BadKeepAlive:
 async def test_a_reservation_that_is_not_kept_alive_any_more_is_lost_and_says_so() -> None:
     closed: list[object] = []
     start: Callable[..., Any] = asyncio.ensure_future
-    reservation = Reservation(
-        cast("Any", Session()), cast("Any", SimpleNamespace()), start_task=start, on_closed=closed.append, rng=random.Random(1)
-    )
+    session, worker = cast("Any", Session()), cast("Any", SimpleNamespace())
+    reservation = Reservation(session, worker, start_task=start, on_closed=closed.append, rng=random.Random(1))
     reservation.watch(cast("Any", BadKeepAlive()))
     await asyncio.wait_for(reservation.wait_closed(), 30)
     assert reservation.closed_because == f"Keeping a reservation alive failed {PLANTED}"
