@@ -237,6 +237,16 @@ async def test_too_many_calls_wait_and_a_used_up_quota_is_a_shortage(account: Ac
     assert await states(again) == {1: RUNNING}
 
 
+async def test_a_question_is_asked_again_where_a_gateway_has_no_answer_and_an_order_is_not(account: Account) -> None:
+    gateway: tuple[int, dict[str, Any], dict[str, str]] = (503, {"msg": "upstream"}, {})
+    account.vast.refuses = {"list": [gateway], "search": [gateway], "rent": [gateway]}
+    opened = await account.open()
+    with pytest.raises(FleetError, match=r"did not answer when asked to rent a machine \(upstream\)\.$") as lost:
+        await opened.create(spec(1))
+    assert not lost.value.definite
+    assert (account.vast.calls.count("search"), account.vast.calls.count("rent")) == (2, 1)
+
+
 async def test_one_search_serves_all_and_there_are_never_more_than_ten_a_minute(account: Account) -> None:
     opened = await account.open(spend_per_day_max=1000.0)
     await asyncio.gather(*(opened.create(spec(worker_id)) for worker_id in range(1, 21)))
@@ -300,6 +310,8 @@ async def test_a_restart_adopts_with_records_and_without(account: Account, tmp_p
         await opened.create(spec(worker_id))
     await opened.stop(2)
     await opened.close()
+    kept = list((tmp_path / "state").rglob("*.json"))
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}, "a record has its worker's token"
     account.vast.calls.clear()
     again = await account.open()
     assert await states(again) == {1: RUNNING, 2: STOPPED}
