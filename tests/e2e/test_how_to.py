@@ -34,7 +34,7 @@ def follower(tmp_path: Path) -> Iterator[Follower]:
     follower = Follower(tmp_path, {"/tmp/gpu": f"{tmp_path}/gpu", "sleep(1)": "sleep(0.3)"})
     follower.files(blocks(PAGES / "README.md"))
     yield follower
-    follower.end()
+    follower.close()
 
 
 def followed(follower: Follower, page: str, *, codes: tuple[int, ...] = (0,)) -> list[str]:
