@@ -135,6 +135,10 @@ class StubEngine:
             if request["request_idx"] == request_idx
         ]
 
+    def statuses(self, request_idx: int) -> set[str]:
+        """How the request ended, as told; twice, where the framework's own report went out beside the prompt one."""
+        return {status for status, _ in self.finished(request_idx)}
+
     async def _take_report(self, request: web.Request) -> web.Response:
         if not self.takes_reports:
             raise web.HTTPServiceUnavailable
