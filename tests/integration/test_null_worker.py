@@ -62,7 +62,7 @@ async def test_what_happened_while_the_engine_was_away_is_told_when_it_is_back(t
         async with engine.running(port):
             await engine.wait_for(lambda report: report.prompt and report.path == "/worker_status/", after=seen)
             await engine.wait_for(lambda _: bool(engine.finished(auth_data["request_idx"])))
-            assert engine.statuses(auth_data["request_idx"]) == {"Success"}
+            assert engine.ends_told(auth_data["request_idx"]) == {"Success"}
 
 
 async def test_an_engine_that_comes_late_is_waited_for(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ async def test_a_consumer_that_fails_releases_and_makes_the_worker_ill(engine: k
         assert (health.status, health.body) == (500, {"error": reason})
         next_one = engine.auth_data(worker.url)
         assert (await kit.create(worker, next_one)).status == 503
-        await engine.wait_for(lambda _: engine.statuses(next_one["request_idx"]) == {"Rejected"})
+        await engine.wait_for(lambda _: engine.ends_told(next_one["request_idx"]) == {"Rejected"})
 
 
 async def test_the_reason_of_the_illness_has_the_last_line_that_the_consumer_wrote(
@@ -237,7 +237,7 @@ async def test_a_holder_that_would_wait_too_long_is_refused_and_the_engine_told(
         refused = await kit.create(worker, second)
         assert refused.status == 429
         assert "consumer" in refused.body["error"]
-        await engine.wait_for(lambda _: engine.statuses(second["request_idx"]) == {"Rejected"})
+        await engine.wait_for(lambda _: engine.ends_told(second["request_idx"]) == {"Rejected"})
         # Told a second time, the worker does not wait for the grace to be over.
         worker.process.terminate()
         await kit.until(lambda: "a signal has come" in worker.log)

@@ -60,7 +60,7 @@ async def test_the_sdk_opens_keeps_and_closes_a_session(
             request_idx = reservation["request_idx"]
             await engine.wait_for(lambda report: report.body.get("working_request_idxs") == [request_idx])
         await engine.wait_for(lambda report: report.path == "/delete_requests/")
-        assert engine.statuses(request_idx) == {"Success"}
+        assert engine.ends_told(request_idx) == {"Success"}
         assert await held_by(worker) is None
 
 
@@ -97,7 +97,7 @@ async def test_of_many_who_come_at_once_one_gets_in(engine: kit.StubEngine, work
     holder = await held_by(worker)
     refused = [auth_data["request_idx"] for auth_data in routed if auth_data["request_idx"] != holder]
     assert len(refused) == 19
-    await engine.wait_for(lambda _: all(engine.statuses(idx) == {"Rejected"} for idx in refused))
+    await engine.wait_for(lambda _: all(engine.ends_told(idx) == {"Rejected"} for idx in refused))
 
 
 async def test_a_refusal_is_told_at_once(engine: kit.StubEngine, worker: kit.WorkerProcess) -> None:
@@ -105,7 +105,7 @@ async def test_a_refusal_is_told_at_once(engine: kit.StubEngine, worker: kit.Wor
     await kit.create(worker, holder)
     await engine.wait_for(lambda report: report.body.get("working_request_idxs") == [holder["request_idx"]])
     assert (await kit.create(worker, other)).status == 429
-    await engine.wait_for(lambda _: engine.statuses(other["request_idx"]) == {"Rejected"})
+    await engine.wait_for(lambda _: engine.ends_told(other["request_idx"]) == {"Rejected"})
 
 
 async def test_a_repeated_create_that_arrives_twice_at_once_opens_one_session(
@@ -194,7 +194,7 @@ async def test_release_needs_no_credentials_and_is_told_at_once(
     released = await kit.post(worker.control_url + "/release")
     assert (released.status, released.body) == (200, {"released": True, "session_ids": [opened.body["session_id"]]})
     await engine.wait_for(lambda report: report.path == "/delete_requests/")
-    assert engine.statuses(auth_data["request_idx"]) == {"Success"}
+    assert engine.ends_told(auth_data["request_idx"]) == {"Success"}
     again = await kit.post(worker.control_url + "/release")
     assert again.body == {"released": False, "reason": "no active session"}
 
@@ -261,4 +261,4 @@ async def test_a_session_ends_when_its_lifetime_does(engine: kit.StubEngine, wor
     auth_data = engine.auth_data(worker.url)
     await kit.create(worker, auth_data, lifetime=0.5)  # 1 s is the least; the framework looks every 5 s
     await engine.wait_for(lambda report: report.path == "/delete_requests/")
-    assert engine.statuses(auth_data["request_idx"]) == {"Success"}
+    assert engine.ends_told(auth_data["request_idx"]) == {"Success"}

@@ -135,7 +135,7 @@ class StubEngine:
             if request["request_idx"] == request_idx
         ]
 
-    def statuses(self, request_idx: int) -> set[str]:
+    def ends_told(self, request_idx: int) -> set[str]:
         """How the request ended, as told; twice, where the framework's own report went out beside the prompt one."""
         return {status for status, _ in self.finished(request_idx)}
 
