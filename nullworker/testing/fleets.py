@@ -3,8 +3,8 @@
 Public, without pytest. Give it a function that opens your fleet, and one that makes an instance end by itself:
 
     async def test_my_fleet():
-        async def make_fleet(mark, on_exit):
-            return await MyFleet.open({"region": "test"}, mark, on_exit)
+        async def make_fleet(mark, on_exit, on_notice):
+            return await MyFleet.open({"region": "test"}, mark, on_exit, on_notice)
 
         async def crash(fleet, mark, worker_id):
             my_cloud.kill(mark, worker_id)
@@ -17,43 +17,27 @@ Each check opens the fleet under marks of its own, and destroys what it made, al
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceSpec, InstanceState, ShortageError
+from nullworker.fleets.base import FleetError, InstanceState, ShortageError
+from nullworker.testing.fleet_faults import fault_checks
+from nullworker.testing.fleet_kit import FleetKit, PlaceFaults, check_message, plain_spec
 from nullworker.wire import tasks
-from nullworker.wire.timeouts import within
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Awaitable, Callable, Mapping
 
-    OnExit = Callable[[int, str], None]
-    MakeFleet = Callable[[str, OnExit], Awaitable[Fleet]]
-    Crash = Callable[[Fleet, str, int], Awaitable[None]]
-    Shortage = Callable[[Fleet, str], AbstractAsyncContextManager[None]]
+    from nullworker.fleets.base import InstanceSpec
+    from nullworker.testing.fleet_kit import Happens, MakeFleet, Period
 
-T = TypeVar("T")
+__all__ = ["FleetCheckResult", "PlaceFaults", "check_fleet", "plain_spec"]
+
 RUNNING, STOPPED, EXITED = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.EXITED
-#: Error messages are one sentence for a terminal.
-MESSAGE_CHARACTERS_MAX = 600
 #: How many instances the check with many at once makes.
 MANY = 12
-
-
-def plain_spec(worker_id: int) -> InstanceSpec:
-    """An instance that needs nothing but to run: a null worker whose engine is not there."""
-    return InstanceSpec(
-        worker_id=worker_id,
-        endpoint="check-fleet",
-        workergroup_id=1,
-        backend="null",
-        report_addr="http://127.0.0.1:9",
-        worker_token=secrets.token_hex(16),
-    )
+_NO_FAULTS = PlaceFaults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,148 +48,12 @@ class FleetCheckResult:
     left_out: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class _Opened:
-    """A fleet under test, with the exits it announced."""
-
-    kit: _FleetKit
-    mark: str
-    fleet: Fleet = field(init=False)
-    exits: list[tuple[int, str]] = field(default_factory=list)
-    noticed: asyncio.Event = field(default_factory=asyncio.Event)
-    is_closed: bool = False
-
-    async def open(self) -> None:
-        self.fleet = await self.kit.make_fleet(self.mark, self.notice)
-        assert isinstance(self.fleet, Fleet), f"{type(self.fleet).__name__} lacks a method of the Fleet protocol"
-
-    def notice(self, worker_id: int, detail: str) -> None:
-        self.exits.append((worker_id, detail))
-        self.noticed.set()
-
-    async def create(self, *worker_ids: int) -> None:
-        for worker_id in worker_ids:
-            await self.kit.bounded(self.fleet.create(self.kit.make_spec(worker_id)), f"create({worker_id})")
-
-    async def start(self, worker_id: int) -> None:
-        await self.kit.bounded(self.fleet.start(worker_id), f"start({worker_id})")
-
-    async def stop(self, worker_id: int) -> None:
-        await self.kit.bounded(self.fleet.stop(worker_id), f"stop({worker_id})")
-
-    async def destroy(self, worker_id: int) -> None:
-        await self.kit.bounded(self.fleet.destroy(worker_id), f"destroy({worker_id})")
-
-    async def close(self) -> None:
-        self.is_closed = True
-        await self.kit.bounded(self.fleet.close(), "close()")
-
-    async def crash(self, worker_id: int) -> None:
-        assert self.kit.crash is not None
-        await self.kit.crash(self.fleet, self.mark, worker_id)
-
-    async def lists(self, expected: dict[int, InstanceState], when: str) -> list[Instance]:
-        """Asks for the list until it is ``expected``; at once, unless the kit was told that it may lag."""
-        deadline = _now_s() + self.kit.lag_s
-        while True:
-            listed = await self.kit.bounded(self.fleet.list(), "list()")
-            ids = [instance.worker_id for instance in listed]
-            assert len(set(ids)) == len(ids), f"{when}, list() has a worker twice: {listed}"
-            seen = {instance.worker_id: instance.state for instance in listed}
-            if seen == expected:
-                return listed
-            if _now_s() >= deadline:
-                raise AssertionError(f"{when}, list() should say {_shown(expected)}, and says {_shown(seen)}")
-            await asyncio.sleep(0.02)
-
-    async def announces(self, expected: list[int], when: str) -> None:
-        """Waits until exactly the ``expected`` workers were announced to have ended, and listens a little longer."""
-        deadline = _now_s() + self.kit.patience_s
-        while len(self.exits) < len(expected) and _now_s() < deadline:
-            self.noticed.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await within(self.noticed.wait(), self.kit.patience_s)
-        await asyncio.sleep(self.kit.quiet_s)
-        seen = [worker_id for worker_id, _ in self.exits]
-        assert seen == expected, f"{when}, on_exit should have been called for {expected}, and was for {seen}"
-        for worker_id, detail in self.exits:
-            assert detail.strip(), f"on_exit for worker {worker_id} should say how it ended"
-
-    async def refuses(self, call: Callable[[], Awaitable[object]], what: str) -> FleetError:
-        try:
-            await self.kit.bounded(call(), what)
-        except FleetError as error:
-            _check_message(error, what)
-            return error
-        raise AssertionError(f"{what} should raise FleetError")
-
-
-def _now_s() -> float:
-    """The event loop's time, which its limits are kept by: a test may run in a loop with a clock of its own."""
-    return asyncio.get_running_loop().time()
-
-
-def _check_message(error: FleetError, what: str) -> None:
-    message = str(error)
-    assert message.strip(), f"{what}: the FleetError has no message"
-    assert "\n" not in message, f"{what}: the message has several lines: {message!r}"
-    assert len(message) <= MESSAGE_CHARACTERS_MAX, f"{what}: the message is too long: {message!r}"
-    assert message.rstrip().endswith((".", "!", "?", ")")), f"{what}: the message is not a sentence: {message!r}"
-
-
-@dataclass(slots=True)
-class _FleetKit:
-    make_fleet: MakeFleet
-    crash: Crash | None
-    shortage: Shortage | None
-    make_spec: Callable[[int], InstanceSpec]
-    settings: Mapping[str, object]
-    lag_s: float
-    quiet_s: float
-    patience_s: float
-
-    async def bounded(self, call: Awaitable[T], what: str) -> T:
-        """Awaits a call of the fleet for so long and no longer: its verbs are bounded in time."""
-        try:
-            return await within(call, self.patience_s)
-        except asyncio.TimeoutError:
-            raise AssertionError(f"{what} took more than {self.patience_s:g} s") from None
-
-    @contextlib.asynccontextmanager
-    async def opened(self, mark: str = "") -> AsyncIterator[_Opened]:
-        """A fleet under a mark that is the check's own; what is there under it at the end is destroyed."""
-        mark = mark or f"check-{secrets.token_hex(4)}"
-        it = _Opened(self, mark)
-        is_clean = False
-        try:
-            await it.open()
-            yield it
-            if not it.is_closed:
-                await self.bounded(it.fleet.close(destroy=True, grace_s=0.0), "close(destroy=True)")
-                is_clean = True
-        finally:
-            if not is_clean:
-                if hasattr(it, "fleet"):  # else it could not be opened
-                    await self.bounded(it.fleet.close(), "close()")
-                cleaner = await self.make_fleet(mark, _ignore)
-                await self.bounded(cleaner.close(destroy=True, grace_s=0.0), "close(destroy=True)")
-
-    @contextlib.asynccontextmanager
-    async def reopened(self, mark: str) -> AsyncIterator[_Opened]:
-        """As `opened`, with everything left as it is at the end."""
-        it = _Opened(self, mark)
-        await it.open()
-        try:
-            yield it
-        finally:
-            await self.bounded(it.fleet.close(), "close()")
-
-
 async def check_fleet(
     make_fleet: MakeFleet,
     *,
-    crash: Crash | None = None,
-    shortage: Shortage | None = None,
+    crash: Happens | None = None,
+    shortage: Period | None = None,
+    faults: PlaceFaults = _NO_FAULTS,
     make_spec: Callable[[int], InstanceSpec] = plain_spec,
     settings: Mapping[str, object] | None = None,
     lag_s: float = 0.0,
@@ -215,11 +63,13 @@ async def check_fleet(
     """Checks a fleet: what its verbs do, that they can be repeated, which instances they touch, and what it announces.
 
     Args:
-        make_fleet: opens the fleet under test, always in the same place, under the mark that it is given.
+        make_fleet: ``make_fleet(mark, on_exit, on_notice)`` opens the fleet under test, always in the same place.
         crash: ``crash(fleet, mark, worker_id)`` makes a running instance end by itself. Without it, nothing that has
             to do with instances ending by themselves is checked, and the result says so.
         shortage: ``shortage(fleet, mark)`` is a context in which the place has no room for a further instance. Without
             it, what a fleet says of a shortage is not checked, and the result says so.
+        faults: what the place does wrong when it is made to; what it cannot be made to is not checked, and the result
+            says so.
         make_spec: what to create for a worker id; by default a null worker whose engine is not there.
         settings: those that ``make_fleet`` opens the fleet with, for ``check_backend``; by default none.
         lag_s: how long, in seconds, ``list`` may take to show what was done.
@@ -233,7 +83,7 @@ async def check_fleet(
         AssertionError: the fleet broke a rule; the message names it.
         FleetError: a verb failed although nothing was wrong.
     """
-    kit = _FleetKit(make_fleet, crash, shortage, make_spec, settings or {}, lag_s, quiet_s, patience_s)
+    kit = FleetKit(make_fleet, crash, shortage, faults, make_spec, settings or {}, lag_s, quiet_s, patience_s)
     passed: list[str] = []
     left_out: list[str] = []
     for name, check in _CHECKS:
@@ -249,10 +99,11 @@ async def check_fleet(
             else:
                 await check(kit)
                 passed.append(name)
+    await fault_checks(kit, passed, left_out)
     return FleetCheckResult(tuple(passed), tuple(left_out))
 
 
-async def _backends(kit: _FleetKit) -> None:
+async def _backends(kit: FleetKit) -> None:
     async with kit.opened() as it:
         backend = kit.make_spec(1).backend
         try:
@@ -264,11 +115,11 @@ async def _backends(kit: _FleetKit) -> None:
             try:
                 it.fleet.check_backend(kit.settings, name)  # a fleet that cannot know may take any name
             except FleetError as error:
-                _check_message(error, f"check_backend({name!r})")
+                check_message(error, f"check_backend({name!r})")
         await it.lists({}, "after check_backend()")
 
 
-async def _creates(kit: _FleetKit) -> None:
+async def _creates(kit: FleetKit) -> None:
     async with kit.opened() as it:
         await it.lists({}, "under a new mark")
         await it.create(1)
@@ -281,7 +132,7 @@ async def _creates(kit: _FleetKit) -> None:
         await it.announces([], "when nothing has ended by itself")
 
 
-async def _stops_and_starts(kit: _FleetKit) -> None:
+async def _stops_and_starts(kit: FleetKit) -> None:
     async with kit.opened() as it:
         await it.create(1)
         for turn in ("the first time", "the second time"):
@@ -294,7 +145,7 @@ async def _stops_and_starts(kit: _FleetKit) -> None:
         await it.announces([], "after being stopped and started")
 
 
-async def _destroys(kit: _FleetKit) -> None:
+async def _destroys(kit: FleetKit) -> None:
     async with kit.opened() as it:
         await it.destroy(5)  # never there
         await it.create(1, 2, 3)
@@ -310,7 +161,7 @@ async def _destroys(kit: _FleetKit) -> None:
         await it.announces([], "after being told to destroy")
 
 
-async def _unknown(kit: _FleetKit) -> None:
+async def _unknown(kit: FleetKit) -> None:
     async with kit.opened() as it:
         await it.create(1)
         for verb in (it.fleet.start, it.fleet.stop):
@@ -322,7 +173,7 @@ async def _unknown(kit: _FleetKit) -> None:
         await it.lists({}, "after verbs for workers that are not there")
 
 
-async def _marks(kit: _FleetKit) -> None:
+async def _marks(kit: FleetKit) -> None:
     async with kit.opened() as ours, kit.opened() as theirs:
         await ours.create(1, 2)
         await theirs.lists({}, "before anything was created under its mark")
@@ -337,7 +188,7 @@ async def _marks(kit: _FleetKit) -> None:
         await ours.announces([], "after another mark's instances ended")
 
 
-async def _close_and_adopt(kit: _FleetKit) -> None:
+async def _close_and_adopt(kit: FleetKit) -> None:
     async with kit.opened() as first:
         await first.create(1, 2, 3)
         await first.stop(2)
@@ -358,7 +209,7 @@ async def _close_and_adopt(kit: _FleetKit) -> None:
         assert not first.exits, "a closed fleet should announce nothing"
 
 
-async def _close_and_destroy(kit: _FleetKit) -> None:
+async def _close_and_destroy(kit: FleetKit) -> None:
     async with kit.opened() as first:
         await first.create(1, 2)
         await first.stop(2)
@@ -368,7 +219,7 @@ async def _close_and_destroy(kit: _FleetKit) -> None:
             await second.lists({}, "after close(destroy=True)")
 
 
-async def _many_at_once(kit: _FleetKit) -> None:
+async def _many_at_once(kit: FleetKit) -> None:
     async with kit.opened() as it:
         ids = range(1, MANY + 1)
         await asyncio.gather(*(it.create(worker_id) for worker_id in ids))
@@ -380,7 +231,7 @@ async def _many_at_once(kit: _FleetKit) -> None:
         await it.announces([], "when all were told to end")
 
 
-async def _in_order(kit: _FleetKit) -> None:
+async def _in_order(kit: FleetKit) -> None:
     async with kit.opened() as it:
         await asyncio.gather(it.create(1), it.stop(1), it.start(1), it.destroy(1))
         await it.lists({}, "after create, stop, start and destroy of one worker asked at once")
@@ -389,7 +240,7 @@ async def _in_order(kit: _FleetKit) -> None:
         await it.announces([], "after verbs asked at once")
 
 
-async def _cancelled(kit: _FleetKit) -> None:
+async def _cancelled(kit: FleetKit) -> None:
     async with kit.opened() as it:
         for verb in (it.create, it.stop, it.start):
             task = tasks.start(verb(1))
@@ -403,7 +254,7 @@ async def _cancelled(kit: _FleetKit) -> None:
         await it.lists({}, "after calls that were cancelled, and destroy(1)")
 
 
-async def _announces_crashes(kit: _FleetKit) -> None:
+async def _announces_crashes(kit: FleetKit) -> None:
     async with kit.opened() as it:
         await it.create(1, 2, 3)
         await it.crash(1)
@@ -425,7 +276,7 @@ async def _announces_crashes(kit: _FleetKit) -> None:
         await it.announces([1, 1, 2], "at the end")
 
 
-async def _crashes_are_its_own(kit: _FleetKit) -> None:
+async def _crashes_are_its_own(kit: FleetKit) -> None:
     async with kit.opened() as ours, kit.opened() as theirs:
         await ours.create(1)
         await theirs.create(1)
@@ -435,7 +286,7 @@ async def _crashes_are_its_own(kit: _FleetKit) -> None:
         await ours.lists({1: RUNNING}, "after another mark's worker 1 ended by itself")
 
 
-async def _adopted_crashes(kit: _FleetKit) -> None:
+async def _adopted_crashes(kit: FleetKit) -> None:
     async with kit.opened() as first:
         await first.create(1, 2)
         await first.close()
@@ -451,7 +302,7 @@ async def _adopted_crashes(kit: _FleetKit) -> None:
             await second.lists({1: EXITED, 2: EXITED}, "after an adopted instance ended by itself")
 
 
-async def _logs(kit: _FleetKit) -> None:
+async def _logs(kit: FleetKit) -> None:
     async with kit.opened() as it:
         await it.create(1)
         for worker_id, bytes_max in ((1, 1000), (1, 1), (1, 0), (99, 1000)):
@@ -463,7 +314,7 @@ async def _logs(kit: _FleetKit) -> None:
         await it.lists({1: RUNNING}, "after read_log()")
 
 
-async def _shortages(kit: _FleetKit) -> None:
+async def _shortages(kit: FleetKit) -> None:
     assert kit.shortage is not None
     async with kit.opened() as it:
         await it.create(1)
@@ -481,15 +332,7 @@ async def _shortages(kit: _FleetKit) -> None:
         await it.announces([], "when nothing has ended by itself")
 
 
-def _shown(states: dict[int, InstanceState]) -> str:
-    return ", ".join(f"{worker_id}: {state.value}" for worker_id, state in sorted(states.items())) or "nothing"
-
-
-def _ignore(worker_id: int, detail: str) -> None:
-    """Ignores the end of an instance."""
-
-
-_CHECKS: tuple[tuple[str, Callable[[_FleetKit], Awaitable[None]]], ...] = (
+_CHECKS: tuple[tuple[str, Callable[[FleetKit], Awaitable[None]]], ...] = (
     ("check_backend() takes the backend that is created", _backends),
     ("what is created runs, and is created once", _creates),
     ("what is stopped can be started", _stops_and_starts),
@@ -503,11 +346,11 @@ _CHECKS: tuple[tuple[str, Callable[[_FleetKit], Awaitable[None]]], ...] = (
     ("a cancelled call leaves nothing half-done", _cancelled),
     ("the end of a log", _logs),
 )
-_CRASH_CHECKS: tuple[tuple[str, Callable[[_FleetKit], Awaitable[None]]], ...] = (
+_CRASH_CHECKS: tuple[tuple[str, Callable[[FleetKit], Awaitable[None]]], ...] = (
     ("what ends by itself is announced once, and listed as exited", _announces_crashes),
     ("another mark's endings are not announced", _crashes_are_its_own),
     ("endings of adopted instances are announced, those before are not", _adopted_crashes),
 )
-_SHORTAGE_CHECKS: tuple[tuple[str, Callable[[_FleetKit], Awaitable[None]]], ...] = (
+_SHORTAGE_CHECKS: tuple[tuple[str, Callable[[FleetKit], Awaitable[None]]], ...] = (
     ("a shortage is said as such, and leaves nothing behind", _shortages),
 )

@@ -12,6 +12,7 @@ reads a clock or sleeps, except for `MemoryWorld.slow`, whose ``sleep`` can be t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState, S
 from nullworker.fleets.keyed_queue import KeyedQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from nullworker.fleets.base import InstanceSpec, Notice
 
@@ -37,6 +38,7 @@ class MemoryInstance:
     detail: str = ""
     runs: int = 1
     log: bytes = b""
+    address: str = ""
 
 
 @dataclass(slots=True)
@@ -66,6 +68,8 @@ class MemoryWorld:
         self._gates: dict[str, asyncio.Event] = {}
         self._lies: dict[tuple[str, int], Instance | None] = {}
         self._shortage = ""
+        self._is_silent = False
+        self._is_standing = False
 
     def state(self, mark: str, worker_id: int) -> InstanceState | None:
         """The true state of an instance; None when there is none."""
@@ -124,6 +128,24 @@ class MemoryWorld:
         """Makes each further create of what is not there yet raise `ShortageError` with ``reason``; "" ends that."""
         self._shortage = reason
 
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """A period in which each call fails without an effect, and nobody can know that."""
+        self._is_silent = True
+        try:
+            yield
+        finally:
+            self._is_silent = False
+
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[None]:
+        """A period in which what is created is there, and does not begin: its ``runs`` are 0."""
+        self._is_standing = True
+        try:
+            yield
+        finally:
+            self._is_standing = False
+
     def give_notice(self, mark: str, notice: Notice) -> None:
         """Calls ``on_notice`` of the fleets that are open under a mark."""
         for fleet in tuple(self._fleets[mark]):
@@ -137,7 +159,7 @@ class MemoryWorld:
         """
         if (mark, spec.worker_id) not in self.instances and self._shortage:
             raise ShortageError(self._shortage)
-        self.instances.setdefault((mark, spec.worker_id), MemoryInstance(spec))
+        self.instances.setdefault((mark, spec.worker_id), MemoryInstance(spec, runs=int(not self._is_standing)))
 
     def lie(self, mark: str, worker_id: int, state: InstanceState | None) -> None:
         """Makes ``list`` show ``state`` for a worker, whether it exists or not; None: not list it.
@@ -190,7 +212,7 @@ class MemoryWorld:
     def listed(self, mark: str) -> list[Instance]:
         """What ``list`` says."""
         said = {
-            worker_id: Instance(worker_id, instance.state, instance.detail)
+            worker_id: Instance(worker_id, instance.state, instance.detail, instance.address)
             for (whose, worker_id), instance in self.instances.items()
             if whose == mark
         }
@@ -214,6 +236,8 @@ class MemoryWorld:
         """
         self.calls.append((verb, worker_id))
         self._called.set()
+        if self._is_silent:
+            raise FleetError("The memory fleet's world does not answer.", definite=False)
         fault = self._take_fault(verb, worker_id)
         delay_s = self._delays_s.get(verb, 0.0)
         if delay_s > 0:

@@ -22,13 +22,15 @@ from nullworker.fleets.processes import fleet as looking
 from nullworker.fleets.processes.logs import CUT_MARK
 from nullworker.testing.fleets import check_fleet
 from tests.integration.process_fleets import MARK, PATIENCE_S, Place, alive, kill, make_workers, place_in, spec, states
+from tests.kit.fleet_faults import not_given
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from nullworker.fleets.base import Fleet
+    from nullworker.testing.fleet_kit import OnExit, OnNotice
 
 RUNNING, STOPPED, EXITED = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.EXITED
 
@@ -54,8 +56,8 @@ async def run_kit(tmp_path: Path) -> None:
     place = Place(tmp_path, {"state_dir": tmp_path / "state", "workers_path": [str(make_workers(tmp_path / "root"))]})
     place.settings.update(gpus=16, gpus_per_worker=1)
 
-    async def make_fleet(mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
-        return await ProcessFleet.open(place.settings, mark, on_exit)
+    async def make_fleet(mark: str, on_exit: OnExit, on_notice: OnNotice) -> Fleet:
+        return await ProcessFleet.open(place.settings, mark, on_exit, on_notice)
 
     async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
         await kill(place.pid(worker_id, mark))
@@ -69,7 +71,7 @@ async def run_kit(tmp_path: Path) -> None:
         assert len(taken) == 15
 
     result = await check_fleet(make_fleet, crash=crash, shortage=shortage, make_spec=spec, settings=place.settings)
-    assert result.left_out == ()
+    assert not_given(result) == {"lost_answer", "silence", "kept", "unstarted", "ends_soon", "moved"}
     assert place.running() == []
 
 

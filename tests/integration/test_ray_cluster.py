@@ -13,13 +13,15 @@ from nullworker.fleets.ray.fleet import RayFleet
 from nullworker.testing.fleets import check_fleet
 from tests.integration.process_fleets import make_workers, spec
 from tests.integration.ray_cluster import needs_ray, ray_cluster
+from tests.kit.fleet_faults import not_given
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from nullworker.fleets.base import Fleet, Notice
+    from nullworker.testing.fleet_kit import OnExit, OnNotice
 
 pytestmark = [needs_ray, pytest.mark.long, pytest.mark.timeout(1800)]
 RUNNING, STOPPED, EXITED = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.EXITED
@@ -32,7 +34,7 @@ async def test_it_passes_the_conformance_kit(tmp_path: Path) -> None:
         cluster.settings.update(workers_path=str(make_workers(tmp_path / "root")), cpus_per_worker=0.5)
         fleets: list[RayFleet] = []
 
-        async def make_fleet(mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
+        async def make_fleet(mark: str, on_exit: OnExit, on_notice: OnNotice) -> Fleet:
             fleets.append(await RayFleet.open(cluster.settings, mark, on_exit))
             return fleets[-1]
 
@@ -64,7 +66,7 @@ async def test_it_passes_the_conformance_kit(tmp_path: Path) -> None:
             lag_s=20.0,
             patience_s=120.0,
         )
-        assert result.left_out == ()
+        assert not_given(result) == {"lost_answer", "silence", "kept", "unstarted", "ends_soon", "moved"}
         await until(lambda: cluster.workers() == [])
 
 

@@ -16,13 +16,15 @@ from nullworker.fleets.ray.fleet import RayFleet
 from nullworker.testing.fleets import check_fleet, plain_spec
 from tests.integration.process_fleets import spec
 from tests.kit.fake_ray import FakeNode, FakeRay
+from tests.kit.fleet_faults import not_given
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from nullworker.fleets.base import Notice
+    from nullworker.testing.fleet_kit import OnExit, OnNotice
 
 RUNNING, STOPPED, EXITED = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.EXITED
 
@@ -30,7 +32,7 @@ RUNNING, STOPPED, EXITED = InstanceState.RUNNING, InstanceState.STOPPED, Instanc
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dashboard in process does at once what Ray takes seconds for."""
-    for name, seconds in (("LOOK_AFTER_S", 0.0), ("POLL_S", 0.002), ("PLACED_S", 0.05)):
+    for name, seconds in (("LOOK_AFTER_S", 0.0), ("POLL_S", 0.002), ("PLACED_S", 0.05), ("END_S", 1.0)):
         monkeypatch.setattr(fleet, name, seconds)
     monkeypatch.setattr(placeholders, "LINGER_S", 0.06)
     monkeypatch.setattr(jobs_api, "STATUS_S", 0.0)
@@ -70,9 +72,10 @@ async def states(of: Fleet) -> dict[int, InstanceState]:
 
 async def test_it_passes_the_conformance_kit(cluster: Cluster) -> None:
     cluster.ray.nodes["node-b"].resources["CPU"] = 20
+    cluster.settings["grace_s"] = 1
 
-    async def make_fleet(mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
-        return await RayFleet.open(cluster.settings, mark, on_exit)
+    async def make_fleet(mark: str, on_exit: OnExit, on_notice: OnNotice) -> Fleet:
+        return await RayFleet.open(cluster.settings, mark, on_exit, on_notice)
 
     async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
         cluster.ray.crash(worker_id, mark)
@@ -89,12 +92,13 @@ async def test_it_passes_the_conformance_kit(cluster: Cluster) -> None:
         make_fleet,
         crash=crash,
         shortage=shortage,
+        faults=cluster.ray.faults(),
         make_spec=plain_spec,
         settings=cluster.settings,
         lag_s=5.0,
         quiet_s=0.15,
     )
-    assert result.left_out == ()
+    assert not_given(result) == {"ends_soon", "moved"}
     assert [job for job in cluster.ray.jobs.values() if job.status in ("PENDING", "RUNNING")] == []
 
 

@@ -16,10 +16,11 @@ from tests.integration.slurm_cluster import MARK, Cluster, cluster_in, needs_slu
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from nullworker.fleets.base import Fleet
+    from nullworker.testing.fleet_kit import OnExit, OnNotice
 
 pytestmark = needs_slurm
 RUNNING, STOPPED, EXITED = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.EXITED
@@ -33,8 +34,8 @@ async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 @pytest.mark.long
 async def test_it_passes_the_conformance_kit(cluster: Cluster) -> None:
-    async def make_fleet(mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
-        return await SlurmFleet.open(cluster.settings, mark, on_exit)
+    async def make_fleet(mark: str, on_exit: OnExit, on_notice: OnNotice) -> Fleet:
+        return await SlurmFleet.open(cluster.settings, mark, on_exit, on_notice)
 
     async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
         await until(lambda: cluster.running(worker_id, mark))

@@ -19,9 +19,10 @@ from tests.integration.ssh_hosts import Boxes, boxes_in, make_key, needs_sshd
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from nullworker.fleets.base import Fleet
+    from nullworker.testing.fleet_kit import OnExit, OnNotice
 
 pytestmark = needs_sshd
 RUNNING, STOPPED, EXITED = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.EXITED
@@ -38,8 +39,8 @@ async def boxes(tmp_path: Path) -> AsyncIterator[Boxes]:
 async def test_it_passes_the_conformance_kit(tmp_path: Path, count: int) -> None:
     async with boxes_in(tmp_path, count) as boxes:
 
-        async def make_fleet(mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
-            return await SshFleet.open(boxes.settings, mark, on_exit)
+        async def make_fleet(mark: str, on_exit: OnExit, on_notice: OnNotice) -> Fleet:
+            return await SshFleet.open(boxes.settings, mark, on_exit, on_notice)
 
         async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
             await kill(boxes.host_of(worker_id, mark).pid(worker_id, mark))

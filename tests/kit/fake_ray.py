@@ -8,17 +8,23 @@ real cluster (`tests.integration.test_ray_cluster`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from nullworker.testing.fleets import PlaceFaults
+
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from typing_extensions import Self
 
 TRACEBACK = "Traceback (most recent call last):\n  File job_manager.py, line 1\nValueError: {}\n.\n"
 WAITS = "Job has not started yet. It may be waiting for resources to become available."
+_LIVES = ("PENDING", "RUNNING")
 #: How long a job on the head takes to begin, and then to do its work.
 STEP_S = 0.12
 #: How long after the end of a job Ray still watches over it.
@@ -68,6 +74,10 @@ class FakeRay:
         self.reports = 0
         #: What has a place waits all the same, and is no pending demand.
         self.is_installing = False
+        #: Nothing is done, and nothing answered.
+        self.is_silent = False
+        #: What is told to stop goes on, though Ray says that it stops.
+        self.keeps = False
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -105,6 +115,40 @@ class FakeRay:
         (job,) = [job for job in self.of(worker_id, mark) if job.status == "RUNNING"]
         log = f"Job entrypoint command failed with exit code {code}, last available logs (truncated to 20,000 chars):\n"
         job.end("FAILED", log + job.log.decode(), "JOB_ENTRYPOINT_COMMAND_ERROR")
+
+    def faults(self) -> PlaceFaults:
+        """What `check_fleet` has this place do wrong; Ray gives no notice, and tells no addresses."""
+
+        @contextlib.asynccontextmanager
+        async def lost_answer(*_: object) -> AsyncIterator[None]:
+            call = ("POST", "/api/jobs/")
+            self.lost[call] = 1
+            yield
+            assert self.lost.pop(call) == 0
+
+        @contextlib.asynccontextmanager
+        async def silence(*_: object) -> AsyncIterator[None]:
+            self.is_silent = True
+            yield
+            self.is_silent = False
+
+        @contextlib.asynccontextmanager
+        async def kept(*_: object) -> AsyncIterator[None]:
+            self.keeps = True
+            yield
+            self.keeps = False
+
+        @contextlib.asynccontextmanager
+        async def unstarted(*_: object) -> AsyncIterator[None]:
+            self.is_installing = True
+            yield
+            self.is_installing = False
+
+        def count(mark: str) -> int:
+            self.work()
+            return sum(f"-{mark}-" in job_id and job.status in _LIVES for job_id, job in self.jobs.items())
+
+        return PlaceFaults(lost_answer, silence, kept, unstarted, count=count)
 
     def kill_node(self, name: str) -> None:
         """A node dies."""
@@ -156,6 +200,10 @@ class FakeRay:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.calls.append((request.method, request.path))
+        if self.is_silent:
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response()
         if self.token and request.path != "/api/version":
             said = request.headers.get("Authorization", "")
             if not said:
@@ -209,9 +257,10 @@ class FakeRay:
         job = self.jobs.get(request.match_info["id"])
         if job is None:
             return web.Response(status=404, text="does not exist")
-        if job.status == "RUNNING":
-            job.end("STOPPED", "Job was intentionally stopped.")
-        job.is_told = True
+        if not self.keeps:
+            if job.status == "RUNNING":
+                job.end("STOPPED", "Job was intentionally stopped.")
+            job.is_told = True
         return web.json_response({"stopped": True})
 
     async def _delete(self, request: web.Request) -> web.Response:

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 from aiohttp import web
 
+from nullworker.testing.fleets import PlaceFaults
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from typing_extensions import Self
 
@@ -74,6 +75,7 @@ class FakeInstance:
     actual: str | None = "running"
     message: str = "success, running"
     hidden_for: int = 0  # so many lists do not show it
+    ends_at: float | None = None
     process: asyncio.subprocess.Process | None = None
     ports: dict[str, Any] = field(default_factory=dict)
     log: Path | None = None
@@ -98,7 +100,7 @@ class FakeInstance:
             "ports": self.ports,
             "extra_env": [[name, value] for name, value in env.items()],
             "start_date": time.time(),  # noqa: TID251 - as Vast has it
-            "end_date": None,
+            "end_date": self.ends_at,
         }
 
 
@@ -118,6 +120,8 @@ class FakeVast:
         self.has_room = True  # for instances that are started
         self.is_quick = True  # an instance that is started has its machine at once
         self.ignores_destroy = 0
+        self.is_silent = False  # nothing is done, and nothing answered
+        self.begins = True  # what is rented comes to run; else its image is loaded for ever
         self.has_repository = True  # instances have this repository, and need not clone it
         self.variables: dict[str, str] = {}  # that instances have besides
         self.violations: list[str] = []
@@ -167,6 +171,46 @@ class FakeVast:
             if each.intended == "running":
                 each.cur, each.actual = "running", "running"
 
+    def faults(self) -> PlaceFaults:
+        """What `check_fleet` has this place do wrong."""
+
+        @contextlib.asynccontextmanager
+        async def lost_answer(*_: object) -> AsyncIterator[None]:
+            self.lost["rent"] = 1
+            yield
+            assert self.lost.pop("rent") == 0
+
+        @contextlib.asynccontextmanager
+        async def silence(*_: object) -> AsyncIterator[None]:
+            self.is_silent = True
+            yield
+            self.is_silent = False
+
+        @contextlib.asynccontextmanager
+        async def kept(*_: object) -> AsyncIterator[None]:
+            self.ignores_destroy = 1000
+            yield
+            self.ignores_destroy = 0
+
+        @contextlib.asynccontextmanager
+        async def unstarted(*_: object) -> AsyncIterator[None]:
+            self.begins = False
+            yield
+            self.begins = True
+
+        async def ends_soon(_fleet: object, mark: str, worker_id: int) -> None:
+            for each in self.of(worker_id, mark):
+                each.ends_at = time.time() + 100  # noqa: TID251 - as Vast has it
+
+        async def moved(_fleet: object, mark: str, worker_id: int) -> None:
+            for each in self.of(worker_id, mark):
+                each.ports = {"3000/tcp": [{"HostIp": "0.0.0.0", "HostPort": "40000"}]}
+
+        def count(mark: str) -> int:
+            return sum(each.body["label"].startswith(f"nw-{mark}-") for each in self.instances.values())
+
+        return PlaceFaults(lost_answer, silence, kept, unstarted, ends_soon, moved, count)
+
     def running(self) -> list[int]:
         return sorted(each.contract_id for each in self.instances.values() if each.actual == "running")
 
@@ -183,6 +227,10 @@ class FakeVast:
         if call is None:
             return await handler(request)  # type: ignore[no-any-return]
         self.calls.append(kind)
+        if self.is_silent:
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response()
         raw = await request.read()
         body = json.loads(raw) if raw else None
         self.bodies.append((kind, body))
@@ -236,7 +284,10 @@ class FakeVast:
         contract_id = self._next
         instance = self.instances[contract_id] = FakeInstance(contract_id, found, await request.json())
         self.rented.append(offer_id)
-        await self._run(instance)
+        if self.begins:
+            await self._run(instance)
+        else:
+            instance.cur, instance.actual, instance.message = "loading", None, "Pulling the image"
         return web.json_response({"success": True, "new_contract": contract_id, "instance_api_key": instance.key})
 
     async def _list(self, request: web.Request) -> web.Response:

@@ -25,9 +25,10 @@ from tests.integration.vast.fake_vast import KEY, FakeVast
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from nullworker.fleets.base import Fleet
+    from nullworker.testing.fleet_kit import OnExit, OnNotice
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +130,8 @@ async def test_machines_that_run_real_workers_pass_the_conformance_kit(
     async with vast_in(tmp_path) as (vast, table):
         settings = {**table, "state_dir": tmp_path / "state", "spend_per_day_max": 1000.0}
 
-        async def make_fleet(mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
-            return await VastFleet.open(settings, mark, on_exit)
+        async def make_fleet(mark: str, on_exit: OnExit, on_notice: OnNotice) -> Fleet:
+            return await VastFleet.open(settings, mark, on_exit, on_notice)
 
         async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
             (instance,) = vast.of(worker_id, mark)
@@ -152,7 +153,9 @@ async def test_machines_that_run_real_workers_pass_the_conformance_kit(
             yield
             vast.offers = kept
 
-        result = await check_fleet(make_fleet, crash=crash, shortage=shortage, settings=settings, lag_s=5, quiet_s=0.3)
+        result = await check_fleet(
+            make_fleet, crash=crash, shortage=shortage, faults=vast.faults(), settings=settings, lag_s=5, quiet_s=0.3
+        )
         assert result.left_out == ()
         assert vast.instances == {}
 

@@ -19,10 +19,11 @@ from tests.integration.vast.fake_vast import KEY, FakeVast, offer
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from nullworker.fleets.base import Notice
+    from nullworker.testing.fleet_kit import OnExit, OnNotice
 
 RUNNING, STOPPED, EXITED = InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.EXITED
 
@@ -83,8 +84,8 @@ async def states(of: Fleet) -> dict[int, InstanceState]:
 
 
 async def test_it_passes_the_conformance_kit(account: Account) -> None:
-    async def make_fleet(mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
-        return await VastFleet.open(account.settings, mark, on_exit)
+    async def make_fleet(mark: str, on_exit: OnExit, on_notice: OnNotice) -> Fleet:
+        return await VastFleet.open(account.settings, mark, on_exit, on_notice)
 
     async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
         account.vast.crash(worker_id, mark)
@@ -99,6 +100,7 @@ async def test_it_passes_the_conformance_kit(account: Account) -> None:
         make_fleet,
         crash=crash,
         shortage=shortage,
+        faults=account.vast.faults(),
         make_spec=plain_spec,
         settings=account.settings,
         lag_s=5.0,

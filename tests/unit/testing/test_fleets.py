@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from nullworker.fleets.base import FleetError, Instance, InstanceSpec, InstanceState, ShortageError
+from nullworker.fleets.base import (
+    EndsSoon,
+    FleetError,
+    Instance,
+    InstanceSpec,
+    InstanceState,
+    ShortageError,
+    no_notice,
+)
 from nullworker.testing.fleets import check_fleet
 from nullworker.testing.memory_fleet import MemoryFleet, MemoryInstance, MemoryWorld
+from tests.kit.fleet_faults import memory_faults
 from tests.kit.virtual_time import run_in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+
+    from nullworker.fleets.base import Notice
+    from nullworker.testing.fleet_kit import OnExit, OnNotice
 
 
 class CreatesAnew(MemoryFleet):
@@ -179,6 +191,98 @@ class CreatesInAShortage(MemoryFleet):
             await super().create(spec)
 
 
+class TakesALostAnswerForARefusal(MemoryFleet):
+    async def create(self, spec: InstanceSpec) -> None:
+        try:
+            await super().create(spec)
+        except ShortageError:
+            raise
+        except FleetError as error:
+            raise FleetError(str(error)) from error
+
+
+class CreatesAgainUnderAnotherMark(MemoryFleet):
+    """What an order that cannot be found again comes to: nobody knows of the first instance."""
+
+    async def create(self, spec: InstanceSpec) -> None:
+        try:
+            await super().create(spec)
+        except ShortageError:
+            raise
+        except FleetError:
+            lost = self._world.instances.pop((self._mark, spec.worker_id), None)
+            if lost is not None:
+                self._world.instances[f"{self._mark} lost", spec.worker_id] = lost
+            raise
+
+
+class ForgetsWhatHadNoAnswer(MemoryFleet):
+    """Destroys only what it was told that it exists."""
+
+    unanswered: ClassVar[set[tuple[str, int]]] = set()
+
+    async def create(self, spec: InstanceSpec) -> None:
+        try:
+            await super().create(spec)
+        except ShortageError:
+            raise
+        except FleetError:
+            self.unanswered.add((self._mark, spec.worker_id))
+            raise
+
+    async def destroy(self, worker_id: int) -> None:
+        if (self._mark, worker_id) not in self.unanswered:
+            await super().destroy(worker_id)
+
+
+class TakesSilenceForNothing(MemoryFleet):
+    async def list(self) -> list[Instance]:
+        try:
+            return await super().list()
+        except FleetError:
+            self._check_open()
+            return []
+
+
+class DestroysBlindly(MemoryFleet):
+    async def destroy(self, worker_id: int) -> None:
+        self._check_open()
+        with contextlib.suppress(FleetError):
+            await super().destroy(worker_id)
+
+
+class WaitsForABeginning(MemoryFleet):
+    async def destroy(self, worker_id: int) -> None:
+        instance = self._world.instances.get((self._mark, worker_id))
+        if instance is not None and not instance.runs:
+            raise FleetError("It has not begun.")
+        await super().destroy(worker_id)
+
+
+class PassesNoNotice(MemoryFleet):
+    @classmethod
+    async def open(cls, settings: Mapping[str, object], mark: str, on_exit: OnExit, *_: object) -> MemoryFleet:
+        return await super().open(settings, mark, on_exit)
+
+
+class EndsWhatEndsSoon(MemoryFleet):
+    @classmethod
+    async def open(
+        cls, settings: Mapping[str, object], mark: str, on_exit: OnExit, on_notice: OnNotice = no_notice
+    ) -> MemoryFleet:
+        def both(notice: Notice) -> None:
+            on_notice(notice)
+            if isinstance(notice, EndsSoon):
+                on_exit(notice.worker_id, notice.reason)
+
+        return await super().open(settings, mark, on_exit, both)
+
+
+class RemembersAddresses(MemoryFleet):
+    async def list(self) -> list[Instance]:
+        return [Instance(each.worker_id, each.state, each.detail, "first:1") for each in await super().list()]
+
+
 BROKEN = [
     (RefusesItsBackend, "refuses what create"),
     (AnswersABackend, "should return None"),
@@ -205,6 +309,15 @@ BROKEN = [
     (MakesUpALog, "never there, should be empty"),
     (FailsForShortage, "should be a ShortageError"),
     (CreatesInAShortage, "should raise"),
+    (TakesALostAnswerForARefusal, "is not definite"),
+    (CreatesAgainUnderAnotherMark, "the place should have 1, and has 2"),
+    (ForgetsWhatHadNoAnswer, "after destroy\\(1\\) of what was created without an answer"),
+    (TakesSilenceForNothing, "while the place is silent"),
+    (DestroysBlindly, "of which the place says nothing, should raise"),
+    (WaitsForABeginning, "destroy\\(1\\) of what has not begun still fails"),
+    (PassesNoNotice, "on_notice\\(EndsSoon\\) for worker 1"),
+    (EndsWhatEndsSoon, "after a notice, while the instance runs, on_exit"),
+    (RemembersAddresses, "an address that changed still fails"),
 ]
 
 
@@ -223,8 +336,8 @@ def test_a_fleet_that_minds_what_is_not_there_is_found_out() -> None:
 
 async def test_without_a_way_to_crash_the_result_says_what_was_left_out() -> None:
     world = MemoryWorld()
-    result = await check_fleet(lambda mark, on_exit: MemoryFleet.open({"world": world}, mark, on_exit), quiet_s=0)
-    assert len(result.left_out) == 4
+    result = await check_fleet(lambda mark, *calls: MemoryFleet.open({"world": world}, mark, *calls), quiet_s=0)
+    assert len(result.left_out) == 11
     assert len(result.passed) == 12
 
 
@@ -232,7 +345,7 @@ def test_a_verb_that_never_ends_is_found_out() -> None:
     world = MemoryWorld()
     world.hold("list")
     with pytest.raises(AssertionError, match="took more than"):
-        run_in_virtual_time(check_fleet(lambda mark, on_exit: MemoryFleet.open({"world": world}, mark, on_exit)))
+        run_in_virtual_time(check_fleet(lambda mark, *calls: MemoryFleet.open({"world": world}, mark, *calls)))
 
 
 def run(broken: type[MemoryFleet]) -> None:
@@ -248,5 +361,10 @@ def run(broken: type[MemoryFleet]) -> None:
         world.be_short("")
 
     run_in_virtual_time(
-        check_fleet(lambda mark, on_exit: broken.open({"world": world}, mark, on_exit), crash=crash, shortage=shortage)
+        check_fleet(
+            lambda mark, *calls: broken.open({"world": world}, mark, *calls),
+            crash=crash,
+            shortage=shortage,
+            faults=memory_faults(world),
+        )
     )

@@ -11,9 +11,12 @@ import pytest
 from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState, PlaceFree
 from nullworker.testing.fleets import check_fleet, plain_spec
 from nullworker.testing.memory_fleet import MemoryFleet, MemoryWorld
+from tests.kit.fleet_faults import memory_faults
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
+
+    from nullworker.testing.fleet_kit import OnExit, OnNotice
 
 MARK = "mark"
 
@@ -27,8 +30,8 @@ async def test_it_passes_the_conformance_kit() -> None:
     """Every check runs, and none is left out."""
     world = MemoryWorld()
 
-    async def make_fleet(mark: str, on_exit: Callable[[int, str], None]) -> Fleet:
-        return await MemoryFleet.open({"world": world}, mark, on_exit)
+    async def make_fleet(mark: str, on_exit: OnExit, on_notice: OnNotice) -> Fleet:
+        return await MemoryFleet.open({"world": world}, mark, on_exit, on_notice)
 
     async def crash(_fleet: Fleet, mark: str, worker_id: int) -> None:
         world.crash(mark, worker_id)
@@ -39,7 +42,8 @@ async def test_it_passes_the_conformance_kit() -> None:
         yield
         world.be_short("")
 
-    result = await check_fleet(make_fleet, crash=crash, shortage=shortage, quiet_s=0)
+    faults = memory_faults(world)
+    result = await check_fleet(make_fleet, crash=crash, shortage=shortage, faults=faults, quiet_s=0)
     assert result.left_out == ()
     assert world.instances == {}
 
