@@ -57,7 +57,7 @@ async def _lost_answer(kit: FleetKit) -> None:
         await it.done_at_last(partial(it.create, 1), "create(1) after a lost answer")
         await it.lists({1: RUNNING}, "after a creation whose answer was lost, and create(1) again")
         _check_count(it, 1, "after a creation whose answer was lost, and create(1) again")
-        await it.destroy(1)
+        await it.done_at_last(partial(it.destroy, 1), "destroy(1) after a lost answer")
         await it.leaves_nothing("after destroy(1) of what was created without an answer")
         await it.announces([], "when nothing has ended by itself")
 
@@ -67,7 +67,7 @@ async def _lost_answer_and_destroyed(kit: FleetKit) -> None:
     async with kit.opened() as it:
         async with kit.faults.lost_answer(it.fleet, it.mark):
             await _failure(it.create(1), "create(1), whose answer was lost,")
-        await it.destroy(1)
+        await it.done_at_last(partial(it.destroy, 1), "destroy(1) after a lost answer")
         await it.leaves_nothing("after destroy(1) of what was created without an answer")
     async with kit.opened() as it:
         async with kit.faults.lost_answer(it.fleet, it.mark):
@@ -75,7 +75,7 @@ async def _lost_answer_and_destroyed(kit: FleetKit) -> None:
         await it.close()
         async with kit.reopened(it.mark) as again:
             await again.lists({1: RUNNING}, "opened again after a creation whose answer was lost")
-            await again.destroy(1)
+            await again.done_at_last(partial(again.destroy, 1), "destroy(1) after a lost answer")
             await again.leaves_nothing("after destroy(1) of what was created for another opening, without an answer")
 
 

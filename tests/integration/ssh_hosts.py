@@ -20,6 +20,7 @@ import pytest
 from nullworker.fleets.base import FleetError, InstanceSpec
 from nullworker.fleets.processes import proc
 from nullworker.fleets.ssh import SshFleet
+from nullworker.testing.fleets import PlaceFaults
 from tests.integration.process_fleets import make_workers
 from tests.kit.waiting import until
 from tests.ports import free_port
@@ -28,7 +29,7 @@ from tools.brokers.needs import program
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from nullworker.fleets.base import Notice
+    from nullworker.fleets.base import Fleet, Notice
 
 MARK = "mark"
 SSHD = program("sshd").find()
@@ -95,6 +96,11 @@ class Host:
         parent = psutil.Process(self.sshd.pid)
         return [parent, *(each for each in parent.children(recursive=True) if each.name() == "sshd")]
 
+    @property
+    def agents(self) -> list[psutil.Process]:
+        """What the fleet runs on it, for each of its connections."""
+        return [each for daemon in self.daemons[:1] for each in daemon.children(recursive=True) if is_agent(each)]
+
     def cut(self) -> None:
         """As if it was switched off from the network: connections break at once, and none is taken."""
         for daemon in self.daemons:
@@ -117,6 +123,12 @@ class Host:
     def directory(self, worker_id: int, mark: str = MARK) -> Path:
         return self.home / ".nullworker" / "state" / mark / "fleets" / "processes" / mark / str(worker_id)
 
+    def is_there(self, worker_id: int, mark: str = MARK) -> bool:
+        """Whether a worker was started on it."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return self.pid(worker_id, mark) > 0
+        return False
+
     def pid(self, worker_id: int, mark: str = MARK) -> int:
         pid = json.loads((self.directory(worker_id, mark) / "instance.json").read_text())["pid"]
         assert isinstance(pid, int)
@@ -126,6 +138,13 @@ class Host:
         """The living processes of all instances on it."""
         found = proc.marked_processes(str(self.home.resolve()))
         return sorted(each.process.pid for processes in found.values() for each in processes)
+
+
+def is_agent(process: psutil.Process, home: str = "") -> bool:
+    with contextlib.suppress(psutil.Error):
+        words = " ".join(process.cmdline())  # a zombie has none
+        return "import sys; sys.path.insert" in words and "fleets.ssh.agent" in words and home in words
+    return False
 
 
 @dataclass
@@ -165,6 +184,57 @@ class Boxes:
         read: dict[str, Any] = json.loads(path.read_text())
         return read
 
+    def faults(self) -> PlaceFaults:
+        """What `check_fleet` has these hosts do wrong. What an agent is told is done, or its connection breaks."""
+
+        @contextlib.asynccontextmanager
+        async def lost_answer(fleet: Fleet, mark: str) -> AsyncIterator[None]:
+            assert isinstance(fleet, SshFleet)
+            creating = asyncio.ensure_future(self._lose_answer(fleet, mark))
+            yield
+            await creating
+            await self.start()
+
+        @contextlib.asynccontextmanager
+        async def silence(*_: object) -> AsyncIterator[None]:
+            for host in self.hosts:
+                host.cut()
+            yield
+            await self.start()
+
+        def count(mark: str) -> int:
+            found = proc.marked_processes(str(self.path.resolve()))
+            return sum(f"/processes/{mark}/" in name for name, all_ in found.items() if all_)
+
+        return PlaceFaults(lost_answer, silence, count=count)
+
+    async def _lose_answer(self, fleet: SshFleet, mark: str) -> None:
+        """Lets an order through to the agents, and then breaks the connections with the answer still in them."""
+        agents = [each for host in self.hosts for each in host.agents]
+        for agent in agents:
+            agent.suspend()
+        await until(lambda: fleet._creating)
+        (worker_id,) = fleet._creating
+        for host in self.hosts:
+            host.hang(on=True)
+        for agent in agents:
+            agent.resume()
+        while not any(host.is_there(worker_id, mark) for host in self.hosts):
+            for on in (False, True):  # the order was not through: nothing says when it is
+                for host in self.hosts:
+                    host.hang(on=on)
+                await asyncio.sleep(0.1 if on else 0.005)
+        for host in self.hosts:
+            host.cut()
+        await until(lambda: not any(each.is_running() for each in agents), "they end with their connections")
+
+    async def start(self) -> None:
+        """Has all hosts answer."""
+        for host in self.hosts:
+            host.start()
+        for host in self.hosts:
+            await host.ready()
+
     def left(self) -> list[int]:
         return [pid for host in self.hosts for pid in host.running()]
 
@@ -196,10 +266,7 @@ async def boxes_in(path: Path, count: int = 2, given: tuple[Host, ...] = ()) -> 
     engine = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     boxes = Boxes(path, hosts, settings, f"http://127.0.0.1:{engine.sockets[0].getsockname()[1]}")
     try:
-        for host in hosts:
-            host.start()
-        for host in hosts:
-            await host.ready()
+        await boxes.start()
         boxes.trust()
         yield boxes
     finally:

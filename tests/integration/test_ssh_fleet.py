@@ -15,7 +15,8 @@ from nullworker.fleets.base import FleetError, InstanceState, PlaceFree, Resourc
 from nullworker.fleets.ssh import SshFleet
 from nullworker.testing.fleets import check_fleet
 from tests.integration.process_fleets import alive, kill
-from tests.integration.ssh_hosts import Boxes, boxes_in, make_key, needs_sshd
+from tests.integration.ssh_hosts import Boxes, boxes_in, is_agent, make_key, needs_sshd
+from tests.kit.fleet_faults import not_given
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -55,9 +56,16 @@ async def test_it_passes_the_conformance_kit(tmp_path: Path, count: int) -> None
             fleet._hosts.update(hosts)
 
         result = await check_fleet(
-            make_fleet, crash=crash, shortage=shortage, make_spec=boxes.spec, settings=boxes.settings, quiet_s=0.2
+            make_fleet,
+            crash=crash,
+            shortage=shortage,
+            faults=boxes.faults(),
+            make_spec=boxes.spec,
+            settings=boxes.settings,
+            quiet_s=0.2,
+            lag_s=5.0,
         )
-        assert result.left_out == ()
+        assert not_given(result) == {"kept", "unstarted", "ends_soon", "moved"}
         assert boxes.left() == []
 
 
@@ -213,7 +221,7 @@ async def test_an_answer_to_a_creation_that_is_lost_starts_nothing_twice(tmp_pat
     async with boxes_in(tmp_path, 1) as boxes:
         (host,) = boxes.hosts
         fleet = await boxes.open()
-        (agent,) = [each for each in psutil.Process(host.daemons[0].pid).children(recursive=True) if is_agent(each)]
+        (agent,) = host.agents
         agent.suspend()
         try:
             creating = asyncio.ensure_future(fleet.create(boxes.spec(1)))
@@ -236,13 +244,6 @@ async def test_an_answer_to_a_creation_that_is_lost_starts_nothing_twice(tmp_pat
         assert len(boxes.left()) == 1
         await fleet.destroy(1)
         assert boxes.left() == []
-
-
-def is_agent(process: psutil.Process, home: str = "") -> bool:
-    with contextlib.suppress(psutil.Error):
-        words = " ".join(process.cmdline())  # a zombie has none
-        return "import sys; sys.path.insert" in words and "fleets.ssh.agent" in words and home in words
-    return False
 
 
 async def test_a_connection_on_which_nothing_is_heard_is_made_again(tmp_path: Path) -> None:
