@@ -19,13 +19,14 @@ import pytest
 from nullworker.fleets.base import FleetError, InstanceSpec
 from nullworker.fleets.processes import proc
 from nullworker.fleets.slurm import SlurmFleet
+from nullworker.testing.fleets import PlaceFaults
 from tests.integration.process_fleets import make_workers
 from tests.kit.waiting import until
 from tests.ports import free_port
 from tools.brokers.needs import program
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from nullworker.fleets.base import Notice
 
@@ -35,6 +36,8 @@ PROGRAMS = {name: program(name).find() for name in ("slurmctld", "slurmd", "sbat
 needs_slurm = pytest.mark.skipif(
     None in PROGRAMS.values() or os.geteuid() != 0, reason="there is no Slurm (make brokers), or it is not run by root"
 )
+#: What a command of Slurm says and does that has waited for an answer in vain.
+TIMED_OUT = "echo 'error: Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1"
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -90,6 +93,63 @@ class Cluster:
     def directory(self, worker_id: int, mark: str = MARK) -> Path:
         return Path(self.settings["state_dir"]).resolve() / "fleets" / "slurm" / mark / str(worker_id)
 
+    def faults(self) -> PlaceFaults:
+        """What `check_fleet` has this cluster do wrong; its jobs have no addresses that could change."""
+
+        @contextlib.asynccontextmanager
+        async def lost_answer(*_: object) -> AsyncIterator[None]:
+            with self._instead("sbatch", f'{PROGRAMS["sbatch"]} "$@" >/dev/null; {TIMED_OUT}'):
+                yield
+
+        @contextlib.asynccontextmanager
+        async def silence(*_: object) -> AsyncIterator[None]:
+            with contextlib.ExitStack() as stack:
+                for name in ("sbatch", "scancel", "squeue"):
+                    stack.enter_context(self._instead(name, TIMED_OUT))
+                yield
+
+        @contextlib.asynccontextmanager
+        async def kept(*_: object) -> AsyncIterator[None]:
+            with self._instead("scancel", "true"):
+                yield
+
+        @contextlib.asynccontextmanager
+        async def unstarted(*_: object) -> AsyncIterator[None]:
+            self.scontrol("update", "NodeName=ALL", "State=DRAIN", "Reason=test")
+            yield
+            self.scontrol("update", "NodeName=ALL", "State=RESUME")
+
+        async def ends_soon(_fleet: object, mark: str, worker_id: int) -> None:
+            await until(lambda: self.running(worker_id, mark))
+            (job_id,) = [job for job, name in self.jobs(mark) if name == f"nw-{worker_id}"]
+            self.scontrol("update", f"JobId={job_id}", "TimeLimit=1")
+
+        def count(mark: str) -> int:
+            return len(self.jobs(mark))
+
+        return PlaceFaults(lost_answer, silence, kept, unstarted, ends_soon, count=count)
+
+    def jobs(self, mark: str = MARK) -> list[tuple[str, str]]:
+        """The jobs of a fleet that wait or run, by Slurm's account: their numbers and names."""
+        words = ["squeue", "--noheader", "--all", "--states=PENDING,CONFIGURING,RUNNING", "--format=%i|%j|%k"]
+        lines = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+        found = [line.split("|") for line in lines]
+        return [(job_id, name) for job_id, name, comment in found if comment == f"nullworker-{mark}"]
+
+    @contextlib.contextmanager
+    def _instead(self, name: str, script: str) -> Iterator[None]:
+        """A period in which a command of Slurm does something else."""
+        directory = self.path / "instead"
+        directory.mkdir(exist_ok=True)
+        if str(directory) not in os.environ["PATH"]:
+            os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
+        (directory / name).write_text(f"#!/bin/sh\n{script}\n")
+        (directory / name).chmod(0o755)
+        try:
+            yield
+        finally:
+            (directory / name).unlink()
+
     def running(self, worker_id: int | None = None, mark: str = MARK) -> list[int]:
         """The living processes of an instance, or of all."""
         root = str(self.path.resolve()) if worker_id is None else str(self.directory(worker_id, mark))
@@ -118,6 +178,7 @@ async def cluster_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         config += f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port()} CPUs=16 State=UNKNOWN\n"
     (path / "slurm.conf").write_text(config)
     monkeypatch.setenv("SLURM_CONF", str(path / "slurm.conf"))
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # `Cluster._instead` adds to it
     settings = {
         "state_dir": path / "engine",
         "workers_path": str(make_workers(path / "root")),

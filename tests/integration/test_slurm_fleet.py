@@ -13,6 +13,7 @@ from nullworker.fleets.slurm import SlurmFleet, squeue
 from nullworker.testing.fleets import check_fleet
 from tests.integration.process_fleets import kill
 from tests.integration.slurm_cluster import MARK, Cluster, cluster_in, needs_slurm, spec
+from tests.kit.fleet_faults import not_given
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 @pytest.mark.long
-async def test_it_passes_the_conformance_kit(cluster: Cluster) -> None:
+async def test_it_passes_the_conformance_kit(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nullworker.fleets.slurm.fleet.END_S", 3.0)
+
     async def make_fleet(mark: str, on_exit: OnExit, on_notice: OnNotice) -> Fleet:
         return await SlurmFleet.open(cluster.settings, mark, on_exit, on_notice)
 
@@ -51,9 +54,16 @@ async def test_it_passes_the_conformance_kit(cluster: Cluster) -> None:
         fleet._waiting = waiting  # type: ignore[method-assign]
 
     result = await check_fleet(
-        make_fleet, crash=crash, shortage=shortage, make_spec=spec, settings=cluster.settings, quiet_s=1.2, lag_s=10.0
+        make_fleet,
+        crash=crash,
+        shortage=shortage,
+        faults=cluster.faults(),
+        make_spec=spec,
+        settings=cluster.settings,
+        quiet_s=1.2,
+        lag_s=10.0,
     )
-    assert result.left_out == ()
+    assert not_given(result) == {"moved"}
     assert cluster.running() == []
 
 
@@ -136,3 +146,31 @@ async def test_what_slurm_is_asked_and_what_it_says(cluster: Cluster, monkeypatc
     await again.close(destroy=True)
     assert cluster.running() == []
     assert list((cluster.path / "engine/fleets/slurm" / MARK).iterdir()) == []
+
+
+async def test_a_job_whose_submission_had_no_answer_is_found_and_none_is_submitted_twice(cluster: Cluster) -> None:
+    fleet = await cluster.open()
+    faults = cluster.faults()
+    assert faults.lost_answer is not None
+    assert faults.silence is not None
+    await fleet.create(spec(1))
+    await fleet.stop(1)
+    async with faults.lost_answer(fleet, MARK):
+        with pytest.raises(FleetError, match=r"Slurm has not answered sbatch: .*timed out") as lost:
+            await fleet.start(1)
+    assert not lost.value.definite
+    await fleet.start(1)
+    assert [name for _, name in cluster.jobs()] == ["nw-1"], "the job that was submitted is the one"
+    await fleet.stop(1)
+    assert cluster.jobs() == []
+    async with faults.silence(fleet, MARK):
+        for verb in (fleet.start(1), fleet.create(spec(2))):
+            with pytest.raises(FleetError) as lost:
+                await verb
+            assert not lost.value.definite
+    assert [each.state for each in await fleet.list()] == [STOPPED], "what never came is no worker"
+    await fleet.close()
+    again = await cluster.open()
+    await again.start(1)
+    await again.create(spec(2))
+    assert sorted(name for _, name in cluster.jobs()) == ["nw-1", "nw-2"]

@@ -73,7 +73,7 @@ class SlurmFleet:
         self._queue_view = QueueView(self._mark, settings.queue_s)
         self._announced: set[int] = set()  # whose end needs no announcing
         self._noticed: set[int] = set()  # jobs whose end was given notice of
-        self._cancelled: set[int] = set()  # jobs that a view may still show as running
+        self._cancelled: dict[int, float] = {}  # jobs that a view may still show as running, and until when
         self._was_short = False
         self._queue = KeyedQueue()
         self._watching: asyncio.Task[None] | None = None
@@ -194,8 +194,11 @@ class SlurmFleet:
 
     async def _create(self, spec: InstanceSpec) -> None:
         worker_id = spec.worker_id
-        if worker_id in self._records:
-            return
+        known = self._records.get(worker_id)
+        if known is not None:
+            await self._find_job(worker_id, known)
+            if known.job_id:
+                return
         self._check_resources(spec)
         self._check_backlog(worker_id)
         settings = {
@@ -206,7 +209,6 @@ class SlurmFleet:
         record = SlurmRecord(spec={**dataclasses.asdict(spec), "env": dict(spec.env)}, settings=settings)
         self._records[worker_id] = record
         try:
-            self._save(worker_id)
             await self._submit(worker_id, record)
         except FleetError as error:
             if error.definite:
@@ -215,12 +217,14 @@ class SlurmFleet:
 
     async def _start(self, worker_id: int) -> None:
         record = self._known(worker_id, "started")
+        await self._find_job(worker_id, record)
         if self._state(worker_id)[0] is InstanceState.RUNNING:
             return
         await self._submit(worker_id, record)
 
     async def _stop(self, worker_id: int) -> None:
         record = self._known(worker_id, "stopped")
+        await self._find_job(worker_id, record)
         self._announced.add(worker_id)
         record.stopped, record.ended = True, ""
         self._save(worker_id)  # first: should the engine die in between, the end counts as no crash
@@ -236,11 +240,17 @@ class SlurmFleet:
         self._announced.add(worker_id)
         stray = self._strays().get(worker_id)
         if record is not None:
+            await self._find_job(worker_id, record)
             await self._end(worker_id, record)
             self._remove(worker_id)
         elif stray is not None:
             await command(["scancel", str(stray)])
-            self._cancelled.add(stray)
+            self._note_cancelled(stray)
+
+    async def _find_job(self, worker_id: int, record: SlurmRecord) -> None:
+        """Finds the job of a submission whose answer was lost in Slurm's queue, if it is there. Raises FleetError."""
+        if record.is_unsure:
+            await self._take(await self._queue_view.next_view(self._submitted_at.get(worker_id, 0.0)))
 
     async def _submit(self, worker_id: int, record: SlurmRecord) -> None:
         """Submits a job for an instance. Raises FleetError."""
@@ -260,16 +270,23 @@ class SlurmFleet:
         ]
         script = f"#!/bin/sh\nexec '{self._settings.python}' -m nullworker.fleets.slurm.node_side '{directory}'\n"
         self._submitted_at[worker_id] = float("inf")  # what Slurm shows until it has answered says nothing of it
+        record.is_unsure = True
+        self._save(worker_id)  # first: should the engine die in between, the next one looks for the job
         try:
             out = await command(words, script)
         except SlurmError as error:
+            record.is_unsure = False
+            self._save(worker_id)
             if _LATER.search(str(error)):
                 self._was_short = True
                 raise ShortageError(str(error)) from error
             raise
         finally:
             self._submitted_at[worker_id] = asyncio.get_running_loop().time()
-        record.job_id, record.stopped, record.ended = int(out.strip().split(";")[0]), False, ""
+        self._has_job(worker_id, record, int(out.strip().split(";")[0]))
+
+    def _has_job(self, worker_id: int, record: SlurmRecord, job_id: int) -> None:
+        record.job_id, record.is_unsure, record.stopped, record.ended = job_id, False, False, ""
         self._announced.discard(worker_id)
         self._save(worker_id)
 
@@ -279,7 +296,7 @@ class SlurmFleet:
         if not job_id or self._instances.said(worker_id, ENDED_NAME, job_id) is not None:
             return
         await command(["scancel", str(job_id)])
-        self._cancelled.add(job_id)
+        self._note_cancelled(job_id)
         loop = asyncio.get_running_loop()
         cancelled_at = loop.time()
         while self._instances.said(worker_id, RUNS_NAME, job_id) is not None:  # else it never ran, and never will
@@ -297,6 +314,9 @@ class SlurmFleet:
                     definite=False,
                 )
             await asyncio.sleep(_END_POLL_S)
+
+    def _note_cancelled(self, job_id: int) -> None:
+        self._cancelled[job_id] = asyncio.get_running_loop().time() + END_S
 
     # ------------------------------------------------------------------------------------------------ what is known
 
@@ -338,16 +358,17 @@ class SlurmFleet:
 
     async def _take(self, jobs: Jobs) -> None:
         """Takes in what Slurm's queue shows."""
-        self._cancelled &= jobs.by_id.keys()
+        for job_id, until in list(self._cancelled.items()):
+            if job_id not in jobs.by_id or jobs.asked_at > until:  # one that is there all the same is to be ended again
+                del self._cancelled[job_id]
         alive = [job for job in jobs.by_id.values() if not job.has_ended and job.job_id not in self._cancelled]
         names = {job.name: job for job in sorted(alive, key=lambda job: job.job_id)}
         for worker_id, record in list(self._records.items()):
             asked_later = jobs.asked_at > self._submitted_at.get(worker_id, 0.0)
-            if not record.job_id:  # the answer to its submission was lost
+            if record.is_unsure:
                 found = names.get(f"nw-{worker_id}")
-                if found is not None:
-                    record.job_id = found.job_id
-                    self._save(worker_id)
+                if found is not None and found.job_id != record.job_id:
+                    self._has_job(worker_id, record, found.job_id)
                 continue
             if record.stopped or record.ended or not asked_later:
                 continue

@@ -31,6 +31,8 @@ class SlurmRecord(msgspec.Struct, kw_only=True):
     spec: dict[str, Any]  # an `InstanceSpec`
     settings: dict[str, Any]  # what its job needs of the fleet's settings
     job_id: int = 0  # 0: not known yet
+    #: Its latest submission has had no answer: there may be a job that is not known yet.
+    is_unsure: bool = False
     #: Was told to stop, and not to start since.
     stopped: bool = False
     #: How it ended, where Slurm said so and not its job.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ _WAITS = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "SPECIAL_EXIT", "SUSPE
 _ENDS = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED")
 ) | {"REVOKED", "TIMEOUT"}
+
+
+#: What commands say whose question may have arrived, though no answer came (Slurm's own messages).
+_UNANSWERED = re.compile(r"timed out|zero bytes|(send|receive) failure", re.IGNORECASE)
 
 
 class SlurmError(FleetError):
@@ -134,7 +139,7 @@ async def command(words: list[str], text: str = "") -> str:
 
     Raises:
         SlurmError: it refused.
-        FleetError: it did not answer, and may have done it.
+        FleetError: no answer came, and it may have been done.
     """
     process = await asyncio.create_subprocess_exec(
         *words,
@@ -153,5 +158,7 @@ async def command(words: list[str], text: str = "") -> str:
     if process.returncode != 0:
         said = [line.split("error: ", 1)[-1] for line in err.decode(errors="replace").splitlines() if line.strip()]
         why = "; ".join(said[-2:])[:300].rstrip(".") or f"exit code {process.returncode}"
+        if _UNANSWERED.search(why):
+            raise FleetError(f"Slurm has not answered {words[0]}: {why}.", definite=False)
         raise SlurmError(f"Slurm refused {words[0]}: {why}.")
     return out.decode(errors="replace")
