@@ -71,6 +71,7 @@ def prepare(root: Path) -> None:
     for kind, where in (("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "dev/shm"), ("devpts", "dev/pts")):
         (root / where).mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "-t", kind, kind, root / where], check=True)
+    subprocess.run(["mount", "--rbind", "/sys/fs/cgroup", root / "sys/fs/cgroup"], check=True)  # for Slurm's daemons
     for name in ("resolv.conf", "hosts"):
         shutil.copy(Path("/etc") / name, root / "etc" / name)
     (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")  # no service starts in a chroot
@@ -105,7 +106,7 @@ def run(root: Path, script: str) -> int:
 
 def unmount(root: Path) -> None:
     """Before the folder is removed: what is mounted there is not part of it."""
-    for where in ("dev/pts", "dev/shm", "sys", "proc"):
+    for where in ("dev/pts", "dev/shm", "sys/fs/cgroup", "sys", "proc"):
         subprocess.run(["umount", "--lazy", root / where], stderr=subprocess.DEVNULL, check=False)
 
 

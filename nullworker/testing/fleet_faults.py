@@ -1,6 +1,7 @@
 """The conformance kit's checks of a fleet whose place errs: what real places taught, each with the rule it gave.
 
-A rule here is one of money or of jobs: an instance that nobody knows of costs, and one that is taken for gone is ended.
+A rule here is one of money or of jobs: an instance that the engine does not know of costs, and one that is taken for
+gone is ended.
 """
 
 from __future__ import annotations

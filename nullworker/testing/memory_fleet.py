@@ -130,7 +130,7 @@ class MemoryWorld:
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:
-        """A period in which each call fails without an effect, and nobody can know that."""
+        """A period in which each call fails, and has no effect, which its error cannot say."""
         self._is_silent = True
         try:
             yield

@@ -34,7 +34,8 @@ MARK = "mark"
 NODES = ("n1", "n2")
 PROGRAMS = {name: program(name).find() for name in ("slurmctld", "slurmd", "sbatch")}
 needs_slurm = pytest.mark.skipif(
-    None in PROGRAMS.values() or os.geteuid() != 0, reason="there is no Slurm (make brokers), or it is not run by root"
+    None in PROGRAMS.values() or os.geteuid() != 0 or not Path("/sys/fs/cgroup").is_mount(),
+    reason="there is no Slurm (make brokers), or it is not run by root, or nothing is mounted on /sys/fs/cgroup",
 )
 #: What a command of Slurm says and does that has waited for an answer in vain.
 TIMED_OUT = "echo 'error: Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1"

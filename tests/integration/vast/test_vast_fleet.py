@@ -268,7 +268,7 @@ async def test_the_list_is_read_in_pages_and_what_is_of_others_is_left_alone(acc
     await ours.close()
     await theirs.close()
     account.vast.calls.clear()
-    again = await account.open()
+    again = await account.open(instances_s=30.0)
     assert account.vast.calls.count("list") == 3
     assert await states(again) == dict.fromkeys(range(1, 31), RUNNING)
     await again.close(destroy=True)
