@@ -45,6 +45,7 @@ class SlurmInstances:
     def __init__(self, shared_dir: str, mark: str) -> None:
         self.root = Path(shared_dir) / "fleets" / "slurm" / safe_name(mark)
         self.logs_root = Path(shared_dir) / "logs" / "slurm" / safe_name(mark)
+        self._runs: dict[int, tuple[int, str]] = {}  # by worker: its job, and what that wrote when it began
 
     def prepare(self) -> None:
         """Makes the directory. Raises OSError."""
@@ -75,13 +76,20 @@ class SlurmInstances:
             name: `RUNS_NAME` or `ENDED_NAME`.
             job_id: the job.
         """
+        known = self._runs.get(worker_id)
+        if name == RUNS_NAME and known is not None and known[0] == job_id:
+            return known[1]
         try:
-            return (self.path(worker_id) / f"{name}.{job_id}").read_text()
+            text = (self.path(worker_id) / f"{name}.{job_id}").read_text()
         except OSError:
             return None
+        if name == RUNS_NAME and text:
+            self._runs[worker_id] = (job_id, text)
+        return text
 
     def remove(self, worker_id: int) -> None:
         """Removes an instance; its log is kept. Raises OSError."""
+        self._runs.pop(worker_id, None)
         path = self.path(worker_id)
         if (path / LOG_NAME).exists():
             self.logs_root.mkdir(mode=0o700, parents=True, exist_ok=True)
