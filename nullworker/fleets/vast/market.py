@@ -79,23 +79,38 @@ class Market:
         """
         async with self._asking:  # the first of several at once searches for all
             rows = await self._rows(wanted)
-            found = choose(rows, wanted, self._price_max, lambda offer: self._is_listed(offer.machine_id))
-            found.offers[:] = [offer for offer in found.offers if offer.offer_id not in self._taken]
+            found, used = self._chosen(rows, wanted)
+            if used and not found.offers:  # all that were found then: there may be more behind them
+                rows = await self._rows(wanted, is_used_up=True)
+                found, _ = self._chosen(rows, wanted)
             if found.offers:
                 return found
             if not rows and wanted.gpu_name and await self._is_absent(wanted):
                 raise ShortageError(wording.no_such_gpu(wanted))
             raise ShortageError(wording.nothing_offered(wanted, found.dropped, found.cheapest_over, self._price_max))
 
+    def _chosen(self, rows: list[Any], wanted: Wanted) -> tuple[Choice, int]:
+        """The offers among a search's that are left, and how many are not as they were taken."""
+        found = choose(rows, wanted, self._price_max, lambda offer: self._is_listed(offer.machine_id))
+        left = [offer for offer in found.offers if offer.offer_id not in self._taken]
+        used = len(found.offers) - len(left)
+        found.offers[:] = left
+        return found, used
+
     def taken(self, offer: Offer) -> None:
         """An offer was taken, or is not there any more."""
         self._taken.add(offer.offer_id)
 
-    async def _rows(self, wanted: Wanted) -> list[Any]:
-        """What the search for a kind of machine answers. Raises FleetError."""
+    async def _rows(self, wanted: Wanted, *, is_used_up: bool = False) -> list[Any]:
+        """What the search for a kind of machine answers. Raises FleetError.
+
+        Args:
+            wanted: the kind.
+            is_used_up: all that the latest search found were taken, so that it does not serve again.
+        """
         now = asyncio.get_running_loop().time()
         kept = self._searches.get(wanted)
-        if kept is not None and now - kept.at < self._offers_s:
+        if kept is not None and now - kept.at < self._offers_s and not is_used_up:
             return kept.rows
         try:
             rows = await self._search(query_of(wanted))
@@ -104,7 +119,8 @@ class Market:
                 raise
             log.warning("offers of %.0f s ago are used: %s", now - kept.at, error)
             return kept.rows
-        self._taken.clear()
+        if not is_used_up:  # else what was taken a moment ago may still be listed
+            self._taken.clear()
         self._searches[wanted] = _Search(now, rows)
         return rows
 

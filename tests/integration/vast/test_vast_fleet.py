@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ import pytest
 from nullworker.fleets.base import Fleet, FleetError, InstanceState, Resources, ShortageError
 from nullworker.fleets.vast import renting, rest, settling, watching
 from nullworker.fleets.vast.fleet import VastFleet
+from nullworker.fleets.vast.offers import OFFERS_MAX
 from nullworker.fleets.vast.records import VastRecord
+from nullworker.fleets.vast.rest import SPACING_S
 from nullworker.testing.fleets import check_fleet, plain_spec
 from tests.integration.process_fleets import spec
 from tests.integration.vast.fake_vast import KEY, FakeVast, offer
@@ -656,3 +659,39 @@ async def test_the_questions_are_few(account: Account) -> None:
     for _ in range(50):
         await opened.list()
     assert account.vast.calls == ["search", *["rent"] * 10]
+
+
+async def test_offers_that_are_used_up_are_looked_for_again(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search answers with so many at most: when all of them are rented, there may be more behind them."""
+    monkeypatch.setattr("nullworker.fleets.vast.offers.OFFERS_MAX", 2)
+    monkeypatch.setattr("nullworker.fleets.vast.rest.SPACING_S", dict.fromkeys(SPACING_S, 0.0))
+    account.vast.offers = [offer(number) for number in range(1, 6)]
+    opened = await account.open()
+    for worker_id in range(1, 6):
+        await opened.create(spec(worker_id))
+    assert len(account.vast.rented) == 5
+    assert account.vast.calls.count("search") == 3
+    with pytest.raises(ShortageError, match="Vast has no offer of"):
+        await opened.create(spec(6))
+
+
+@pytest.mark.long
+async def test_a_thousand_are_ordered_once_each_and_asked_for_together(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spacing between orders, which is Vast's own limit of 4.5 s, is left out: they would take 75 minutes."""
+    monkeypatch.setattr("nullworker.fleets.vast.rest.SPACING_S", dict.fromkeys(SPACING_S, 0.0))
+    account.vast.offers = [offer(number) for number in range(1, 1101)]
+    opened = await account.open(instances_s=30.0, spend_per_day_max=100_000.0)
+    account.vast.calls.clear()
+    began_s = asyncio.get_running_loop().time()
+    for first in range(1, 1001, 50):
+        await asyncio.gather(*(opened.create(spec(worker_id)) for worker_id in range(first, first + 50)))
+        await opened.list()
+    passed_s = asyncio.get_running_loop().time() - began_s
+    calls = Counter(account.vast.calls)
+    assert await states(opened) == dict.fromkeys(range(1, 1001), RUNNING)
+    assert calls["rent"] == 1000
+    assert calls["search"] <= 1000 / OFFERS_MAX + 1, "offers are kept, and looked for again when they are used up"
+    assert calls["list"] <= (1 + passed_s // 30) * 40, "pages of 25, which Vast gives, at most every 30 s"
+    assert set(calls) <= {"rent", "search", "list"}
