@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.integration.ray_cluster import needs_ray, ray_cluster
+from tests.integration.slurm_cluster import cluster_in, needs_slurm
 from tests.integration.ssh_hosts import boxes_in, needs_sshd
+from tests.kit.waiting import until
 
 HANG_S = 110
 
@@ -54,23 +57,45 @@ def test_the_demo_runs_a_users_own_command_for_each_job(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("did-*")) == ["did-0", "did-1", "did-2"]
 
 
+def demo_on(fleet: str, folder: Path, settings: list[str]) -> None:
+    """The demo on a fleet whose machines have the folder and the Python of this one."""
+    file = folder / "nullworker.toml"
+    file.write_text("\n".join(("[engine]", "port = 0", f"[fleet.{fleet}]", *settings)))
+    done = demo(folder / "demo", "--fleet", fleet, "--config", str(file), "--jobs", "3", "--max", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    assert (summary["jobs_done"], summary["jobs_lost"], summary["workers_left"]) == (3, 0, 0)
+    assert summary["peak_workers"] <= 2
+    assert sorted(path.name for path in (folder / "demo").iterdir()) == ["mandelbrot.png", "timeline.svg"]
+
+
 @needs_sshd
-async def test_the_demo_on_another_fleet(tmp_path: Path) -> None:
-    """On hosts that have the folder and the Python of this machine."""
+async def test_the_demo_by_ssh(tmp_path: Path) -> None:
     async with boxes_in(tmp_path, 1) as boxes:
         (host,) = boxes.hosts
         keys = {key: str(boxes.settings[key]) for key in ("python", "identity", "known_hosts", "ssh_config")}
         lines = [f'{key} = "{value}"' for key, value in keys.items()]
         hosts = f'hosts = [{{ host = "{host.address}", port = {host.port}, slots = 2 }}]'
-        file = tmp_path / "nullworker.toml"
-        file.write_text("\n".join(("[engine]", "port = 0", "[fleet.ssh]", "install = false", hosts, *lines)))
-        flags = ("--fleet", "ssh", "--config", str(file), "--jobs", "3", "--max", "2", "--json")
-        done = await asyncio.to_thread(demo, tmp_path / "demo", *flags)
-        assert done.returncode == 0, done.stderr
-        summary: dict[str, Any] = json.loads(done.stdout)
-        assert (summary["jobs_done"], summary["jobs_lost"], summary["workers_left"]) == (3, 0, 0)
-        assert summary["peak_workers"] <= 2
-        assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["mandelbrot.png", "timeline.svg"]
+        await asyncio.to_thread(demo_on, "ssh", tmp_path, ["install = false", hosts, *lines])
+
+
+@pytest.mark.long
+@needs_slurm
+async def test_the_demo_on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster_in(tmp_path, monkeypatch) as cluster:
+        lines = ['host = "127.0.0.1"', "queue_s = 0.5", f'python = "{sys.executable}"']
+        await asyncio.to_thread(demo_on, "slurm", tmp_path, lines)
+        await until(lambda: cluster.running() == [])
+
+
+@pytest.mark.long
+@needs_ray
+async def test_the_demo_on_ray(tmp_path: Path) -> None:
+    async with ray_cluster(tmp_path / "unused") as cluster:
+        named = {key: cluster.settings[key] for key in ("address", "token_file", "python")}
+        lines = [f'{key} = "{value}"' for key, value in named.items()]
+        await asyncio.to_thread(demo_on, "ray", tmp_path, ["install = false", "jobs_s = 0.5", *lines])
+        await until(lambda: cluster.workers() == [])
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,27 @@ async def test_a_lost_answer_makes_no_second_job(cluster: Cluster) -> None:
     assert await states(opened) == {1: RUNNING}
 
 
+async def test_a_job_that_never_came_is_no_worker_that_ended(cluster: Cluster) -> None:
+    """Of a submission without an answer nothing is left, if Ray has no such job: neither an end, nor an instance."""
+    opened = await cluster.open()
+    await opened.create(spec(1))
+    await opened.stop(1)
+    cluster.ray.is_silent = True
+    for verb in (opened.start(1), opened.create(spec(2)), opened.create(spec(3)), opened.create(spec(3))):
+        with pytest.raises(FleetError) as lost:
+            await verb
+        assert not lost.value.definite
+    cluster.ray.is_silent = False
+    await opened.create(spec(3))
+    await until(lambda: 2 not in opened._records)
+    assert await states(opened) == {1: STOPPED, 3: RUNNING}
+    assert cluster.exits == []
+    await opened.start(1)
+    await opened.create(spec(2))
+    assert await states(opened) == {1: RUNNING, 2: RUNNING, 3: RUNNING}
+    assert len(cluster.ray.of(3)) == 1
+
+
 async def test_what_was_asked_of_a_cluster_that_is_not_there_is_definite(cluster: Cluster) -> None:
     opened = await cluster.open()
     await cluster.ray.__aexit__()

@@ -209,7 +209,8 @@ class RayFleet:
 
     async def _create(self, spec: InstanceSpec) -> None:
         worker_id = spec.worker_id
-        if worker_id in self._records:
+        known = self._records.get(worker_id)
+        if known is not None and not await self._never_came(worker_id, known):
             return
         plain = {**dataclasses.asdict(spec), "env": dict(spec.env)}
         settings = {
@@ -218,7 +219,7 @@ class RayFleet:
             "code_name": OWN_CODE if self._settings.code else "",
             "pass_env": [*self._settings.pass_env, *self._variables()],
         }
-        record = RayRecord(spec=plain, settings=settings, job_id=self._new_id(worker_id))
+        record = RayRecord(spec=plain, settings=settings, job_id=self._new_id(worker_id), unsure="created")
         await self._check_waiting(worker_id, record)
         self._records[worker_id] = record
         try:
@@ -239,7 +240,7 @@ class RayFleet:
         before = msgspec.structs.asdict(record)
         self._placeholders.leave(record.job_id, worker_id, record.node_id)
         record.job_id, record.node_id = self._new_id(worker_id), ""
-        record.stopped, record.ended = False, ""
+        record.stopped, record.ended, record.unsure = False, "", "started"
         self._announced.discard(worker_id)
         try:
             self._save(worker_id)
@@ -247,7 +248,7 @@ class RayFleet:
         except FleetError as error:
             if error.definite:
                 self._announced.add(worker_id)
-                record.stopped, record.ended = before["stopped"], before["ended"]
+                record.stopped, record.ended, record.unsure = before["stopped"], before["ended"], ""
                 self._save(worker_id)
             raise
 
@@ -280,6 +281,8 @@ class RayFleet:
         self._submitted_at[worker_id] = float("inf")  # what Ray shows until it has answered says nothing of it
         try:
             await self._api.submit(await self._body(record))
+            record.unsure = ""
+            self._save(worker_id)
             await self._placed(worker_id, record)
         finally:
             self._submitted_at[worker_id] = asyncio.get_running_loop().time()
@@ -404,14 +407,41 @@ class RayFleet:
                 job = await self._api.job(job_id)
                 if record.job_id != job_id or record.stopped or self._records.get(worker_id) is not record:
                     continue
+            if job is None and record.unsure:
+                self._came_not(worker_id, record)
+                continue
             if job is None:
                 record.ended = "its job is gone from Ray's list (was the cluster restarted?)"
             elif job.has_ended:
                 token = str(record.spec.get("worker_token", ""))
                 record.ended = wording.how_it_ended(job.status, job.message, token)
-            elif record.node_id == job.node_id:
+            elif record.node_id == job.node_id and not record.unsure:
                 continue
-            record.node_id = job.node_id if job is not None else record.node_id
+            record.node_id, record.unsure = job.node_id if job is not None else record.node_id, ""
+            self._save(worker_id)
+
+    async def _never_came(self, worker_id: int, record: RayRecord) -> bool:
+        """Whether there is nothing of an instance whose creation had no answer. Raises FleetError."""
+        if record.unsure != "created":
+            return False
+        try:
+            job = await self._api.job(record.job_id)
+        except FleetError as error:
+            raise FleetError(str(error), definite=False) from error  # it may still be there
+        if job is not None:
+            record.unsure = ""
+            self._save(worker_id)
+            return False
+        self._came_not(worker_id, record)
+        return True
+
+    def _came_not(self, worker_id: int, record: RayRecord) -> None:
+        """A submission whose answer was lost had not arrived: all is as it was before."""
+        if record.unsure == "created":
+            self._remove(worker_id)
+        else:
+            record.stopped, record.unsure = True, ""
+            self._announced.add(worker_id)
             self._save(worker_id)
 
     async def _watch(self) -> None:

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,6 +22,9 @@ from nullworker.fleets.processes import launch
 from nullworker.fleets.processes.records import Record
 from nullworker.fleets.processes.settings import read_settings
 from nullworker.fleets.slurm.node_side import address_towards
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: The variable: JSON with ``job_id``, ``spec`` (an `InstanceSpec`) and ``settings``.
 INSTANCE_JSON = "NULLWORKER_RAY_INSTANCE"
@@ -69,12 +72,24 @@ def prepare(told: dict[str, Any]) -> tuple[list[str], dict[str, str], Path]:
     ports = launch.PortPool(host)
     record = Record.of(spec, ports.choose())
     ports.close()
-    base = launch.base_environment(settings, roots, os.environ)
+    base = launch.base_environment(settings, roots, without_working_dir(os.environ))
     return (
         launch.command(settings, roots, spec.backend),
         launch.environment(settings, base, record, str(directory)),
         directory,
     )
+
+
+def without_working_dir(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the job, but for the directory of our code, which Ray puts into PYTHONPATH.
+
+    The consumer gets PYTHONPATH as it was, and would find our code, of which only a part is here, in place of its own.
+    """
+    ours = os.path.realpath(Path.cwd())
+    given = environ.get("PYTHONPATH", "").split(os.pathsep)
+    left = [path for path in given if path and os.path.realpath(path) != ours]
+    rest = {name: value for name, value in environ.items() if name != "PYTHONPATH"}
+    return {**rest, "PYTHONPATH": os.pathsep.join(left)} if left else rest
 
 
 def make_directory(job_id: str) -> Path:

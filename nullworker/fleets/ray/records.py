@@ -28,6 +28,8 @@ class RayRecord(msgspec.Struct, kw_only=True):
     job_id: str  # its submission id
     #: Where its job runs or ran, as Ray names the node; "": not known.
     node_id: str = ""
+    #: "created" or "started": its latest submission has had no answer, and its job may not be there. "": it is.
+    unsure: str = ""
     #: Was told to stop, and not to start since.
     stopped: bool = False
     #: How it ended, where it did by itself.

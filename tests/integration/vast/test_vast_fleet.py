@@ -264,7 +264,7 @@ async def test_one_search_serves_all_and_there_are_never_more_than_ten_a_minute(
 
 
 async def test_the_list_is_read_in_pages_and_what_is_of_others_is_left_alone(account: Account) -> None:
-    ours, theirs = await account.open(), await account.open("another")
+    ours, theirs = await account.open(instances_s=30.0), await account.open("another", instances_s=30.0)
     for each in (ours, theirs):
         await asyncio.gather(*(each.create(spec(worker_id)) for worker_id in range(1, 31)))
     assert await ours.list() == await theirs.list()
