@@ -174,3 +174,28 @@ async def test_a_job_whose_submission_had_no_answer_is_found_and_none_is_submitt
     await again.start(1)
     await again.create(spec(2))
     assert sorted(name for _, name in cluster.jobs()) == ["nw-1", "nw-2"]
+
+
+async def test_the_end_of_a_node_is_the_end_of_its_workers_alone(cluster: Cluster) -> None:
+    fleet = await cluster.open()
+    for worker_id in (1, 2):
+        await fleet.create(spec(worker_id, resources=Resources(cpus=9)))  # more than half a node
+    await until(lambda: cluster.running(1) and cluster.running(2))
+    (job_id,) = [job for job, name in cluster.jobs() if name == "nw-1"]
+    words = dict(word.split("=", 1) for word in cluster.scontrol("show", "job", job_id).split() if "=" in word)
+    cluster.daemons[words["BatchHost"]].kill()
+    (worker,) = cluster.running(1)
+    chain = psutil.Process(worker).parents()
+    above = [each for each in chain if each.name() == "slurmstepd"] + [
+        psutil.Process(pid) for pid in processes_of(cluster, 1)
+    ]
+    for each in above:  # with the power of the node goes all that ran on it, which writes nothing down
+        each.kill()
+    cluster.scontrol("update", f"NodeName={words['BatchHost']}", "State=DOWN", "Reason=test")
+    await until(lambda: cluster.exits)
+    assert cluster.exits[0][0] == 1
+    assert "NODE_FAIL" in cluster.exits[0][1]
+    assert {each.worker_id: each.state for each in await fleet.list()} == {1: EXITED, 2: RUNNING}
+    await fleet.destroy(1)
+    await fleet.destroy(2)
+    assert len(cluster.exits) == 1

@@ -58,7 +58,9 @@ def prepare(told: dict[str, Any]) -> tuple[list[str], dict[str, str], Path]:
     own: dict[str, Any] = told["settings"]
     host = own["host"] or address_towards(spec.report_addr)
     directory = make_directory(told["job_id"])
-    consumer_dir = own["consumer_dir"] if not own["code_name"] else str(Path(own["code_name"]).absolute())
+    consumer_dir = own["consumer_dir"] or str(directory)  # not the job's, where python -m would find a part of our code
+    if own["code_name"]:
+        consumer_dir = str(Path(own["code_name"]).absolute())
     settings = read_settings(
         {
             "state_dir": str(directory),
