@@ -107,7 +107,9 @@ class SlurmInstances:
 
 def read_record(path: Path) -> SlurmRecord:
     """The record in an instance's directory. Raises OSError, msgspec.DecodeError."""
-    return msgspec.json.decode((path / RECORD_NAME).read_bytes(), type=SlurmRecord)
+    record = msgspec.json.decode((path / RECORD_NAME).read_bytes(), type=SlurmRecord)
+    record.is_unsure |= not record.job_id  # records of before had no word for it
+    return record
 
 
 def write_whole(path: Path, content: bytes) -> None:
