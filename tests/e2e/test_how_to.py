@@ -65,8 +65,14 @@ def test_it_is_a_tool_with_a_version_help_and_completion(follower: Follower) -> 
 
 
 def test_each_consumer_has_a_gpu_of_its_own(follower: Follower) -> None:
-    _, said = followed(follower, "one-gpu-for-each-worker.md")
-    assert "2 in flight; want 2, 2 held" in said
+    """Each job waits until one has begun on each GPU, so that two consumers run at once for certain."""
+    begun = "len([name for name in os.listdir('.') if name.startswith('gpu-')])"
+    on_both = f"[time.sleep(0.05) for _ in iter(lambda: {begun} == 2, True)]"
+    follower.swaps["time.sleep(0.3)"] = f"(open('gpu-' + os.environ['CUDA_VISIBLE_DEVICES'], 'w').close(), {on_both})"
+    follower.files(blocks(PAGES / "README.md"))
+    followed(follower, "one-gpu-for-each-worker.md")
+    assert done(follower) == {"done": 4}
+    assert sorted(path.name for path in follower.folder.glob("gpu-*")) == ["gpu-0", "gpu-1"]
     printed = "\n".join(file.read_text() for file in (follower.folder / "state").rglob("worker-*.log"))
     assert {f"on GPU {gpu}" in printed for gpu in (0, 1)} == {True}
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState, PlaceFree, ShortageError, no_notice
+from nullworker.fleets.bundle import OWN_CODE, make_bundle
 from nullworker.fleets.keyed_queue import KeyedQueue
 from nullworker.fleets.processes import launch
 from nullworker.fleets.processes.settings import unchecked_workers_paths
@@ -29,16 +30,15 @@ from nullworker.fleets.ray.node_side import INSTANCE_JSON
 from nullworker.fleets.ray.placeholders import Placeholders, kind_of, why_short
 from nullworker.fleets.ray.records import RayRecord, RayRecords
 from nullworker.fleets.ray.settings import read_settings, read_token
-from nullworker.fleets.ssh.bundle import OWN_CODE, make_bundle
 from nullworker.wire import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from nullworker.fleets.base import InstanceSpec, Notice
+    from nullworker.fleets.bundle import Bundle
     from nullworker.fleets.ray.jobs_api import Job, Jobs
     from nullworker.fleets.ray.settings import RaySettings
-    from nullworker.fleets.ssh.bundle import Bundle
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nullworker.fleets.base import FleetError, InstanceSpec, Resources
+from nullworker.fleets.node_address import address_towards
 from nullworker.fleets.processes import launch
 from nullworker.fleets.processes.records import Record
 from nullworker.fleets.processes.settings import read_settings
-from nullworker.fleets.slurm.node_side import address_towards
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

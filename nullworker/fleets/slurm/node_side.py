@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from nullworker.fleets.base import FleetError, InstanceSpec, Resources
+from nullworker.fleets.node_address import address_towards
 from nullworker.fleets.processes import launch
 from nullworker.fleets.processes.records import Record
 from nullworker.fleets.processes.settings import read_settings
 from nullworker.fleets.slurm.instances import ENDED_NAME, RUNS_NAME, read_record, write_whole
-
-
-def address_towards(report_addr: str) -> str:
-    """The address from which this node reaches the engine."""
-    url = urlsplit(report_addr.partition(",")[0].strip())
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((url.hostname or "127.0.0.1", url.port or 80))  # sends nothing
-        return str(probe.getsockname()[0])
 
 
 def write_down(directory: Path, name: str, text: str) -> None:

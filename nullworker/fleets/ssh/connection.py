@@ -24,7 +24,7 @@ from nullworker.wire.timeouts import within
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nullworker.fleets.ssh.bundle import Bundle
+    from nullworker.fleets.bundle import Bundle
     from nullworker.fleets.ssh.settings import HostSettings, SshSettings
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from nullworker.fleets.base import Fleet, FleetError, Instance, InstanceState, PlaceFree, ShortageError, no_notice
+from nullworker.fleets.bundle import make_bundle
 from nullworker.fleets.keyed_queue import KeyedQueue
 from nullworker.fleets.processes import launch
 from nullworker.fleets.processes.settings import unchecked_workers_paths
-from nullworker.fleets.ssh.bundle import make_bundle
 from nullworker.fleets.ssh.connection import Connection, NotConnectedError, ssh_command
 from nullworker.fleets.ssh.placement import Placement, Placements, is_full, lacks, slots_of
 from nullworker.fleets.ssh.settings import read_settings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Coroutine, Mapping
 
     from nullworker.fleets.base import InstanceSpec, Notice
-    from nullworker.fleets.ssh.bundle import Bundle
+    from nullworker.fleets.bundle import Bundle
     from nullworker.fleets.ssh.settings import HostSettings, SshSettings
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nullworker.fleets.bundle import make_bundle
 from nullworker.fleets.ssh import bootstrap
-from nullworker.fleets.ssh.bundle import make_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -77,7 +77,7 @@ def make_bundle(workers_paths: Sequence[str], code: str, fleet: str = "SSH") -> 
 
 def _files(workers_paths: Sequence[str], code: str, fleet: str) -> Iterator[tuple[str, Path]]:
     """The files, each with its name in the archive."""
-    package = Path(__file__).parents[2]
+    package = Path(__file__).parents[1]
     yield "nullworker/__init__.py", package / "__init__.py"
     for part in PACKAGES:
         yield from _below(package / part, f"nullworker/{part}", fleet)

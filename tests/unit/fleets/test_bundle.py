@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nullworker.fleets import bundle
 from nullworker.fleets.base import FleetError
-from nullworker.fleets.ssh import bundle
-from nullworker.fleets.ssh.bundle import make_bundle, requirements
+from nullworker.fleets.bundle import make_bundle, requirements
 
 if TYPE_CHECKING:
     from pathlib import Path
