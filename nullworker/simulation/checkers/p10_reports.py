@@ -59,13 +59,21 @@ class Reports(Checker):
             return  # what is remembered, is remembered for a time
         if self._stale and isinstance(event, events.WorkerReported):
             stale, self._stale = self._stale, ""
-            kinds = {command.kind for command in decided if isinstance(command, Note)}
+            notes = [command for command in decided if isinstance(command, Note)]
+            kinds = {note.kind for note in notes if not self._is_so(note)}
             back = kinds & {"session_ended", "session_adopted", "session_lost"}
             # That a session has ended, an engine that was started since cannot know; that it is adopted harms none.
             ended = any((event.worker_id, request_idx) in self._ends for request_idx in event.request_idxs)
             if self.truth.generation > 1 and not ended:
                 back.discard("session_adopted")
             self.require(not back or "worker_counts_anew" in kinds, f"{stale}: {', '.join(sorted(back))}")
+
+    def _is_so(self, note: Note) -> bool:
+        """Whether a session that is said to have ended has: a report may be the only one that got through of many."""
+        if note.kind != "session_ended":
+            return False
+        processes = [each for each in self.truth.processes() if each.worker_id == note.worker_id]
+        return not any(note.request_idx in each.sessions for each in processes)
 
     def at_rest(self) -> None:
         engine = self.truth.engine
