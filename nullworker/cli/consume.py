@@ -69,6 +69,11 @@ def command(
     from nullworker.wire.worker_side.run_as import RunAsError, find
     from nullworker.worker.consume_command import ConsumeSettings, run
 
+    if shutil.which(command[0]) is None and os.path.isfile(command[0]):  # noqa: PTH113 - as text
+        raise UserError(
+            f"{command[0]} is a file that may not be run: chmod +x {command[0]}, or name its interpreter before it.",
+            exit_code=126,
+        )
     if shutil.which(command[0]) is None:
         raise UserError(f"There is no program {command[0]!r} to run; correct the command after --.", exit_code=127)
     try:

@@ -101,9 +101,9 @@ class NoWorkerInTimeError(ClientError):
     """The deadline passed while the engine had no worker to give."""
 
     def __init__(self, endpoint: str, waited_s: float, reason: str = "") -> None:
-        advice = "wait longer, or raise the endpoint's max_workers"
-        if reason and "max_workers" not in reason:
-            advice = "wait longer, or ask `nullworker explain` about the endpoint"
+        advice = "wait longer, or ask `nullworker explain` about the endpoint"
+        if "max_workers" in reason:
+            advice = "wait longer, or raise the endpoint's max_workers"
         asked = f"No worker of {shortened(endpoint)!r} became free within {waited_s:.0f} s"
         super().__init__(f"{asked}{_said(reason)}: {advice}.")
         self.reason = reason

@@ -45,8 +45,9 @@ LEFT_SAID_S = 20.0
 class LeftToOthers:
     """Says once what a queue is not empty of, where nothing is done about that: else the wait looks like a hang."""
 
-    def __init__(self, now_s: Callable[[], float]) -> None:
+    def __init__(self, now_s: Callable[[], float], say: Callable[[str], None] = log.warning) -> None:
         self._now_s = now_s
+        self._say = say
         self._since_s: dict[str, float] = {}
 
     def look(self, binding: Binding) -> None:
@@ -56,11 +57,9 @@ class LeftToOthers:
             self._since_s.pop(binding.name, None)
         elif self._now_s() - self._since_s.setdefault(binding.name, self._now_s()) >= LEFT_SAID_S:
             self._since_s[binding.name] = math.inf  # once
-            log.warning(
-                "%s: the queue is not empty (%s), and no worker of ours is at that; if its consumer is dead, put the "
-                "job back or remove it; Ctrl-C ends the wait",
-                binding.name,
-                left,
+            self._say(
+                f"{binding.name}: the queue is not empty ({left}), and no worker of ours is at that; if its consumer "
+                "is dead, put the job back or remove it; Ctrl-C ends the wait"
             )
 
 
@@ -78,6 +77,7 @@ class Dispatcher:
         budget: Budget | None = None,
         trace_file: Path | None = None,
         on_change: Callable[[BindingStatus], None] = lambda _: None,
+        say: Callable[[str], None] = log.warning,
     ) -> None:
         """Opens the store; the engine and the queues are not asked yet.
 
@@ -90,6 +90,7 @@ class Dispatcher:
             budget: limits on money; None: no limit.
             trace_file: where a trace for the simulator is kept; None: nowhere.
             on_change: called with the status of a binding when anything of it has changed.
+            say: called with a sentence for who waits for the queues to be empty; by default it is logged.
 
         Raises:
             DispatchStoreError: the store cannot be used, or another process serves one of the bindings with it.
@@ -101,6 +102,7 @@ class Dispatcher:
         self._webhook = CloseWebhook() if self._engine.is_here else None
         self._store = DispatchStore(store_file)
         self._tools = Tools(client, self._store, self._webhook)
+        self._say = say
         self._trace_file = trace_file
         self._trace_is_stale = trace_file is not None
         self._stack = contextlib.AsyncExitStack()
@@ -232,7 +234,7 @@ class Dispatcher:
             await asyncio.gather(*loops, return_exceptions=True)
 
     async def _until_empty(self, loops: Sequence[asyncio.Future[None]]) -> None:
-        running, left = set(loops), LeftToOthers(asyncio.get_running_loop().time)
+        running, left = set(loops), LeftToOthers(asyncio.get_running_loop().time, self._say)
         while not all(binding.is_done for binding in self.bindings):
             for binding in self.bindings:
                 left.look(binding)

@@ -153,6 +153,11 @@ def _consumer(env: Environment) -> tuple[str, ...]:
     if os.sep in name:  # relative to where it starts, as in a shell there
         name = os.path.join(_consumer_dir(env), name)  # noqa: PTH118 - as text; Path would drop a leading ./
     program = shutil.which(name, path=env.raw("PATH") or None)
+    if program is None and os.path.isfile(name):  # noqa: PTH113 - as text
+        raise SettingsError(
+            f"The consumer cannot be started: {words[0]} is a file that may not be run: chmod +x {words[0]}, or name "
+            "its interpreter before it in NULL_CONSUMER."
+        )
     if program is None:
         raise SettingsError(f"The consumer cannot be started: there is no program {words[0]!r}; correct NULL_CONSUMER.")
     return (os.path.abspath(program), *words[1:])  # noqa: PTH100 - resolve() would follow a virtual environment's link

@@ -35,6 +35,13 @@ IDLE_S = 10.0
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A file for all of it.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The engine's port, 0 for any free one  [default: 8080]")
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="Where keys, store and logs are kept.")
+@click.option(
+    "--max-idle-hold",
+    "max_idle_hold_s",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Release a worker whose job has been over for so long though its consumer does not end.",
+)
 @click.option("--until-empty", is_flag=True, help="End when the queue is empty and nothing is held.")
 @click.option("--end-jobs", is_flag=True, help="At the end, end the jobs that run, without asking.")
 @click.option("--leave-jobs", is_flag=True, help="At the end, let the jobs that run go on, without asking.")
@@ -45,6 +52,7 @@ def command(
     config: Path | None,
     port: int | None,
     state: Path | None,
+    max_idle_hold_s: float | None,
     until_empty: bool,
     end_jobs: bool,
     leave_jobs: bool,
@@ -69,9 +77,11 @@ def command(
         raise click.UsageError("Give the consumer after --, as in: nullworker up --queue URL -- python consumer.py")
     if config is not None and command:
         raise click.UsageError("With --config the consumer is in the file: leave the COMMAND away.")
+    if config is not None and max_idle_hold_s is not None:
+        raise click.UsageError("With --config, max_idle_hold_s is a key of [[dispatch.queue]] in the file.")
     at_signal = AtSignal.END if end_jobs else AtSignal.LEAVE if leave_jobs else AtSignal.ASK
     try:
-        plan = _plan(queue, most, config, port, state, command)
+        plan = _plan(queue, most, config, port, state, max_idle_hold_s, command)
         return asyncio.run(run_until_done(plan, at_signal, until_empty=until_empty))
     except ServerError as error:
         raise UserError(str(error), error.exit_code) from None
@@ -80,7 +90,13 @@ def command(
 
 
 def _plan(
-    queue: str | None, most: int, config: Path | None, port: int | None, state: Path | None, command: tuple[str, ...]
+    queue: str | None,
+    most: int,
+    config: Path | None,
+    port: int | None,
+    state: Path | None,
+    max_idle_hold_s: float | None,
+    command: tuple[str, ...],
 ) -> Plan:
     from dataclasses import replace
 
@@ -103,5 +119,5 @@ def _plan(
     parameters = replace(TESTED_PARAMETERS, max_workers=most, inactivity_timeout=IDLE_S)
     group = WorkergroupConfig(consumer=shlex.join(command))
     engine = replace(engine, endpoints=(EndpointConfig("up", parameters, (group,)),))
-    binding = check_binding(BindingSettings("up", str(queue), most=most))
+    binding = check_binding(BindingSettings("up", str(queue), most=most, max_idle_hold_s=max_idle_hold_s))
     return Plan(engine, check_settings(DispatchSettings((binding,))))

@@ -101,6 +101,7 @@ async def _dispatch(
         shared_cap=settings.cap,
         budget=settings.budget,
         on_change=screen.queue_changed,
+        say=screen.say,
     )
     async with dispatcher:
         if adopted := dispatcher.adopt():

@@ -41,6 +41,7 @@ class Screen:
         self._queues: dict[str, BindingStatus] = {}
         self._said: list[str] = []
         self._printed: dict[str, str] = {}
+        self._warned: set[str] = set()
         self._seen = len(server.decisions.about())
 
     def __enter__(self) -> Screen:  # noqa: PYI034 - final
@@ -80,12 +81,19 @@ class Screen:
     # ------------------------------------------------------------------------------------------------- lines
 
     def _print_changes(self) -> None:
-        for name, status in self._queues.items():
+        for queue, status in self._queues.items():
+            if queue not in self._printed:
+                name, _, url = queue.partition(" ")
+                self._line(f"{name} serves {url}")
             line = queue_line(status)
             # The same but for its reasons is no news.
-            if self._printed.get(name) != line:
-                self._printed[name] = line
+            if self._printed.get(queue) != line:
+                self._printed[queue] = line
                 self._line(line)
+            for warning in warning_lines(status):
+                if warning not in self._warned:
+                    self._warned.add(warning)
+                    self._line(warning)
         decisions = self._server.decisions.about()
         for decision in decisions[self._seen :]:
             if decision.level <= LEVEL_MOST and decision.worker_id:
@@ -100,7 +108,9 @@ class Screen:
     def picture(self) -> Group:
         """The whole screen."""
         parts: list[Text | Table] = [Text(f"nullworker up  {time.strftime('%H:%M:%S')}  {self._server.url}", "bold")]
-        parts += [Text(queue_line(status)) for status in self._queues.values()]
+        for queue, status in self._queues.items():
+            parts += [Text(queue.replace(" ", " serves ", 1), "dim"), Text(queue_line(status))]
+            parts += [Text(warning, "yellow") for warning in warning_lines(status)]
         for endpoint in views.endpoints(self._server.driver.engine):
             if endpoint.why:
                 parts.append(Text(f"{endpoint.name}: {endpoint.waiting} waiting for a worker because {endpoint.why}"))
@@ -125,11 +135,17 @@ class Screen:
 def queue_line(status: BindingStatus) -> str:
     """A queue in one line: what it has, what is wanted for it and why, and what is wrong."""
     waiting = "?" if status.waiting is None else str(status.waiting)
-    text = f"{status.queue}: {waiting} waiting"
+    text = f"{status.queue.partition(' ')[0]}: {waiting} waiting"
     text += "" if status.in_flight is None else f", {status.in_flight} in flight"
     text += f"; want {'?' if status.want is None else status.want}, {status.held} held, {status.asked} requested"
     text += f" ({status.reason})" if status.reason else ""
     return text + (f" | {status.trouble}" if status.trouble else "")
+
+
+def warning_lines(status: BindingStatus) -> list[str]:
+    """What a queue's settings will cost, a line each."""
+    name = status.queue.partition(" ")[0]
+    return [f"{name}: warning ({warning.code}): {warning.message}" for warning in status.warnings]
 
 
 def note(worker: WorkerView) -> str:

@@ -93,6 +93,8 @@ def test_a_consumer_is_found_from_where_it_starts(tmp_path: Path) -> None:
     """A path in its command means what it would mean in a shell there."""
     program = tmp_path / "run.sh"
     program.write_text("#!/bin/sh\n")
+    with pytest.raises(SettingsError, match=r"\./run\.sh is a file that may not be run: chmod \+x \./run\.sh"):
+        read(GOOD | {"NULL_CONSUMER": "./run.sh", "NULL_CONSUMER_DIR": str(tmp_path)})
     program.chmod(0o755)
     settings = read(GOOD | {"NULL_CONSUMER": "./run.sh", "NULL_CONSUMER_DIR": str(tmp_path)})
     assert settings.consumer_dir == str(tmp_path)
