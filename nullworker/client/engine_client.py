@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -20,7 +21,7 @@ from nullworker.client.errors import (
     KeyRefusedError,
 )
 from nullworker.client.http import Answer, NoAnswerError, call
-from nullworker.client.instances import find_authority
+from nullworker.client.instances import API_KEY_VARIABLE, find_authority
 from nullworker.client.models import Endpoint, RouteAnswer, WorkerInfo
 from nullworker.client.retry import BACKOFF_MAX_S, steady_backoff_s
 from nullworker.client.trust import load_context
@@ -297,7 +298,8 @@ class EngineClient:
         if status >= 500 or status in PASSING_STATUSES:
             return EngineUnreachableError(self.label, said)
         if status in (401, 403):
-            return KeyRefusedError(self.label, detail)
+            is_of_environment = self._instance.is_here and self._api_key == os.environ.get(API_KEY_VARIABLE)
+            return KeyRefusedError(self.label, detail, is_of_environment=is_of_environment)
         if status == 404 and endpoint:
             return EndpointUnknownError(self.label, endpoint)
         if 300 <= status < 400:

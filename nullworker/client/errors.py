@@ -50,11 +50,11 @@ class KeyMissingError(ClientError):
 class KeyRefusedError(ClientError):
     """The engine answered 401 or 403."""
 
-    def __init__(self, engine: str, detail: str = "") -> None:
-        super().__init__(
-            f"The engine at {engine} refuses the API key{_said(detail)}: set VAST_API_KEY, or give the key, "
-            "to one that is allowed to use this endpoint."
-        )
+    def __init__(self, engine: str, detail: str = "", *, is_of_environment: bool = False) -> None:
+        advice = "set VAST_API_KEY, or give the key, to one that is allowed to use this endpoint"
+        if is_of_environment:
+            advice = "it is the one in VAST_API_KEY; unset that, and the key that a local engine keeps is used"
+        super().__init__(f"The engine at {engine} refuses the API key{_said(detail)}: {advice}.")
 
 
 class EndpointUnknownError(ClientError):

@@ -94,6 +94,16 @@ async def test_a_wrong_key_is_refused_at_once(engine_url: str, endpoint_name: st
             await client.open(endpoint_name, deadline_s=HANG_S)
 
 
+async def test_a_wrong_key_says_that_it_is_of_the_environment(
+    engine_url: str, endpoint_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was set for Vast hides the key that an engine on this machine keeps."""
+    monkeypatch.setenv("VAST_API_KEY", "not-the-key")
+    async with NullClient(engine_url) as client:
+        with pytest.raises(KeyRefusedError, match="it is the one in VAST_API_KEY; unset that"):
+            await client.open(endpoint_name, deadline_s=HANG_S)
+
+
 async def test_endpoints_and_workers_are_listed(engine_url: str, api_key: str, endpoint_name: str) -> None:
     """The facts that a dispatcher needs come over the same client."""
     async with NullClient(engine_url, api_key) as client:
