@@ -50,11 +50,21 @@ def test_the_demo_draws_its_picture_and_ends_with_nothing_left(tmp_path: Path, f
 
 
 def test_the_demo_runs_a_users_own_command_for_each_job(tmp_path: Path) -> None:
-    done = demo(tmp_path, "--jobs", "3", "--max", "2", "--", "sh", "-c", f"touch {tmp_path}/did-$JOB")
+    script = f"touch {tmp_path}/did-$JOB; echo job $JOB is done"
+    done = demo(tmp_path, "--jobs", "3", "--max", "2", "--", "sh", "-c", script)
     assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}/output-*.txt" in done.stdout
+    assert (tmp_path / "output-2.txt").read_text() == "job 2 is done\n"
     assert "3 done, 0 failed, 0 lost" in done.stdout
     assert re.search(r"to watch it, open http://127\.0\.0\.1:\d+ and sign in with \S{20,}\n", done.stdout)
     assert sorted(path.name for path in tmp_path.glob("did-*")) == ["did-0", "did-1", "did-2"]
+
+
+def test_a_command_that_fails_is_shown_with_its_last_words(tmp_path: Path) -> None:
+    done = demo(tmp_path, "--jobs", "1", "--max", "1", "--", "sh", "-c", "echo no such model >&2; exit 3")
+    assert done.returncode == 1
+    assert "0 done, 1 failed, 0 lost" in done.stdout
+    assert "job 0: no such model [exit code 3]" in done.stdout
 
 
 def demo_on(fleet: str, folder: Path, settings: list[str]) -> None:

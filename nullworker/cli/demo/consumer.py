@@ -16,6 +16,19 @@ from pathlib import Path
 
 from nullworker.queues import sqlite_jobs
 
+#: What a user's own command prints is in a file for each job, which ends with how the command failed, if it did.
+OUTPUT, FAILED = "output-", "[exit code "
+
+
+def run(command: list[str], payload: str, output: Path) -> int:
+    """Runs a command for a job, with what it prints in a file; returns its exit code."""
+    with output.open("wb") as file:
+        environment = {**os.environ, "JOB": payload}
+        done = subprocess.run(command, env=environment, check=False, stdout=file, stderr=subprocess.STDOUT)
+        if done.returncode:
+            file.write(f"{FAILED}{done.returncode}]\n".encode())
+    return done.returncode
+
 
 def main(command: list[str]) -> int:
     """Does one job; returns the exit code, 0 also when there was none to do."""
@@ -24,7 +37,7 @@ def main(command: list[str]) -> int:
     if job is None:
         return 0
     if command:
-        code = subprocess.run(command, env={**os.environ, "JOB": job.payload}, check=False).returncode
+        code = run(command, job.payload, Path(os.environ["DEMO_TILES"]) / f"{OUTPUT}{job.payload}.txt")
     else:
         from nullworker.cli.demo.mandelbrot import draw_tile
 

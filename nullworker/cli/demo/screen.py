@@ -9,6 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nullworker.wire.printable import printable
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -98,5 +100,9 @@ class Screen:
         if s.picture:
             rows.append(("picture", s.picture))
         rows.append(("timeline", s.timeline))
+        if s.output:
+            rows.append(("what the jobs printed", s.output))
+        if s.first_failure:
+            rows.append(("the first that failed", printable(s.first_failure)))
         for name, value in rows:
             print(f"{name + ':':31}{value}")

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nullworker.cli.demo import timeline
+from nullworker.cli.demo.consumer import FAILED, OUTPUT
 from nullworker.cli.demo.history import BOOTING, LEAVING, History, Moment
 from nullworker.cli.demo.mandelbrot import join_tiles
 from nullworker.core import views
@@ -78,6 +79,8 @@ class Summary:
     total_s: float
     picture: str
     timeline: str
+    output: str  # where what the user's own command printed is; "": the picture was drawn
+    first_failure: str  # the end of what the first job that failed printed
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
@@ -100,7 +103,7 @@ async def play(
         ServerError, ClientError, QueueError: it could not go on; everything that it started is ended.
     """
     show.folder.mkdir(parents=True, exist_ok=True)
-    for old in show.folder.glob("tile-*.png"):
+    for old in (*show.folder.glob("tile-*.png"), *show.folder.glob(f"{OUTPUT}*.txt")):
         old.unlink()
     # What other machines are to see is where they see the picture.
     place = None if show.fleet == LOCAL_FLEET else show.folder.absolute()
@@ -145,6 +148,8 @@ async def play(
             total_s=round(time.monotonic() - began_s, 1),
             picture=_picture(show),
             timeline=_timeline(show, history),
+            output=str(show.folder / f"{OUTPUT}*.txt") if show.command else "",
+            first_failure=_first_failure(show),
         )
 
 
@@ -258,6 +263,15 @@ def _picture(show: Show) -> str:
     for tile in show.folder.glob("tile-*.png"):
         tile.unlink()
     return str(path)
+
+
+def _first_failure(show: Show) -> str:
+    for job in show.jobs:
+        with contextlib.suppress(OSError):
+            lines = (show.folder / f"{OUTPUT}{job}.txt").read_text(errors="replace").splitlines()
+            if lines and lines[-1].startswith(FAILED):
+                return f"job {job}: {' '.join(lines[-2:])}"[-300:]
+    return ""
 
 
 def _timeline(show: Show, history: History) -> str:
