@@ -223,7 +223,7 @@ class Boxes:
             for on in (False, True):  # the order was not through: nothing says when it is
                 for host in self.hosts:
                     host.hang(on=on)
-                await asyncio.sleep(0.1 if on else 0.005)
+                await asyncio.sleep(1.0 if on else 0.1)
         for host in self.hosts:
             host.cut()
         await until(lambda: not any(each.is_running() for each in agents), "they end with their connections")

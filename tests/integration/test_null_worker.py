@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from tests.integration import null_worker_kit as kit
+from tests.kit.servers import end_server
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ async def listener() -> AsyncIterator[tuple[Listener, str]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield own, f"http://localhost:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    await end_server(runner)
 
 
 async def test_the_callback_is_made_once_and_follows_no_redirect(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from nullworker.testing.fleets import PlaceFaults
+from tests.kit.servers import end_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -102,7 +103,7 @@ class FakeRay:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._runner is not None
-        await self._runner.cleanup()
+        await end_server(self._runner)
 
     # ------------------------------------------------------------------------------------------------ what a test does
 

@@ -19,6 +19,7 @@ from nullworker.wire.headers import FEATURES
 from nullworker.wire.worker_clock import WorkerTime
 from tests.kit.authority import Authority
 from tests.kit.engine_key import EngineKey, engine_key
+from tests.kit.servers import end_server
 from tests.kit.waiting import HANG_S
 
 if TYPE_CHECKING:
@@ -214,4 +215,4 @@ class StubEngine:
             self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
             yield self
         finally:
-            await runner.cleanup()
+            await end_server(runner)

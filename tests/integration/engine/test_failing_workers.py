@@ -19,6 +19,7 @@ from nullworker.core import limits
 from nullworker.core.causes import Cause
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig
 from tests.integration.engine.kit import Running, config, quick, running
+from tests.kit.servers import end_server
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ async def health() -> AsyncIterator[tuple[Health, str]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield health, f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    await end_server(runner)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -21,6 +21,7 @@ import jsonschema
 from aiohttp import web
 
 from nullworker.testing.fleets import PlaceFaults
+from tests.kit.servers import end_server
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class FakeVast:
         for each in self.instances.values():
             await self._kill(each)
         if self._runner is not None:
-            await self._runner.cleanup()
+            await end_server(self._runner)
             self._runner = None
         assert self.violations == [], f"what was sent is not as Vast documents it: {self.violations[:3]}"
 

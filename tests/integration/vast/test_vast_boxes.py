@@ -22,6 +22,7 @@ from nullworker.wire import paths
 from tests.integration.engine.kit import config, endpoint_of, quick, running
 from tests.integration.process_fleets import spec
 from tests.integration.vast.fake_vast import KEY, FakeVast
+from tests.kit.servers import end_server
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -207,4 +208,4 @@ async def test_the_switch_asks_the_engine_and_spares_what_is_held(spared_by: str
     assert asked[0] == ("/delete_requests/", {"worker_id": 7, "mtoken": "token", "requests": []})
     switch.kill()
     await switch.wait()
-    await runner.cleanup()
+    await end_server(runner)
