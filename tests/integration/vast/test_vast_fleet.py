@@ -679,7 +679,7 @@ async def test_offers_that_are_used_up_are_looked_for_again(account: Account, mo
 async def test_a_thousand_are_ordered_once_each_and_asked_for_together(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The spacing between orders and searches, which Vast's own limits ask for, is left out: it would take 75 minutes."""
+    """Vast's own limits, by which this would take 75 minutes, are left out: those of orders and of searches."""
     monkeypatch.setattr("nullworker.fleets.vast.rest.SPACING_S", dict.fromkeys(SPACING_S, 0.0))
     monkeypatch.setattr("nullworker.fleets.vast.market.SEARCHES_S", 0.0)
     account.vast.offers = [offer(number) for number in range(1, 1101)]
