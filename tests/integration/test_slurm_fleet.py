@@ -149,7 +149,7 @@ async def test_what_slurm_is_asked_and_what_it_says(cluster: Cluster, monkeypatc
 
 
 async def test_a_job_whose_submission_had_no_answer_is_found_and_none_is_submitted_twice(cluster: Cluster) -> None:
-    fleet = await cluster.open()
+    fleet = await cluster.open(backlog=2)
     faults = cluster.faults()
     assert faults.lost_answer is not None
     assert faults.silence is not None
@@ -170,10 +170,15 @@ async def test_a_job_whose_submission_had_no_answer_is_found_and_none_is_submitt
             assert not lost.value.definite
     assert [each.state for each in await fleet.list()] == [STOPPED], "what never came is no worker"
     await fleet.close()
-    again = await cluster.open()
+    again = await cluster.open(backlog=2)
     await again.start(1)
     await again.create(spec(2))
     assert sorted(name for _, name in cluster.jobs()) == ["nw-1", "nw-2"]
+    late = ["sbatch", "--job-name=nw-2", f"--comment=nullworker-{MARK}", "--wrap", "sleep 600"]
+    await squeue.command(late)
+    await until(lambda: len(cluster.jobs()) == 2, "one that arrives after all is a job too many")
+    assert {each.worker_id: each.state for each in await again.list()} == {1: RUNNING, 2: RUNNING}
+    assert cluster.exits == []
 
 
 async def test_the_end_of_a_node_is_the_end_of_its_workers_alone(cluster: Cluster) -> None:

@@ -436,7 +436,7 @@ class RayFleet:
         return True
 
     def _came_not(self, worker_id: int, record: RayRecord) -> None:
-        """A submission whose answer was lost had not arrived: all is as it was before."""
+        """A submission whose answer was lost had not arrived: a new instance is none, and another has no job."""
         if record.unsure == "created":
             self._remove(worker_id)
         else:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from nullworker.fleets.base import InstanceSpec, Notice
     from nullworker.fleets.slurm.settings import SlurmSettings
-    from nullworker.fleets.slurm.squeue import Jobs
+    from nullworker.fleets.slurm.squeue import Job, Jobs
 
 log = logging.getLogger(__name__)
 
@@ -199,6 +199,7 @@ class SlurmFleet:
             await self._find_job(worker_id, known)
             if known.job_id:
                 return
+            self._remove(worker_id)  # it never came
         self._check_resources(spec)
         self._check_backlog(worker_id)
         settings = {
@@ -363,6 +364,9 @@ class SlurmFleet:
                 del self._cancelled[job_id]
         alive = [job for job in jobs.by_id.values() if not job.has_ended and job.job_id not in self._cancelled]
         names = {job.name: job for job in sorted(alive, key=lambda job: job.job_id)}
+        for each in alive:
+            if self._is_too_many(each, jobs.asked_at):
+                await self._cancel_one_too_many(each)
         for worker_id, record in list(self._records.items()):
             asked_later = jobs.asked_at > self._submitted_at.get(worker_id, 0.0)
             if record.is_unsure:
@@ -379,6 +383,26 @@ class SlurmFleet:
                 self._save(worker_id)
             elif job.state == "RUNNING":
                 self._give_notice(worker_id, job.job_id, seconds_left(job))
+
+    def _is_too_many(self, job: Job, asked_at: float) -> bool:
+        """Whether a job is a worker's that has another, or none: one of a submission that came late, or that was told
+        to end and was not.
+        """
+        name = _NAME.fullmatch(job.name)
+        record = self._records.get(int(name[1])) if name else None
+        if record is None or record.is_unsure or asked_at <= self._submitted_at.get(int(job.name[3:]), 0.0):
+            return False
+        return record.stopped or job.job_id != record.job_id
+
+    async def _cancel_one_too_many(self, job: Job) -> None:
+        """Cancels it; where that fails, the next view shows it again."""
+        try:
+            await command(["scancel", str(job.job_id)])
+        except FleetError as error:
+            log.warning("job %d (%s) is one too many, and is not cancelled: %s", job.job_id, job.name, error)
+        else:
+            log.warning("job %d (%s) was one too many: cancelled", job.job_id, job.name)
+            self._note_cancelled(job.job_id)
 
     def _give_notice(self, worker_id: int, job_id: int, left_s: float | None) -> None:
         if left_s is not None and left_s <= self._settings.notice_s and job_id not in self._noticed:

@@ -202,7 +202,7 @@ class TakesALostAnswerForARefusal(MemoryFleet):
 
 
 class CreatesAgainUnderAnotherMark(MemoryFleet):
-    """What an order that cannot be found again comes to: nobody knows of the first instance."""
+    """What an order that cannot be found again comes to: the first instance is known to none."""
 
     async def create(self, spec: InstanceSpec) -> None:
         try:
