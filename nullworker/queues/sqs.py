@@ -4,6 +4,7 @@
     sqs://eu-west-1/123456789012/renders         of another account
     sqs+https://sqs.eu-west-1.amazonaws.com/123456789012/renders      its own URL; see docs/queues.md for more
     sqs://eu-west-1/renders?acks_late=false      consumers delete a message before they work on it
+    sqs://eu-west-1/renders?late=0               its counts are right at once, as those of ElasticMQ and LocalStack are
 
 Credentials come from where every AWS tool finds them (environment, profile, instance role), never from the URL. AWS
 needs up to a minute until its counts are right; `QueueInfo.lag_s` says so to the dispatcher.
@@ -102,9 +103,15 @@ class SqsQueue:
         has_owner = self._place.account and self._queue_url is None
         self._owner = {"QueueOwnerAWSAccountId": self._place.account} if has_owner else {}
         self._acks_late = url.flag("acks_late", default=True)
+        self._lag_s = url.seconds("late", LAG_S, can_be_zero=True)
         self._found_url: str | None = None
         self._client: Any = None
         self._closed = False
+
+    @property
+    def _is_exact(self) -> bool:
+        """Approximate is AWS's own word for counts that may be late."""
+        return not self._lag_s
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -113,7 +120,7 @@ class SqsQueue:
         Raises:
             QueueError: the URL is wrong, SQS cannot be reached, or refuses.
         """
-        queue = cls(parse_url(url, parameters=("acks_late",), connections=cls.CONNECTIONS))
+        queue = cls(parse_url(url, parameters=("acks_late", "late"), connections=cls.CONNECTIONS))
         try:
             await asyncio.to_thread(queue._connect)
             await queue.depth()
@@ -131,13 +138,13 @@ class SqsQueue:
         now = time.time()  # noqa: TID251 - a wall-clock stamp, for the dispatcher to compare with its own
         attributes = await asyncio.to_thread(self._attributes, list(COUNTS))
         if attributes is None:
-            return Depth(0, 0, now, exact=False)
+            return Depth(0, 0, now, exact=self._is_exact)
         try:
             waiting, in_flight, delayed = (int(attributes[name]) for name in COUNTS)
         except (KeyError, ValueError) as error:
             raise QueueError(f"{self._shown}: the answer has no count {error}; is it SQS?") from error
-        # "approximate" is AWS's own word
-        return Depth(waiting, in_flight if self._acks_late else None, now, delayed=delayed, exact=False)
+        in_flight_known = in_flight if self._acks_late else None
+        return Depth(waiting, in_flight_known, now, delayed=delayed, exact=self._is_exact)
 
     async def info(self) -> QueueInfo:
         """Warns of leases that jobs outlive, of groups that serialise, and of jobs that come back for ever.
@@ -158,7 +165,7 @@ class SqsQueue:
             name=self._name,
             broker=self._shown,
             lease_s=lease_s or None,
-            lag_s=LAG_S,
+            lag_s=self._lag_s,
             warnings=(*(self._place.tls.warnings() if self._place.tls else ()), *warnings),
         )
 

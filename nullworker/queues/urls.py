@@ -66,11 +66,11 @@ class QueueUrl:
             raise QueueUrlError(f"{self.shown}: the URL needs {name}=… after the question mark.")
         return value
 
-    def seconds(self, name: str, default: float) -> float:
+    def seconds(self, name: str, default: float, *, can_be_zero: bool = False) -> float:
         """The parameter ``name`` as a positive number of seconds.
 
         Raises:
-            QueueUrlError: it is no positive number.
+            QueueUrlError: it is no positive number, nor zero where that can be.
         """
         value = self.parameters.get(name)
         if value is None:
@@ -79,8 +79,9 @@ class QueueUrl:
             number = float(value)
         except ValueError:
             number = -1.0
-        if not 0 < number < float("inf"):
-            raise QueueUrlError(f"{self.shown}: {name} should be a positive number of seconds, not {value!r}.")
+        if not 0 < number < float("inf") and not (can_be_zero and number == 0):
+            kind = "a number of seconds" if can_be_zero else "a positive number of seconds"
+            raise QueueUrlError(f"{self.shown}: {name} should be {kind}, not {value!r}.")
         return number
 
     def count(self, name: str) -> int | None:

@@ -63,6 +63,8 @@ class SqsDriver(QueueDriver):
                 f"sqs://{REGION}",
                 f"{url}&queue=x",
                 f"{url}&acks_late=perhaps",
+                f"{url}&late=-1",
+                f"{url}&late=often",
                 f"{url}&profile=no-such-profile",
                 f"sqs://AKIAEXAMPLE:{SECRET}@{REGION}/{name}?endpoint_url={moto.endpoint_url}",
                 f"sqs://{REGION}/{name}?endpoint_url=http://127.0.0.1:1",
@@ -173,6 +175,16 @@ async def test_if_consumers_delete_first_what_is_in_flight_is_unknown(moto: Moto
     async with await open_queue(moto.url(name) + "&acks_late=false") as queue:
         depth = await queue.depth()
         assert (depth.waiting, depth.in_flight) == (1, None)
+
+
+async def test_counts_that_are_right_at_once_can_be_said_to_be_so(moto: Moto, name: str) -> None:
+    make(moto, name)
+    async with await open_queue(moto.url(name) + "&late=0") as queue:
+        assert (await queue.info()).lag_s == 0
+        assert (await queue.depth()).exact
+    async with await open_queue(moto.url(name) + "&late=12.5") as queue:
+        assert (await queue.info()).lag_s == 12.5
+        assert not (await queue.depth()).exact
 
 
 async def test_settings_that_hurt_are_told(moto: Moto, name: str) -> None:
