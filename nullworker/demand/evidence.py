@@ -300,6 +300,9 @@ class Evidence:
         """Held reservations that, as far as the queue shows, have had no work for ``end_idle_s``, or whose job has been
         over for ``max_idle_hold_s``.
 
+        One that is not seen to have taken a job may be loading for one that waits; where nothing has waited for
+        ``max_idle_hold_s`` either, its job came and went between two readings, or another's consumer took it.
+
         Empty while the broker's numbers are late or inexact: a consumer that they do not show may be at work.
 
         Args:
@@ -311,9 +314,10 @@ class Evidence:
         finished = self.finished(reservations, limits, now_s) if most_s is not None else []
         over = [r for r, for_s in finished if most_s is not None and for_s >= most_s]
         since_s, last = self._empty_since_s, self._last
-        if limits.end_idle_s is None or limits.lag_s > 0 or since_s is None or last is None:
+        empty_s = min([each for each in (limits.end_idle_s, most_s) if each is not None], default=None)
+        if empty_s is None or limits.lag_s > 0 or since_s is None or last is None:
             return over
-        if last.at_s - since_s < limits.end_idle_s or now_s - last.at_s > limits.stale_after_s:
+        if last.at_s - since_s < empty_s or now_s - last.at_s > limits.stale_after_s:
             return over
         return over + [
             r
@@ -321,7 +325,7 @@ class Evidence:
             if r not in over
             and r.phase is Phase.HELD
             and r.held_at_s is not None
-            and last.at_s - r.held_at_s >= limits.end_idle_s
+            and last.at_s - r.held_at_s >= empty_s
         ]
 
     def finished(

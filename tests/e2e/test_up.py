@@ -121,6 +121,17 @@ def test_a_queue_is_done_by_workers_that_come_and_go(folder: Path) -> None:
     assert "3 waiting, 0 in flight; want 2" in out
 
 
+def test_a_consumer_that_does_not_end_is_ended_when_nothing_is_left_to_do(folder: Path) -> None:
+    """``--max-idle-hold``: else a worker would be held for as long as it sleeps."""
+    (folder / "stays.py").write_text(f"{CONSUMER}\ntime.sleep(3600)\n")
+    (folder / "go").touch()
+    flags = ("--port", "0", "--until-empty", "--max-idle-hold", "2", "--max", "3")
+    out, err = up(folder, *flags, command=(sys.executable, "stays.py")).communicate(timeout=HANG_S)
+    assert err == ""
+    assert jobs(folder) == {"done": 3}
+    assert "0 waiting, 0 in flight; want 0, 3 held" in out
+
+
 def test_a_file_says_all_of_it(folder: Path) -> None:
     """The page's own."""
     (folder / "go").touch()

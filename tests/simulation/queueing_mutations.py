@@ -51,5 +51,5 @@ QUEUEING_MUTATIONS: tuple[Mutation, ...] = (
     _bug("progress does not end slowness", "Evidence._compare", "if is_progress or not pool(depth): self.futile = 0"),
     _bug("those at work are idle when nothing waits", "Evidence.add", "pool(depth) or depth.in_flight != 0 or not depth.exact", "pool(depth) or not depth.exact"),
     _bug("what is in flight is unknown, and reservations are idle", "Evidence.add", "pool(depth) or depth.in_flight != 0 or not depth.exact", "pool(depth) or depth.in_flight or not depth.exact"),
-    _bug("idle reservations are not ended", "Evidence.idle", "last.at_s - since_s < limits.end_idle_s or now_s - last.at_s > limits.stale_after_s", "True"),
+    _bug("idle reservations are not ended", "Evidence.idle", "last.at_s - since_s < empty_s or now_s - last.at_s > limits.stale_after_s", "True"),
 )  # fmt: skip

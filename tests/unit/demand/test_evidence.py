@@ -422,17 +422,24 @@ class TestIdle:
             history.add(reading(at_s), reservations, LIMITS)
         assert history.idle(reservations, Limits(16, end_idle_s=5, lag_s=60), 1000) == []
 
-    @pytest.mark.parametrize("waiting", [0, 2])
-    def test_a_job_that_is_over_is_held_for_nothing_whatever_waits(self, waiting: int) -> None:
+    def test_a_job_that_is_over_is_held_for_nothing_whatever_waits(self) -> None:
         limits = Limits(16, max_idle_hold_s=5.0)
         history, loading, done = Evidence(), held(0.0), held(0.0)
         done.done_at_s = 3.0
         for at_s in range(1, 8):
-            history.add(reading(at_s, waiting), [loading, done], limits)
+            history.add(reading(at_s, 2), [loading, done], limits)
             assert history.idle([loading, done], limits, at_s) == []
-        history.add(reading(8, waiting), [loading, done], limits)
+        history.add(reading(8, 2), [loading, done], limits)
         assert history.idle([loading, done], limits, 8) == [done]
         assert history.finished([loading, done], limits, 8) == [(done, 5.0)]
+
+    def test_one_whose_job_no_reading_showed_is_held_for_nothing_where_nothing_waits(self) -> None:
+        """The job came and went between two readings."""
+        limits = Limits(16, max_idle_hold_s=5.0)
+        history, unseen, late = Evidence(), held(0.0), held(4.0)
+        for at_s, ended in ((1, []), (5, []), (6, [unseen]), (8, [unseen]), (9, [unseen, late])):
+            history.add(reading(at_s), [unseen, late], limits)
+            assert history.idle([unseen, late], limits, at_s) == ended
 
     @pytest.mark.parametrize("between", [reading(6, 0, 1), reading(6, 0, None), reading(6, exact=False)])
     def test_while_anything_may_be_in_flight_nothing_is_held_for_nothing(self, between: Reading) -> None:
