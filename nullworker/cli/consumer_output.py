@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nullworker.cli.errors import UserError
@@ -51,23 +52,37 @@ def printed(lines: Iterable[str]) -> Iterator[str]:
             yield line
 
 
-def of_runs(lines: Iterable[str], wanted: Callable[[str, str], bool]) -> Iterator[str]:
-    """What those runs of a consumer printed that are wanted, with the lines of their beginning and end.
+@dataclass
+class Run:
+    """One run of a consumer, under one reservation."""
 
-    Args:
-        lines: of a worker's log.
-        wanted: is asked with a run's request number and payload (both as text, the payload empty where there is none).
-    """
-    is_wanted = False
+    request: str
+    payload: str  # empty where there is none
+    lines: list[str]  # what it printed, between the lines of its beginning and end
+
+    def names(self, job: str) -> bool:
+        """Whether its payload has this text, or a line that it printed."""
+        return job in self.payload or any(job in line for line in self.lines if not _OWN.match(line))
+
+
+def runs(lines: Iterable[str]) -> Iterator[Run]:
+    """The runs of consumers in a worker's log, in their order; the last one may go on."""
+    run: Run | None = None
     for line in printed(lines):
         own = _OWN.match(line)
         started = own and _STARTED.match(own["says"])
         if started:
-            is_wanted = wanted(started["request"], started["payload"] or "")
-        if is_wanted:
-            yield line
+            if run is not None:
+                yield run
+            run = Run(started["request"], started["payload"] or "", [])
+        if run is None:
+            continue
+        run.lines.append(line)
         if own and not started:
-            is_wanted = False
+            yield run
+            run = None
+    if run is not None:
+        yield run
 
 
 def follow(state: Path, worker_id: int, pause: Callable[[float], object] = time.sleep) -> Iterator[str]:

@@ -15,7 +15,7 @@ from nullworker.cli.explain import lines
 from nullworker.wire.paths import STORY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 EPILOG = """\b
 Examples:
@@ -23,12 +23,15 @@ Examples:
   nullworker logs -f worker 7
   nullworker logs request 1833208
   nullworker logs payload '"job": 17'
+  nullworker logs job 4f5c6e1e
   nullworker logs null-local --level 2 --follow
+
+A job of a queue is found by its id, or by any other text of it, where the consumer prints that.
 
 What consumers printed is read from the logs of the engine on this machine; of a worker on another one, the engine
 fetches the end of its log. Where a log grew too long, a line says how much of it was cut."""
 
-CONSUMERS = ("worker", "request", "payload")
+CONSUMERS = ("worker", "request", "payload", "job")
 
 LEVELS = ("info0", "info1", "trace", "debug")
 FOLLOW_S = 1.0
@@ -36,7 +39,7 @@ DECISIONS_TAIL = 50
 
 
 @click.command("logs", epilog=EPILOG)
-@click.argument("about", nargs=-1, required=True, metavar="worker ID | request ID | payload TEXT | ENDPOINT")
+@click.argument("about", nargs=-1, required=True, metavar="worker ID | request ID | payload TEXT | job TEXT | ENDPOINT")
 @engine_options
 @click.option(
     "--level", type=click.IntRange(0, 3), default=1, show_default=True, help="0 sizes, 1 lives, 2 grants, 3 all."
@@ -55,14 +58,14 @@ def command(
     state: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what the consumers of a worker, a request or a payload printed; or what an engine decided about ENDPOINT."""
+    """Show what consumers printed, by worker, request, payload or job; or what an engine decided about ENDPOINT."""
     if len(about) == 1:
         _decisions(about[0], instance, api_key, level, tail or DECISIONS_TAIL, follow=follow, as_json=as_json)
         return
     if len(about) != 2 or about[0] not in CONSUMERS:
-        raise click.UsageError("Give worker ID, request ID, payload TEXT, or the name of an endpoint.")
+        raise click.UsageError("Give worker ID, request ID, payload TEXT, job TEXT, or the name of an endpoint.")
     what, which = about
-    if what != "payload" and not which.isdecimal():
+    if what in {"worker", "request"} and not which.isdecimal():
         raise click.UsageError(f"{which} is not the number of a {what}.")
     if follow and what != "worker":
         raise click.UsageError("--follow is for a worker or an endpoint.")
@@ -97,12 +100,15 @@ def _consumers(what: str, which: str, state: Path, *, follow: bool) -> Iterable[
         if not files:
             raise output.no_log(state, number)
         return output.printed(output.lines_of(files))
+    is_wanted: dict[str, Callable[[output.Run], bool]] = {
+        "request": lambda run: run.request == which,
+        "payload": lambda run: which in run.payload,
+        "job": lambda run: run.names(which),
+    }
     found: list[str] = []
     for file in output.all_logs(state):
-        if what == "request":
-            found += output.of_runs(output.lines_of([file]), lambda request, _: request == which)
-        else:
-            found += output.of_runs(output.lines_of([file]), lambda _, payload: which in payload)
+        for run in filter(is_wanted[what], output.runs(output.lines_of([file]))):
+            found += run.lines
     if not found:
         raise UserError(f"No log under {state} has a consumer that ran for the {what} {which}.")
     return found

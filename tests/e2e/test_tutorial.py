@@ -43,7 +43,7 @@ def test_the_steps_lead_from_nothing_to_a_celery_queue_with_a_worker_for_each_ta
     [said] = reader.commands(STEPS[4])
     assert "3 waiting, 0 in flight; want 2" in said
     [said] = reader.commands(STEPS[5])
-    assert sorted(re.findall(r"rendering (frame \d)", said)) == ["frame 1", "frame 2", "frame 3"]
+    assert re.findall(r"rendering (frame \d)", said) == ["frame 2"]
     _, said = reader.commands(STEPS[6])
     assert "2 in flight; want 2, 2 held" in said
     assert set(re.findall(r"on GPU (\d)", printed(reader))) == {"0", "1"}

@@ -1,4 +1,4 @@
-"""``nullworker logs``: what consumers printed, by worker, request and payload."""
+"""``nullworker logs``: what consumers printed, by worker, request, payload and job."""
 
 from __future__ import annotations
 
@@ -95,7 +95,17 @@ def test_by_payload(state: Path) -> None:
     assert "doing job 2" not in shown(state, "payload", '"job": 1')
 
 
-@pytest.mark.parametrize("words", [("worker", "9"), ("request", "9"), ("payload", "nothing of it")])
+def test_by_job_what_a_consumer_printed_counts_as_well_as_its_payload(state: Path) -> None:
+    assert shown(state, "job", "doing job 2")[-1] == "doing job 2", "a run without payload, which goes on"
+    assert "doing job 1" in shown(state, "job", '"job": 1')
+    assert "doing job 2" not in shown(state, "job", "doing job 1")
+    with pytest.raises(UserError, match="ran for the job 32337"):
+        shown(state, "job", "32337")  # a process id, in the worker's own line
+
+
+@pytest.mark.parametrize(
+    "words", [("worker", "9"), ("request", "9"), ("payload", "nothing of it"), ("job", "nothing of it")]
+)
 def test_what_is_not_there_is_said_in_a_sentence(state: Path, words: tuple[str, str]) -> None:
     with pytest.raises(UserError, match=f"under {state}"):
         shown(state, *words)
