@@ -307,7 +307,7 @@ def _done(state: EngineState, worker: Worker, held: Reservation | None, request:
         if held.stage is Stage.GRANTED and request.status == "Success":
             held.delivery.accounted -= 1
             state.confirm(worker, held)  # it came and went between two reports
-        _ended(state, worker, held, Cause.FINISHED, f"its worker says {request.status}")
+        _ended(state, worker, held, Cause.FINISHED, f"its worker reported the end of its session ({request.status})")
     # Else this may be the end of one session, and the client, sent there again, has another: reports tell.
 
 
