@@ -9,13 +9,20 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
+IN_THE_ROOT = {
+    *(".gitignore", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"),
+    *("Makefile", "pyproject.toml", "requirements.txt", "start_server.sh"),
+}
 SHIPPED = [*sorted((ROOT / "nullworker").rglob("*.py")), *sorted((ROOT / "workers").rglob("*.py"))]
 UNIT = [*sorted((ROOT / "tests/unit").rglob("*.py")), *sorted((ROOT / "tests/simulation").rglob("*.py"))]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -161,6 +168,13 @@ def test_code_and_pages_have_plain_words() -> None:
         for match in DIALECT.finditer(text_of(path))
     ]
     assert found == []
+
+
+def test_nothing_that_a_program_has_left_is_kept_beside_the_readme() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {path for path in listed.splitlines() if "/" not in path} == IN_THE_ROOT
 
 
 def test_no_merge_conflict_is_left() -> None:

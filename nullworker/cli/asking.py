@@ -165,6 +165,16 @@ async def _answer(
             return answer.status, await read_text(answer, ANSWER_BYTES_MAX)
     except (aiohttp.ClientError, asyncio.TimeoutError, TimeoutError, OSError, NoAnswerError) as error:
         raise UserError(
-            f"The engine at {url} does not answer ({type(error).__name__}); start one with nullworker engine, "
+            f"The engine at {url} does not answer ({_why(error)}); start one with nullworker engine, "
             f"or name another with --instance."
         ) from None
+
+
+def _why(error: BaseException) -> str:
+    """In words, as of the system's own: "connection refused"."""
+    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+        return f"nothing within {TIMEOUT_S:g} s"
+    number = getattr(error, "errno", None)
+    if number is not None and number > 0:
+        return os.strerror(number).lower()  # its text would name the address once more
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -40,6 +40,7 @@ start adopts those. docs/dispatcher.md says more."""
 END_S = 20.0
 #: A second one within this: what is under way is left for the next start, which finds it in the store.
 HURRY_S = 1.0
+_TIME = "%H:%M:%S"  # of a line, printed as well as logged
 NO_ENDPOINT = "(none)"  # where only a queue is checked
 
 
@@ -278,7 +279,7 @@ def _dispatch(settings: DispatchSettings, store_file: Path, options: dict[str, A
     from nullworker.dispatch.dispatcher import Dispatcher
     from nullworker.wire.output import OutputWriter, log_to_stderr
 
-    log_to_stderr()
+    log_to_stderr("%(asctime)s  %(message)s", at=_TIME)
     _silence_libraries()
 
     async def run(output: OutputWriter) -> int:
@@ -417,4 +418,4 @@ class _StatusPrinter:
                 self._line(f"{name}: warning ({warning.code}): {warning.message}")
 
     def _line(self, text: str) -> None:
-        self._write(f"{time.strftime('%H:%M:%S')}  {text}")
+        self._write(f"{time.strftime(_TIME)}  {text}")

@@ -411,7 +411,7 @@ class Binding:
     def report_trouble(self, sentence: str) -> None:
         """Notes and logs why nothing can be opened; "" when it can be again."""
         if sentence and sentence != self.trouble:
-            log.warning("%s: %s", self.name, sentence)
+            log.warning("%s: %s", self.settings.endpoint, sentence)
         if sentence != self.trouble:
             self.trouble = sentence
             self._on_change(self.status)
@@ -419,7 +419,7 @@ class Binding:
     def _cannot_read(self, sentence: str) -> None:
         self._demand.evidence.interrupt()
         if sentence != self.queue_trouble:
-            log.warning("%s: %s", self.name, sentence)
+            log.warning("%s: %s", self.settings.endpoint, sentence)
             self.queue_trouble = sentence
             self._on_change(self.status)
 

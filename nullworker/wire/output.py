@@ -70,10 +70,11 @@ class ThreadHandler(logging.Handler):
         self._output.flush()
 
 
-def log_to_stderr(line: str = "%(message)s") -> None:
+def log_to_stderr(line: str = "%(message)s", *, at: str | None = None) -> None:
     """Has all log lines of this program written to standard error by a thread.
 
     Args:
         line: the format, as `logging.Formatter` takes it.
+        at: the format of ``%(asctime)s``, as `time.strftime` takes it; None: date, time and milliseconds.
     """
-    logging.basicConfig(level=logging.INFO, format=line, handlers=[ThreadHandler()])  # noqa: TID251 - this is the place
+    logging.basicConfig(level=logging.INFO, format=line, datefmt=at, handlers=[ThreadHandler()])  # noqa: TID251 - this is the place

@@ -137,7 +137,7 @@ async def test_what_slurm_is_asked_and_what_it_says(cluster: Cluster, monkeypatc
     assert isinstance(notice, EndsSoon)
     assert 0 < notice.in_s <= 60
     assert notice.reason.startswith("the time limit of Slurm's job ")
-    stray = ["sbatch", "--job-name=nw-77", f"--comment=nullworker-{MARK}", "--wrap", "sleep 600"]
+    stray = ["sbatch", "--job-name=nw-77", f"--comment=nullworker-{MARK}", "--output=/dev/null", "--wrap", "sleep 600"]
     await squeue.command(stray)
     await until(lambda: 77 in again._strays(), "a job with the mark that no record is about")
     assert [each.worker_id for each in await again.list()] == [1, 2, 3, 4, 5, 77]
@@ -174,7 +174,7 @@ async def test_a_job_whose_submission_had_no_answer_is_found_and_none_is_submitt
     await again.start(1)
     await again.create(spec(2))
     assert sorted(name for _, name in cluster.jobs()) == ["nw-1", "nw-2"]
-    late = ["sbatch", "--job-name=nw-2", f"--comment=nullworker-{MARK}", "--wrap", "sleep 600"]
+    late = ["sbatch", "--job-name=nw-2", f"--comment=nullworker-{MARK}", "--output=/dev/null", "--wrap", "sleep 600"]
     await squeue.command(late)
     await until(lambda: len(cluster.jobs()) == 2, "one that arrives after all is a job too many")
     assert {each.worker_id: each.state for each in await again.list()} == {1: RUNNING, 2: RUNNING}
