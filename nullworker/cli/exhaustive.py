@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from nullworker.cli.ending import noting_interrupts, starting_processes
 from nullworker.cli.errors import UserError
+from nullworker.cli.hunt import cores
 
 #: Of so many new states, one is followed until all is at rest.
 SETTLES = 8
@@ -28,7 +28,7 @@ def exhaustive(options: dict[str, Any]) -> int:
     rows = []
     with (
         noting_interrupts() as interrupted,
-        ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool,
     ):
         with starting_processes():
             walks = [pool.submit(_walk, name, options["states"]) for name in chosen]

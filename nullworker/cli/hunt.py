@@ -164,7 +164,7 @@ def soak(minutes: float, scenario: str, *, as_json: bool, record: Path | None = 
     show = sys.stderr.isatty() and not as_json
     with (
         noting_interrupts() as interrupted,
-        ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool,
     ):
         _soak_until(until, pool, keeper, added, scenario, interrupted, show=show)
         if interrupted.is_set():
@@ -198,7 +198,7 @@ def _soak_until(
     running: set[Future[_Sums]] = set()
     begun = False
     while not interrupted.is_set() and (running or not begun or time.monotonic() < until):
-        while len(running) < 2 * (os.cpu_count() or 1) and (not begun or time.monotonic() < until):
+        while len(running) < 2 * cores() and (not begun or time.monotonic() < until):
             begun = True
             first = SEEDS_FROM + secrets.randbelow(SEEDS_BELOW - SEEDS_FROM)
             with starting_processes():
@@ -259,6 +259,12 @@ def _batch(first: int, count: int, scenario: str) -> _Sums:
         # Where much fails, it fails for one reason: the first is made short.
         [str((result if number else shrink(result)).failure) for number, result in enumerate(failed)],
     )
+
+
+def cores() -> int:
+    """How many processes compute at a time: on so many cores this one may run, by ``taskset`` as in a container."""
+    own = getattr(os, "sched_getaffinity", None)  # macOS has none
+    return len(own(0)) if own is not None else os.cpu_count() or 1
 
 
 def code_digest() -> str:

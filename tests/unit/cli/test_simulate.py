@@ -128,6 +128,15 @@ def test_the_digest_of_the_code_changes_with_each_of_its_files(tmp_path: Path, m
     assert len(digests) == 3
 
 
+def test_it_computes_on_the_cores_that_it_may_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 2, 5}, raising=False)
+    assert hunt.cores() == 3
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    assert hunt.cores() == 7
+
+
+
 def test_seeds_of_the_dispatcher_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("--dispatcher --seed 5") == 0
     assert "seed 5: kept, 12 jobs" in capsys.readouterr().out
