@@ -45,7 +45,7 @@ def about_endpoint(engine: Engine, endpoint_id: int, now: float) -> str:
     )
     if endpoint.line.waiting:
         longest_s = now - min(r.asked_at for r in endpoint.line.waiting.values())
-        _, why = endpoint_blocker(engine.state, endpoint)
+        _, why = endpoint_blocker(engine.state, endpoint, now)
         text += f"; {len(endpoint.line)} wait, the first of them for {longest_s:.1f} s, because {why}"
     if endpoint.deleted:
         text += "; it is deleted, and gone with its last worker"
@@ -148,7 +148,7 @@ def _waits(state: EngineState, reservation: Reservation, now: float) -> str:
     endpoint = state.endpoints[reservation.endpoint_id]
     place = 1 + sum(idx < reservation.request_idx for idx in endpoint.line.waiting)
     text = f"waits for {now - reservation.asked_at:.1f} s, number {place} of {len(endpoint.line)}, because "
-    text += endpoint_blocker(state, endpoint)[1]
+    text += endpoint_blocker(state, endpoint, now)[1]
     if not reservation.present:
         text += f"; its client last asked {now - reservation.seen_at:.1f} s ago"
     return text
@@ -173,11 +173,11 @@ def blocker(engine: Engine, request_idx: int) -> tuple[Blocker, str]:
         return Blocker.ENDPOINT_GONE, "its endpoint is gone"
     if reservation.stage is Stage.GRANTED:
         return Blocker.UNCONFIRMED, f"worker {reservation.worker_id} has not confirmed its grant yet"
-    return endpoint_blocker(state, endpoint)
+    return endpoint_blocker(state, endpoint, state.now)
 
 
-def endpoint_blocker(state: EngineState, endpoint: Endpoint) -> tuple[Blocker, str]:
-    """Why an endpoint has no worker for the first that waits: a code, and a sentence with numbers."""
+def endpoint_blocker(state: EngineState, endpoint: Endpoint, now: float) -> tuple[Blocker, str]:
+    """Why an endpoint has no worker at ``now`` for the first that waits: a code, and a sentence with numbers."""
     parameters = endpoint.parameters
     if parameters.state is EndpointState.STOPPED:
         return Blocker.ENDPOINT_STOPPED, "the endpoint is stopped"
@@ -194,8 +194,8 @@ def endpoint_blocker(state: EngineState, endpoint: Endpoint) -> tuple[Blocker, s
         failed = "found no place" if workergroup.is_short else "failed to start"
         return code, (
             f"workers of workergroup {workergroup.spec.workergroup_id} {failed} {workergroup.failures} times, "
-            f"next try in {workergroup.next_try_at - state.now:.0f} s: {workergroup.last_error}"
-            f"{_then(state, waiting)}"
+            f"next try in {max(0.0, workergroup.next_try_at - now):.0f} s: {workergroup.last_error}"
+            f"{_then(state, waiting, now)}"
         )
     if parameters.state is EndpointState.SUSPENDED:
         return Blocker.ENDPOINT_SUSPENDED, "the endpoint is suspended: no worker is created"
@@ -209,12 +209,13 @@ def endpoint_blocker(state: EngineState, endpoint: Endpoint) -> tuple[Blocker, s
     return Blocker.SCALING_UP, f"{_by_state(endpoint)}, and another is wanted"
 
 
-def _then(state: EngineState, waiting: Mapping[int, float]) -> str:
+def _then(state: EngineState, waiting: Mapping[int, float], now: float) -> str:
     """Which dearer workergroup is used, and when, if this lasts.
 
     Args:
         state: the engine's.
         waiting: until when each workergroup waits, by its id.
+        now: the time.
     """
     if not waiting:
         return ""
@@ -223,7 +224,7 @@ def _then(state: EngineState, waiting: Mapping[int, float]) -> str:
         return ""
     after_s = state.workergroups[workergroup_id].spec.fallback_after_s
     return (
-        f"; workergroup {workergroup_id} is used in its place in {waiting[workergroup_id] - state.now:.0f} s"
+        f"; workergroup {workergroup_id} is used in its place in {max(0.0, waiting[workergroup_id] - now):.0f} s"
         f" (fallback_after_s {after_s:g})"
     )
 

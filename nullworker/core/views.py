@@ -171,7 +171,7 @@ def endpoints(engine: Engine) -> list[EndpointView]:
 
 def _endpoint(state: EngineState, endpoint: Endpoint) -> EndpointView:
     wanted = scaling.need(endpoint)
-    blocker, why = endpoint_blocker(state, endpoint)
+    blocker, why = endpoint_blocker(state, endpoint, state.now)
     waits = bool(endpoint.line.waiting)
     return EndpointView(
         id=endpoint.endpoint_id,

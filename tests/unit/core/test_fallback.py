@@ -129,6 +129,9 @@ def test_a_client_that_waits_for_it_is_told_when_it_comes() -> None:
     assert why.startswith("workers of workergroup 1 found no place 5 times, next try in ")
     assert "all GPUs are taken" in why
     assert why.endswith("; workergroup 2 is used in its place in 40 s (fallback_after_s 60)")
+    for after_s, left in ((15, "25 s"), (50, "0 s")):  # without any event meanwhile
+        text = explain.about_endpoint(scene.engine, 1, scene.engine.state.now + after_s)
+        assert f"; workergroup 2 is used in its place in {left} " in text
 
 
 def test_the_time_goes_on_while_it_is_tried_again_for_a_place_that_was_taken_meanwhile() -> None:
