@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import socket
 
-_held: list[socket.socket] = []
+#: Closed at the end, where an interpreter in development mode would name each of some hundred.
+_held = contextlib.ExitStack()
+atexit.register(_held.close)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -19,5 +23,5 @@ def free_port(host: str = "127.0.0.1") -> int:
     holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind((host, 0))
-    _held.append(holder)
+    _held.enter_context(holder)
     return int(holder.getsockname()[1])

@@ -7,7 +7,6 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import requests
-import schemathesis
 
 from nullworker.wire import paths
 from tests.integration import null_worker_kit as kit
@@ -37,9 +36,11 @@ async def fuzz_engine(directory: Path, *, examples: int = 0, seconds: float = 0.
         examples: so many of each operation; 0: as many as there is time for.
         seconds: for so long.
     """
+    from schemathesis.openapi import from_url
+
     async with running(config(directory, quick(max_workers=0))) as engine:
         document = f"{engine.url}{paths.OPENAPI}"
-        schema = await asyncio.to_thread(schemathesis.openapi.from_url, document)
+        schema = await asyncio.to_thread(from_url, document)
         kept = requests.Session()  # with a good key on a connection, what is refused of its address is no flood
 
         def send(case: Any, number: int) -> Any:

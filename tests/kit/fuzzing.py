@@ -2,6 +2,8 @@
 
 `attack` sends them. `WORKER` and `CLASSIC` describe what is served without a document of its own: the Null PyWorker's
 two ports, and a classic backend.
+
+schemathesis is imported where it is used: it takes a second, and each of the tests' processes collects all tests.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis.core.result import Ok
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
+
+    import schemathesis
 
     #: Sends a case, which is the n-th, and returns its answer.
     Send = Callable[["schemathesis.Case[Any]", int], "schemathesis.Response"]
@@ -56,6 +58,8 @@ def attack(schema: Any, send: Send, *, examples: int = 0, seconds: float = 0.0, 
         seconds: for so long.
         without: paths that are left out.
     """
+    from schemathesis.core.result import Ok
+
     found = Fuzzed()
     ends_at = time.monotonic() + seconds
 
@@ -116,12 +120,14 @@ def _query(**parameters: Any) -> dict[str, Any]:
 
 def _document(**operations: dict[str, Any]) -> Any:
     """``operations`` are by method and path: ``get /value``."""
+    from schemathesis.openapi import from_dict
+
     found: dict[str, Any] = {}
     for name, described in operations.items():
         method, _, path = name.partition(" ")
         found.setdefault(path, {})[method] = {**described, "responses": {"default": {"description": "any"}}}
     document = {"openapi": "3.0.2", "info": {"title": "fuzzed", "version": "1"}, "paths": found}
-    return schemathesis.openapi.from_dict(document)
+    return from_dict(document)
 
 
 def worker_document() -> Any:

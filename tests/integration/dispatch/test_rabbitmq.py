@@ -76,7 +76,7 @@ async def test_where_in_flight_is_unknown_the_count_is_no_less_right(rabbitmq: R
         assert len(running.sessions()) <= 4
 
 
-@pytest.mark.parametrize("count", [80, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [40, pytest.param(500, marks=pytest.mark.long)])
 async def test_many_jobs_while_the_dispatcher_is_killed_three_times(
     rabbitmq: RabbitmqServer, tmp_path: Path, count: int
 ) -> None:

@@ -78,7 +78,7 @@ async def test_by_region_and_name_and_by_its_own_url(moto: Moto, name: str) -> N
     assert f"the region is the URL's host: sqs://{REGION}/{name}" in await refusal(
         f"sqs://eu/{name}?{at}&region={REGION}"
     )
-    assert "(known: acks_late, endpoint_url, no_verify_ssl, profile, " in await refusal(
+    assert "(known: acks_late, endpoint_url, late, no_verify_ssl, profile, " in await refusal(
         f"sqs://{REGION}/{name}?regio=x"
     )
     for keys in (f"sqs://AKIA:s3cret@{REGION}/{name}", f"sqs://{REGION}/{name}?endpoint_url=http://me:s3cret@host"):
