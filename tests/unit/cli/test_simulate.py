@@ -136,7 +136,6 @@ def test_it_computes_on_the_cores_that_it_may_run_on(monkeypatch: pytest.MonkeyP
     assert hunt.cores() == 7
 
 
-
 def test_seeds_of_the_dispatcher_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("--dispatcher --seed 5") == 0
     assert "seed 5: kept, 12 jobs" in capsys.readouterr().out
