@@ -79,6 +79,7 @@ def demo_on(fleet: str, folder: Path, settings: list[str]) -> None:
     assert sorted(path.name for path in (folder / "demo").iterdir()) == ["mandelbrot.png", "timeline.svg"]
 
 
+@pytest.mark.long
 @needs_sshd
 async def test_the_demo_by_ssh(tmp_path: Path) -> None:
     async with boxes_in(tmp_path, 1) as boxes:

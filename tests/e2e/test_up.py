@@ -184,7 +184,7 @@ def test_ctrl_c_says_what_runs_and_jobs_go_on_for_the_next_start(folder: Path) -
     assert jobs(folder) == {"done": 3}
 
 
-@pytest.mark.parametrize("how", ["a second Ctrl-C", "--end-jobs"])
+@pytest.mark.parametrize("how", ["a second Ctrl-C", pytest.param("--end-jobs", marks=pytest.mark.long)])
 def test_jobs_end_only_where_that_is_said(folder: Path, how: str) -> None:
     process = up(folder, "--port", "0", *([how] if how.startswith("--") else []))
     until(process, "2 in flight; want 2, 2 held")

@@ -154,9 +154,12 @@ def test_what_breaks_a_promise_is_a_journal_that_can_be_replayed() -> None:
 
 
 KEPT: dict[str, Any] = json.loads(CAUGHT.read_text())
-QUICK_STATES = 3_000
+QUICK_STATES = 1_500
+LONG_STATES = 3_000
 QUICK = [
-    mutation for mutation in ALL if (caught := KEPT.get(mutation.name)) is not None and caught["states"] <= QUICK_STATES
+    pytest.param(mutation, marks=[pytest.mark.long] * (caught["states"] > QUICK_STATES), id=mutation.name)
+    for mutation in ALL
+    if (caught := KEPT.get(mutation.name)) is not None and caught["states"] <= LONG_STATES
 ]
 
 
@@ -165,7 +168,7 @@ def test_what_was_hunted_is_still_planted() -> None:
     assert QUICK
 
 
-@pytest.mark.parametrize("mutation", QUICK, ids=lambda mutation: mutation.name)
+@pytest.mark.parametrize("mutation", QUICK)
 def test_a_planted_bug_that_is_found_soon_is_found_again(mutation: Any) -> None:
     caught = KEPT[mutation.name]
     again = f'after a change: python -m tests.simulation.exhaustive_bugs "{mutation.name}"'

@@ -44,6 +44,7 @@ def test_it_catches() -> None:
     assert caught["test"].startswith("tests/unit/core/")
 
 
+@pytest.mark.long
 def test_it_misses() -> None:
     found = verdicts(MISSED, "--seed", "1", "--count", "100000")
     assert [found[net] for net in ("unit", "simulator", "exhaustive")] == [None, None, None]

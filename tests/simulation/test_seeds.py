@@ -9,7 +9,7 @@ from nullworker.simulation.scenarios import SCENARIOS
 from nullworker.simulation.shrink import shrink
 
 SEEDS = 500
-SHORT = 125
+SHORT = 75
 CHUNK = 25
 
 

@@ -19,7 +19,13 @@ SHORT = Reduction(frozenset({"kill"}), frozenset(range(9, 200)), 180.0)
 
 @pytest.mark.parametrize(
     ("scenario", "seed"),
-    [("restarts-only", 9), ("restarts", 8), ("learns", 17), ("everything", 18), ("everything-stock", 39)],
+    [
+        ("restarts-only", 9),
+        ("restarts", 8),
+        pytest.param("learns", 17, marks=pytest.mark.long),
+        ("everything", 18),
+        pytest.param("everything-stock", 39, marks=pytest.mark.long),
+    ],
 )
 def test_an_engine_may_be_killed_at_every_place_of_a_run(scenario: str, seed: int) -> None:
     results = list(crashes(seed, scenario, SHORT))

@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from nullworker.dispatch.binding import BindingSettings
 from nullworker.dispatch.dispatcher import Dispatcher
 from nullworker.queues import registry, sqlite_jobs
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    import pytest
     from typing_extensions import Self
 
     from nullworker.queues.base import Depth, Queue, QueueInfo
@@ -87,6 +88,7 @@ async def test_the_late_queue_is_a_queue(tmp_path: Path) -> None:
     assert result.info.lag_s == 0.1
 
 
+@pytest.mark.long
 async def test_late_numbers_open_nothing_twice_and_end_no_reservation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ async def test_from_zero_and_back_with_one_reservation_for_each_job(tmp_path: Pa
         assert {said["want"] for said in dispatcher.said} <= {None, 0, 1, 2, 3, 4}
 
 
+@pytest.mark.long
 async def test_once_steady_there_are_as_many_reservations_as_jobs(tmp_path: Path) -> None:
     """More jobs, more reservations; those of jobs that are done end, and no others."""
     file = tmp_path / "jobs.db"

@@ -104,6 +104,7 @@ async def stock_worker(engine: Running, directory: Path) -> AsyncIterator[Stock]
         await process.wait()
 
 
+@pytest.mark.long
 async def test_a_stock_worker_with_more_than_a_thousand_in_flight_is_heard(engine: Running, tmp_path: Path) -> None:
     async with stock_worker(engine, tmp_path) as stock:
         sessions = []
