@@ -34,6 +34,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "docs/how-to/move-the-engine.md": "Move the engine",
         "docs/how-to/secrets.md": "Pass secrets to consumers",
         "docs/how-to/limit-spending.md": "Limit spending",
+        "docs/how-to/what-it-cost.md": "What did yesterday cost",
         "docs/how-to/why-not-starting.md": "Why is my job not starting",
         "docs/how-to/ci.md": "Use it in CI",
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ TESTED = {
     "move-the-engine.md",
     "secrets.md",
     "limit-spending.md",
+    "what-it-cost.md",
     "why-not-starting.md",
     "ci.md",
 }
@@ -118,6 +120,13 @@ def test_money_limits_how_many_are_held(follower: Follower) -> None:
     assert "want 1, 1 held" in said
     assert "2 held" not in said
     assert done(follower) == {"done": 3}
+
+
+def test_it_is_told_what_each_job_has_cost(follower: Follower) -> None:
+    *_, days, jobs = followed(follower, "what-it-cost.md")
+    assert done(follower) == {"done": 3}
+    assert re.search(r"^  20\d\d-\d\d-\d\d .* 0\.00\d\d +$", days, re.MULTILINE)
+    assert {row.split()[0] for row in jobs.splitlines()[1:-1]} == {"1", "2", "3", "all"}
 
 
 def test_it_is_said_why_a_job_waits(follower: Follower) -> None:

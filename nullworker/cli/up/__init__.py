@@ -38,9 +38,10 @@ IDLE_S = 10.0
 @click.option(
     "--max-idle-hold",
     "max_idle_hold_s",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(2, 7 * 86_400),
     metavar="SECONDS",
-    help="Release a worker whose job has been over for so long though its consumer does not end.",
+    help="Release a worker whose job has been over for so long though its consumer does not end, or which nothing has "
+    "waited for.",
 )
 @click.option("--until-empty", is_flag=True, help="End when the queue is empty and nothing is held.")
 @click.option("--end-jobs", is_flag=True, help="At the end, end the jobs that run, without asking.")
