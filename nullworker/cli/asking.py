@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from nullworker.cli.errors import UserError
-from nullworker.client.http import NoAnswerError, read_text
+from nullworker.client.http import NoAnswerError, connection_failure, read_text
 from nullworker.client.instances import API_KEY_VARIABLE, find_authority, find_instance, find_key
 from nullworker.wire.headers import REASON
 from nullworker.wire.printable import printable_values
@@ -163,18 +163,11 @@ async def _answer(
             http.request(method, url + path, params=query, json=body, allow_redirects=False) as answer,
         ):
             return answer.status, await read_text(answer, ANSWER_BYTES_MAX)
+    except aiohttp.ClientConnectorError as error:
+        why = connection_failure(error)
     except (aiohttp.ClientError, asyncio.TimeoutError, TimeoutError, OSError, NoAnswerError) as error:
-        raise UserError(
-            f"The engine at {url} does not answer ({_why(error)}); start one with nullworker engine, "
-            f"or name another with --instance."
-        ) from None
-
-
-def _why(error: BaseException) -> str:
-    """In words, as of the system's own: "connection refused"."""
-    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
-        return f"nothing within {TIMEOUT_S:g} s"
-    number = getattr(error, "errno", None)
-    if number is not None and number > 0:
-        return os.strerror(number).lower()  # its text would name the address once more
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+        why = str(error) or f"nothing within {TIMEOUT_S:g} s"
+    raise UserError(
+        f"The engine at {url} does not answer ({why}); start one with nullworker engine, "
+        f"or name another with --instance."
+    )

@@ -70,7 +70,7 @@ NO_ENDPOINT = "(none)"  # where only a queue is checked
 @click.option(
     "--max-idle-hold", "max_idle_hold_s", type=float, metavar="SECONDS",
     help="Release a held worker whose job has been over for so long, with nothing in flight, though its consumer does "
-    "not end; or which took none that was seen, when nothing has waited for so long; only for consumers that acknowledge a job after it is done.",
+    "not end, or which took none while none waited; only for consumers that acknowledge a job after it is done.",
 )  # fmt: skip
 @click.option(
     "--price", type=float, default=0.0, help="Price of one worker for an hour; needed by the limits on money."

@@ -44,6 +44,8 @@ REFUSED_IN_PASSING = frozenset({401, 409, 410})
 REFUSALS_MAX = 3
 #: A worker that answers so, or any 5xx, does not take the session now; the engine is asked for another one.
 NOT_TAKEN_STATUSES = frozenset({408, 429})
+#: An answer is on its way for so long at most, or comes after the caller's patience has ended.
+ANSWER_S = 0.5
 SILENCE_MAX_S = 60.0  # by then the engine has forgotten every request that was waiting (replay_timeout)
 NOT_TAKEN = "the worker that was named did not take it"
 WAITING_UNEXPLAINED = "no worker is free yet"
@@ -85,6 +87,7 @@ class Attempt:
         *,
         on_waiting: Callable[[str], None],
         on_creating: Callable[[dict[str, Any]], None] | None = None,
+        left_s: Callable[[], float | None] = lambda: None,
         request_idx: int = 0,
         rng: random.Random,
     ) -> None:
@@ -96,6 +99,7 @@ class Attempt:
             ask: what is wanted.
             on_waiting: called with each new reason for which there is no worker yet.
             on_creating: called before each worker is asked, with what `recovery.ask_again` needs.
+            left_s: for how many seconds it is waited for; None: without end.
             request_idx: under which number an attempt before this one waited; 0: under none.
             rng: for pauses.
         """
@@ -107,6 +111,7 @@ class Attempt:
         self._ask = ask
         self._on_waiting = on_waiting
         self._on_creating = on_creating
+        self._left_s = left_s
         self._rng = rng
         self._reason = ""
         self._abandoned = False
@@ -143,7 +148,9 @@ class Attempt:
         """Asks the engine until it names a worker."""
         polls = 0
         while True:
-            answer = await self._engine.route(self._endpoint, self._ask.cost, request_idx)
+            left_s = self._left_s()
+            hold_at_most_s = None if left_s is None else max(0.0, left_s - ANSWER_S)
+            answer = await self._engine.route(self._endpoint, self._ask.cost, request_idx, hold_at_most_s)
             self.answered = True
             if answer.auth_data is not None:
                 return answer
@@ -278,6 +285,7 @@ class Acquisition:
             self._ask,
             on_waiting=self._waiting,
             on_creating=self._on_creating,
+            left_s=self._left_s,
             request_idx=self._request_idx,
             rng=self._rng,
         )

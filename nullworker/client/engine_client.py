@@ -20,16 +20,18 @@ from nullworker.client.errors import (
     EngineUnreachableError,
     KeyRefusedError,
 )
-from nullworker.client.http import Answer, NoAnswerError, call
+from nullworker.client.http import NO_HEADERS, Answer, NoAnswerError, call
 from nullworker.client.instances import API_KEY_VARIABLE, find_authority
 from nullworker.client.models import Endpoint, RouteAnswer, WorkerInfo
 from nullworker.client.retry import BACKOFF_MAX_S, steady_backoff_s
 from nullworker.client.trust import load_context
 from nullworker.wire import paths
+from nullworker.wire.headers import HOLD_AT_MOST
 
 if TYPE_CHECKING:
     import random
     import ssl
+    from collections.abc import Mapping
 
     from nullworker.client.instances import Instance
 
@@ -171,7 +173,9 @@ class EngineClient:
 
     # ---------------------------------------------------------------------------------------------------------- workers
 
-    async def route(self, endpoint: Endpoint, cost: float, request_idx: int) -> RouteAnswer:
+    async def route(
+        self, endpoint: Endpoint, cost: float, request_idx: int, hold_at_most_s: float | None = None
+    ) -> RouteAnswer:
         """Asks once for a worker. Leaving while the engine holds the call tells it that the request is withdrawn.
 
         Args:
@@ -179,6 +183,7 @@ class EngineClient:
             cost: what the request takes of the endpoint's capacity, in perf units.
             request_idx: 0 for a new request, else the number that the last answer gave. With a number whose last
                 answer named a worker, the engine learns that this worker did not take the request.
+            hold_at_most_s: for how long the engine may hold the call while there is none; None: as long as it does.
 
         Raises:
             ClientError: the engine cannot be asked, or refuses.
@@ -196,6 +201,7 @@ class EngineClient:
             },
             timeout_s=ROUTE_TIMEOUT_S,
             endpoint=endpoint.name,
+            headers=NO_HEADERS if hold_at_most_s is None else {HOLD_AT_MOST: f"{hold_at_most_s:.2f}"},
         )
         if not isinstance(body, dict):
             raise self._not_understood("no JSON object")
@@ -268,6 +274,7 @@ class EngineClient:
         query: dict[str, str] | None = None,
         body: dict[str, Any] | None = None,
         endpoint: str = "",
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> Any:
         """The JSON of the answer to one call about ``endpoint``. ``key`` is sent as a header and in the query.
 
@@ -277,8 +284,9 @@ class EngineClient:
         if key is not None:
             query = {**(query or {}), "api_key": key}
         try:
+            http = self.connections_for(url)
             answer = await call(
-                self.connections_for(url), method, url, timeout_s=timeout_s, body=body, query=query, key=key
+                http, method, url, timeout_s=timeout_s, body=body, query=query, key=key, headers=headers
             )
         except NoAnswerError as error:
             raise EngineUnreachableError(self.label, str(error)) from error

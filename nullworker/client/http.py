@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 USER_AGENT = "nullworker"
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 #: The longest is an engine's list of endpoints, some 600 bytes each. A worker's answer has some hundred bytes.
 ANSWER_BYTES_MAX = 16 << 20
 SENTENCE_CHARACTERS_MAX = 2_000
@@ -80,6 +82,7 @@ async def call(
     body: Mapping[str, Any] | None = None,
     query: Mapping[str, str] | None = None,
     key: str | None = None,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> Answer:
     """Makes one call and reads the whole answer.
 
@@ -91,11 +94,12 @@ async def call(
         body: what to send, as JSON.
         query: what follows the ``?``.
         key: the API key, sent as a bearer token.
+        headers: what is sent besides.
 
     Raises:
         NoAnswerError: there is no answer.
     """
-    headers = {"User-Agent": USER_AGENT}
+    headers = {**headers, "User-Agent": USER_AGENT}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
     timeout = aiohttp.ClientTimeout(total=timeout_s)

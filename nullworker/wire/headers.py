@@ -18,6 +18,10 @@ PROMPT_REPORTS = "prompt-reports"
 #: The engine puts a ``grant`` into each route answer, and a worker is to open no session without one.
 GRANTS = "grants"
 
+#: With ``POST /route/``: for how many seconds at most the call is to be held. A client whose patience ends hears so why
+#: there is no worker yet, before it goes.
+HOLD_AT_MOST = "X-Nullworker-Hold-At-Most"
+
 #: An operator's reason for an act, percent-encoded: it goes into the audit log.
 REASON = "X-Nullworker-Reason"
 
@@ -44,6 +48,15 @@ def read_place_ends(value: str) -> tuple[float, str] | None:
     except ValueError:
         return None
     return (in_s, " ".join(unquote(reason).split())) if math.isfinite(in_s) and in_s >= 0 else None
+
+
+def read_hold_at_most(value: str | None) -> float:
+    """Seconds of a `HOLD_AT_MOST` header; infinity: there is none, or it is not as it is to be."""
+    try:
+        seconds = float(value or "inf")
+    except ValueError:
+        return math.inf
+    return seconds if seconds >= 0 else math.inf
 
 
 def features(value: str | None) -> frozenset[str]:

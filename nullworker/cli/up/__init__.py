@@ -40,8 +40,8 @@ IDLE_S = 10.0
     "max_idle_hold_s",
     type=click.FloatRange(2, 7 * 86_400),
     metavar="SECONDS",
-    help="Release a worker whose job has been over for so long though its consumer does not end, or which nothing has "
-    "waited for.",
+    help="Release a worker whose job has been over for so long though its consumer does not end, or that took none "
+    "while none waited.",
 )
 @click.option("--until-empty", is_flag=True, help="End when the queue is empty and nothing is held.")
 @click.option("--end-jobs", is_flag=True, help="At the end, end the jobs that run, without asking.")

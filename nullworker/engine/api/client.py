@@ -128,7 +128,8 @@ class ClientApi:
         driver, address = self._driver, request.remote or ""
         request_idx = self._number(ask.request_idx, endpoint, address)
         is_active = endpoint.parameters.state is EndpointState.ACTIVE
-        hold_s = HOLD_S if is_active else HOLD_INACTIVE_S
+        at_most_s = headers.read_hold_at_most(request.headers.get(headers.HOLD_AT_MOST))
+        hold_s = min(HOLD_S if is_active else HOLD_INACTIVE_S, at_most_s)
         with self._held_calls.one_more(endpoint.endpoint_id, address) as is_held:
             answer = await driver.ask(
                 endpoint.endpoint_id, request_idx, ask.cost, ask.replay_timeout, hold_s if is_held else 0.0

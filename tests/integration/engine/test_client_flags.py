@@ -17,6 +17,7 @@ from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -51,6 +52,14 @@ async def run(engine: Running, *flags: str, key: str | None = None) -> tuple[int
 
 def decided(engine: Running, *kinds: str) -> list[Any]:
     return [d for d in engine.server.decisions.about() if d.kind in kinds]
+
+
+async def test_a_deadline_that_passes_while_the_engine_would_hold_the_call_has_its_reason(tmp_path: Path) -> None:
+    async with running(config(tmp_path, quick(max_workers=0))) as engine:
+        code, _, err = await run(engine, "--endpoint", ENDPOINT, "--deadline", "1.5")
+    assert code == 1
+    assert "max_workers is 0" in err
+    assert "raise the endpoint's max_workers" in err
 
 
 async def test_endpoint_and_hold(engine: Running) -> None:
