@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from nullworker.core import events, limits
-from nullworker.core.commands import Create, Destroy, Note, Stop
+from nullworker.core.commands import Create, Destroy, Note, Start, Stop
 from nullworker.core.driver import TIMER_SLACK_S
 from nullworker.simulation.checkers.p16_cheaper_first import cheaper_than
 from nullworker.simulation.observer import Checker
@@ -69,6 +69,9 @@ class Bounded(Checker):
                 self._created(engine, command)
             elif isinstance(command, (Stop, Destroy)):
                 self._ended(engine, event, command)
+            elif isinstance(command, Start):
+                # It has a new life, and is stopped anew when that is over; how soon, `inactivity_timeout` says.
+                self._last_order.pop((Stop.__name__, command.worker_id), None)
             elif isinstance(command, Note) and command.kind == "grant_expired":
                 times = self._ran_out[command.request_idx] = self._ran_out.get(command.request_idx, 0) + 1
                 self.require(
