@@ -24,6 +24,17 @@ def blocks(page: Path | str) -> list[tuple[str, str]]:
     return re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
 
 
+def left_of(folder: Path) -> list[psutil.Process]:
+    """The workers that run with their state in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            is_worker = "workers.null.worker" in process.cmdline()
+            if is_worker and process.environ().get("NULLWORKER_INSTANCE", "").startswith(f"{folder}/"):
+                found.append(process)
+    return found
+
+
 class Follower:
     """Follows pages in a folder.
 
@@ -117,7 +128,6 @@ class Follower:
     def close(self) -> None:
         """As `end`; and workers end that an engine has left for the next one, since there is none."""
         self.end()
-        for process in psutil.process_iter():
+        for process in left_of(self.folder):
             with contextlib.suppress(psutil.Error):
-                if process.environ().get("NULLWORKER_INSTANCE", "").startswith(f"{self.folder}/"):
-                    process.terminate()
+                process.terminate()

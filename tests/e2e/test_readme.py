@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.e2e.follower import left_of
+
 PAGE = (Path(__file__).parents[2] / "README.md").read_text()
 HANG_S = 60
 
@@ -45,6 +47,7 @@ def test_the_files_and_commands_of_the_page_work_in_an_empty_directory(tmp_path:
         serving.send_signal(signal.SIGINT)
         serving.communicate(timeout=HANG_S)
     assert serving.returncode == 130
+    assert left_of(tmp_path) == [], "no job ran"
     assert "up (endpoint 1, active)" in status
     assert {"create", "worker_ready", "grant"} <= set(story.split())
     assert "at work on job " in printed

@@ -11,12 +11,14 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nullworker.queues import sqlite_jobs
+from tests.e2e.follower import left_of
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -182,6 +184,28 @@ def test_ctrl_c_says_what_runs_and_jobs_go_on_for_the_next_start(folder: Path) -
     out, err = up(folder, "--port", port, "--until-empty").communicate(timeout=HANG_S)
     assert "taken over from an earlier run: 2 jobs" in out, err
     assert jobs(folder) == {"done": 3}
+
+
+def test_what_another_client_holds_runs_on_after_the_queue_is_empty(folder: Path) -> None:
+    either = f'case "$NULL_PAYLOAD" in *stay*) touch stays; exec sleep 300;; *) exec {sys.executable} consumer.py;; esac'
+    process = up(folder, "--port", "0", "--max", "4", "--until-empty", command=("sh", "-c", either))
+    [url] = re.findall(r"engine at (\S+),", until(process, "engine at")[-1])
+    words = ["reserve", "--endpoint", "up", "--hold", "300", "--payload", '{"stay": true}', "--instance", url]
+    with subprocess.Popen(
+        [sys.executable, "-m", "nullworker.cli.main", *words],
+        cwd=folder, env={**os.environ, "NULLWORKER_STATE": str(folder / "state")}, stdout=subprocess.DEVNULL,
+    ) as other:  # fmt: skip
+        give_up_at = time.monotonic() + HANG_S
+        while not (folder / "stays").exists():
+            assert time.monotonic() < give_up_at, "the other client has a worker"
+            time.sleep(0.1)
+        (folder / "go").touch()
+        until(process, "left running: 1 job of other clients")
+        _, err = process.communicate(timeout=HANG_S)
+        assert (process.returncode, err) == (0, "")
+        assert jobs(folder) == {"done": 3}
+        assert len(left_of(folder)) == 1
+        other.kill()
 
 
 @pytest.mark.parametrize("how", ["a second Ctrl-C", pytest.param("--end-jobs", marks=pytest.mark.long)])

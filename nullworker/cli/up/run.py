@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nullworker.cli.up.screen import Screen
 from nullworker.core import views
+from nullworker.core.worker import WorkerState
 from nullworker.dispatch.dispatcher import Dispatcher
 from nullworker.engine.logs import configure
 from nullworker.engine.server import Server
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 #: How long a second Ctrl-C is waited for.
 ASK_S = 5.0
 LOOK_S = 0.2
+#: Requests that wait are withdrawn before it is counted what runs; most are at once.
+WITHDRAW_S = 1.0
+#: A worker that was named to a client a moment ago may be held, and tells soon. After so long it is left as it is.
+SETTLE_S = 20.0
 EXIT_INTERRUPTED = 130
 
 
@@ -114,7 +119,10 @@ async def _dispatch(
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 running.result()
-                return True  # nothing is held
+                await _settle(server, signals)
+                if others := _held(server):
+                    screen.say(f"left running: {_jobs(others)} of other clients; the next nullworker up takes over")
+                return False
             if failed.done():
                 screen.say(f"error: {failed.result()}")
                 return False
@@ -123,15 +131,35 @@ async def _dispatch(
                 task.cancel()
             await asyncio.gather(running, asked, return_exceptions=True)
         draining = tasks.start(dispatcher.drain())
+        await asyncio.wait({draining}, timeout=WITHDRAW_S)
         ends = await _ask(server, screen, signals, at_signal)
         with contextlib.suppress(Exception):
             await draining
+        if not ends:
+            await _settle(server, signals)
         return ends
+
+
+async def _settle(server: Server, signals: Signals) -> None:
+    """Waits until it is known of each worker whether it is held, so that none runs on for nothing."""
+    engine = server.driver.engine
+    loop = asyncio.get_running_loop()
+    give_up_at_s = loop.time() + SETTLE_S
+    while loop.time() < give_up_at_s and not signals.second.is_set():
+        free = {worker.worker_id for worker in views.endable_workers(engine)}
+        ours = [worker for worker in views.worker_refs(engine) if worker.owned and worker.worker_id not in free]
+        if all(worker.state is WorkerState.HELD for worker in ours):
+            return
+        await asyncio.sleep(LOOK_S)
+
+
+def _held(server: Server) -> int:
+    return len([worker for worker in views.workers(server.driver.engine) if worker.state == "held"])
 
 
 async def _ask(server: Server, screen: Screen, signals: Signals, at_signal: AtSignal) -> bool:
     """Whether jobs that run are to be ended; says what becomes of them."""
-    held = len([worker for worker in views.workers(server.driver.engine) if worker.state == "held"])
+    held = _held(server)
     if not held:
         screen.say("no job runs; workers are ended")
         return False
