@@ -187,7 +187,8 @@ def test_ctrl_c_says_what_runs_and_jobs_go_on_for_the_next_start(folder: Path) -
 
 
 def test_what_another_client_holds_runs_on_after_the_queue_is_empty(folder: Path) -> None:
-    either = f'case "$NULL_PAYLOAD" in *stay*) touch stays; exec sleep 300;; *) exec {sys.executable} consumer.py;; esac'
+    consumer = f"exec {sys.executable} consumer.py"
+    either = f'case "$NULL_PAYLOAD" in *stay*) touch stays; exec sleep 300;; *) {consumer};; esac'
     process = up(folder, "--port", "0", "--max", "4", "--until-empty", command=("sh", "-c", either))
     [url] = re.findall(r"engine at (\S+),", until(process, "engine at")[-1])
     words = ["reserve", "--endpoint", "up", "--hold", "300", "--payload", '{"stay": true}', "--instance", url]

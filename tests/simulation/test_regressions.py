@@ -70,7 +70,7 @@ def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
         (3251892520878517, "learns"),
         # Ends that a worker's process of before told were counted to the present one, whose reports seemed old by that.
         (2355581036879479, "everything-stock"),
-        # A worker that was stopped, started again as it was needed, and idle again within a second was stopped in vain.
+        # A worker that was stopped, started when it was needed, and idle again within a second seemed to be told twice.
         (98210871077462, "calm-any"),
     ],
 )
