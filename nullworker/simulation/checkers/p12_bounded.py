@@ -70,7 +70,7 @@ class Bounded(Checker):
             elif isinstance(command, (Stop, Destroy)):
                 self._ended(engine, event, command)
             elif isinstance(command, Start):
-                # It has a new life, and is stopped anew when that is over; how soon, `inactivity_timeout` says.
+                # It is to run again, and may be stopped again after that; how soon, `inactivity_timeout` says.
                 self._last_order.pop((Stop.__name__, command.worker_id), None)
             elif isinstance(command, Note) and command.kind == "grant_expired":
                 times = self._ran_out[command.request_idx] = self._ran_out.get(command.request_idx, 0) + 1
