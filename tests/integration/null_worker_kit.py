@@ -150,6 +150,14 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def command_line(pid: int) -> bytes:
+    """That of a process; empty where it is gone."""
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def write_at_once(path: Path, text: str) -> None:
     """Writes a file for which another process waits: that never reads it empty."""
     partial = path.with_name(path.name + ".partial")
