@@ -41,7 +41,25 @@ def test_at_least_twenty_bugs_are_planted_and_all_are_caught() -> None:
     assert [name for name, caught in FOUND.items() if caught is None] == []
 
 
-@pytest.mark.parametrize("mutation", QUEUEING_MUTATIONS, ids=lambda mutation: mutation.name)
+#: Each takes a second or more; with `make test-long`.
+SLOW = {
+    "a closed reservation covers for ever",
+    "nothing is sent for jobs without a live consumer",
+    "one worker too few",
+    "a job that ends puts off the rescue of another",
+    "a limit on parallel jobs is ignored",
+}
+PLANTED = [
+    pytest.param(mutation, marks=[pytest.mark.long] * (mutation.name in SLOW), id=mutation.name)
+    for mutation in QUEUEING_MUTATIONS
+]
+
+
+def test_what_is_slow_is_planted() -> None:
+    assert SLOW <= {mutation.name for mutation in QUEUEING_MUTATIONS}
+
+
+@pytest.mark.parametrize("mutation", PLANTED)
 def test_a_planted_bug_is_caught(mutation: Mutation) -> None:
     again = f'after a change of either: python -m tests.simulation.queueing_mutants "{mutation.name}"'
     assert hunt(mutation, FOUND[mutation.name]["seed"], 1) is not None, again

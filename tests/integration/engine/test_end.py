@@ -54,7 +54,9 @@ async def test_a_second_engine_on_the_same_state_is_refused(engines: Engines) ->
     assert "--state" in err.decode()
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGTERM, 0)]
+)
 async def test_told_to_the_end_of_an_engine_ends_all_its_workers(engines: Engines, signum: int, code: int) -> None:
     process, said = await engines.start("--end-workers")
     await held(said)

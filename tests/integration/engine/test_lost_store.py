@@ -59,7 +59,9 @@ async def endpoint_status(url: str, key: str) -> tuple[dict[str, Any], list[str]
 
 
 @pytest.mark.promise("P6")
-@pytest.mark.parametrize(("lose", "said_of_it"), [(everything, "was missing"), (the_log, "are lost")])
+@pytest.mark.parametrize(
+    ("lose", "said_of_it"), [(everything, "was missing"), pytest.param(the_log, "are lost", marks=pytest.mark.long)]
+)
 async def test_workers_that_are_held_are_taken_over_and_none_is_created_beyond_max_workers(
     engines: Engines, lose: Callable[[Path], None], said_of_it: str
 ) -> None:
