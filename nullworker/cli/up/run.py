@@ -30,6 +30,8 @@ WITHDRAW_S = 1.0
 #: A worker that was named to a client a moment ago may be held, and tells soon. After so long it is left as it is.
 SETTLE_S = 20.0
 EXIT_INTERRUPTED = 130
+#: What a worker that holds something can be; in another state it may hold something that it has not told yet.
+_HOLDING = (WorkerState.HELD, WorkerState.DRAINING, WorkerState.ERROR)
 
 
 class AtSignal(enum.Enum):
@@ -148,7 +150,7 @@ async def _settle(server: Server, signals: Signals) -> None:
     while loop.time() < give_up_at_s and not signals.second.is_set():
         free = {worker.worker_id for worker in views.endable_workers(engine)}
         ours = [worker for worker in views.worker_refs(engine) if worker.owned and worker.worker_id not in free]
-        if all(worker.state is WorkerState.HELD for worker in ours):
+        if all(worker.state in _HOLDING for worker in ours):
             return
         await asyncio.sleep(LOOK_S)
 
