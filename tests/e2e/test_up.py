@@ -186,10 +186,19 @@ def test_ctrl_c_says_what_runs_and_jobs_go_on_for_the_next_start(folder: Path) -
     assert jobs(folder) == {"done": 3}
 
 
-def test_what_another_client_holds_runs_on_after_the_queue_is_empty(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "says", "left"),
+    [
+        ((), "left running: 1 job;", 1),
+        pytest.param(("--end-jobs",), "ended with their workers: 1 job", 0, marks=pytest.mark.long),
+    ],
+)
+def test_what_another_client_holds_runs_on_after_the_queue_is_empty(
+    folder: Path, flags: tuple[str, ...], says: str, left: int
+) -> None:
     consumer = f"exec {sys.executable} consumer.py"
     either = f'case "$NULL_PAYLOAD" in *stay*) touch stays; exec sleep 300;; *) {consumer};; esac'
-    process = up(folder, "--port", "0", "--max", "4", "--until-empty", command=("sh", "-c", either))
+    process = up(folder, "--port", "0", "--max", "4", "--until-empty", *flags, command=("sh", "-c", either))
     [url] = re.findall(r"engine at (\S+),", until(process, "engine at")[-1])
     words = ["reserve", "--endpoint", "up", "--hold", "300", "--payload", '{"stay": true}', "--instance", url]
     with subprocess.Popen(
@@ -201,11 +210,11 @@ def test_what_another_client_holds_runs_on_after_the_queue_is_empty(folder: Path
             assert time.monotonic() < give_up_at, "the other client has a worker"
             time.sleep(0.1)
         (folder / "go").touch()
-        until(process, "left running: 1 job of other clients")
+        until(process, says)
         _, err = process.communicate(timeout=HANG_S)
         assert (process.returncode, err) == (0, "")
         assert jobs(folder) == {"done": 3}
-        assert len(left_of(folder)) == 1
+        assert len(left_of(folder)) == left
         other.kill()
 
 

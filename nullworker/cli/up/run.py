@@ -122,9 +122,8 @@ async def _dispatch(
             if running.done():
                 running.result()
                 await _settle(server, signals)
-                if others := _held(server):
-                    screen.say(f"left running: {_jobs(others)} of other clients; the next nullworker up takes over")
-                return False
+                # What is held now, other clients hold.
+                return bool(_held(server)) and await _ask(server, screen, signals, at_signal)
             if failed.done():
                 screen.say(f"error: {failed.result()}")
                 return False
