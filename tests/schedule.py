@@ -18,9 +18,14 @@ if TYPE_CHECKING:
     import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-#: What says that a module's tests share something dear: a fixture of the module, or one of these brokers.
-BROKERS = {"rabbitmq": re.compile(r"\brabbitmq: Rabbitmq"), "postgres": re.compile(r"\bpostgres: Postgres")}
-MODULES_OWN = re.compile(r'scope="module"')
+#: What says that a module's tests share something dear: a fixture of the module, or one of these, which modules share.
+SHARED = {
+    "rabbitmq": re.compile(r"\brabbitmq: Rabbitmq"),
+    "postgres": re.compile(r"\bpostgres: Postgres"),
+    "real engine": re.compile(r"\bendpoint_name: str"),
+}
+#: A module's own is as well what it reads once and keeps: the syntax trees of all files.
+MODULES_OWN = re.compile(r'scope="module"|^@functools\.cache$', re.MULTILINE)
 #: Tests that keep a core busy; most others wait for processes that they started.
 BUSY = "tests/simulation/"
 #: Here are the tests that take ten seconds or more.
@@ -45,9 +50,9 @@ def group_of(module: str) -> str:
         module: path of the file, from the root of the repository.
     """
     text = (ROOT / module).read_text()
-    for broker, pattern in BROKERS.items():
+    for name, pattern in SHARED.items():
         if pattern.search(text):
-            return broker
+            return name
     return module if MODULES_OWN.search(text) else ""
 
 

@@ -13,7 +13,10 @@ from tests.schedule import BUSY, LONG, ROOT, group_of
         ("tests/integration/queues/test_rabbitmq.py", "rabbitmq"),
         ("tests/integration/dispatch/test_rabbitmq.py", "rabbitmq"),
         ("tests/integration/queues/test_pgboss.py", "postgres"),
+        ("tests/integration/client/test_client_any_engine.py", "real engine"),
+        ("tests/integration/client/test_client_command.py", "real engine"),
         ("tests/integration/engine/test_vast_cli.py", "tests/integration/engine/test_vast_cli.py"),
+        ("tests/test_tidy.py", "tests/test_tidy.py"),
         ("tests/integration/engine/test_restart.py", ""),
     ],
 )

@@ -59,7 +59,7 @@ def database(tmp_path: Path) -> Iterator[RedisDatabase]:
 @pytest.mark.parametrize(
     "example",
     [
-        "celery_tasks.py",
+        pytest.param("celery_tasks.py", marks=pytest.mark.long),  # the tutorial has Celery as well
         pytest.param("rq_jobs.py", marks=pytest.mark.long),
         pytest.param("bullmq_worker.cjs", marks=pytest.mark.long),
     ],

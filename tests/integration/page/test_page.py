@@ -301,7 +301,7 @@ async def test_by_keyboard_alone(browser: Browser, engine: Running) -> None:
         await opened.page.locator(".moment", has_text="Worker").wait_for()
 
 
-@pytest.mark.parametrize(("scheme", "size"), [("light", "desk"), ("dark", "phone")])
+@pytest.mark.parametrize(("scheme", "size"), [pytest.param("light", "desk", marks=pytest.mark.long), ("dark", "phone")])
 async def test_nothing_keeps_people_out(browser: Browser, engine: Running, scheme: Any, size: str) -> None:
     settings: dict[str, Any] = {"color_scheme": scheme, "reduced_motion": "reduce"}
     if size == "phone":
