@@ -75,6 +75,7 @@ async def test_a_core_that_fails_ends_the_engine_and_the_next_start_adopts_every
         status_headers = {"Authorization": f"Bearer {key_of(said)}"}
         waiters = 0
         while not waiters:
+            await asyncio.sleep(0.05)
             async with http.get(f"{said['url']}/api/v0/status/", headers=status_headers) as response:
                 waiters = (await response.json())["endpoints"][0]["waiting"]
 
