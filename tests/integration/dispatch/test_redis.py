@@ -59,7 +59,8 @@ def said(dispatcher: Any) -> str:
     return str(dispatcher.last.get("trouble", ""))
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.long  # RabbitMQ has the same in each run
+@pytest.mark.parametrize("count", [40, 500])
 async def test_many_jobs_of_rq_while_the_dispatcher_is_killed_three_times(tmp_path: Path, count: int) -> None:
     """All done, each once, on held workers, never more than four of them; and back to zero.
 

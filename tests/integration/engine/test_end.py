@@ -68,7 +68,9 @@ async def test_told_to_the_end_of_an_engine_ends_all_its_workers(engines: Engine
 
 
 @pytest.mark.promise("P2", "P13")
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 0, marks=pytest.mark.long)]
+)
 async def test_the_end_of_an_engine_ends_no_job(engines: Engines, signum: int, code: int) -> None:
     flags = ("--set", "endpoint.null-local.inactivity_timeout=60")
     process, said = await engines.start(*flags)

@@ -148,10 +148,10 @@ async def test_a_damaged_page_is_one_sentence_and_ends_no_worker(engines: Engine
     ("statement", "value"),
     [
         ("UPDATE workers SET state = ?", "of no kind"),
-        ("UPDATE workers SET workergroup_id = ?", "many"),
+        pytest.param("UPDATE workers SET workergroup_id = ?", "many", marks=pytest.mark.long),
         ("UPDATE reservations SET cost = ?", "much"),
-        ("UPDATE endpoints SET parameters = ?", '{"max_workers": "many"}'),
-        ("UPDATE workergroups SET endpoint_id = ?", 99),
+        pytest.param("UPDATE endpoints SET parameters = ?", '{"max_workers": "many"}', marks=pytest.mark.long),
+        pytest.param("UPDATE workergroups SET endpoint_id = ?", 99, marks=pytest.mark.long),
         ("UPDATE meta SET value = ?", "text"),
     ],
 )
