@@ -42,11 +42,11 @@ fresh:
 	@$(PYTHON) -m tools.fresh $(FRESH)
 
 # No coverage here: the unit tests alone would need 120 s of CPU in place of 52 s. `make coverage` has the floors.
-# Most of the other tests is waiting for other processes, so that eight at a time suit two cores, also where another
+# Most of the other tests is waiting for other processes, so that six at a time suit two cores, also where another
 # program has one; tests/schedule.py says which begin first, and which share a process.
 test: $(STAMP) brokers
 	@$(PYTEST) -n 2 --dist worksteal tests/unit
-	@$(PYTEST) -n 8 --dist loadgroup tests --ignore=tests/unit
+	@$(PYTEST) -n 6 --dist loadgroup tests --ignore=tests/unit
 
 # What takes long and is shown in short by a test of the above. Ray is in an environment of its own: nothing imports it,
 # and it wants other versions of what we use.

@@ -154,7 +154,7 @@ def test_what_breaks_a_promise_is_a_journal_that_can_be_replayed() -> None:
 
 
 KEPT: dict[str, Any] = json.loads(CAUGHT.read_text())
-QUICK_STATES = 1_500
+QUICK_STATES = 300
 LONG_STATES = 3_000
 QUICK = [
     pytest.param(mutation, marks=[pytest.mark.long] * (caught["states"] > QUICK_STATES), id=mutation.name)

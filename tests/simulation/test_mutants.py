@@ -22,7 +22,14 @@ def test_at_least_forty_bugs_are_planted_and_all_are_caught() -> None:
     assert [name for name, caught in FOUND.items() if caught is None] == []
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+#: The journals below tell of each every time; of the worlds in which they were found, every third is enough.
+WORLDS = [
+    pytest.param(mutation, marks=[pytest.mark.long] * (number % 3 > 0), id=mutation.name)
+    for number, mutation in enumerate(MUTATIONS)
+]
+
+
+@pytest.mark.parametrize("mutation", WORLDS)
 def test_a_planted_bug_is_caught(mutation: Mutation) -> None:
     seed = FOUND[mutation.name]["seed"]
     again = f'after a change of the core or the simulator: python -m tests.simulation.mutants "{mutation.name}"'

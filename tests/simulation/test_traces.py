@@ -51,6 +51,7 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
         read_trace(tmp_path / "no-such.csv")
 
 
+@pytest.mark.long
 def test_a_million_rows_are_read(tmp_path: Path) -> None:
     assert len(read(tmp_path, "arrival_s,duration_s\n" + "1,2\n" * 1_000_000)) == 1_000_000
 

@@ -21,7 +21,7 @@ SHORT = Reduction(frozenset({"kill"}), frozenset(range(9, 200)), 180.0)
     ("scenario", "seed"),
     [
         ("restarts-only", 9),
-        ("restarts", 8),
+        pytest.param("restarts", 8, marks=pytest.mark.long),
         pytest.param("learns", 17, marks=pytest.mark.long),
         ("everything", 18),
         pytest.param("everything-stock", 39, marks=pytest.mark.long),

@@ -26,6 +26,7 @@ from nullworker.core.parameters import TESTED_PARAMETERS
 from nullworker.core.reservation import Stage
 from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupConfig
 from nullworker.engine.server import Server
+from tests.kit.signing_key import give_signing_key
 from tests.kit.waiting import until
 from tests.ports import free_port
 
@@ -74,6 +75,7 @@ class Farm:
         self.server: Server | None = None
 
     async def start(self) -> None:
+        give_signing_key(self.state)
         self.server = await Server.open(self._config, {})
 
     async def stop(self, *, destroy: bool = False) -> None:

@@ -227,6 +227,7 @@ async def test_consumers_that_never_end_are_ended_when_idle_where_that_is_asked_
         assert all(session.closed_at >= last + 2 for session in running.sessions())
 
 
+@pytest.mark.long  # the how-to of it is tried each time
 async def test_a_limit_on_money_stops_opening_and_ends_nothing(tmp_path: Path) -> None:
     """A worker at 3600 an hour costs one a second; after four, what is held goes on and nothing else begins."""
     file = tmp_path / "jobs.db"

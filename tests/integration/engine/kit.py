@@ -15,6 +15,7 @@ import vastai
 from nullworker.core.parameters import TESTED_PARAMETERS, Parameters
 from nullworker.engine.config import EndpointConfig, EngineConfig, WorkergroupConfig
 from nullworker.engine.server import Server
+from tests.kit.signing_key import give_signing_key
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def config(state: Path, parameters: Parameters = TESTED_PARAMETERS, **group: Any
 
 @contextlib.asynccontextmanager
 async def running(settings: EngineConfig, *, destroy: bool = True) -> AsyncIterator[Running]:
+    give_signing_key(settings.state)
     server = await Server.open(settings, {})
     try:
         yield Running(server, server.url, server.keys.account_key.reveal())
