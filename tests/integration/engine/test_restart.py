@@ -172,7 +172,7 @@ async def test_killed_while_it_creates_workers_there_are_never_more_than_max_wor
             looks -= sum(1 for waiter in waiting if waiter.got_at) >= 3
             now = set(engines.worker_pids())
             most, before = max(most, len(now & before)), now  # not a process that is forked now to become another one
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.01)
         for waiter in waiting:
             if not waiter.got_at:
                 waiter.task.cancel()
