@@ -270,12 +270,14 @@ def cores() -> int:
 def code_digest() -> str:
     """Names the code of the core and its simulator as it is now: what is said of another does not hold for it.
 
-    The dispatcher's simulator, `nullworker.simulation.queueing`, is no part of it: a soak runs none of it.
+    Two parts of the simulator are left out, for a soak runs none of them: the dispatcher's worlds
+    (`simulation.queueing`) and the walk (`simulation.exhaustive`).
     """
     digest = hashlib.sha256()
+    others = [PACKAGE / "simulation" / name for name in ("queueing", "exhaustive")]
     for folder in ("core", "simulation"):
         for path in sorted((PACKAGE / folder).rglob("*.py")):
-            if path.is_relative_to(PACKAGE / "simulation" / "queueing"):
+            if any(path.is_relative_to(other) for other in others):
                 continue
             digest.update(f"{path.relative_to(PACKAGE)}\n".encode())
             digest.update(path.read_bytes())

@@ -164,12 +164,15 @@ def test_the_dispatchers_worlds_have_no_options_of_the_core(other: str) -> None:
         command(f"--dispatcher --seed 5 {other}")
 
 
-def test_the_dispatchers_simulator_does_not_change_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A soak of the core runs none of it: what was soaked holds as it did."""
-    for folder in ("core", "simulation/queueing", "demand"):
+@pytest.mark.parametrize("other", ["queueing", "exhaustive"])
+def test_what_a_soak_runs_none_of_does_not_change_the_digest(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dispatcher's simulator, and the walk: what was soaked holds as it did."""
+    for folder in ("core", f"simulation/{other}", "demand"):
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.setattr(hunt, "PACKAGE", tmp_path)
     before = hunt.code_digest()
-    (tmp_path / "simulation" / "queueing" / "a.py").write_text("one\n")
+    (tmp_path / "simulation" / other / "a.py").write_text("one\n")
     (tmp_path / "demand" / "a.py").write_text("one\n")
     assert hunt.code_digest() == before
