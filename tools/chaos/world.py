@@ -57,6 +57,7 @@ class World:
         self.state = folder / "engine"
         self.notes = folder / "notes"
         self.host, self.port = "127.0.0.1", _free_port()
+        self.insecure = False  # plain HTTP beyond this machine
         self.endpoints = ["chaos", "chaos2"][: rng.choice((1, 1, 2))]
         number = JOBS[len(self.endpoints)]
         lengths = [(each, rng.choice((0.2, 1.0, 3.0))) for each in self.endpoints for _ in range(number)]
@@ -125,6 +126,7 @@ class World:
         config = self.folder / "nullworker.toml"
         config.write_text(self._toml())
         where = ["--host", self.host, "--port", str(self.port if port is None else port)]
+        where += ["--insecure"] if self.insecure else []
         return ["engine", "--config", str(config), *where, "--state", str(self.state)]
 
     def _toml(self) -> str:
@@ -149,6 +151,10 @@ class World:
     def start_dispatcher(self) -> None:
         """Starts the dispatcher."""
         self.dispatcher = self.run(*self.dispatch_arguments("dispatcher"))
+
+    def dispatcher_serves(self) -> None:
+        """Waits until the dispatcher has opened its files, for a fault of one that runs."""
+        self.until(lambda: b" serves " in self.log("dispatch").read_bytes(), 30.0, "the dispatcher serves")
 
     def dispatch_arguments(self, state: str) -> list[str]:
         """The arguments of a dispatcher with its state in the folder ``state``."""

@@ -56,6 +56,7 @@ class ReportOrder:
             reported_at: when the newest one before it came.
         """
         if self.numbers and not report.seq and now < max(self.numbered_at, listening.since) + limits.RESEND_S:
+            self._count_by_sign_of_life(report)
             return ReportAge.SIGN_OF_LIFE  # later, it was made after the newest numbered one, and corrects it
         if report.seq and report.seq == self.seq:
             return ReportAge.LATE
@@ -76,6 +77,11 @@ class ReportOrder:
         if report.loadtime_s > 0:
             self.loadtime_s = report.loadtime_s
         return age
+
+    def _count_by_sign_of_life(self, report: WorkerReported) -> None:
+        """Takes note of what its process has received: a numbered report that counts less is older."""
+        if report.loadtime_s == self.loadtime_s > 0 and report.received > self.received:
+            self.received = report.received
 
     def _age_by_number(self, report: WorkerReported) -> ReportAge:
         if report.seq < self.seq:

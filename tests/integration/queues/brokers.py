@@ -49,7 +49,8 @@ def program(name: str) -> str:
     wanted = needs.program(name)
     if found := wanted.find():
         return found
-    pytest.skip(f"{name} is not installed (Debian package {wanted.package}); make brokers installs it, or says why not")
+    by = "make chaos" if wanted in needs.CHAOS_PROGRAMS else "make brokers"
+    pytest.skip(f"{name} is not installed (Debian package {wanted.package}); {by} installs it, or says why not")
 
 
 def python_library(requirement: str) -> Path:

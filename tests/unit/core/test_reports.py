@@ -669,6 +669,34 @@ def test_a_numbered_report_that_a_heartbeat_overtook_is_late() -> None:
     assert age(53.0, received=0, seq=4, loadtime_s=0.0) is ReportAge.FRESH  # another process, which counts from 0
 
 
+@pytest.mark.promise("P10")
+def test_a_numbered_report_that_counts_less_than_a_heartbeat_of_its_process_is_late() -> None:
+    """A heartbeat lists a session; a numbered report from before that session, long under way, ended it."""
+    scene = Scene(max_workers=2)
+    scene.ask(1)
+    scene.up(1)
+    scene.report(1, seq=1, loadtime_s=2.0)
+    scene.report(1, 1, received=1, loadtime_s=2.0)
+    assert scene.report(1, received=0, seq=2, loadtime_s=2.0) == []
+    assert stage(scene, 1) is Stage.SESSION
+    assert scene.report(1, 1, seq=3, received=1, loadtime_s=2.0) == []
+    assert scene.worker(1).report_order.late_reports == 0
+
+
+def test_what_a_heartbeat_of_another_process_counts_says_nothing_of_this_one() -> None:
+    order, listening = ReportOrder(), Listening()
+
+    def age(now: float, **said: Any) -> ReportAge:
+        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
+
+    assert age(100.0, received=0, seq=1, loadtime_s=2.0) is ReportAge.FRESH
+    for other_loadtime_s in (0.0, 1.0):  # while it loads it has none
+        assert age(101.0, received=9, loadtime_s=other_loadtime_s) is ReportAge.SIGN_OF_LIFE
+    assert age(102.0, received=1, seq=2, loadtime_s=2.0) is ReportAge.FRESH
+    assert age(103.0, received=0, loadtime_s=2.0) is ReportAge.SIGN_OF_LIFE  # an old one: the count does not fall
+    assert age(104.0, received=0, seq=3, loadtime_s=2.0) is ReportAge.LATE
+
+
 def test_a_numbered_report_made_while_its_process_loaded_is_late_after_one_without_a_number() -> None:
     """Of a process that has spoken without numbers alone, what it said while it loaded may still be under way."""
     order, listening = ReportOrder(), Listening()

@@ -52,6 +52,7 @@ def store_damaged(world: World) -> None:
 @fault()
 def dispatcher_store_lost(world: World) -> None:
     """The dispatcher's database is removed while it is down: its reservations run out."""
+    world.dispatcher_serves()
     world.kill(world.dispatcher)
     for file in (world.folder / "dispatcher").glob("dispatch.db*"):
         file.unlink()
@@ -61,6 +62,7 @@ def dispatcher_store_lost(world: World) -> None:
 @fault()
 def dispatcher_store_damaged(world: World) -> None:
     """The dispatcher's database is overwritten while it is down: as the engine's."""
+    world.dispatcher_serves()
     world.kill(world.dispatcher)
     _damage(world, world.folder / "dispatcher" / "dispatch.db")
     what = "a dispatcher on a damaged database"
@@ -79,6 +81,7 @@ def engine_files_limited(world: World) -> None:
 @fault()
 def dispatcher_files_limited(world: World) -> None:
     """No file of the dispatcher can grow (RLIMIT_FSIZE), for up to 5 s."""
+    world.dispatcher_serves()
     _limited(world, world.dispatcher, resource.RLIMIT_FSIZE, 1)
 
 
@@ -91,6 +94,7 @@ def engine_few_descriptors(world: World) -> None:
 @fault()
 def dispatcher_few_descriptors(world: World) -> None:
     """The dispatcher can open no more files and connections (RLIMIT_NOFILE), for up to 5 s."""
+    world.dispatcher_serves()
     _limited(world, world.dispatcher, resource.RLIMIT_NOFILE, 16)
 
 
@@ -111,6 +115,7 @@ def engine_disk_full(world: World) -> None:
 @fault(_disk_of_dispatcher, needs=("namespaces",))
 def dispatcher_disk_full(world: World) -> None:
     """The file system of the dispatcher's state is full, for up to 6 s."""
+    world.dispatcher_serves()
     _filled(world, world.folder / "dispatcher")
 
 
@@ -124,6 +129,7 @@ def engine_read_only(world: World) -> None:
 @fault(needs=("namespaces",))
 def dispatcher_read_only(world: World) -> None:
     """The dispatcher's directory is read-only for what is opened from then on, for up to 6 s."""
+    world.dispatcher_serves()
     with _read_only(world.folder / "dispatcher"):
         lasts(world, 6.0)
 
@@ -140,6 +146,7 @@ def engine_starts_read_only(world: World) -> None:
 @fault(needs=("namespaces",))
 def dispatcher_starts_read_only(world: World) -> None:
     """The dispatcher is started on a read-only directory, and refuses; then on one that can be written."""
+    world.dispatcher_serves()
     world.kill(world.dispatcher)
     with _read_only(world.folder / "dispatcher"):
         words = world.dispatch_arguments("dispatcher")

@@ -28,7 +28,7 @@ def _second_host(world: World) -> tuple[str, ...]:
     run(*enter, "ip", "address", "add", f"{THERE}/30", "dev", "chaos1")
     run(*enter, "ip", "link", "set", "chaos1", "up")
     run(*enter, "ip", "link", "set", "lo", "up")
-    world.host = HERE
+    world.host, world.insecure = HERE, True  # the cable is the episode's own
     world.fleet["host"] = HERE
     return enter
 
