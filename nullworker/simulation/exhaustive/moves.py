@@ -138,35 +138,45 @@ def _of_instance(world: World, instance: Instance, faults: tuple[str, ...], foun
 
 
 def _of_process(world: World, instance: Instance, faults: tuple[str, ...], found: list[Move]) -> None:
-    scope, worker_id, now = world.scope, instance.worker_id, world.now
+    scope, worker_id = world.scope, instance.worker_id
     may_be_late = "late" in faults and len(world.mail) < scope.mail_max
-    waits = {
-        isinstance(mail.event, WorkerReported) and mail.event.seq > 0
-        for mail in world.mail
-        if mail.worker_id == worker_id
-        and not mail.delivered
-        and now - mail.made_at < (NUMBERED_TIMEOUT_S if scope.numbered else FRAMEWORK_TIMEOUT_S)
-    }
-    if instance.ends and not waits:
+    own_waits, framework_waits = _under_way(world, worker_id)
+    if instance.ends and not own_waits:
         found.append(("tell", worker_id))
         if may_be_late:
             found.append(("ends_late", worker_id))
     if scope.numbered:
-        if not instance.ends and not waits:
+        if not instance.ends and not own_waits:
             found.append(("report", worker_id))
             if may_be_late:
                 found.append(("late", worker_id))
             _of_error(instance, faults, found)
-        if scope.heartbeats and not waits:
+        if scope.heartbeats and not framework_waits:
             found.append(("beat", worker_id))
             if may_be_late:
                 found.append(("beat_late", worker_id))
-    elif not waits:
+    elif not own_waits:
         found.append(("beat", worker_id))
         if may_be_late:
             found.append(("beat_late", worker_id))
         _of_error(instance, faults, found)
     found += [("expire", idx, worker_id) for idx in instance.sessions if may_expire(world, idx)]
+
+
+def _under_way(world: World, worker_id: int) -> tuple[bool, bool]:
+    """Whether a message of the worker's own stream, and one of the framework's beside it, is waited for.
+
+    The streams do not wait for each other: a heartbeat may overtake a report with a number, and the other way round.
+    Without heartbeats, or without numbers, there is one stream.
+    """
+    scope, own, framework = world.scope, False, False
+    for mail in world.mail:
+        if mail.worker_id == worker_id and not mail.delivered:
+            is_framework = scope.heartbeats and isinstance(mail.event, WorkerReported) and not mail.event.seq
+            own_s = NUMBERED_TIMEOUT_S if scope.numbered else FRAMEWORK_TIMEOUT_S
+            waits = world.now - mail.made_at < (FRAMEWORK_TIMEOUT_S if is_framework else own_s)
+            own, framework = own or (waits and not is_framework), framework or (waits and is_framework)
+    return own, framework
 
 
 def _of_error(instance: Instance, faults: tuple[str, ...], found: list[Move]) -> None:
