@@ -105,7 +105,7 @@ HELD_OUT: tuple[Mutation, ...] = (
     _bug("an old list is applied to a newer state", "_present", "if worker.state_since >= asked_at: return"),
     _bug("a list from before a change ends a worker", "_missing", "worker.state_since >= asked_at - limits.LIST_LAG_S or _lives(worker, asked_at)", "_lives(worker, asked_at)"),
     _bug("doubt is over after one report", "Trust.may_hold_until", "self.reports_wanted = 2", "self.reports_wanted = 1"),
-    _bug("late reports in a row are never counted from zero again", "ReportOrder.classify", "self.received, self.late_reports = report.received, 0", "self.received = report.received"),
+    _bug("late reports in a row are never counted from zero again", "ReportOrder.classify", "self.received, self.late_reports, self.listed = report.received, 0, report.request_idxs", "self.received, self.listed = report.received, report.request_idxs"),
     _bug("an unknown instance's number is given again", "_unknown_instances", "state.next_worker_id = max(state.next_worker_id, worker_id + 1)"),
     # Routing
     _bug("max_queue_time is inclusive", "Endpoint.takes_more", "worker.held_cost / worker.perf_expected < self.parameters.max_queue_time", "worker.held_cost / worker.perf_expected <= self.parameters.max_queue_time"),

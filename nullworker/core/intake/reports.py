@@ -286,7 +286,7 @@ def finished(state: EngineState, event: RequestsFinished) -> None:
 
 def _has_received(worker: Worker, delivery: Delivery) -> None:
     """The worker has received all that are accounted for: a report with a lower count is an old one."""
-    worker.report_order.received = max(worker.report_order.received, delivery.received_at_least)
+    worker.report_order.has_received(delivery.received_at_least)
 
 
 def _accounts_for_an_answer(held: Reservation, request: Finished) -> bool:

@@ -38,6 +38,8 @@ class ReportOrder:
     #: arrived.
     made_after: float = 0.0
     received: int = 0  # requests that the process had received, by the newest report
+    #: What the newest report listed, if `received` is its count; None: not known.
+    listed: tuple[int, ...] | None = None
     late_reports: int = 0  # late ones in a row
     #: Its process's loading time in s, and those of the processes before it.
     loadtime_s: float = 0.0
@@ -70,7 +72,7 @@ class ReportOrder:
             self.numbers, self.seq, self.loadtimes_before, self.loadtime_s = False, 0, (), 0.0
             self.numbered_loadtime_s = 0.0
             age = ReportAge.COUNTS_FROM_ZERO
-        self.received, self.late_reports = report.received, 0
+        self.received, self.late_reports, self.listed = report.received, 0, report.request_idxs
         if report.seq:
             self.numbers, self.seq, self.numbered_loadtime_s = True, report.seq, report.loadtime_s
             self.made_after, self.numbered_at = self.numbered_at, now
@@ -80,8 +82,13 @@ class ReportOrder:
 
     def _count_by_sign_of_life(self, report: WorkerReported) -> None:
         """Takes note of what its process has received: a numbered report that counts less is older."""
-        if report.loadtime_s == self.loadtime_s > 0 and report.received > self.received:
-            self.received = report.received
+        if report.loadtime_s == self.loadtime_s > 0:
+            self.has_received(report.received)
+
+    def has_received(self, count: int) -> None:
+        """The process has received so many requests, or more: a report with a lower count is an old one."""
+        if count > self.received:
+            self.received, self.listed = count, None
 
     def _age_by_number(self, report: WorkerReported) -> ReportAge:
         if report.seq < self.seq:
@@ -92,7 +99,7 @@ class ReportOrder:
             if report.loadtime_s in self.loadtimes_before:
                 return ReportAge.LATE
             is_of_this = is_of_this or not report.loadtime_s  # made while it loaded
-        if is_of_this and self.loadtime_s > 0 and report.received < self.received:
+        if is_of_this and self.loadtime_s > 0 and self._is_older_by_counts(report):
             return ReportAge.LATE
         if 0 < report.loadtime_s != self.loadtime_s > 0:
             self.new_process()
@@ -105,7 +112,17 @@ class ReportOrder:
         if 0 < report.loadtime_s != self.loadtime_s > 0:
             self.new_process()
             return ReportAge.NEW_PROCESS
-        return ReportAge.LATE if report.received < self.received else ReportAge.FRESH
+        return ReportAge.LATE if self._is_older_by_counts(report) else ReportAge.FRESH
+
+    def _is_older_by_counts(self, report: WorkerReported) -> bool:
+        """Whether a report of the same process was made before the newest one, for certain.
+
+        Nothing is added to what a process works on without a further request: of two reports with one count, the one
+        that lists something that the other does not was made first.
+        """
+        if report.received != self.received or self.listed is None:
+            return report.received < self.received
+        return bool(report.request_idxs) and not set(report.request_idxs).issubset(self.listed)
 
     @property
     def loadtimes_s(self) -> tuple[float, ...]:
@@ -125,7 +142,7 @@ class ReportOrder:
 
         If it numbers its reports, its numbers go on rising: a report left over from the process before is recognised.
         """
-        self.received = self.late_reports = 0
+        self.received, self.late_reports, self.listed = 0, 0, None
         if self.loadtime_s:
             self.loadtimes_before = (*self.loadtimes_before, self.loadtime_s)[-limits.PROCESSES_REMEMBERED :]
             self.loadtime_s = 0.0

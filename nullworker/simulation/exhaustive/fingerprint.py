@@ -178,6 +178,7 @@ RULES: dict[str, dict[str, str]] = {
         "numbered_at": _age(limits.RESEND_S),
         "made_after": _no("is used only while the report that sets it is taken in"),
         "received": "instance.received - {}",
+        "listed": "({0} and tuple([requests[i] for i in {0} if i in requests]))",
         "late_reports": SAME,
         "loadtime_s": "instance.boot - {}",
         "loadtimes_before": "tuple([instance.boot - i for i in {}]) if {} else ()",

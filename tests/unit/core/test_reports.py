@@ -697,6 +697,47 @@ def test_what_a_heartbeat_of_another_process_counts_says_nothing_of_this_one() -
     assert age(104.0, received=0, seq=3, loadtime_s=2.0) is ReportAge.LATE
 
 
+@pytest.mark.promise("P10")
+def test_of_two_reports_of_one_count_the_one_that_lists_more_is_the_older() -> None:
+    """Nothing is added to what a process works on without a further request: a session came back that was over."""
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.report(1, received=2, loadtime_s=2.0)
+    assert scene.report(1, 7, received=2, loadtime_s=2.0) == []
+    assert scene.worker(1).held == {}
+    scene.report(1, 7, 8, received=4, loadtime_s=2.0)
+    assert list(scene.worker(1).held) == [7, 8]
+    scene.report(1, 8, received=4, loadtime_s=2.0)
+    assert scene.report(1, 7, 8, received=4, loadtime_s=2.0) == []
+    assert list(scene.worker(1).held) == [8]
+
+
+def test_a_numbered_report_that_lists_more_than_a_heartbeat_of_the_same_count_is_late() -> None:
+    order, listening = ReportOrder(), Listening()
+
+    def age(now: float, *listed: int, **said: Any) -> ReportAge:
+        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, listed, **said), now, listening, 0.0)
+
+    assert age(0.0, 7, received=1, seq=1, loadtime_s=2.0) is ReportAge.FRESH
+    assert age(50.0, received=1, loadtime_s=2.0) is ReportAge.FRESH
+    assert age(51.0, 7, received=1, seq=2, loadtime_s=2.0) is ReportAge.LATE
+    assert age(52.0, 7, received=2, seq=3, loadtime_s=2.0) is ReportAge.FRESH  # a further one of the same request
+
+
+def test_what_is_known_to_be_received_by_ends_alone_does_not_say_what_is_listed() -> None:
+    order, listening = ReportOrder(), Listening()
+
+    def age(now: float, *listed: int, **said: Any) -> ReportAge:
+        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, listed, **said), now, listening, 0.0)
+
+    assert age(0.0, received=1, loadtime_s=2.0) is ReportAge.FRESH
+    order.has_received(2)
+    assert age(1.0, 7, received=2, loadtime_s=2.0) is ReportAge.FRESH
+    assert age(2.0, 7, 8, received=2, loadtime_s=2.0) is ReportAge.LATE
+    assert age(3.0, received=1, loadtime_s=2.0) is ReportAge.LATE
+    assert age(4.0, 8, received=0, loadtime_s=4.0) is ReportAge.NEW_PROCESS  # it counts from 0, and lists what it will
+
+
 def test_a_numbered_report_made_while_its_process_loaded_is_late_after_one_without_a_number() -> None:
     """Of a process that has spoken without numbers alone, what it said while it loaded may still be under way."""
     order, listening = ReportOrder(), Listening()
