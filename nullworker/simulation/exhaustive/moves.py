@@ -141,24 +141,18 @@ def _of_process(world: World, instance: Instance, faults: tuple[str, ...], found
     scope, worker_id = world.scope, instance.worker_id
     may_be_late = "late" in faults and len(world.mail) < scope.mail_max
     own_waits, framework_waits = _under_way(world, worker_id)
+    says = []
     if instance.ends and not own_waits:
-        found.append(("tell", worker_id))
+        says.append(("tell", "ends_late"))
+    if scope.numbered and not instance.ends and not own_waits:
+        says.append(("report", "late"))
+    if not framework_waits if scope.heartbeats else not (scope.numbered or own_waits):
+        says.append(("beat", "beat_late"))
+    for now, late in says:
+        found.append((now, worker_id))
         if may_be_late:
-            found.append(("ends_late", worker_id))
-    if scope.numbered:
-        if not instance.ends and not own_waits:
-            found.append(("report", worker_id))
-            if may_be_late:
-                found.append(("late", worker_id))
-            _of_error(instance, faults, found)
-        if scope.heartbeats and not framework_waits:
-            found.append(("beat", worker_id))
-            if may_be_late:
-                found.append(("beat_late", worker_id))
-    elif not own_waits:
-        found.append(("beat", worker_id))
-        if may_be_late:
-            found.append(("beat_late", worker_id))
+            found.append((late, worker_id))
+    if not own_waits and not (scope.numbered and instance.ends):
         _of_error(instance, faults, found)
     found += [("expire", idx, worker_id) for idx in instance.sessions if may_expire(world, idx)]
 
@@ -166,16 +160,15 @@ def _of_process(world: World, instance: Instance, faults: tuple[str, ...], found
 def _under_way(world: World, worker_id: int) -> tuple[bool, bool]:
     """Whether a message of the worker's own stream, and one of the framework's beside it, is waited for.
 
-    The streams do not wait for each other: a heartbeat may overtake a report with a number, and the other way round.
-    Without heartbeats, or without numbers, there is one stream.
+    The streams do not wait for each other, so that their messages overtake each other. Without numbers there is one.
     """
-    scope, own, framework = world.scope, False, False
+    own = framework = False
     for mail in world.mail:
         if mail.worker_id == worker_id and not mail.delivered:
-            is_framework = scope.heartbeats and isinstance(mail.event, WorkerReported) and not mail.event.seq
-            own_s = NUMBERED_TIMEOUT_S if scope.numbered else FRAMEWORK_TIMEOUT_S
-            waits = world.now - mail.made_at < (FRAMEWORK_TIMEOUT_S if is_framework else own_s)
-            own, framework = own or (waits and not is_framework), framework or (waits and is_framework)
+            beside = world.scope.heartbeats and isinstance(mail.event, WorkerReported) and not mail.event.seq
+            waits_s = NUMBERED_TIMEOUT_S if world.scope.numbered and not beside else FRAMEWORK_TIMEOUT_S
+            waits = world.now - mail.made_at < waits_s
+            own, framework = own or (waits and not beside), framework or (waits and beside)
     return own, framework
 
 
