@@ -67,7 +67,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     _bug("sessions that a report lists no longer stay", "_sessions", "_not_listed(state, worker, session, numbered=bool(event.seq))"),
     _bug("unknown sessions are not adopted", "_sessions", "not _adopt(state, worker, request_idx, cost)", "False"),
     _bug("a refusal is ignored", "reports:finished", "_rejected(state, worker, held)"),
-    Mutation("an unnumbered report of a worker that numbers is fresh", (Change("ReportOrder.classify", "self.numbers and not report.seq and now < max(self.numbered_at, listening.since) + limits.RESEND_S", "False"),)),
+    Mutation("an unnumbered report of a worker that numbers is fresh", (Change("ReportOrder.classify", "self._is_sign_of_life(report, now, listening)", "False"),)),
     # Failures
     _bug("an error kills a held worker", "failures:fail", "_drop_all(state, worker, cause, reason, dead=dead)", "dead = True; _drop_all(state, worker, cause, reason, dead=dead)"),
     Mutation("silence is idleness", (Change("_overdue", "not worker.trust.unresponsive", "worker.state is WorkerState.READY"), Change("_overdue", "state.set_unresponsive(worker, unresponsive=True)", ""))),

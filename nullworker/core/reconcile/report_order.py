@@ -57,9 +57,9 @@ class ReportOrder:
             listening: since when the engine was able to hear.
             reported_at: when the newest one before it came.
         """
-        if self.numbers and not report.seq and now < max(self.numbered_at, listening.since) + limits.RESEND_S:
+        if self._is_sign_of_life(report, now, listening):
             self._count_by_sign_of_life(report)
-            return ReportAge.SIGN_OF_LIFE  # later, it was made after the newest numbered one, and corrects it
+            return ReportAge.SIGN_OF_LIFE
         if report.seq and report.seq == self.seq:
             return ReportAge.LATE
         age = self._age_by_number(report) if self.seq and report.seq else self._age_by_counts(report)
@@ -79,6 +79,18 @@ class ReportOrder:
         if report.loadtime_s > 0:
             self.loadtime_s = report.loadtime_s
         return age
+
+    def _is_sign_of_life(self, report: WorkerReported, now: float, listening: Listening) -> bool:
+        """Whether it is the framework's own report, and may be older than the newest with a number.
+
+        Later, it was made after that one, and corrects it. One of a process that is over is no sign of this one's life.
+        """
+        return (
+            self.numbers
+            and not report.seq
+            and now < max(self.numbered_at, listening.since) + limits.RESEND_S
+            and report.loadtime_s not in self.loadtimes_before
+        )
 
     def _count_by_sign_of_life(self, report: WorkerReported) -> None:
         """Takes note of what its process has received: a numbered report that counts less is older."""

@@ -67,6 +67,8 @@ class KnownWorker:
     #: Ends that its newest process told: (request, when it came in). A report that counts fewer requests is older.
     ends: set[tuple[int, float]] = field(default_factory=set)
     ends_of: Process | None = None
+    #: Of requests whose end it told: the process and its newest report by then. What was made before says no more.
+    over: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 class Evidence(Checker):
@@ -87,6 +89,9 @@ class Evidence(Checker):
         self._most: dict[int, int] = {}  # and their max_workers
         self._given: set[tuple[int, int]] = set()  # (request, worker) that were granted, or kept for a request
         self._given_now: set[tuple[int, int]] = set()  # by the event in hand
+        self._closed: dict[
+            tuple[int, int, float], tuple[int, int]
+        ] = {}  # sessions: the process's newest report by then
         self._leaving_now: set[int] = set()  # workers whose first order to go is of the event in hand
 
     # ------------------------------------------------------------------------------------------------------ questions
@@ -219,6 +224,8 @@ class Evidence(Checker):
                     known.ends.add((request.request_idx, request.entered_at))
                 self._close(known, request.request_idx, f"its worker said {request.status}")
                 known.listed -= {request.request_idx}
+                closed = self._closed.get((message.worker_id, request.request_idx, request.entered_at), (0, 0))
+                known.over[request.request_idx] = max(closed, known.over.get(request.request_idx, closed))
                 known.finished.add(request.request_idx)
                 known.refused += request.status == "Rejected"
             return
@@ -233,6 +240,8 @@ class Evidence(Checker):
             known.ended_lists = 0
             return
         if known.process is not None and (process.boot, snapshot) <= (known.process.boot, known.snapshot):
+            if process.boot < known.process.boot:
+                self._spent(known, message.request_idxs)
             return
         # A process makes a report when the one before it in the same stream has arrived.
         streams = 2 if process.kind.prompt and not message.seq else 1
@@ -248,7 +257,11 @@ class Evidence(Checker):
             known.loads_since = self.truth.clock
         known.ready = message.ready
         known.became_ready = known.became_ready or message.ready
-        known.listed = frozenset(idx for idx in message.request_idxs if idx not in known.finished)
+        known.listed = frozenset(
+            idx
+            for idx in message.request_idxs
+            if idx not in known.finished and (process.boot, snapshot) > known.over.get(idx, (0, 0))
+        )
         for request_idx, grant in known.grants.items():
             if request_idx in known.listed:
                 grant.confirmed = True
@@ -258,6 +271,12 @@ class Evidence(Checker):
                 self._close(known, request_idx, "its worker did not list it when it could be used no longer")
             elif len(known.listed) >= process.kind.sessions_max:
                 self._close(known, request_idx, "its worker holds another")
+
+    def _spent(self, known: KnownWorker, listed: tuple[int, ...]) -> None:
+        """A process that is over had these sessions: a grant that was used for one there is not used again."""
+        for request_idx in listed:
+            if request_idx in known.grants and known.grants[request_idx].used:
+                self._close(known, request_idx, "it was used in a process that is over")
 
     @staticmethod
     def _close(known: KnownWorker, request_idx: int, why: str) -> None:
@@ -274,6 +293,10 @@ class Evidence(Checker):
         known = self.workers.get(process.worker_id)
         if known is not None and session.request_idx in known.grants:
             known.grants[session.request_idx].used = True
+
+    def session_closed(self, process: Process, session: Session, why: str) -> None:  # noqa: ARG002 - a hook
+        key = (process.worker_id, session.request_idx, session.opened_at)
+        self._closed[key] = (process.boot, process.snapshots)
 
     def told_of_exit(self, worker_id: int) -> None:
         if worker_id in self.workers:

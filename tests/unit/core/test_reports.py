@@ -712,6 +712,20 @@ def test_of_two_reports_of_one_count_the_one_that_lists_more_is_the_older() -> N
     assert list(scene.worker(1).held) == [8]
 
 
+def test_heartbeats_of_a_process_that_is_over_are_no_sign_of_life_and_are_believed_when_nothing_else_comes() -> None:
+    """A worker was stopped and started, and went on as the same process: it was ended for not becoming ready."""
+    order, listening = ReportOrder(), Listening()
+
+    def age(now: float, **said: Any) -> ReportAge:
+        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
+
+    assert age(0.0, received=3, seq=1, loadtime_s=2.0) is ReportAge.FRESH
+    order.new_process()
+    assert age(11.0, received=3, loadtime_s=2.0) is ReportAge.LATE
+    assert age(22.0, received=3, loadtime_s=2.0) is ReportAge.LATE
+    assert age(33.0, received=3, loadtime_s=2.0) is ReportAge.COUNTS_FROM_ZERO
+
+
 def test_a_numbered_report_that_lists_more_than_a_heartbeat_of_the_same_count_is_late() -> None:
     order, listening = ReportOrder(), Listening()
 
