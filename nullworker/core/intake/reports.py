@@ -168,7 +168,8 @@ def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None
             of_before = True
         elif held.stage is Stage.GRANTED:
             worker.refusals = 0
-            state.confirm(worker, held)
+            of_before_restart = not event.seq and state.now < state.listening.since + limits.RESEND_S
+            state.confirm(worker, held, may_be_old=of_before_restart and held.delivery.is_taken_over)
             if held.present:  # asking again, for it never heard the worker's answer
                 _answer(state, worker, held)
     state.saw_sessions(worker, len(listed) - left_out)
@@ -272,7 +273,7 @@ def finished(state: EngineState, event: RequestsFinished) -> None:
         worker.trust.told_end_at = state.now
     for request, earlier in new:
         held = worker.held.get(request.request_idx)
-        if held is not None and not earlier and _accounts_for_an_answer(held, request):
+        if held is not None and _accounts_for_an_answer(held, request, earlier=earlier):
             held.delivery.accounted += 1
             held.delivery.maybe_earlier = False
             _has_received(worker, held.delivery)
@@ -289,9 +290,12 @@ def _has_received(worker: Worker, delivery: Delivery) -> None:
     worker.report_order.has_received(delivery.received_at_least)
 
 
-def _accounts_for_an_answer(held: Reservation, request: Finished) -> bool:
+def _accounts_for_an_answer(held: Reservation, request: Finished, *, earlier: bool) -> bool:
     """Whether the end is of a request that no report has told of, for certain, since the reservation was granted."""
-    return held.stage is Stage.GRANTED or (held.delivery.maybe_earlier and request.status != "Rejected")
+    refused = request.status == "Rejected"
+    if held.delivery.orphan:  # its client was sent there again, and refused as often
+        return refused and held.delivery.unaccounted > 0
+    return not earlier and (held.stage is Stage.GRANTED or (held.delivery.maybe_earlier and not refused))
 
 
 def _done(state: EngineState, worker: Worker, held: Reservation | None, request: Finished) -> None:

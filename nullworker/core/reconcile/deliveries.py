@@ -54,6 +54,11 @@ class Delivery:
         return self.count > self.accounted and not self.orphan
 
     @property
+    def is_taken_over(self) -> bool:
+        """Whether its last answer was another engine's, before a restart."""
+        return self.answered_at == float("-inf")
+
+    @property
     def unaccounted(self) -> int:
         """Answers of which the worker has said nothing yet."""
         return self.count - self.accounted

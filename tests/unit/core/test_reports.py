@@ -878,3 +878,37 @@ def test_a_request_that_was_refused_beside_its_own_session_counts_as_received() 
     assert stage(scene, 1) is Stage.GRANTED
     scene.report(1, received=2, loadtime_s=6.0)
     assert stage(scene, 1) is Stage.GRANTED
+
+
+@pytest.mark.promise("P1")
+def test_each_refusal_beside_the_same_session_counts_as_received() -> None:
+    """The first was counted alone: a report of before the end was taken for the next session of the same client."""
+    scene = Scene(max_workers=1)
+    scene.ask(1)
+    scene.up(1)
+    scene.pass_time(limits.WORKER_ANSWER_S)
+    scene.ask(1)  # it never heard the worker's answer, and is sent there again
+    scene.report(1, 1, received=1, loadtime_s=6.0)
+    scene.pass_time(10.0)
+    scene.ask(1)  # and again
+    for at in (11.0, 21.0):
+        scene.finishes(1, 1, "Rejected", entered_at=at)
+    scene.ask(1)
+    scene.finishes(1, 1, entered_at=1.0)
+    assert stage(scene, 1) is Stage.GRANTED
+    scene.report(1, 1, received=3, loadtime_s=6.0)
+    assert stage(scene, 1) is Stage.GRANTED
+
+
+@pytest.mark.promise("P1")
+def test_after_a_restart_a_report_without_a_number_does_not_use_up_a_grant_that_was_taken_over() -> None:
+    """It may be of an earlier session of the same client, which is on its way to the worker again."""
+    scene = Scene(min_load=100.0, begun=False)
+    worker = events.RestoredWorker(1, 1, "held", "http://w1", 100.0, loadtimes_s=(2.0,))
+    scene.send(events.Restored(2, (worker,), (events.RestoredReservation(7, 1, 100.0, 1, confirmed=False),)))
+    scene.report(1, 7, received=2, loadtime_s=2.0)
+    assert stage(scene, 7) is Stage.SESSION
+    scene.report(1, received=2, loadtime_s=2.0)
+    assert stage(scene, 7) is Stage.GRANTED, "it may come yet"
+    scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
+    assert 7 not in scene.worker(1).held
