@@ -148,8 +148,8 @@ def _of_process(world: World, instance: Instance, faults: tuple[str, ...], found
         says.append(("report", "late"))
     if not framework_waits if scope.heartbeats else not (scope.numbered or own_waits):
         says.append(("beat", "beat_late"))
-    for now, late in says:
-        found.append((now, worker_id))
+    for prompt, late in says:
+        found.append((prompt, worker_id))
         if may_be_late:
             found.append((late, worker_id))
     if not own_waits and not (scope.numbered and instance.ends):
