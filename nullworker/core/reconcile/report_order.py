@@ -130,11 +130,13 @@ class ReportOrder:
         """Whether a report of the same process was made before the newest one, for certain.
 
         Nothing is added to what a process works on without a further request: of two reports with one count, the one
-        that lists something that the other does not was made first.
+        that lists something that the other does not was made first. A worker that lists more than it counts does not
+        count, and is believed.
         """
         if report.received != self.received or self.listed is None:
             return report.received < self.received
-        return bool(report.request_idxs) and not set(report.request_idxs).issubset(self.listed)
+        listed = report.request_idxs
+        return 0 < len(listed) <= report.received and not set(listed).issubset(self.listed)
 
     @property
     def loadtimes_s(self) -> tuple[float, ...]:

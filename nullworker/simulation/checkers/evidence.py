@@ -89,9 +89,8 @@ class Evidence(Checker):
         self._most: dict[int, int] = {}  # and their max_workers
         self._given: set[tuple[int, int]] = set()  # (request, worker) that were granted, or kept for a request
         self._given_now: set[tuple[int, int]] = set()  # by the event in hand
-        self._closed: dict[
-            tuple[int, int, float], tuple[int, int]
-        ] = {}  # sessions: the process's newest report by then
+        # Sessions that ended, by worker, request and start: the process, and its newest report by then.
+        self._closed: dict[tuple[int, int, float], tuple[int, int]] = {}
         self._leaving_now: set[int] = set()  # workers whose first order to go is of the event in hand
 
     # ------------------------------------------------------------------------------------------------------ questions

@@ -738,6 +738,15 @@ def test_a_numbered_report_that_lists_more_than_a_heartbeat_of_the_same_count_is
     assert age(52.0, 7, received=2, seq=3, loadtime_s=2.0) is ReportAge.FRESH  # a further one of the same request
 
 
+def test_a_worker_that_does_not_count_its_requests_is_believed() -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.report(1, received=0, loadtime_s=2.0)
+    scene.report(1, 7, received=0, loadtime_s=2.0)
+    assert list(scene.worker(1).held) == [7]
+    assert kinds(scene.report(1, received=0, loadtime_s=2.0)) == ["session_ended"]
+
+
 def test_what_is_known_to_be_received_by_ends_alone_does_not_say_what_is_listed() -> None:
     order, listening = ReportOrder(), Listening()
 
