@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,9 +17,22 @@ from nullworker.core.reservation import Stage
 from nullworker.core.worker import WorkerState
 from tests.unit.core.harness import Scene, kinds, of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def stage(scene: Scene, request_idx: int) -> Stage:
     return scene.engine.state.reservations[request_idx].stage
+
+
+def ordered() -> tuple[ReportOrder, Listening, Callable[..., ReportAge]]:
+    """What is known of one worker's reports, and what a further one is worth: its time, what it lists, its fields."""
+    order, listening = ReportOrder(), Listening()
+
+    def age(now: float, *listed: int, **said: Any) -> ReportAge:
+        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, listed, **said), now, listening, 0.0)
+
+    return order, listening, age
 
 
 def test_a_worker_that_reports_before_it_is_ready_is_loading() -> None:
@@ -642,11 +655,7 @@ def test_a_heartbeat_without_a_number_corrects_a_numbered_report_once_it_must_be
     """A late numbered report after a restart lists a session that has ended. Nothing changes on the worker after that,
     so no further numbered report comes: the framework's heartbeats tell, once they cannot be older than that report.
     """
-    order, listening = ReportOrder(), Listening()
-
-    def age(now: float, **said: Any) -> ReportAge:
-        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
-
+    _, listening, age = ordered()
     assert age(100.0, received=3, seq=7, loadtime_s=2.0) is ReportAge.FRESH
     assert age(110.0, received=3, loadtime_s=2.0) is ReportAge.SIGN_OF_LIFE
     assert age(100.0 + limits.RESEND_S, received=3, loadtime_s=2.0) is ReportAge.FRESH
@@ -657,11 +666,7 @@ def test_a_heartbeat_without_a_number_corrects_a_numbered_report_once_it_must_be
 
 
 def test_a_numbered_report_that_a_heartbeat_overtook_is_late() -> None:
-    order, listening = ReportOrder(), Listening()
-
-    def age(now: float, **said: Any) -> ReportAge:
-        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
-
+    *_, age = ordered()
     assert age(0.0, received=0, seq=1) is ReportAge.FRESH
     assert age(50.0, received=1, loadtime_s=2.0) is ReportAge.FRESH
     assert age(51.0, received=0, seq=2, loadtime_s=2.0) is ReportAge.LATE
@@ -684,11 +689,7 @@ def test_a_numbered_report_that_counts_less_than_a_heartbeat_of_its_process_is_l
 
 
 def test_what_a_heartbeat_of_another_process_counts_says_nothing_of_this_one() -> None:
-    order, listening = ReportOrder(), Listening()
-
-    def age(now: float, **said: Any) -> ReportAge:
-        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
-
+    *_, age = ordered()
     assert age(100.0, received=0, seq=1, loadtime_s=2.0) is ReportAge.FRESH
     for other_loadtime_s in (0.0, 1.0):  # while it loads it has none
         assert age(101.0, received=9, loadtime_s=other_loadtime_s) is ReportAge.SIGN_OF_LIFE
@@ -714,11 +715,7 @@ def test_of_two_reports_of_one_count_the_one_that_lists_more_is_the_older() -> N
 
 def test_heartbeats_of_a_process_that_is_over_are_no_sign_of_life_and_are_believed_when_nothing_else_comes() -> None:
     """A worker was stopped and started, and went on as the same process: it was ended for not becoming ready."""
-    order, listening = ReportOrder(), Listening()
-
-    def age(now: float, **said: Any) -> ReportAge:
-        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
-
+    order, _, age = ordered()
     assert age(0.0, received=3, seq=1, loadtime_s=2.0) is ReportAge.FRESH
     order.new_process()
     assert age(11.0, received=3, loadtime_s=2.0) is ReportAge.LATE
@@ -727,11 +724,7 @@ def test_heartbeats_of_a_process_that_is_over_are_no_sign_of_life_and_are_believ
 
 
 def test_a_numbered_report_that_lists_more_than_a_heartbeat_of_the_same_count_is_late() -> None:
-    order, listening = ReportOrder(), Listening()
-
-    def age(now: float, *listed: int, **said: Any) -> ReportAge:
-        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, listed, **said), now, listening, 0.0)
-
+    *_, age = ordered()
     assert age(0.0, 7, received=1, seq=1, loadtime_s=2.0) is ReportAge.FRESH
     assert age(50.0, received=1, loadtime_s=2.0) is ReportAge.FRESH
     assert age(51.0, 7, received=1, seq=2, loadtime_s=2.0) is ReportAge.LATE
@@ -748,11 +741,7 @@ def test_a_worker_that_does_not_count_its_requests_is_believed() -> None:
 
 
 def test_what_is_known_to_be_received_by_ends_alone_does_not_say_what_is_listed() -> None:
-    order, listening = ReportOrder(), Listening()
-
-    def age(now: float, *listed: int, **said: Any) -> ReportAge:
-        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, listed, **said), now, listening, 0.0)
-
+    order, _, age = ordered()
     assert age(0.0, received=1, loadtime_s=2.0) is ReportAge.FRESH
     order.has_received(2)
     assert age(1.0, 7, received=2, loadtime_s=2.0) is ReportAge.FRESH
@@ -763,11 +752,7 @@ def test_what_is_known_to_be_received_by_ends_alone_does_not_say_what_is_listed(
 
 def test_a_numbered_report_made_while_its_process_loaded_is_late_after_one_without_a_number() -> None:
     """Of a process that has spoken without numbers alone, what it said while it loaded may still be under way."""
-    order, listening = ReportOrder(), Listening()
-
-    def age(now: float, **said: Any) -> ReportAge:
-        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
-
+    order, _, age = ordered()
     assert age(0.0, received=3, seq=1, loadtime_s=2.0) is ReportAge.FRESH
     order.new_process()  # it was stopped, and started again
     assert age(50.0, received=0, loadtime_s=4.0) is ReportAge.FRESH
@@ -780,11 +765,7 @@ def test_a_numbered_report_made_while_its_process_loaded_is_late_after_one_witho
 
 
 def test_a_process_that_numbers_is_told_from_the_one_before_by_numbers_first() -> None:
-    order, listening = ReportOrder(), Listening()
-
-    def age(now: float, **said: Any) -> ReportAge:
-        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, (), **said), now, listening, 0.0)
-
+    order, _, age = ordered()
     assert age(0.0, received=3, seq=1, loadtime_s=2.0) is ReportAge.FRESH
     assert age(1.0, received=0, seq=1001, loadtime_s=4.0) is ReportAge.NEW_PROCESS
     assert order.loadtimes_s == (4.0, 2.0)
