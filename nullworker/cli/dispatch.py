@@ -60,7 +60,8 @@ NO_ENDPOINT = "(none)"  # where only a queue is checked
 )  # fmt: skip
 @click.option(
     "--claim", "claim_s", type=float, default=30.0, show_default=True,
-    help="Seconds in which a consumer takes its first job; matters where the broker does not tell what is in flight.",
+    help="Seconds in which a consumer takes its first job; matters where the broker does not tell what is in flight, "
+    "and with --max-idle-hold.",
 )  # fmt: skip
 @click.option(
     "--end-idle", "end_idle_s", type=float, metavar="SECONDS",

@@ -9,6 +9,7 @@ import math
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
+from nullworker.demand.reservations import UNMOVED_CLAIMS
 from nullworker.simulation.queueing.broker import Returns
 from nullworker.simulation.queueing.world import NOTICED_S, RESTART_S
 
@@ -46,6 +47,8 @@ def settle_s(plan: QueuePlan) -> float:
     if hides or not traits.counts_in_flight or not traits.tells_abandoned:
         hidden_s = plan.limits.claim_s  # a job may have been taken unseen
     noticed_s = NOTICED_S if plan.kills else 0.0
+    if plan.stays:  # one whose job is over may seem to load for one that waits
+        hidden_s = UNMOVED_CLAIMS * plan.limits.claim_s * (1 + len(plan.restarts))
     blind_s = sum(until - since for since, until in plan.unread) + len(plan.restarts) * RESTART_S
     blind_s += sum(lying.until - lying.since for lying in plan.lies)
     return 2 * plan.poll_s + 2 * traits.lag_s + plan.confirm_s + hidden_s + noticed_s + blind_s + SLACK_S
@@ -160,6 +163,7 @@ SOMETIMES = {
     "adopted": "it went on with reservations of the one before",
     "withdrawn": "a request was no longer wanted",
     "ended when idle": "a reservation was ended because nothing was left to do",
+    "stayed": "a consumer did not end after its job, and its reservation was ended",
     "slowed down": "reservations came to nothing, and the next was opened later",
     "in doubt": "what a reservation does was not known",
     "a late acknowledgement": "jobs are acknowledged when they are done",

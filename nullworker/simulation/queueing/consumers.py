@@ -23,6 +23,7 @@ class Habits:
     width: int = 1  # jobs at a time
     prefetch: int = 0  # jobs that it takes beyond those
     many_jobs: bool = False  # one after the other
+    stays: bool = False  # after its one job, instead of ending
     patience_s: float | None = None
     until: float = float("inf")  # takes no job after this
 
@@ -114,8 +115,10 @@ class Consumers:
         habits, now = consumer.habits, self._queue.now
         if consumer.jobs:
             return False
-        if now >= habits.until or (consumer.began and not habits.many_jobs):
+        if now >= habits.until:
             return True
+        if consumer.began and not habits.many_jobs:
+            return not habits.stays
         waited_s = now - (now if consumer.waits_since is None else consumer.waits_since)
         return habits.patience_s is not None and waited_s >= habits.patience_s
 

@@ -49,6 +49,7 @@ class QueuePlan:
     load_s: float = 5.0  # until its consumer asks for a job
     patience_s: float | None = None  # a consumer that finds no job ends after this; None: it stays until it is ended
     many_jobs: bool = False  # a consumer does one job after the other, until it finds none
+    stays: bool = False  # a consumer does one job and does not end: `Limits.max_idle_hold_s` is set
     prefetch: int = 0  # a consumer takes so many jobs more than it is at
     poll_s: float = 1.0
     kills: frozenset[int] = frozenset()  # jobs in the middle of which our first consumer dies, with its worker
@@ -100,7 +101,22 @@ def draw(seed: int) -> QueuePlan:
         prefetch=random.choice([1, 4]) if is_kept and random.random() < 0.15 else 0,
         poll_s=random.choice([1.0, 2.0, 5.0]),
     )
-    return _with_faults(random, plan, lengths)
+    return _with_stays(_with_faults(random, plan, lengths))
+
+
+def _with_stays(plan: QueuePlan) -> QueuePlan:
+    """Consumers that do not end, in some of the worlds where the queue tells that a job is over.
+
+    One that is in flight without a live consumer says for ever that one of them may be at it.
+    """
+    random, traits = Random(f"queue stays {plan.seed}"), plan.traits
+    tells = traits.counts_in_flight and (traits.returns is Returns.BROKER or traits.tells_abandoned)
+    can = tells and not (traits.lag_s or plan.many_jobs or plan.prefetch or plan.stalls)
+    if not can or random.random() >= 0.3:
+        return plan
+    claim_s = max(plan.limits.claim_s, 1.5 * plan.load_s)  # as its users are told
+    limits = replace(plan.limits, claim_s=claim_s, max_idle_hold_s=random.choice([2.0, 20.0, 60.0]))
+    return replace(plan, stays=True, limits=limits)
 
 
 def _with_faults(random: Random, plan: QueuePlan, lengths: tuple[float, float]) -> QueuePlan:

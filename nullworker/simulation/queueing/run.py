@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nullworker.simulation.queueing.checkers import Broken, broken
+from nullworker.simulation.queueing.checkers import Broken, broken, settle_s
 from nullworker.simulation.queueing.plan import ARRIVALS_S, QueuePlan, draw
 from nullworker.simulation.queueing.world import QueueWorld
 
@@ -46,7 +46,9 @@ def run_plan(plan: QueuePlan, *, tells: bool = False) -> QueueOutcome:
         if all_came and world.broker.is_empty and all(j.done_at or j.lost for j in world.history.jobs):
             break
         end += STEP_S
-    world.run_until(world.now + QUIET_S + (plan.stall_s if plan.stalls else 0.0))
+    world.run_until(
+        world.now + QUIET_S + (plan.stall_s if plan.stalls else 0.0) + (settle_s(plan) if plan.stays else 0.0)
+    )
     return QueueOutcome(
         plan, tuple(broken(world)), world.history.opened, world.history.seen, world.now, tuple(world.rounds)
     )

@@ -44,6 +44,12 @@ class Reservation:
         return self.consumer is not None and not all(job.outlived for job in self.consumer.jobs)
 
     @property
+    def is_through(self) -> bool:
+        """Its consumer has done its job, and does not end."""
+        consumer = self.consumer
+        return consumer is not None and consumer.habits.stays and consumer.began > 0 and not consumer.jobs
+
+    @property
     def is_dead(self) -> bool:
         """Its consumer is, and the dispatcher does not know."""
         return self.consumer is not None and self.consumer.is_over and self.state.phase in LIVE
@@ -163,6 +169,7 @@ class QueueWorld:
             if any(reservation.state is state for state in decision.end):
                 if reservation.at_work:
                     self.history.ended_at_work.append(now)
+                self.history.seen["stayed"] += reservation.is_through
                 self._end(reservation)
         self._sample()
 
@@ -263,7 +270,7 @@ class QueueWorld:
     def _sample(self) -> None:
         now, width = self.now, self.plan.limits.jobs_per_worker
         live = [r for r in self.reservations if r.state.phase in LIVE]
-        idle = sum(max(0, width - r.jobs) for r in live if not r.is_dead)
+        idle = sum(max(0, width - r.jobs) for r in live if not r.is_dead and not r.is_through)
         if now >= self._hidden_until or not any(r.jobs for r in live):
             self._hidden = 0
         most_jobs, self._most_jobs = max(self._most_jobs, self._jobs), 0
@@ -339,7 +346,7 @@ class QueueWorld:
             return
         plan, limits = self.plan, self.plan.limits
         reservation.state.phase = Phase.CREATING
-        habits = Habits(limits.jobs_per_worker, plan.prefetch, plan.many_jobs, plan.patience_s)
+        habits = Habits(limits.jobs_per_worker, plan.prefetch, plan.many_jobs, plan.stays, plan.patience_s)
         consumer = reservation.consumer = Consumer(
             habits, lambda _: self._end(reservation), lambda _, job: self._taken(reservation, job)
         )
