@@ -10,6 +10,7 @@ renamed back before it is removed, so that a crash at any point leaves either an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -21,6 +22,7 @@ import msgspec
 
 from nullworker.fleets.base import InstanceSpec, Resources
 from nullworker.fleets.processes.proc import Process, boot_id
+from nullworker.fleets.remnants import Remnants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +134,7 @@ class Directory:
     def __init__(self, state_dir: str, mark: str) -> None:
         self.root = Path(state_dir) / "fleets" / "processes" / safe_name(mark)
         self.logs_root = Path(state_dir) / "logs"
+        self._remnants = Remnants()
 
     def prepare(self) -> None:
         """Makes the directory, and removes what a crash left half-made or half-removed. Raises OSError."""
@@ -165,13 +168,15 @@ class Directory:
 
     def add(self, record: Record) -> None:
         """Makes an instance's directory. Raises OSError, and then there is none."""
+        self._remnants.sweep()
         temporary = self.root / f"{_NEW_PREFIX}{record.worker_id}"
         try:
             temporary.mkdir(mode=0o700)
             _write(temporary / RECORD_NAME, record)
             temporary.rename(self.path(record.worker_id))
         except OSError:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self._remnants.remove(temporary)
             raise
 
     def save(self, record: Record) -> None:
@@ -194,15 +199,20 @@ class Directory:
         return record if record.worker_id == worker_id else None
 
     def remove(self, worker_id: int) -> None:
-        """Removes an instance's directory, or what is left of it. Raises OSError when something stays."""
+        """Removes an instance's directory, or what is left of it; also what could not be removed of others before.
+
+        Raises:
+            OSError: something of it stays.
+        """
+        self._remnants.sweep()
         gone = self.root / f"{_GONE_PREFIX}{worker_id}"
         if gone.exists():
-            shutil.rmtree(gone)
+            self._remnants.remove(gone)
         try:
             self.path(worker_id).rename(gone)
         except FileNotFoundError:
             return
-        shutil.rmtree(gone)
+        self._remnants.remove(gone)
 
 
 def _write(path: Path, record: Record) -> None:

@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nullworker.fleets.processes.records import safe_name
+from nullworker.fleets.remnants import Remnants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RECORD_NAME, LOG_NAME, RUNS_NAME, ENDED_NAME = "instance.json", "worker.log", "runs", "ended"
+_GONE_PREFIX = ".gone-"
 
 
 class SlurmRecord(msgspec.Struct, kw_only=True):
@@ -45,11 +46,14 @@ class SlurmInstances:
     def __init__(self, shared_dir: str, mark: str) -> None:
         self.root = Path(shared_dir) / "fleets" / "slurm" / safe_name(mark)
         self.logs_root = Path(shared_dir) / "logs" / "slurm" / safe_name(mark)
+        self._remnants = Remnants()
         self._runs: dict[int, tuple[int, str]] = {}  # by worker: its job, and what that wrote when it began
 
     def prepare(self) -> None:
-        """Makes the directory. Raises OSError."""
+        """Makes the directory, and removes what an earlier engine could not. Raises OSError."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self.root.glob(f"{_GONE_PREFIX}*"):
+            self._removed(path)
 
     def path(self, worker_id: int) -> Path:
         """Where an instance is."""
@@ -88,17 +92,23 @@ class SlurmInstances:
         return text
 
     def remove(self, worker_id: int) -> None:
-        """Removes an instance; its log is kept. Raises OSError."""
+        """Removes an instance; its log is kept. Raises OSError: it is there as before."""
+        self._remnants.sweep()
         self._runs.pop(worker_id, None)
         path = self.path(worker_id)
         if (path / LOG_NAME).exists():
             self.logs_root.mkdir(mode=0o700, parents=True, exist_ok=True)
             (path / LOG_NAME).replace(self.logs_root / f"worker-{worker_id}.log")
-        gone = path.with_name(f".gone-{worker_id}")
-        shutil.rmtree(gone, ignore_errors=True)
+        gone = path.with_name(f"{_GONE_PREFIX}{worker_id}")
+        self._removed(gone)
         with contextlib.suppress(FileNotFoundError):
             path.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            self._removed(gone)
+
+    def _removed(self, path: Path) -> None:
+        """A name with a dot is no instance: whatever stays of it is removed at another time."""
+        with contextlib.suppress(OSError):
+            self._remnants.remove(path)
 
     def log_paths(self, worker_id: int) -> tuple[Path, Path]:
         """Where the log of an instance may be: while it exists, and after it was destroyed."""
