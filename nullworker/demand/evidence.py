@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nullworker.demand.plan import at_work, covers, pool
 from nullworker.demand.reservations import HOLDING, LIVE, UNMOVED_CLAIMS, Belief, Phase
+from nullworker.demand.standstill import Standstill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,7 @@ class Evidence:
         self._rescues = 0  # in a row that changed nothing
         self._rescuing = False
         self._rescue_pool = 0  # how many waited when the last was sent
+        self.standstill = Standstill()
 
     def add(self, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
         """Compares a reading with the previous one, and notes what each reservation is seen to be at.
@@ -84,8 +86,10 @@ class Evidence:
             self._waiting_since_s = None
         elif self._waiting_since_s is None:
             self._waiting_since_s = reading.at_s
+        moves = last is not None
         if last is not None and last.paused is depth.paused:  # else what waits has changed without a job being taken
-            self._compare(last, reading, reservations, limits)
+            moves = self._compare(last, reading, reservations, limits)
+        self.standstill.add(reading, reservations, limits, moves=moves)
         holding = [r for r in reservations if r.phase in HOLDING]
         self._look_for_over(holding, reading, limits)
         self._jobs_ended = self._unseen_ended = 0
@@ -94,7 +98,8 @@ class Evidence:
         self.working = at_work(reading, holding, limits, reading.at_s)
         self._look_for_left(reading, reservations, limits)
 
-    def _compare(self, last: Depth, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
+    def _compare(self, last: Depth, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> bool:
+        """Notes who took jobs; whether any was taken or done, as far as the numbers show."""
         depth = reading.depth
         fewer = pool(last) - pool(depth)
         risen = 0
@@ -118,6 +123,7 @@ class Evidence:
             self.futile = 0
         if taken > by_ended:
             self._note_taken(taken - by_ended, reading, reservations, limits)
+        return is_progress
 
     def _note_taken(
         self, taken: int, reading: Reading, reservations: Sequence[ReservationState], limits: Limits
@@ -207,20 +213,15 @@ class Evidence:
         return self._least_over
 
     def _look_for_stuck(self, holding: list[ReservationState], limits: Limits, now_s: float) -> None:
-        after_s, hold_s = UNMOVED_CLAIMS * limits.claim_s, limits.max_idle_hold_s
-        if hold_s is not None:  # a consumer may stay after its job
-            after_s = min(after_s, max(limits.claim_s, hold_s))
         for reservation in holding:
             if reservation.jobs:
                 reservation.is_stuck = False
                 continue
             free_since_s = reservation.done_at_s
-            # It may be at a job whose lease was over, and which waits again: what is in flight does not show that. Or
-            # its job came and went unseen; it is not ended then, as it may be loading, but what waits gets another.
-            may_be_over = reservation.is_adopted or (hold_s is not None and reservation.is_unsure(limits, now_s))
-            if free_since_s is None and may_be_over:
+            if free_since_s is None and reservation.is_adopted:
+                # It may be at a job whose lease was over, and which waits again: what is in flight does not show that.
                 free_since_s = reservation.held_at_s
-            reservation.is_stuck = self._waits_s(free_since_s, now_s) >= after_s
+            reservation.is_stuck = self._waits_s(free_since_s, now_s) >= UNMOVED_CLAIMS * limits.claim_s
 
     def _look_for_left(self, reading: Reading, reservations: Sequence[ReservationState], limits: Limits) -> None:
         """Whether jobs are in flight that none of ours works on, and that only a consumer may bring back.
@@ -281,6 +282,7 @@ class Evidence:
         """
         self._empty_since_s = self._at_rest_since_s = None
         self.futile = 0
+        self.standstill.interrupt()
 
     def closed(self, reservation: ReservationState) -> None:
         """A reservation that was held has ended."""
@@ -314,15 +316,10 @@ class Evidence:
             reservations: all that are not forgotten.
             limits: of the binding.
             now_s: the time.
-
-        Returns:
-            Those that are to be ended. The others are changed where they may have had the job of one of these.
         """
         most_s = limits.max_idle_hold_s
         finished = self.finished(reservations, limits, now_s) if most_s is not None else []
         over = [r for r, for_s in finished if most_s is not None and for_s >= most_s]
-        if over:
-            _doubt(reservations, over)
         since_s, last = self._empty_since_s, self._last
         empty_s = min([each for each in (limits.end_idle_s, most_s) if each is not None], default=None)
         if empty_s is None or limits.lag_s > 0 or since_s is None or last is None:
@@ -345,8 +342,7 @@ class Evidence:
 
         With something in flight it is not known which of them is at it; so there are none then, nor while the broker's
         numbers are late or inexact. Of one that an earlier dispatcher held nothing else is known: its job is over when
-        nothing is in flight. Where ``max_idle_hold_s`` is set, so is the job of one that has let others wait for
-        `UNMOVED_CLAIMS` times ``claim_s``.
+        nothing is in flight.
 
         Args:
             reservations: all that are not forgotten.
@@ -358,33 +354,10 @@ class Evidence:
             return []
         found = []
         for r in reservations:
-            done_at_s = r.done_at_s
-            if done_at_s is None:
-                done_at_s = r.held_at_s if r.is_adopted else self._given_up_at_s(r, limits, last.at_s)
+            done_at_s = r.held_at_s if r.is_adopted and r.done_at_s is None else r.done_at_s
             if r.phase is Phase.HELD and not r.jobs and done_at_s is not None:
                 found.append((r, last.at_s - max(since_s, done_at_s)))
         return found
-
-    def _given_up_at_s(self, reservation: ReservationState, limits: Limits, now_s: float) -> float | None:
-        """Since when one that has taken no job, as far as was seen, is not believed to be loading; None: it may be.
-
-        So long as one may load, it is held: at `Limits.most` there is no room for another that would take what waits.
-        """
-        waits_s, longest_s = self._waits_s(reservation.held_at_s, now_s), UNMOVED_CLAIMS * limits.claim_s
-        return now_s - waits_s + longest_s if limits.max_idle_hold_s is not None and waits_s >= longest_s else None
-
-
-def _doubt(reservations: Sequence[ReservationState], over: Sequence[ReservationState]) -> None:
-    """Notes who else may have had the job that is over: which of ours took it was a guess, and none of them ended.
-
-    Args:
-        reservations: all that are not forgotten; they are changed.
-        over: those that are ended because their job is.
-    """
-    last_s = max([r.done_at_s for r in over if r.done_at_s is not None], default=float("-inf"))
-    for reservation in reservations:
-        if reservation.phase is Phase.HELD and reservation.held_at_s is not None:
-            reservation.moved = reservation.moved or reservation.held_at_s <= last_s
 
 
 def _held_first(reservation: ReservationState) -> float:

@@ -152,6 +152,7 @@ def plan(
     allowed: int | None = None,
     rescue: str = "",
     working: int | None = None,
+    at_least: int = 0,
 ) -> ReservationPlan:
     """What to open or withdraw.
 
@@ -163,6 +164,7 @@ def plan(
         allowed: what a shared cap or a limit on money leaves to this queue; None: no such limit.
         rescue: why one reservation is wanted though the reading calls for none; "" for none.
         working: as for `want`.
+        at_least: how many there should be because none of ours takes what waits.
     """
     live = [r for r in reservations if r.phase in LIVE]
     if reading is None or not is_fresh(reading, limits, now_s):
@@ -176,6 +178,8 @@ def plan(
             described += f"; {done} of these may be done, as the broker's numbers are up to {limits.lag_s:g} s late"
     if rescue:
         wanted, described = min(wanted + 1, limits.most), f"{described}; {rescue}"
+    if at_least > wanted:
+        wanted, described = min(at_least, limits.most), f"{described}; none of ours takes what waits: more are sent"
     capped = wanted if allowed is None else min(wanted, allowed)
     have = len(live)
     if capped < wanted:

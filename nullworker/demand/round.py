@@ -23,6 +23,7 @@ class Decision:
     plan: ReservationPlan
     end: list[ReservationState] = field(default_factory=list)  # held, and idle for long enough
     rescue: str = ""  # why one more is wanted than what waits calls for; "": it is not
+    more: bool = False  # one is opened because none of ours takes what waits
 
 
 class Demand:
@@ -49,5 +50,11 @@ class Demand:
         """
         self.evidence.add(reading, reservations, self.limits)
         rescue = self.evidence.rescue(self.limits, now_s)
-        decided = plan(reading, reservations, self.limits, now_s, allowed, rescue, self.evidence.working)
-        return Decision(decided, self.evidence.idle(reservations, self.limits, now_s), rescue)
+        standstill = self.evidence.standstill
+        at_least = standstill.at_least(reservations, self.limits, now_s)
+        decided = plan(reading, reservations, self.limits, now_s, allowed, rescue, self.evidence.working, at_least)
+        end = self.evidence.idle(reservations, self.limits, now_s)
+        if at_least > decided.want and not end:
+            in_the_way = standstill.in_the_way(reservations, self.limits, now_s)
+            end = [] if in_the_way is None else [in_the_way]
+        return Decision(decided, end, rescue, more=decided.open > 0 and at_least > decided.have)

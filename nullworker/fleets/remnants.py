@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+#: So many are tried at a time, those that were tried longest ago first: of what can never be removed many may gather.
+_AT_ONCE = 8
 
 
 class Remnants:
@@ -17,20 +21,27 @@ class Remnants:
     """
 
     def __init__(self) -> None:
-        self._left: set[Path] = set()
+        self._left: dict[Path, None] = {}
+        self._lock = threading.Lock()
 
     def remove(self, path: Path) -> None:
         """Removes a directory; what cannot be removed now is kept in mind. Raises OSError when something stays."""
+        with self._lock:
+            self._left.pop(path, None)
         try:
             shutil.rmtree(path)
         except OSError:
             if path.exists():
-                self._left.add(path)
+                with self._lock:
+                    self._left[path] = None
                 raise
-        self._left.discard(path)
 
     def sweep(self) -> None:
         """Removes what is kept in mind, as far as that is possible now."""
-        for path in tuple(self._left):
+        with self._lock:
+            tried = list(self._left)[:_AT_ONCE]
+            for path in tried:
+                del self._left[path]
+        for path in tried:
             with contextlib.suppress(OSError):
                 self.remove(path)

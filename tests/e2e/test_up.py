@@ -140,7 +140,7 @@ def test_a_consumer_that_does_not_end_is_ended_when_nothing_is_left_to_do(folder
     out, err = result(up(folder, *flags, command=(sys.executable, "stays.py")))
     assert err == ""
     assert jobs(folder) == {"done": 3}
-    # Three; fewer if one of them did two jobs' worth of waiting: the first of those that were done were ended by then.
+    # Fewer than three where another was sent for a job that a slow one had not yet taken: the first were ended by then.
     assert re.search(r"0 waiting, 0 in flight; want 0, [123] held", out)
 
 

@@ -23,6 +23,7 @@ SEEDS_MAX = 250
 RARE = {
     "one that passes over what waits is still loading": 51595,
     "an adopted one stands for what waits for ever": 4455,
+    "where there is no room those stay that take nothing": 78360,
     "late numbers never show that a job is over": 339,
 }
 

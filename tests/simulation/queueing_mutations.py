@@ -46,11 +46,10 @@ QUEUEING_MUTATIONS: tuple[Mutation, ...] = (
     _bug("a job that ends puts off the rescue of another", "Evidence._look_for_left", "self._left < before", "True"),
     _bug("a rescue never ends", "Evidence._look_for_left", "if self._rescuing and not (self._left and any(r.phase in LIVE and not r.jobs for r in reservations)): self._rescuing = False; self._left_since_s = None"),
     _bug("one that passes over what waits is still loading", "Evidence._look_for_left", "spare and not passed_over", "spare"),
-    _bug("an adopted one stands for what waits for ever", "Evidence._look_for_stuck", "reservation.is_adopted or (hold_s is not None and reservation.is_unsure(limits, now_s))", "hold_s is not None and reservation.is_unsure(limits, now_s)"),
-    Mutation("one whose job came and went unseen stands for what waits for ever", (
-        Change("Evidence._look_for_stuck", "reservation.is_adopted or (hold_s is not None and reservation.is_unsure(limits, now_s))", "reservation.is_adopted"),
-        Change("Evidence._given_up_at_s", "limits.max_idle_hold_s is not None and waits_s >= longest_s", "False"),
-    )),
+    _bug("an adopted one stands for what waits for ever", "Evidence._look_for_stuck", "free_since_s is None and reservation.is_adopted", "False"),
+    _bug("one whose job came and went unseen stands for what waits for ever", "Standstill.at_least", "lasts_s >= _doubled(_first_s(limits), self._sent)", "False"),
+    _bug("where there is no room those stay that take nothing", "Standstill.in_the_way", "lasts_s is None or not self._at_rest or lasts_s < _doubled(longest_s, self._ended)", "True"),
+    _bug("those that take nothing are ended whatever is in flight", "Standstill.in_the_way", "lasts_s is None or not self._at_rest or lasts_s < _doubled(longest_s, self._ended)", "lasts_s is None or lasts_s < _doubled(longest_s, self._ended)"),
     # Progress and idleness
     _bug("progress does not end slowness", "Evidence._compare", "if is_progress or not pool(depth): self.futile = 0"),
     _bug("those at work are idle when nothing waits", "Evidence.add", "pool(depth) or depth.in_flight != 0 or not depth.exact", "pool(depth) or not depth.exact"),

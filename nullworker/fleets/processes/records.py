@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -141,7 +140,8 @@ class Directory:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self.root.iterdir():
             if path.name.startswith((_NEW_PREFIX, _GONE_PREFIX)):
-                shutil.rmtree(path, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    self._remnants.remove(path)
 
     def path(self, worker_id: int) -> Path:
         """Where an instance lives."""

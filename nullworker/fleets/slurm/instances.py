@@ -92,7 +92,7 @@ class SlurmInstances:
         return text
 
     def remove(self, worker_id: int) -> None:
-        """Removes an instance; its log is kept. Raises OSError: it is there as before."""
+        """Removes an instance; its log is kept. Raises OSError: it is there still."""
         self._remnants.sweep()
         self._runs.pop(worker_id, None)
         path = self.path(worker_id)

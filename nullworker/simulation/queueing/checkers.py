@@ -47,8 +47,10 @@ def settle_s(plan: QueuePlan) -> float:
     if hides or not traits.counts_in_flight or not traits.tells_abandoned:
         hidden_s = plan.limits.claim_s  # a job may have been taken unseen
     noticed_s = NOTICED_S if plan.kills else 0.0
-    if plan.stays:  # one whose job is over may seem to load for one that waits
-        hidden_s = UNMOVED_CLAIMS * plan.limits.claim_s * (1 + len(plan.restarts))
+    if plan.stays:  # those whose jobs are over may seem to load for others that wait: 1, 2, 4, … more are sent
+        limits = plan.limits
+        once_s = max(limits.claim_s, limits.max_idle_hold_s or 0.0) + plan.boot_s + plan.load_s + 2 * plan.poll_s
+        hidden_s = once_s * (1 + math.log2(limits.most)) + UNMOVED_CLAIMS * limits.claim_s * (1 + len(plan.restarts))
     blind_s = sum(until - since for since, until in plan.unread) + len(plan.restarts) * RESTART_S
     blind_s += sum(lying.until - lying.since for lying in plan.lies)
     return 2 * plan.poll_s + 2 * traits.lag_s + plan.confirm_s + hidden_s + noticed_s + blind_s + SLACK_S
@@ -119,8 +121,9 @@ def _no_more_than_needed(world: QueueWorld) -> Iterator[Broken]:
             continue
         recent = samples[first : number + 1]
         rescued = any(sample.at - window_s <= at <= sample.at for at in world.history.rescues)
+        more = sum(number for at, number in world.history.more if sample.at - window_s <= at <= sample.at)
         jobs = max(s.most_jobs for s in recent)
-        served = math.ceil(jobs / plan.limits.jobs_per_worker) + max(s.unsure for s in recent) + rescued
+        served = math.ceil(jobs / plan.limits.jobs_per_worker) + max(s.unsure for s in recent) + rescued + more
         if sample.live > min(served, plan.limits.most):
             yield Broken(
                 sample.at,
@@ -164,6 +167,7 @@ SOMETIMES = {
     "withdrawn": "a request was no longer wanted",
     "ended when idle": "a reservation was ended because nothing was left to do",
     "stayed": "a consumer did not end after its job, and its reservation was ended",
+    "sent for what waits": "none of ours took it, and another worker was opened",
     "slowed down": "reservations came to nothing, and the next was opened later",
     "in doubt": "what a reservation does was not known",
     "a late acknowledgement": "jobs are acknowledged when they are done",

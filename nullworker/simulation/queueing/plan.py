@@ -114,9 +114,7 @@ def _with_stays(plan: QueuePlan) -> QueuePlan:
     can = tells and not (traits.lag_s or plan.many_jobs or plan.prefetch or plan.stalls)
     if not can or random.random() >= 0.3:
         return plan
-    claim_s = max(plan.limits.claim_s, 1.5 * plan.load_s)  # as its users are told
-    limits = replace(plan.limits, claim_s=claim_s, max_idle_hold_s=random.choice([2.0, 20.0, 60.0]))
-    return replace(plan, stays=True, limits=limits)
+    return replace(plan, stays=True, limits=replace(plan.limits, max_idle_hold_s=random.choice([2.0, 20.0, 60.0])))
 
 
 def _with_faults(random: Random, plan: QueuePlan, lengths: tuple[float, float]) -> QueuePlan:

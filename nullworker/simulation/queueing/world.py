@@ -79,6 +79,7 @@ class History:
     opened: int = 0
     ended_at_work: list[float] = field(default_factory=list)  # when a reservation was ended while its consumer worked
     rescues: list[float] = field(default_factory=list)  # when one was opened for jobs that none of ours was at
+    more: list[tuple[float, int]] = field(default_factory=list)  # when so many were as none of ours took what waits
     seen: Counter[str] = field(default_factory=Counter)  # what occurred, by `checkers.SOMETIMES`
 
 
@@ -180,6 +181,9 @@ class QueueWorld:
         self._opened_at_s = self.now
         if decision.rescue:
             self.history.rescues.append(self.now)
+        if decision.more:
+            self.history.more.append((self.now, decision.plan.open))
+            self.history.seen["sent for what waits"] += 1
         for _ in range(1 if pause_s else decision.plan.open):
             self._open()
 

@@ -450,60 +450,6 @@ class TestIdle:
             history.add(each, [done], limits)
             assert history.idle([done], limits, each.at_s) == []
 
-    def test_where_one_is_ended_for_a_job_that_was_over_others_may_have_had_it(self) -> None:
-        """Which of ours had taken it was a guess: the last one is not free for what waits because it seems to be."""
-        limits = Limits(3, claim_s=10.0, max_idle_hold_s=2.0)
-        history, (first, second, third) = Evidence(), [held(0.0), held(0.1), held(0.2)]
-        reservations = [first, second, third]
-        history.add(reading(1, 3), reservations, limits)
-        for at_s in (2, 3):
-            history.add(reading(at_s, 1), reservations, limits)
-            assert history.idle(reservations, limits, at_s) == []
-        history.add(reading(4, 1), reservations, limits)
-        assert history.idle(reservations, limits, 4) == [first, second]
-        for at_s in range(5, 11):
-            history.add(reading(at_s, 1), [third], limits)
-            assert not third.is_stuck
-        history.add(reading(11, 1), [third], limits)
-        assert third.is_stuck
-        assert history.idle([third], limits, 11) == []  # it may be loading
-        assert plan(reading(11, 1), [third], limits, 11).open == 1
-
-    @pytest.mark.parametrize(("max_idle_hold_s", "is_stuck"), [(2.0, True), (None, False)])
-    def test_one_that_may_have_had_a_job_unseen_is_not_there_for_what_waits_if_consumers_may_stay(
-        self, max_idle_hold_s: float | None, is_stuck: bool
-    ) -> None:
-        limits = Limits(3, claim_s=10.0, max_idle_hold_s=max_idle_hold_s)
-        history, unseen = Evidence(), held(0.0)
-        for at_s in range(1, 10 * UNMOVED_CLAIMS):
-            history.add(reading(at_s, 1), [unseen], limits)
-            assert not unseen.is_stuck
-        history.add(reading(10 * UNMOVED_CLAIMS, 1), [unseen], limits)
-        assert unseen.is_stuck is is_stuck
-
-    def test_one_that_has_let_others_wait_for_long_is_ended_as_one_whose_job_is_over(self) -> None:
-        """At the most that are allowed there is no room for another."""
-        limits = Limits(1, claim_s=10.0, max_idle_hold_s=2.0)
-        history, unseen = Evidence(), held(0.0)
-        for at_s in range(1, 3 + 10 * UNMOVED_CLAIMS):  # a job waits since the first
-            history.add(reading(at_s, 1), [unseen], limits)
-            assert history.idle([unseen], limits, at_s) == []
-        history.add(reading(3 + 10 * UNMOVED_CLAIMS, 1), [unseen], limits)
-        assert history.idle([unseen], limits, 3 + 10 * UNMOVED_CLAIMS) == [unseen]
-
-    @pytest.mark.parametrize(("max_idle_hold_s", "after_s"), [(None, 100), (2.0, 10), (30.0, 30), (500.0, 100)])
-    def test_how_long_one_whose_job_is_over_may_pass_over_what_waits(
-        self, max_idle_hold_s: float | None, after_s: int
-    ) -> None:
-        limits = Limits(3, claim_s=10.0, max_idle_hold_s=max_idle_hold_s)
-        history, done = Evidence(), held(0.0)
-        done.done_at_s = 1.0
-        for at_s in range(1, 1 + after_s):
-            history.add(reading(at_s, 1, 1), [done], limits)
-            assert not done.is_stuck
-        history.add(reading(1 + after_s, 1, 1), [done], limits)
-        assert done.is_stuck
-
     def test_of_one_that_an_earlier_dispatcher_left_nothing_but_the_queue_is_known(self) -> None:
         limits = Limits(16, max_idle_hold_s=5.0)
         history, adopted = Evidence(), held(0.0)

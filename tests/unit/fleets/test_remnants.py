@@ -40,8 +40,8 @@ def slurm(folder: Path) -> tuple[SlurmInstances, Callable[[int], None]]:
 
 
 @pytest.fixture
-def few_descriptors(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Nothing can be removed from here on; what is given back ends that."""
+def out_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Nothing can be removed from here on, until what this gives back is called."""
     removed = shutil.rmtree
 
     def refuse(path: Path) -> None:
@@ -60,7 +60,7 @@ def try_to_remove(kept: Directory | SlurmInstances, worker_id: int) -> None:
 
 @pytest.mark.parametrize("of", [processes, slurm])
 def test_what_could_not_be_removed_is_with_the_next(
-    of: Callable[[Path], tuple[Any, Callable[[int], None]]], tmp_path: Path, few_descriptors: Callable[[], None]
+    of: Callable[[Path], tuple[Any, Callable[[int], None]]], tmp_path: Path, out_of_descriptors: Callable[[], None]
 ) -> None:
     kept, add = of(tmp_path)
     kept.prepare()
@@ -70,7 +70,7 @@ def test_what_could_not_be_removed_is_with_the_next(
     assert [path.name for path in kept.root.iterdir() if path.name.startswith(".")] == [".gone-7"]
     try_to_remove(kept, 8)
     assert len(list(kept.root.iterdir())) == 2
-    few_descriptors()
+    out_of_descriptors()
     add(9)
     kept.remove(9)
     assert list(kept.root.iterdir()) == []
@@ -78,15 +78,51 @@ def test_what_could_not_be_removed_is_with_the_next(
 
 @pytest.mark.parametrize("of", [processes, slurm])
 def test_what_an_earlier_engine_could_not_remove_is_at_the_start(
-    of: Callable[[Path], tuple[Any, Callable[[int], None]]], tmp_path: Path, few_descriptors: Callable[[], None]
+    of: Callable[[Path], tuple[Any, Callable[[int], None]]], tmp_path: Path, out_of_descriptors: Callable[[], None]
 ) -> None:
     kept, add = of(tmp_path)
     kept.prepare()
     add(7)
     try_to_remove(kept, 7)
-    few_descriptors()
+    out_of_descriptors()
     of(tmp_path)[0].prepare()
     assert list(kept.root.iterdir()) == []
+
+
+def test_what_a_creation_without_room_left_is_removed_with_the_next(
+    tmp_path: Path, out_of_descriptors: Callable[[], None]
+) -> None:
+    directory, add = processes(tmp_path)
+    directory.prepare()
+    (directory.root / "7").mkdir()
+    (directory.root / "7" / "other").touch()
+    with pytest.raises(OSError, match="not empty"):
+        add(7)
+    assert (directory.root / ".new-7").exists()
+    out_of_descriptors()
+    add(8)
+    assert sorted(path.name for path in directory.root.iterdir()) == ["7", "8"]
+
+
+def test_of_many_only_some_are_tried_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be such as can never be removed, and each creation and removal tries."""
+    tried: list[str] = []
+
+    def refuse(path: Path) -> None:
+        tried.append(path.name)
+        raise OSError(errno.EPERM, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    remnants = Remnants()
+    for number in range(12):
+        path = tmp_path / f"{number:02}"
+        path.mkdir()
+        with pytest.raises(OSError, match="not permitted"):
+            remnants.remove(path)
+    tried.clear()
+    remnants.sweep()
+    remnants.sweep()
+    assert tried == [f"{number:02}" for number in [*range(12), *range(4)]]
 
 
 def test_what_is_not_there_need_not_be_removed(tmp_path: Path) -> None:
