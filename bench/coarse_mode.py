@@ -106,9 +106,9 @@ class CoarseMode:
 
         return replacement
 
-    def classify(self, order: ReportOrder, report: WorkerReported, *when: object) -> ReportAge:
+    def classify(self, order: ReportOrder, report: WorkerReported, *when: object, serves: bool) -> ReportAge:
         if order.numbers or report.seq:
-            age: ReportAge = self._original["classify"](order, report, *when)
+            age: ReportAge = self._original["classify"](order, report, *when, serves=serves)
             return age
         return ReportAge.FRESH
 

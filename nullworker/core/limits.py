@@ -54,6 +54,8 @@ LATE_REPORTS_S = 25.0
 PROCESSES_REMEMBERED = 4
 #: The framework sends one report again for so long (three tries of 10 s, 2 s apart): what arrives may be that old.
 RESEND_S = 40.0
+#: The framework looks so often whether it has something to report: two of its reports are so far apart at least.
+REPORT_LOOK_S = 1.0
 #: A session listed so long after it was reported as finished is no straggler's: it was opened again.
 STRAGGLER_S = 60.0
 #: A fleet has so long to answer an order before it is given again.

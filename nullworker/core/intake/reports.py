@@ -17,7 +17,7 @@ from nullworker.core.intake.fleet_events import unknown_reported
 from nullworker.core.reconcile.report_order import ReportAge
 from nullworker.core.reservation import Reservation, ReservationTransition, Stage
 from nullworker.core.routing import answer
-from nullworker.core.worker import BOOTING, Failure, Worker, WorkerState, WorkerTransition
+from nullworker.core.worker import ACTIVE, BOOTING, Failure, Worker, WorkerState, WorkerTransition
 
 if TYPE_CHECKING:
     from nullworker.core.events import Finished, ReportRefused, RequestsFinished, WorkerReported
@@ -38,7 +38,8 @@ def report(state: EngineState, event: WorkerReported) -> None:
         return
     order = worker.report_order
     late_reports, numbered_before, loadtime_before = order.late_reports + 1, order.numbers, order.loadtime_s
-    age = order.classify(event, state.now, state.listening, worker.trust.reported_at)
+    serves = worker.state in ACTIVE
+    age = order.classify(event, state.now, state.listening, worker.trust.reported_at, serves=serves)
     if age is not ReportAge.FRESH:
         if age is ReportAge.LATE:
             return

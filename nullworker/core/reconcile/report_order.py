@@ -47,8 +47,13 @@ class ReportOrder:
     #: The loading time that the report of the highest number told. Another than `loadtime_s`: the process that speaks
     #: now has done so without numbers alone.
     numbered_loadtime_s: float = 0.0
+    #: A loading time that one report has told since the process of `loadtime_s` spoke, and when that came.
+    other_loadtime_s: float = 0.0
+    other_at: float = 0.0
 
-    def classify(self, report: WorkerReported, now: float, listening: Listening, reported_at: float) -> ReportAge:
+    def classify(
+        self, report: WorkerReported, now: float, listening: Listening, reported_at: float, *, serves: bool
+    ) -> ReportAge:
         """Says what a report is worth, and takes note of it.
 
         Args:
@@ -56,13 +61,19 @@ class ReportOrder:
             now: when it came.
             listening: since when the engine was able to hear.
             reported_at: when the newest one before it came.
+            serves: whether the worker is believed to serve, so that it may have a session.
         """
         if self._is_sign_of_life(report, now, listening):
             self._count_by_sign_of_life(report)
             return ReportAge.SIGN_OF_LIFE
         if report.seq and report.seq == self.seq:
             return ReportAge.LATE
-        age = self._age_by_number(report) if self.seq and report.seq else self._age_by_counts(report)
+        if self.seq and report.seq:
+            age = self._age_by_number(report)
+        elif serves and now < listening.since + limits.RESEND_S and self._may_be_of_before(report, now):
+            age = ReportAge.LATE
+        else:
+            age = self._age_by_counts(report)
         if age is ReportAge.LATE:
             self.late_reports += 1
             silent_s = now - max(reported_at, listening.since)
@@ -126,6 +137,23 @@ class ReportOrder:
             return ReportAge.NEW_PROCESS
         return ReportAge.LATE if self._is_older_by_counts(report) else ReportAge.FRESH
 
+    def _may_be_of_before(self, report: WorkerReported, now: float) -> bool:
+        """Whether a report without a number, soon after a restart, is the first of its loading time.
+
+        It may be all that is left of a process which was over before this one spoke, and which the engine did not hear
+        while it was away. The next of the same says that there is a new process.
+        """
+        loadtime_s = report.loadtime_s
+        if report.seq or not loadtime_s or not self.loadtime_s or loadtime_s in self.loadtimes_before:
+            return False
+        if loadtime_s == self.loadtime_s:
+            self.other_loadtime_s = 0.0
+            return False
+        if loadtime_s == self.other_loadtime_s:
+            return now < self.other_at + limits.REPORT_LOOK_S  # the same, twice
+        self.other_loadtime_s, self.other_at = loadtime_s, now
+        return True
+
     def _is_older_by_counts(self, report: WorkerReported) -> bool:
         """Whether a report of the same process was made before the newest one, for certain.
 
@@ -157,6 +185,7 @@ class ReportOrder:
         If it numbers its reports, its numbers go on rising: a report left over from the process before is recognised.
         """
         self.received, self.late_reports, self.listed = 0, 0, None
+        self.other_loadtime_s = 0.0
         if self.loadtime_s:
             self.loadtimes_before = (*self.loadtimes_before, self.loadtime_s)[-limits.PROCESSES_REMEMBERED :]
             self.loadtime_s = 0.0

@@ -183,6 +183,8 @@ RULES: dict[str, dict[str, str]] = {
         "loadtime_s": "instance.boot - {}",
         "loadtimes_before": "tuple([instance.boot - i for i in {}]) if {} else ()",
         "numbered_loadtime_s": "instance.boot - {}",
+        "other_loadtime_s": "({0} and instance.boot - {0})",
+        "other_at": f"(o.report_order.other_loadtime_s and min(now - {{}}, {limits.REPORT_LOOK_S!r}))",
     },
     "FinishLog": {
         "finished_at": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,10 @@ def ordered() -> tuple[ReportOrder, Listening, Callable[..., ReportAge]]:
     """What is known of one worker's reports, and what a further one is worth: its time, what it lists, its fields."""
     order, listening = ReportOrder(), Listening()
 
-    def age(now: float, *listed: int, **said: Any) -> ReportAge:
-        return order.classify(WorkerReported(1, "", True, "", 100.0, 0.0, listed, **said), now, listening, 0.0)
+    def age(now: float, *listed: int, serves: bool = False, **said: Any) -> ReportAge:
+        return order.classify(
+            WorkerReported(1, "", True, "", 100.0, 0.0, listed, **said), now, listening, 0.0, serves=serves
+        )
 
     return order, listening, age
 
@@ -485,6 +488,43 @@ def test_refusals_with_a_session_between_them_are_not_in_a_row() -> None:
     scene.ask(2)
     scene.finishes(1, 2, "Rejected")
     assert scene.worker(1).failure is None
+
+
+@pytest.mark.promise("P10")
+def test_the_first_report_of_a_process_that_was_over_while_the_engine_was_away_ends_no_session() -> None:
+    """Its loading time is not known, nor is that of the process after it before that speaks."""
+    _, listening, age = ordered()
+    listening.since = 100.0
+    serving = functools.partial(age, serves=True)
+    assert age(105.0, received=0, loadtime_s=16.25) is ReportAge.FRESH
+    assert serving(106.0, 11, received=1, loadtime_s=16.25) is ReportAge.FRESH
+    assert serving(110.0, received=0, loadtime_s=13.25) is ReportAge.LATE
+    assert serving(110.5, received=0, loadtime_s=13.25) is ReportAge.LATE  # the same, twice
+    assert serving(111.0, 11, received=1, loadtime_s=16.25) is ReportAge.FRESH
+    assert serving(115.0, received=0, loadtime_s=13.25) is ReportAge.LATE
+
+
+def test_a_process_of_which_two_reports_come_is_a_new_one_soon_after_a_restart_too() -> None:
+    _, listening, age = ordered()
+    listening.since = 100.0
+    assert age(105.0, received=1, loadtime_s=16.25) is ReportAge.FRESH
+    assert age(110.0, received=0, loadtime_s=13.25, serves=True) is ReportAge.LATE
+    assert age(110.0 + limits.REPORT_LOOK_S, received=0, loadtime_s=13.25, serves=True) is ReportAge.NEW_PROCESS
+    assert age(120.0, received=1, loadtime_s=16.25, serves=True) is ReportAge.LATE
+
+
+def test_a_worker_that_does_not_serve_is_believed_at_once() -> None:
+    """It has no session that could be ended, and is waited for."""
+    _, listening, age = ordered()
+    listening.since = 100.0
+    assert age(105.0, received=1, loadtime_s=16.25) is ReportAge.FRESH
+    assert age(110.0, received=0, loadtime_s=13.25) is ReportAge.NEW_PROCESS
+
+
+def test_long_after_a_restart_a_new_process_is_believed_at_once() -> None:
+    _, _, age = ordered()
+    assert age(100.0, received=1, loadtime_s=16.25, serves=True) is ReportAge.FRESH
+    assert age(110.0, received=0, loadtime_s=13.25, serves=True) is ReportAge.NEW_PROCESS
 
 
 def test_a_heartbeat_of_an_earlier_process_is_late_after_a_restart_of_the_engine_too() -> None:
