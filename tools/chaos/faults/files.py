@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.chaos.faults.kind import fault, lasts, must_be_refused, run
@@ -12,7 +14,6 @@ from tools.chaos.faults.kind import fault, lasts, must_be_refused, run
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tools.chaos.world import World
 
@@ -182,9 +183,15 @@ def _filled(world: World, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _read_only(folder: Path) -> Iterator[None]:
-    """A second mount over a directory: what is open stays on the first, whatever is opened now is on the second."""
-    run("mount", "--bind", str(folder), str(folder))
-    run("mount", "-o", "remount,bind,ro", str(folder))
+    """A second mount over a directory: what is open stays on the first, whatever is opened now is on the second.
+
+    It is made read-only elsewhere, as it cannot be while anything on it is open for writing, and moved there at once.
+    """
+    elsewhere = Path(tempfile.mkdtemp())
+    run("mount", "--bind", str(folder), str(elsewhere))
+    run("mount", "-o", "remount,bind,ro", str(elsewhere))
+    run("mount", "--move", str(elsewhere), str(folder))
+    elsewhere.rmdir()
     try:
         yield
     finally:
