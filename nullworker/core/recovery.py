@@ -134,14 +134,14 @@ _RESTORED_AS: dict[str, WorkerState] = {
 def _order_again(state: EngineState, endpoint: Endpoint) -> None:
     """Repeats the orders that were under way: whether they were carried out is not known, and twice is no harm.
 
-    But for creations beyond `max_workers`, which was lowered meanwhile, or of which some came to nothing: a creation
-    is written down at once, and that those before it were over may be lost. So the oldest are given up.
+    But for creations where there are more than `max_workers`, which was lowered meanwhile, or of which some came to
+    nothing: a creation is written down at once, and that those before it were over may be lost. It is not known which
+    of them are there, and to order one again may make it: so all that are not confirmed are given up.
     """
     most = endpoint.parameters.max_workers
-    asked = [worker for worker in endpoint.workers.values() if worker.state is WorkerState.ASKED]
-    given_up = set(asked[: max(0, endpoint.existing - most)])
+    is_over = endpoint.existing > most
     for worker in list(endpoint.workers.values()):
-        if worker in given_up and worker.owned:
+        if is_over and worker.owned and worker.state is WorkerState.ASKED:
             reason = f"the engine was restarted while it was {worker.state.value}, and max_workers is {most}"
             state.destroy(worker, Cause.OVER_CAP, reason)
         elif worker.owned:

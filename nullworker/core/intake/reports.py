@@ -169,7 +169,7 @@ def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None
             of_before = True
         elif held.stage is Stage.GRANTED:
             worker.refusals = 0
-            of_before_restart = not event.seq and state.now < state.listening.since + limits.RESEND_S
+            of_before_restart = state.now < state.listening.since + limits.RESEND_S
             state.confirm(worker, held, may_be_old=of_before_restart and held.delivery.is_taken_over)
             if held.present:  # asking again, for it never heard the worker's answer
                 _answer(state, worker, held)

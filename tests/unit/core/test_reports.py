@@ -931,14 +931,17 @@ def test_each_refusal_beside_the_same_session_counts_as_received() -> None:
 
 
 @pytest.mark.promise("P1")
-def test_after_a_restart_a_report_without_a_number_does_not_use_up_a_grant_that_was_taken_over() -> None:
-    """It may be of an earlier session of the same client, which is on its way to the worker again."""
+@pytest.mark.parametrize("seq", [0, 9])
+def test_after_a_restart_a_report_does_not_use_up_a_grant_that_was_taken_over(seq: int) -> None:
+    """It may be of an earlier session of the same client, which is on its way to the worker again; so may one with a
+    number that was long under way.
+    """
     scene = Scene(min_load=100.0, begun=False)
-    worker = events.RestoredWorker(1, 1, "held", "http://w1", 100.0, loadtimes_s=(2.0,))
+    worker = events.RestoredWorker(1, 1, "held", "http://w1", 100.0, numbered=seq > 0, loadtimes_s=(2.0,))
     scene.send(events.Restored(2, (worker,), (events.RestoredReservation(7, 1, 100.0, 1, confirmed=False),)))
-    scene.report(1, 7, received=2, loadtime_s=2.0)
+    scene.report(1, 7, received=2, loadtime_s=2.0, seq=seq)
     assert stage(scene, 7) is Stage.SESSION
-    scene.report(1, received=2, loadtime_s=2.0)
+    scene.report(1, received=2, loadtime_s=2.0, seq=seq and seq + 2)
     assert stage(scene, 7) is Stage.GRANTED, "it may come yet"
     scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
     assert 7 not in scene.worker(1).held
