@@ -8,7 +8,7 @@ EQUIVALENT: dict[str, str] = {
         "A reminder is a look, and what is due is worked out again at each. One that is too early looks and sets the "
         "next; one that is too late is replaced, for an earlier one is always set."
     ),
-    "recovery:_take_back_unsent: list(worker.held.values()) if worker.is_overfull else () → list(worker.held.values())": (
+    "recovery:take_back_unsent: list(worker.held.values()) if worker.is_overfull else () → list(worker.held.values())": (
         "Each reservation is only taken back while the worker is overfull, which is asked again for each: the first "
         "question saves the copy of the list."
     ),

@@ -76,7 +76,8 @@ def restored(state: EngineState, event: Restored) -> None:
         _order_again(state, endpoint)
     for reservation in event.reservations:
         _restore_reservation(state, reservation)
-    _take_back_unsent(state)
+    for worker in state.workers.values():
+        take_back_unsent(state, worker)
     for record in event.workers:
         retiring = state.workers.get(record.worker_id)
         if retiring is not None and record.retire is not None:
@@ -161,15 +162,15 @@ def _order_one_again(state: EngineState, worker: Worker) -> None:
         state.out.append(Destroy(worker_id, spec.fleet, *why))
 
 
-def _take_back_unsent(state: EngineState) -> None:
-    """A grant is written down before anything that led to it: the one before it on the worker may be there still.
+def take_back_unsent(state: EngineState, worker: Worker) -> None:
+    """Of what a worker is to hold and cannot, whose client was sent nowhere waits again.
 
-    Of those that the worker cannot hold, whose client was sent nowhere waits again.
+    A grant is written down before anything that led to it: the one before it on the worker may be there still. And a
+    worker may report a session that is not known, beside one for which it is kept.
     """
-    for worker in state.workers.values():
-        for reservation in list(worker.held.values()) if worker.is_overfull else ():
-            if reservation.stage is Stage.GRANTED and not reservation.delivery.pending and worker.is_overfull:
-                state.requeue(reservation)
+    for reservation in list(worker.held.values()) if worker.is_overfull else ():
+        if reservation.stage is Stage.GRANTED and not reservation.delivery.pending and worker.is_overfull:
+            state.requeue(reservation)
 
 
 def _restore_reservation(state: EngineState, record: RestoredReservation) -> None:

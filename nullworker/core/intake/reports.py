@@ -15,6 +15,7 @@ from nullworker.core.causes import Cause
 from nullworker.core.failures import fail
 from nullworker.core.intake.fleet_events import unknown_reported
 from nullworker.core.reconcile.report_order import ReportAge
+from nullworker.core.recovery import take_back_unsent
 from nullworker.core.reservation import Reservation, ReservationTransition, Stage
 from nullworker.core.routing import answer
 from nullworker.core.worker import ACTIVE, BOOTING, Failure, Worker, WorkerState, WorkerTransition
@@ -249,6 +250,7 @@ def _adopt(state: EngineState, worker: Worker, request_idx: int, cost: float) ->
     if known is None:
         state.reservations[request_idx] = adopted
     state.hold(worker, adopted)
+    take_back_unsent(state, worker)
     reason = "its worker reports it" + (" beside another worker's" if known is not None else "")
     state.note_worker(worker, "session_adopted", Cause.ADOPTED, reason, request_idx=request_idx)
     return True

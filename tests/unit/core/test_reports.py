@@ -945,3 +945,18 @@ def test_after_a_restart_a_report_does_not_use_up_a_grant_that_was_taken_over(se
     assert stage(scene, 7) is Stage.GRANTED, "it may come yet"
     scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
     assert 7 not in scene.worker(1).held
+
+
+@pytest.mark.promise("P7")
+def test_one_for_whom_a_worker_is_kept_waits_again_when_that_reports_another_session() -> None:
+    """It was sent nowhere; the worker cannot hold both, and another may be free before its reports tell."""
+    scene = Scene(min_load=200.0, begun=False)
+    kept = events.RestoredWorker(1, 1, "held", "http://w1", 100.0, numbered=True, loadtimes_s=(2.0,))
+    other = events.RestoredWorker(2, 1, "ready", "http://w2", 100.0, numbered=True, loadtimes_s=(3.0,))
+    granted = events.RestoredReservation(7, 1, 100.0, 1, confirmed=False, sent=False)
+    scene.send(events.Restored(3, (kept, other), (granted,)))
+    scene.report(1, 6, received=1, seq=3, loadtime_s=2.0)
+    scene.ask(8)
+    assert of(scene.ask(7), commands.Grant) == []
+    answered = of(scene.report(2, received=0, seq=4, loadtime_s=3.0), commands.Grant)
+    assert [(grant.request_idx, grant.worker_id) for grant in answered] == [(7, 2)]
