@@ -36,6 +36,11 @@ class Remnants:
                     self._left[path] = None
                 raise
 
+    def try_to_remove(self, path: Path) -> None:
+        """As `remove`; what stays now goes at another time."""
+        with contextlib.suppress(OSError):
+            self.remove(path)
+
     def sweep(self) -> None:
         """Removes what is kept in mind, as far as that is possible now."""
         with self._lock:
@@ -43,5 +48,4 @@ class Remnants:
             for path in tried:
                 del self._left[path]
         for path in tried:
-            with contextlib.suppress(OSError):
-                self.remove(path)
+            self.try_to_remove(path)

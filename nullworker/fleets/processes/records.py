@@ -10,7 +10,6 @@ renamed back before it is removed, so that a crash at any point leaves either an
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -140,8 +139,7 @@ class Directory:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self.root.iterdir():
             if path.name.startswith((_NEW_PREFIX, _GONE_PREFIX)):
-                with contextlib.suppress(OSError):
-                    self._remnants.remove(path)
+                self._remnants.try_to_remove(path)
 
     def path(self, worker_id: int) -> Path:
         """Where an instance lives."""
@@ -175,8 +173,7 @@ class Directory:
             _write(temporary / RECORD_NAME, record)
             temporary.rename(self.path(record.worker_id))
         except OSError:
-            with contextlib.suppress(OSError):
-                self._remnants.remove(temporary)
+            self._remnants.try_to_remove(temporary)
             raise
 
     def save(self, record: Record) -> None:

@@ -53,7 +53,7 @@ class SlurmInstances:
         """Makes the directory, and removes what an earlier engine could not. Raises OSError."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self.root.glob(f"{_GONE_PREFIX}*"):
-            self._removed(path)
+            self._remnants.try_to_remove(path)
 
     def path(self, worker_id: int) -> Path:
         """Where an instance is."""
@@ -100,15 +100,10 @@ class SlurmInstances:
             self.logs_root.mkdir(mode=0o700, parents=True, exist_ok=True)
             (path / LOG_NAME).replace(self.logs_root / f"worker-{worker_id}.log")
         gone = path.with_name(f"{_GONE_PREFIX}{worker_id}")
-        self._removed(gone)
+        self._remnants.try_to_remove(gone)
         with contextlib.suppress(FileNotFoundError):
             path.rename(gone)
-            self._removed(gone)
-
-    def _removed(self, path: Path) -> None:
-        """A name with a dot is no instance: whatever stays of it is removed at another time."""
-        with contextlib.suppress(OSError):
-            self._remnants.remove(path)
+            self._remnants.try_to_remove(gone)
 
     def log_paths(self, worker_id: int) -> tuple[Path, Path]:
         """Where the log of an instance may be: while it exists, and after it was destroyed."""
