@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 OURS = "prompt-reports, grants"  # the features of an engine of ours; Vast's own names none
-TOKEN = "a-worker-token-of-at-least-thirty-two-characters"
+# Another in each process of the tests: a worker whose engine went away may ask a port that another test now has.
+TOKEN = secrets.token_hex(24)
 WORKER_ID = 41
 ENDPOINT = "null-test"
 ENDPOINT_KEY = "endpoint-key-0123456789"
