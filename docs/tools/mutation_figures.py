@@ -36,10 +36,14 @@ def planted() -> Entries:
     """Bugs that were planted by hand. What the simulator and the walk find of the first ones is kept with them."""
     record: Entries = json.loads(RECORD.read_text())["planted"]
     simulated, walked = json.loads(mutants.CAUGHT.read_text()), json.loads(exhaustive_bugs.CAUGHT.read_text())
+    simulated |= {bug.name: None for bug in SHOWN_BY_JOURNAL}  # no seed that was tried shows them
     entries = {}
     for bug in (*MUTATIONS, *SHOWN_BY_JOURNAL):
-        unit = record[bug.name]["unit"]
-        entries[bug.name] = {"unit": unit, "simulator": simulated.get(bug.name), "exhaustive": walked.get(bug.name)}
+        tried = {"unit": record[bug.name]["unit"]}
+        for net, found in (("simulator", simulated), ("exhaustive", walked)):
+            if bug.name in found:
+                tried[net] = found[bug.name]
+        entries[bug.name] = tried
     return entries
 
 

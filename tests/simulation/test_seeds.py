@@ -1,4 +1,4 @@
-"""Five hundred worlds full of faults, three quarters of them by `make test-long`, in which every promise is kept."""
+"""Five hundred worlds full of faults, most of them by `make test-long`, in which every promise is kept."""
 
 from __future__ import annotations
 
