@@ -76,6 +76,8 @@ def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
         (3137962095945017, "learns"),
         # A worker that was stopped, started when it was needed, and idle again within a second seemed to be told twice.
         (98210871077462, "calm-any"),
+        # A creation from before a change of the endpoint fails together with one that the change led to.
+        (1109108050533918, "everything"),
     ],
 )
 def test_a_world_that_a_checker_took_for_broken_breaks_nothing(seed: int, scenario: str) -> None:

@@ -148,7 +148,8 @@ class Pauses(Checker):
         if isinstance(event, events.InstanceFailed) and event.verb == "create" and event.definite:
             self._failed(event.worker_id, now)
         elif isinstance(event, (events.EndpointPut, events.WorkergroupPut)):
-            self.engine_started()
+            self._failures.clear()  # what was ordered before still fails together with what is ordered now
+            self._next_at.clear()
         elif isinstance(event, (events.WorkerReported, events.RequestsFinished)):
             worker = engine.state.workers.get(event.worker_id)
             if worker is not None:
