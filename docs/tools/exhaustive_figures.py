@@ -27,14 +27,17 @@ def scopes() -> list[str]:
 
 def walks() -> list[str]:
     """The last walk."""
+    walked = json.loads(WALKS.read_text())
     rows = [
+        f"On the code `{' '.join(sorted({row['code'] for row in walked}))}`:",
+        "",
         "| Scope | States | Transitions | All to depth | Followed to rest | CPU s | Transitions a second | Broken |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     return rows + [
         f"| `{row['scope']}` | {row['states']:,} | {row['transitions']:,} | {row['depth']} | {row['settled']:,} "
         f"| {row['cpu_s']} | {row['transitions_per_s']:,} | {row['broken'] or 'none'} |"
-        for row in json.loads(WALKS.read_text())
+        for row in walked
     ]
 
 

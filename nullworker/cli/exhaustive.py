@@ -10,7 +10,7 @@ from typing import Any
 
 from nullworker.cli.ending import noting_interrupts, starting_processes
 from nullworker.cli.errors import UserError
-from nullworker.cli.hunt import cores
+from nullworker.cli.hunt import code_digest, cores
 
 #: Of so many new states, one is followed until all is at rest.
 SETTLES = 8
@@ -57,6 +57,7 @@ def _walk(name: str, states_max: int) -> dict[str, Any]:
     found = walked.found
     row: dict[str, Any] = {
         "scope": name,
+        "code": code_digest("queueing"),
         "states": walked.states,
         "transitions": walked.transitions,
         "depth": walked.depth,

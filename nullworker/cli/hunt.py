@@ -267,17 +267,18 @@ def cores() -> int:
     return len(own(0)) if own is not None else os.cpu_count() or 1
 
 
-def code_digest() -> str:
+def code_digest(*others: str) -> str:
     """Names the code of the core and its simulator as it is now: what is said of another does not hold for it.
 
-    Two parts of the simulator are left out, for a soak runs none of them: the dispatcher's worlds
-    (`simulation.queueing`) and the walk (`simulation.exhaustive`).
+    Args:
+        others: parts of the simulator that are left out. By default those that a soak runs none of: the dispatcher's
+            worlds (``queueing``) and the walk (``exhaustive``).
     """
     digest = hashlib.sha256()
-    others = [PACKAGE / "simulation" / name for name in ("queueing", "exhaustive")]
+    left_out = [PACKAGE / "simulation" / name for name in others or ("queueing", "exhaustive")]
     for folder in ("core", "simulation"):
         for path in sorted((PACKAGE / folder).rglob("*.py")):
-            if any(path.is_relative_to(other) for other in others):
+            if any(path.is_relative_to(other) for other in left_out):
                 continue
             digest.update(f"{path.relative_to(PACKAGE)}\n".encode())
             digest.update(path.read_bytes())

@@ -83,6 +83,7 @@ def test_a_walk_says_how_far_it_came_and_what_it_has_not_seen(capsys: pytest.Cap
     assert row["broken"] == ""
     assert row["states"] >= 20
     assert row["transitions"] >= row["states"] - 2
+    assert row["code"] == hunt.code_digest("queueing") != hunt.code_digest()
     assert "Destroy failed_silent" in row["unseen"]
 
 
