@@ -28,17 +28,24 @@ def scopes() -> list[str]:
 def walks() -> list[str]:
     """The last walk."""
     walked = json.loads(WALKS.read_text())
+    columns = ("Scope", "States", "Transitions", "All to depth", "Followed to rest", "in moves", "CPU s")
+    columns += ("Moves a second", "Broken")
     rows = [
         f"On the code `{' '.join(sorted({row['code'] for row in walked}))}`:",
         "",
-        "| Scope | States | Transitions | All to depth | Followed to rest | CPU s | Transitions a second | Broken |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| {' | '.join(columns)} |",
+        f"| {' | '.join('---' for _ in columns)} |",
     ]
-    return rows + [
-        f"| `{row['scope']}` | {row['states']:,} | {row['transitions']:,} | {row['depth']} | {row['settled']:,} "
-        f"| {row['cpu_s']} | {row['transitions_per_s']:,} | {row['broken'] or 'none'} |"
-        for row in walked
-    ]
+    for row in walked:
+        cells = (
+            f"`{row['scope']}`",
+            *[f"{row[each]:,}" for each in ("states", "transitions", "depth", "settled", "settling_moves")],
+            f"{row['cpu_s']}",
+            f"{row['moves_per_s']:,}",
+            row["broken"] or "none",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
 
 
 def bugs() -> list[str]:

@@ -62,8 +62,10 @@ def _walk(name: str, states_max: int) -> dict[str, Any]:
         "transitions": walked.transitions,
         "depth": walked.depth,
         "settled": walked.settled,
+        "settling_moves": walked.settling_moves,
         "cpu_s": round(walked.cpu_s, 1),
         "transitions_per_s": round(walked.transitions / max(walked.cpu_s, 1e-9)),
+        "moves_per_s": round((walked.transitions + walked.settling_moves) / max(walked.cpu_s, 1e-9)),
         "unseen": [] if found is not None else walked.unseen,
         "broken": "",
     }

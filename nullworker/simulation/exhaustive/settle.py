@@ -32,8 +32,8 @@ QUIET_ROUNDS = 3
 TRIES = 4
 
 
-def settle(world: World, settled: set[int]) -> None:
-    """Lets all come to rest; the world is another one then.
+def settle(world: World, settled: set[int]) -> int:
+    """Lets all come to rest; the world is another one then. Returns how many moves that took.
 
     Args:
         world: where the faults end.
@@ -47,36 +47,39 @@ def settle(world: World, settled: set[int]) -> None:
     if world.put not in ("", "stopped", DELETED):
         apply(world, ("put", ""))
     passed: list[int] = []
+    orders = _Orders()
     creates_max = 2 * len(world.clients) + world.scope.workers + world.endpoint.cold_workers
-    creates = quiet = 0
+    quiet = 0
     for _ in range(ROUNDS_MAX):
         key = fingerprint(world)
         if key in settled:
             settled.update(passed)
-            return
+            return orders.moves
         passed.append(key)
-        orders = _Orders()
+        orders_before = orders.all
         _round(world, orders)
-        creates += orders.creates
-        if creates > creates_max:
-            raise Broken("P12", f"{creates} workers are created after the faults, for {len(world.clients)} clients")
+        if orders.creates > creates_max:
+            raise Broken(
+                "P12", f"{orders.creates} workers are created after the faults, for {len(world.clients)} clients"
+            )
         unrest = _unrest(world)
-        quiet = quiet + 1 if unrest is None and not orders.all else 0
+        quiet = quiet + 1 if unrest is None and orders.all == orders_before else 0
         if quiet == QUIET_ROUNDS:
             settled.update(passed)
-            return
+            return orders.moves
     promise, message = _unrest(world) or ("P12", "orders are given without end")
     raise Broken(promise, f"{ROUNDS_MAX * ROUND_S:g} s after the faults {message}")
 
 
 class _Orders:
-    """Counts what the engine orders."""
+    """Counts moves, and what the engine orders."""
 
     def __init__(self) -> None:
-        self.creates = self.all = self._event = 0
+        self.moves = self.creates = self.all = self._event = 0
 
     def count(self, world: World) -> None:
-        """Of the last event, unless it was counted."""
+        """The last move, and what was ordered at its event, unless that was counted."""
+        self.moves += 1
         number, self._event = self._event, world.engine.state.event_number
         if number == self._event:
             return

@@ -52,6 +52,7 @@ class Walk:
     transitions: int = 0
     depth: int = 0  # complete to this
     settled: int = 0  # states that were seen to come to rest
+    settling_moves: int = 0  # made for that
     cpu_s: float = 0.0
     found: Found | None = None
     is_complete: bool = False  # there was nothing beyond
@@ -168,7 +169,7 @@ class Walker:
                     invariants.check(world.engine)
                     if self.settles and len(visited) % self.settles == 0:
                         result.settled += 1
-                        settle(world, self._settled)
+                        result.settling_moves += settle(world, self._settled)
             except Exception as error:
                 self._broken(node, number, error)
                 return False
