@@ -93,13 +93,14 @@ class Delivery:
     def reopened(self, received: int) -> int:
         """Its session has ended while its client is on its way to the worker again, which is a grant.
 
+        Each answer of which the worker has said nothing may still lead to a session, not the last alone.
+
         Returns:
-            How many ends of earlier sessions may still be told: besides those of the last answer and of the session.
+            How many ends of earlier attempts may still be told: besides those of the last answer and of the session.
         """
-        earlier = max(0, self.count - 2)
-        self.accounted = self.accounted_before = self.count - 1
+        self.accounted_before = self.accounted
         self.received_before = received
-        return earlier
+        return max(0, self.count - 2)
 
     @property
     def received_at_least(self) -> int:

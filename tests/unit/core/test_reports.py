@@ -598,6 +598,23 @@ def test_what_became_of_earlier_attempts_says_nothing_of_the_session_that_the_th
     assert scene.state(1) is WorkerState.HELD
 
 
+@pytest.mark.promise("P2")
+def test_a_session_that_the_second_of_three_answers_led_to_leaves_the_third_open() -> None:
+    scene = Scene(inactivity_timeout=1.0)
+    scene.serve(1)
+    for _ in range(2):
+        scene.pass_time(5)
+        scene.ask(1)
+    scene.report(1)  # the first session is over
+    scene.takes(1, 1)
+    scene.finishes(1, 1)
+    scene.report(1)
+    assert stage(scene, 1) is Stage.GRANTED
+    assert scene.pass_time(5) == []
+    scene.takes(1, 1)
+    assert stage(scene, 1) is Stage.SESSION
+
+
 @pytest.mark.promise("P1")
 def test_a_report_from_before_a_refusal_frees_no_worker() -> None:
     """The framework's reports have no number; what it refused it has received, and says so in any later report."""
