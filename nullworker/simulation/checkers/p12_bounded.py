@@ -133,18 +133,23 @@ class Pauses(Checker):
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
         self._ordered: dict[int, tuple[int, float]] = {}  # worker -> its workergroup, when it was ordered
+        self._made: set[int] = (
+            set()
+        )  # workers that are there: that an order for one came to nothing is of another order
         self._failures: dict[int, int] = {}
         self._failed_at: dict[int, float] = {}
         self._next_at: dict[int, float] = {}
 
     def engine_started(self) -> None:
-        for table in (self._ordered, self._failures, self._failed_at, self._next_at):
+        for table in (self._ordered, self._made, self._failures, self._failed_at, self._next_at):
             table.clear()
 
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
         if self.truth.clock_was_changed:
             return
         now = self.truth.clock
+        if isinstance(event, (events.InstanceCreated, events.WorkerReported)):
+            self._made.add(event.worker_id)
         if isinstance(event, events.InstanceFailed) and event.verb == "create" and event.definite:
             self._failed(event.worker_id, now)
         elif isinstance(event, (events.EndpointPut, events.WorkergroupPut)):
@@ -173,7 +178,7 @@ class Pauses(Checker):
     def _failed(self, worker_id: int, now: float) -> None:
         group_id, ordered_at = self._ordered.get(worker_id, (0, 0.0))
         # Those that were ordered together fail together: that is one failure.
-        if group_id and ordered_at > self._failed_at.get(group_id, -1.0):
+        if group_id and worker_id not in self._made and ordered_at > self._failed_at.get(group_id, -1.0):
             self._failures[group_id] = failures = self._failures.get(group_id, 0) + 1
             self._failed_at[group_id] = now
             self._next_at[group_id] = now + min(limits.BACKOFF_MAX_S, 2.0 ** (failures - 1))
