@@ -133,9 +133,7 @@ class Pauses(Checker):
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
         self._ordered: dict[int, tuple[int, float]] = {}  # worker -> its workergroup, when it was ordered
-        self._made: set[int] = (
-            set()
-        )  # workers that are there: that an order for one came to nothing is of another order
+        self._made: set[int] = set()  # workers that are there: what came to nothing was another order
         self._failures: dict[int, int] = {}
         self._failed_at: dict[int, float] = {}
         self._next_at: dict[int, float] = {}
