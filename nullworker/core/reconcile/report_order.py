@@ -41,8 +41,9 @@ class ReportOrder:
     #: What the newest report listed, if `received` is its count; None: not known.
     listed: tuple[int, ...] | None = None
     late_reports: int = 0  # late ones in a row
-    #: Its process's loading time in s, and those of the processes before it.
+    #: Its process's loading time in s, when that was first told, and those of the processes before it.
     loadtime_s: float = 0.0
+    speaks_since: float = float("-inf")
     loadtimes_before: tuple[float, ...] = ()
     #: The loading time that the report of the highest number told. Another than `loadtime_s`: the process that speaks
     #: now has done so without numbers alone.
@@ -70,7 +71,11 @@ class ReportOrder:
             return ReportAge.LATE
         if self.seq and report.seq:
             age = self._age_by_number(report)
-        elif serves and now < listening.since + limits.RESEND_S and self._may_be_of_before(report, now):
+        elif (
+            serves
+            and now < max(listening.since, self.speaks_since) + limits.RESEND_S
+            and self._may_be_of_before(report, now)
+        ):
             age = ReportAge.LATE
         else:
             age = self._age_by_counts(report)
@@ -87,8 +92,8 @@ class ReportOrder:
         if report.seq:
             self.numbers, self.seq, self.numbered_loadtime_s = True, report.seq, report.loadtime_s
             self.made_after, self.numbered_at = self.numbered_at, now
-        if report.loadtime_s > 0:
-            self.loadtime_s = report.loadtime_s
+        if 0 < report.loadtime_s != self.loadtime_s:
+            self.loadtime_s, self.speaks_since = report.loadtime_s, now
         return age
 
     def _is_sign_of_life(self, report: WorkerReported, now: float, listening: Listening) -> bool:
@@ -138,10 +143,11 @@ class ReportOrder:
         return ReportAge.LATE if self._is_older_by_counts(report) else ReportAge.FRESH
 
     def _may_be_of_before(self, report: WorkerReported, now: float) -> bool:
-        """Whether a report without a number, soon after a restart, is the first of its loading time.
+        """Whether a report without a number is the first of its loading time.
 
-        It may be all that is left of a process which was over before this one spoke, and which the engine did not hear
-        while it was away. The next of the same says that there is a new process.
+        Soon after this process spoke first, or after the engine was away, it may be all that is left of a process which
+        was over before that and was not heard: a report is `RESEND_S` old at most. The next of the same says that there
+        is a new process.
         """
         loadtime_s = report.loadtime_s
         if report.seq or not loadtime_s or not self.loadtime_s or loadtime_s in self.loadtimes_before:

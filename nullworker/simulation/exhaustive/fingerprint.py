@@ -181,6 +181,7 @@ RULES: dict[str, dict[str, str]] = {
         "listed": "({0} and tuple([requests[i] for i in {0} if i in requests]))",
         "late_reports": SAME,
         "loadtime_s": "instance.boot - {}",
+        "speaks_since": _age(limits.RESEND_S),
         "loadtimes_before": "tuple([instance.boot - i for i in {}]) if {} else ()",
         "numbered_loadtime_s": "instance.boot - {}",
         "other_loadtime_s": "({0} and instance.boot - {0})",

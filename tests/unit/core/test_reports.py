@@ -177,6 +177,7 @@ def test_a_process_that_was_restarted_by_itself_counts_from_zero_at_once() -> No
     scene = Scene(min_load=100.0)
     scene.up(1)
     scene.report(1, 7, received=9, loadtime_s=0.5)
+    scene.pass_time(limits.RESEND_S)  # nothing of a process before that one can come any more
     assert "session_ended" in kinds(scene.report(1, received=0, loadtime_s=0.75))
     assert scene.report(1, 7, received=9, loadtime_s=0.5) == []
     assert scene.state(1) is WorkerState.READY
@@ -521,16 +522,30 @@ def test_a_worker_that_does_not_serve_is_believed_at_once() -> None:
     assert age(110.0, received=0, loadtime_s=13.25) is ReportAge.NEW_PROCESS
 
 
-def test_long_after_a_restart_a_new_process_is_believed_at_once() -> None:
+@pytest.mark.promise("P2")
+def test_the_first_report_of_a_process_that_was_over_before_the_next_one_spoke_ends_no_session() -> None:
+    """A worker that crashes twice in a row: what the process in between said may be under way for a while."""
+    _, _, age = ordered()
+    serving = functools.partial(age, serves=True)
+    assert serving(100.0, received=3, loadtime_s=31.25) is ReportAge.FRESH
+    assert age(150.0, received=0, loadtime_s=36.25) is ReportAge.NEW_PROCESS
+    assert serving(151.0, 48, received=1, loadtime_s=36.25) is ReportAge.FRESH
+    assert serving(152.0, received=0, loadtime_s=34.25) is ReportAge.LATE
+    assert serving(161.0, 48, received=1, loadtime_s=36.25) is ReportAge.FRESH
+
+
+def test_long_after_the_process_before_spoke_first_a_new_one_is_believed_at_once() -> None:
     _, _, age = ordered()
     assert age(100.0, received=1, loadtime_s=16.25, serves=True) is ReportAge.FRESH
-    assert age(110.0, received=0, loadtime_s=13.25, serves=True) is ReportAge.NEW_PROCESS
+    assert age(100.0 + limits.RESEND_S, received=0, loadtime_s=13.25, serves=True) is ReportAge.NEW_PROCESS
 
 
 def test_a_heartbeat_of_an_earlier_process_is_late_after_a_restart_of_the_engine_too() -> None:
     scene = Scene(min_load=100.0)
     scene.up(1)
     scene.report(1, received=9, loadtime_s=0.5)
+    scene.report(1, received=0, loadtime_s=0.75)
+    scene.pass_time(limits.REPORT_LOOK_S)
     scene.report(1, received=0, loadtime_s=0.75)
     record = recovery.worker_record(scene.engine.state, 1)
     assert record is not None
