@@ -175,8 +175,10 @@ class SimulatedDriver:
             self.journal_lines.append(line)
             self.journal_times.append(self.context.now)
 
-    def clock_jumped(self) -> None:
+    def clock_jumps(self, seconds: float) -> None:
         """The clock is another than before: what was planned by it is planned again."""
+        self.hooks.engine_pauses()  # what was over by the clock before
+        self.clock_skew_s += seconds
         self.away_until = self.clock
         self._driver.clock_changed()
 

@@ -105,12 +105,10 @@ class FaultInjector:
         self.driver.pause(1 + self.random.uniform(0, 120 * strength))
 
     def _clock_forward(self, strength: float) -> None:
-        self.driver.clock_skew_s += self.random.uniform(1, 1 + 3600 * strength)
-        self.driver.clock_jumped()
+        self.driver.clock_jumps(self.random.uniform(1, 1 + 3600 * strength))
 
     def _clock_backward(self, strength: float) -> None:
-        self.driver.clock_skew_s -= self.random.uniform(0.1, 0.1 + 3 * strength)
-        self.driver.clock_jumped()
+        self.driver.clock_jumps(-self.random.uniform(0.1, 0.1 + 3 * strength))
 
     # ------------------------------------------------------------------------------------------- workers and fleets
 

@@ -65,7 +65,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     _bug("late reports are believed", "reports:report", "age is ReportAge.LATE", "False"),
     _bug("a report that does not list a grant ends it", "_sessions", "[held for held in worker.held.values() if held.stage is Stage.SESSION]", "list(worker.held.values())"),
     _bug("sessions that a report lists no longer stay", "_sessions", "_not_listed(state, worker, session, numbered=bool(event.seq))"),
-    _bug("unknown sessions are not adopted", "_sessions", "not _adopt(state, worker, request_idx, cost)", "False"),
+    _bug("unknown sessions are not adopted", "_sessions", "_adopt(state, worker, request_idx, cost)", "True"),
     _bug("a refusal is ignored", "reports:finished", "_rejected(state, worker, held)"),
     Mutation("an unnumbered report of a worker that numbers is fresh", (Change("ReportOrder.classify", "self._is_sign_of_life(report, now, listening)", "False"),)),
     # Failures

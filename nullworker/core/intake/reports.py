@@ -164,7 +164,9 @@ def _sessions(state: EngineState, worker: Worker, event: WorkerReported) -> None
             made_after = worker.report_order.made_after if event.seq else 0.0
             if worker.finishes.has_just_finished(request_idx, made_after, state.now, state.listening.since):
                 of_before = True  # or the same request again: reports that go on listing it will tell
-            elif not _adopt(state, worker, request_idx, cost):
+            elif _adopt(state, worker, request_idx, cost):
+                take_back_unsent(state, worker)
+            else:
                 left_out += 1
         elif held.stage is Stage.GRANTED and held.delivery.is_of_before(event, finished=finished):
             of_before = True
@@ -250,7 +252,6 @@ def _adopt(state: EngineState, worker: Worker, request_idx: int, cost: float) ->
     if known is None:
         state.reservations[request_idx] = adopted
     state.hold(worker, adopted)
-    take_back_unsent(state, worker)
     reason = "its worker reports it" + (" beside another worker's" if known is not None else "")
     state.note_worker(worker, "session_adopted", Cause.ADOPTED, reason, request_idx=request_idx)
     return True

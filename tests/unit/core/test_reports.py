@@ -980,6 +980,34 @@ def test_after_a_restart_a_report_does_not_use_up_a_grant_that_was_taken_over(se
 
 
 @pytest.mark.promise("P7")
+def test_one_for_whom_a_worker_is_kept_waits_again_when_that_has_the_session_of_one_that_waits() -> None:
+    scene = Scene(max_workers=1)
+    scene.serve(1)
+    scene.ask(2)
+    scene.ask(3)
+    scene.hold_ends(2)
+    assert "grant_kept" in kinds(scene.finishes(1, 1))
+    scene.report(1, 3, received=2)
+    assert (stage(scene, 3), stage(scene, 2)) == (Stage.SESSION, Stage.WAITING)
+
+
+@pytest.mark.promise("P7")
+def test_one_for_whom_a_worker_is_kept_gets_the_one_that_is_kept_for_the_session_that_is_reported() -> None:
+    scene = Scene(max_workers=2)
+    scene.serve(2)
+    for request_idx in (3, 4):
+        scene.ask(request_idx)
+        scene.hold_ends(request_idx)
+    for worker_id in (1, 2):
+        scene.finishes(worker_id, worker_id)
+    kept = {idx: scene.engine.state.reservations[idx].worker_id for idx in (3, 4)}
+    scene.report(kept[3], 4, received=2)
+    assert {idx: scene.engine.state.reservations[idx].worker_id for idx in (3, 4)} == {4: kept[3], 3: kept[4]}
+    (grant,) = of(scene.ask(3), commands.Grant)
+    assert grant.worker_id == kept[4]
+
+
+@pytest.mark.promise("P7")
 def test_one_for_whom_a_worker_is_kept_waits_again_when_that_reports_another_session() -> None:
     """It was sent nowhere; the worker cannot hold both, and another may be free before its reports tell."""
     scene = Scene(min_load=200.0, begun=False)
