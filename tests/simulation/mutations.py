@@ -62,7 +62,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     _bug("a restart has no quiet time", "Listening.started", "if with_workers: self.quiet_until = now + limits.QUIET_S"),
     _bug("a restart scales up at once", "scale_up", "endpoint.awaiting_report and state.listening.is_quiet(state.now)", "False"),
     # Reports
-    _bug("late reports are believed", "reports:report", "age is ReportAge.LATE", "False"),
+    _bug("late reports are believed", "reports:report", "age in NOT_USED", "False"),
     _bug("a report that does not list a grant ends it", "_sessions", "[held for held in worker.held.values() if held.stage is Stage.SESSION]", "list(worker.held.values())"),
     _bug("sessions that a report lists no longer stay", "_sessions", "_not_listed(state, worker, session, numbered=bool(event.seq))"),
     _bug("unknown sessions are not adopted", "_sessions", "_adopt(state, worker, request_idx, cost)", "True"),

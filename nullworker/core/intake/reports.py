@@ -14,7 +14,7 @@ from nullworker.core import limits
 from nullworker.core.causes import Cause
 from nullworker.core.failures import fail
 from nullworker.core.intake.fleet_events import unknown_reported
-from nullworker.core.reconcile.report_order import ReportAge
+from nullworker.core.reconcile.report_order import NOT_USED, ReportAge
 from nullworker.core.recovery import take_back_unsent
 from nullworker.core.reservation import Reservation, ReservationTransition, Stage
 from nullworker.core.routing import answer
@@ -42,7 +42,9 @@ def report(state: EngineState, event: WorkerReported) -> None:
     serves = worker.state in ACTIVE
     age = order.classify(event, state.now, state.listening, worker.trust.reported_at, serves=serves)
     if age is not ReportAge.FRESH:
-        if age is ReportAge.LATE:
+        if age is ReportAge.UNPLACED:
+            worker.trust.unplaced_at = state.now
+        if age in NOT_USED:
             return
         if age is ReportAge.SIGN_OF_LIFE:
             _lives(state, worker, event)

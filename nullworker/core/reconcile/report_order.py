@@ -24,7 +24,12 @@ class ReportAge(enum.Enum):
     NEW_PROCESS = "new_process"  # fresh, and from another process than the one before: its loading time differs
     COUNTS_FROM_ZERO = "counts_from_zero"  # believed to be so, after many in a row that looked late
     LATE = "late"  # older than one before, or the same again: nothing in it is used
+    UNPLACED = "unplaced"  # it may be of a process that is over, or the first of the next one: it may live, no more
     SIGN_OF_LIFE = "sign_of_life"  # without a number, soon after a numbered one: it lives, and no more is known
+
+
+#: What such a report says is not used.
+NOT_USED = frozenset({ReportAge.LATE, ReportAge.UNPLACED})
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +88,7 @@ class ReportOrder:
             self.late_reports += 1
             silent_s = now - max(reported_at, listening.since)
             if self.late_reports < limits.LATE_REPORTS_MAX or silent_s < limits.LATE_REPORTS_S:
-                return age
+                return ReportAge.UNPLACED if self._may_be_of_next(report) else age
             # So many in a row are not left over: the worker counts from the beginning, a new process of the same id.
             self.numbers, self.seq, self.loadtimes_before, self.loadtime_s = False, 0, (), 0.0
             self.numbered_loadtime_s = 0.0
@@ -159,6 +164,10 @@ class ReportOrder:
             return now < self.other_at + limits.REPORT_LOOK_S  # the same, twice
         self.other_loadtime_s, self.other_at = loadtime_s, now
         return True
+
+    def _may_be_of_next(self, report: WorkerReported) -> bool:
+        """Whether a report that looks late may be of a process after this one: it loads, or it has loaded once more."""
+        return not report.seq and report.loadtime_s not in (self.loadtime_s, *self.loadtimes_before)
 
     def _is_older_by_counts(self, report: WorkerReported) -> bool:
         """Whether a report of the same process was made before the newest one, for certain.

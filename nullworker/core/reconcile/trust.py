@@ -53,6 +53,8 @@ class Trust:
     told_end_at: float = float("-inf")
     #: When a message of the worker was last refused, and why the last one was: it lives, and what it says is not known.
     refused_at: float = float("-inf")
+    #: When a report last came that may be of the process after this one, or of one before: it may live.
+    unplaced_at: float = float("-inf")
     refusal: str = ""
 
     @property
@@ -101,8 +103,8 @@ class Trust:
 
     @property
     def lived_at(self) -> float:
-        """When it last showed that it lives, by a report, the end of a request, or a message that was refused."""
-        return max(self.reported_at, self.told_end_at, self.refused_at)
+        """When it last showed that it lives, by a report, the end of a request, or a message that was not used."""
+        return max(self.reported_at, self.told_end_at, self.refused_at, self.unplaced_at)
 
     def silent_since(self, listening: Listening) -> float:
         """The time of its last sign of life, or that from which the engine listens, if that is later."""

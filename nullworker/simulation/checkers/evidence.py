@@ -67,8 +67,15 @@ class KnownWorker:
     #: Ends that its newest process told: (request, when it came in). A report that counts fewer requests is older.
     ends: set[tuple[int, float]] = field(default_factory=set)
     ends_of: Process | None = None
+    counted: int = 0  # the most requests that a report of that process told this engine of
     #: Of requests whose end it told: the process and its newest report by then. What was made before says no more.
     over: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def is_older(self, report: events.WorkerReported) -> bool:
+        """Whether a report of `ends_of` counts less than that process was known to have received; takes note of it."""
+        older = report.received < len(self.ends) or (report.seq > 0 and report.received < self.counted)
+        self.counted = max(self.counted, report.received)
+        return older
 
 
 class Evidence(Checker):
@@ -194,6 +201,7 @@ class Evidence(Checker):
         self._numbered = {worker_id: (0, self.truth.clock) for worker_id, row in stored.items() if row.numbered}
         for known in self.workers.values():
             known.exited = False  # the engine that was told may be gone, and need not have written it down
+            known.counted = 0
             for request_idx, grant in known.grants.items():
                 row = self.truth.stored_reservations.get(request_idx)
                 if row is None or not row.confirmed:
@@ -215,7 +223,7 @@ class Evidence(Checker):
         if known is None:
             return
         if known.ends_of is None or known.ends_of.boot < process.boot:
-            known.ends_of = process
+            known.ends_of, known.counted = process, 0
             known.ends.clear()
         if isinstance(message, events.RequestsFinished):
             for request in message.requests:
@@ -229,7 +237,7 @@ class Evidence(Checker):
                 known.refused += request.status == "Rejected"
             return
         self.sign_of_life = False
-        if known.ends_of is process and message.received < len(known.ends):
+        if known.ends_of is process and known.is_older(message):
             return
         newest = known.process is None or (process.boot, snapshot) > (known.process.boot, known.snapshot)
         self.sign_of_life = not self._says_something(message, is_newest=newest)

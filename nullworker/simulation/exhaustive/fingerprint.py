@@ -205,6 +205,7 @@ RULES: dict[str, dict[str, str]] = {
         "awaiting_report": SAME,
         "told_end_at": _age(limits.SILENCE_FAILS_HELD_S),
         "refused_at": _age(limits.SILENCE_FAILS_HELD_S),
+        "unplaced_at": _age(limits.SILENCE_FAILS_HELD_S),
         "refusal": "bool({})",
     },
     "Reservation": {

@@ -499,17 +499,17 @@ def test_the_first_report_of_a_process_that_was_over_while_the_engine_was_away_e
     serving = functools.partial(age, serves=True)
     assert age(105.0, received=0, loadtime_s=16.25) is ReportAge.FRESH
     assert serving(106.0, 11, received=1, loadtime_s=16.25) is ReportAge.FRESH
-    assert serving(110.0, received=0, loadtime_s=13.25) is ReportAge.LATE
-    assert serving(110.5, received=0, loadtime_s=13.25) is ReportAge.LATE  # the same, twice
+    assert serving(110.0, received=0, loadtime_s=13.25) is ReportAge.UNPLACED
+    assert serving(110.5, received=0, loadtime_s=13.25) is ReportAge.UNPLACED  # the same, twice
     assert serving(111.0, 11, received=1, loadtime_s=16.25) is ReportAge.FRESH
-    assert serving(115.0, received=0, loadtime_s=13.25) is ReportAge.LATE
+    assert serving(115.0, received=0, loadtime_s=13.25) is ReportAge.UNPLACED
 
 
 def test_a_process_of_which_two_reports_come_is_a_new_one_soon_after_a_restart_too() -> None:
     _, listening, age = ordered()
     listening.since = 100.0
     assert age(105.0, received=1, loadtime_s=16.25) is ReportAge.FRESH
-    assert age(110.0, received=0, loadtime_s=13.25, serves=True) is ReportAge.LATE
+    assert age(110.0, received=0, loadtime_s=13.25, serves=True) is ReportAge.UNPLACED
     assert age(110.0 + limits.REPORT_LOOK_S, received=0, loadtime_s=13.25, serves=True) is ReportAge.NEW_PROCESS
     assert age(120.0, received=1, loadtime_s=16.25, serves=True) is ReportAge.LATE
 
@@ -530,8 +530,38 @@ def test_the_first_report_of_a_process_that_was_over_before_the_next_one_spoke_e
     assert serving(100.0, received=3, loadtime_s=31.25) is ReportAge.FRESH
     assert age(150.0, received=0, loadtime_s=36.25) is ReportAge.NEW_PROCESS
     assert serving(151.0, 48, received=1, loadtime_s=36.25) is ReportAge.FRESH
-    assert serving(152.0, received=0, loadtime_s=34.25) is ReportAge.LATE
+    assert serving(152.0, received=0, loadtime_s=34.25) is ReportAge.UNPLACED
     assert serving(161.0, 48, received=1, loadtime_s=36.25) is ReportAge.FRESH
+
+
+@pytest.mark.parametrize(("ready", "loadtime_s"), [(False, 0.0), (True, 0.75)])
+def test_a_report_that_may_be_of_a_new_process_says_that_the_worker_lives(ready: bool, loadtime_s: float) -> None:
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.report(1, received=9, loadtime_s=0.5)
+    scene.pass_time(limits.UNRESPONSIVE_AFTER_S)
+    scene.report(1, ready=ready, received=0, loadtime_s=loadtime_s)  # it may also be of one that was over long before
+    assert scene.worker(1).report_order.loadtime_s == 0.5
+    assert scene.worker(1).trust.unresponsive  # what it holds is not known
+    assert of(scene.pass_time(limits.SILENCE_FAILS_S - limits.REPORT_LOOK_S), commands.Destroy) == []
+    assert [each.worker_id for each in of(scene.pass_time(limits.REPORT_LOOK_S), commands.Destroy)] == [1]
+
+
+@pytest.mark.parametrize("loadtime_s", [0.5, 0.25])
+def test_a_report_of_before_is_no_sign_that_the_worker_lives(loadtime_s: float) -> None:
+    """It counts less than one of the same process that came, or its process is over."""
+    scene = Scene(min_load=100.0)
+    scene.up(1)
+    scene.report(1, received=9, loadtime_s=0.25)
+    scene.pass_time(limits.REPORT_PERIOD_S)
+    for _ in range(2):
+        scene.report(1, received=9, loadtime_s=0.5)
+        scene.pass_time(limits.REPORT_LOOK_S)
+    assert scene.worker(1).report_order.loadtimes_before == (0.25,)
+    scene.pass_time(limits.UNRESPONSIVE_AFTER_S)
+    scene.report(1, received=1, loadtime_s=loadtime_s)
+    decided = scene.pass_time(limits.SILENCE_FAILS_S - limits.UNRESPONSIVE_AFTER_S)
+    assert [each.worker_id for each in of(decided, commands.Destroy)] == [1]
 
 
 def test_long_after_the_process_before_spoke_first_a_new_one_is_believed_at_once() -> None:
