@@ -242,7 +242,8 @@ class RestoredWorker:
 class RestoredReservation:
     """A waiter (``worker_id`` 0), grant or session as an engine before this one last knew it.
 
-    ``sent``: its client may have been sent to the worker by an answer that nothing has come of yet.
+    ``sent``: its client may have been sent to the worker by an answer that nothing has come of yet. ``again``: the
+    worker has had it before, and may yet tell the end of that.
     """
 
     request_idx: int
@@ -252,6 +253,7 @@ class RestoredReservation:
     confirmed: bool
     replay_timeout_s: float = 60.0
     sent: bool = True
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

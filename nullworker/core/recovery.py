@@ -51,6 +51,7 @@ def reservation_record(state: EngineState, request_idx: int) -> RestoredReservat
     known = state.reservations.get(request_idx)
     if known is None or not (known.number_known or known.stage is not Stage.WAITING):
         return None
+    worker = state.workers.get(known.worker_id)
     return RestoredReservation(
         request_idx,
         known.endpoint_id,
@@ -59,6 +60,7 @@ def reservation_record(state: EngineState, request_idx: int) -> RestoredReservat
         known.stage is Stage.SESSION,
         known.replay_timeout_s,
         known.delivery.pending,
+        worker is not None and worker.finishes.has_had(request_idx),
     )
 
 
@@ -199,6 +201,8 @@ def _restore_reservation(state: EngineState, record: RestoredReservation) -> Non
         state.timers.set(state.now, Timer.WAITER, record.request_idx)
         return
     reservation.delivery.taken_over(sent=record.sent, session=record.confirmed)
+    if record.again:
+        worker.finishes.remember_attempt(record.request_idx, state.now)
     reservation.granted_at = state.now
     reservation.expires_at = state.now + limits.GRANT_TTL_S + limits.GRANT_REPORT_S
     reservation.stage = Stage.SESSION if record.confirmed else Stage.GRANTED

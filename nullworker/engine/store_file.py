@@ -71,6 +71,8 @@ MIGRATIONS = (
     """,
     # Loading times as a list in JSON, the newest first.
     "ALTER TABLE workers ADD COLUMN loadtimes_s TEXT NOT NULL DEFAULT '[]';",
+    # Whether the reservation's worker has had it before.
+    "ALTER TABLE reservations ADD COLUMN again INTEGER NOT NULL DEFAULT 0;",
 )
 
 #: table -> (the statement that writes a row, the one that removes it)
@@ -86,7 +88,7 @@ STATEMENTS = {
         "DELETE FROM workers WHERE id = ?",
     ),
     "reservations": (
-        "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?, ?)",
         "DELETE FROM reservations WHERE request_idx = ?",
     ),
 }
@@ -95,7 +97,7 @@ _ROW_TYPES: dict[str, Any] = {
     "endpoints": list[tuple[int, str, str, float, str, int]],
     "workergroups": list[tuple[int, int, str, float, str, int, int]],
     "workers": list[tuple[int, int, str, str, float, int, str, int, str]],
-    "reservations": list[tuple[int, int, float, int, int, float]],
+    "reservations": list[tuple[int, int, float, int, int, float, int]],
     "meta": list[tuple[str, int]],
     "usage": list[tuple[int, str, float]],
 }
@@ -257,15 +259,23 @@ def reservation_row(reservation: RestoredReservation) -> tuple[object, ...]:
         reservation.worker_id,
         confirmed,
         reservation.replay_timeout_s,
+        reservation.again,
     )
 
 
 def reservation_of(row: tuple[Any, ...]) -> RestoredReservation:
     """The reservation that a row says. Raises ValueError where it says none."""
-    request_idx, endpoint_id, cost, worker_id, confirmed, replay_timeout_s = row
+    request_idx, endpoint_id, cost, worker_id, confirmed, replay_timeout_s, again = row
     _check_amount("reservations", "cost", cost)
     return RestoredReservation(
-        request_idx, endpoint_id, cost, worker_id, bool(confirmed), replay_timeout_s, sent=confirmed < 2
+        request_idx,
+        endpoint_id,
+        cost,
+        worker_id,
+        bool(confirmed),
+        replay_timeout_s,
+        sent=confirmed < 2,
+        again=bool(again),
     )
 
 

@@ -277,15 +277,18 @@ def finished(state: EngineState, event: RequestsFinished) -> None:
     new = worker.finishes.new_finishes(event.requests, state.now)
     if new:
         worker.trust.told_end_at = state.now
-    for request, earlier in new:
+    for index, (request, earlier) in enumerate(new):
         held = worker.held.get(request.request_idx)
-        if held is not None and _accounts_for_an_answer(held, request, earlier=earlier):
+        if held is not None and _may_be_of_before_restart(worker, held):
+            new[index] = (request, True)
+        elif held is not None and _accounts_for_an_answer(held, request, earlier=earlier):
             held.delivery.accounted += 1
             held.delivery.maybe_earlier = False
             _has_received(worker, held.delivery)
     for request, earlier in new:
         held = None if earlier else worker.held.get(request.request_idx)
         if request.status == "Rejected":
+            worker.finishes.remember_attempt(request.request_idx, state.now)
             _rejected(state, worker, held)
         else:
             _done(state, worker, held, request)
@@ -294,6 +297,15 @@ def finished(state: EngineState, event: RequestsFinished) -> None:
 def _has_received(worker: Worker, delivery: Delivery) -> None:
     """The worker has received all that are accounted for: a report with a lower count is an old one."""
     worker.report_order.has_received(delivery.received_at_least)
+
+
+def _may_be_of_before_restart(worker: Worker, held: Reservation) -> bool:
+    """Whether an end may be of an attempt before the grant that was taken over: it may have been told before, too.
+
+    If it is that grant's own, the worker stays promised until the grant runs out, or its client asks again.
+    """
+    is_taken_over = held.stage is Stage.GRANTED and held.delivery.is_taken_over and held.delivery.pending
+    return is_taken_over and not held.present and worker.finishes.has_had(held.request_idx)
 
 
 def _accounts_for_an_answer(held: Reservation, request: Finished, *, earlier: bool) -> bool:

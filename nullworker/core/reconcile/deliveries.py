@@ -124,6 +124,8 @@ class FinishLog:
 
     #: request_idx -> when we learnt that it finished, in the order of learning.
     finished_at: dict[int, float] = field(default_factory=dict)
+    #: request_idx -> when we learnt that it had refused it, or was told by the store that it had it before.
+    attempted_at: dict[int, float] = field(default_factory=dict)
     #: request_idx -> how many ends it may still tell that belong to an earlier grant: of sessions, or refusals.
     pending: dict[int, int] = field(default_factory=dict)
     #: request_idx -> how many of sessions alone: they began, so the worker cannot have refused them.
@@ -134,6 +136,16 @@ class FinishLog:
     def remember_finished(self, request_idx: int, now: float) -> None:
         """The request's session has ended."""
         _remember(self.finished_at, request_idx, now)
+
+    def remember_attempt(self, request_idx: int, now: float) -> None:
+        """The worker has had the request, or refused it."""
+        _remember(self.attempted_at, request_idx, now)
+
+    def has_had(self, request_idx: int) -> bool:
+        """Whether the worker has had the request before, or may have: it may tell the end of that, or tell it again."""
+        return any(
+            request_idx in each for each in (self.finished_at, self.attempted_at, self.pending, self.pending_sessions)
+        )
 
     def has_just_finished(self, request_idx: int, made_after: float, now: float, listening_since: float) -> bool:
         """Whether a report that lists the request as held may be one of before its end.

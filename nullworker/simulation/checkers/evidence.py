@@ -226,15 +226,7 @@ class Evidence(Checker):
             known.ends_of, known.counted = process, 0
             known.ends.clear()
         if isinstance(message, events.RequestsFinished):
-            for request in message.requests:
-                if known.ends_of is process:
-                    known.ends.add((request.request_idx, request.entered_at))
-                self._close(known, request.request_idx, f"its worker said {request.status}")
-                known.listed -= {request.request_idx}
-                closed = self._closed.get((message.worker_id, request.request_idx, request.entered_at), (0, 0))
-                known.over[request.request_idx] = max(closed, known.over.get(request.request_idx, closed))
-                known.finished.add(request.request_idx)
-                known.refused += request.status == "Rejected"
+            self._told_of_ends(known, message, process)
             return
         self.sign_of_life = False
         if known.ends_of is process and known.is_older(message):
@@ -278,6 +270,20 @@ class Evidence(Checker):
                 self._close(known, request_idx, "its worker did not list it when it could be used no longer")
             elif len(known.listed) >= process.kind.sessions_max:
                 self._close(known, request_idx, "its worker holds another")
+
+    def _told_of_ends(self, known: KnownWorker, message: events.RequestsFinished, process: Process) -> None:
+        for request in message.requests:
+            attempt = (request.request_idx, request.entered_at)
+            if known.ends_of is process and attempt in known.ends:
+                continue  # told before, be it to an engine before this one: it says nothing of a grant since
+            if known.ends_of is process:
+                known.ends.add(attempt)
+            self._close(known, request.request_idx, f"its worker said {request.status}")
+            known.listed -= {request.request_idx}
+            closed = self._closed.get((message.worker_id, request.request_idx, request.entered_at), (0, 0))
+            known.over[request.request_idx] = max(closed, known.over.get(request.request_idx, closed))
+            known.finished.add(request.request_idx)
+            known.refused += request.status == "Rejected"
 
     def _spent(self, known: KnownWorker, listed: tuple[int, ...]) -> None:
         """A process that is over had these sessions: a grant that was used for one there is not used again."""

@@ -192,6 +192,10 @@ RULES: dict[str, dict[str, str]] = {
             f"tuple([(requests[i], min(now - at, {limits.FINISHED_MEMORY_S!r}))"
             " for i, at in {0}.items() if i in requests]) if {0} else ()"
         ),
+        "attempted_at": (
+            f"tuple([(requests[i], min(now - at, {limits.FINISHED_MEMORY_S!r}))"
+            " for i, at in {0}.items() if i in requests]) if {0} else ()"
+        ),
         "pending": "tuple([(requests[i], n) for i, n in {0}.items() if i in requests]) if {0} else ()",
         "pending_sessions": "tuple([(requests[i], n) for i, n in {0}.items() if i in requests]) if {0} else ()",
         "seen_attempts": "tuple([requests[i] for i, _ in {0} if i in requests]) if {0} else ()",

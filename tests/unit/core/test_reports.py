@@ -1009,6 +1009,45 @@ def test_after_a_restart_a_report_does_not_use_up_a_grant_that_was_taken_over(se
     assert 7 not in scene.worker(1).held
 
 
+@pytest.mark.promise("P1")
+@pytest.mark.parametrize("status", ["Success", "Rejected"])
+def test_an_end_that_is_told_again_after_a_restart_is_not_that_of_the_next_grant_of_its_request(status: str) -> None:
+    """The worker had no answer to its message: what it tells once more is of the attempt before."""
+    before = Scene(max_workers=1)
+    before.serve(1)
+    before.ask(2)
+    if status == "Rejected":
+        before.finishes(1, 1)
+        before.finishes(1, 2, status, entered_at=7.0)
+    else:
+        before.finishes(1, 1, entered_at=5.0)
+        before.finishes(1, 2, entered_at=7.0)
+    before.report(1)
+    before.ask(2)
+    grant, worker = recovery.reservation_record(before.engine.state, 2), recovery.worker_record(before.engine.state, 1)
+    assert grant is not None
+    assert worker is not None
+    assert (grant.worker_id, grant.confirmed, grant.again) == (1, False, True)
+    scene = Scene(max_workers=1, begun=False)
+    scene.send(events.Restored(2, (worker,), (grant,)))
+    scene.finishes(1, 2, status, entered_at=7.0)
+    assert stage(scene, 2) is Stage.GRANTED
+    again = recovery.reservation_record(scene.engine.state, 2)
+    assert again is not None
+    assert again.again
+    scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
+    assert 2 not in scene.worker(1).held
+
+
+@pytest.mark.promise("P1")
+def test_an_end_after_a_restart_of_what_the_worker_had_not_had_before_is_that_of_its_grant() -> None:
+    scene = Scene(max_workers=1, begun=False)
+    worker = events.RestoredWorker(1, 1, "held", "http://w1", 100.0)
+    scene.send(events.Restored(2, (worker,), (events.RestoredReservation(2, 1, 100.0, 1, confirmed=False),)))
+    scene.finishes(1, 2)
+    assert 2 not in scene.worker(1).held
+
+
 @pytest.mark.promise("P7")
 def test_one_for_whom_a_worker_is_kept_waits_again_when_that_has_the_session_of_one_that_waits() -> None:
     scene = Scene(max_workers=1)

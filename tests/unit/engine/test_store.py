@@ -53,6 +53,7 @@ def test_all_that_was_left_is_there_after_a_restart(path: Path) -> None:
         first.put_worker(RestoredWorker(8, 2, "ready", "http://h:2", 100.0, False))
         first.put_reservation(RestoredReservation(5, 1, 100.0, 0, False))
         first.put_reservation(RestoredReservation(4, 1, 50.0, 7, True, 30.0))
+        first.put_reservation(RestoredReservation(6, 1, 50.0, 8, False, again=True))
         first.add_decision(decision)
         first.add_usage(2, "ready", 1.5)
         first.add_usage(2, "ready", 1.0)
@@ -66,6 +67,7 @@ def test_all_that_was_left_is_there_after_a_restart(path: Path) -> None:
     assert loaded.reservations == [
         RestoredReservation(4, 1, 50.0, 7, confirmed=True, replay_timeout_s=30.0),
         RestoredReservation(5, 1, 100.0, 0, confirmed=False),
+        RestoredReservation(6, 1, 50.0, 8, confirmed=False, again=True),
     ]
     assert loaded.usage == {(2, "ready"): 2.5}
     assert (loaded.next_worker_id, loaded.next_request_place, loaded.next_id) == (8, 10_000, 3)
