@@ -236,14 +236,17 @@ class RestoredWorker:
     numbered: bool = False  # it numbers its reports: those without a number may be old
     #: Of one that does not: the loading times in s of the process that spoke for it (0: none yet) and of those before.
     loadtimes_s: tuple[float, ...] = ()
+    #: (request_idx, whether it was refused, `entered_at`) of the last ends that it told, the latest of each request.
+    ends_told: tuple[tuple[int, bool, float], ...] = ()
+    #: (request_idx, count) of the ends that it may still tell of earlier grants than the one that stands.
+    ends_expected: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RestoredReservation:
     """A waiter (``worker_id`` 0), grant or session as an engine before this one last knew it.
 
-    ``sent``: its client may have been sent to the worker by an answer that nothing has come of yet. ``again``: the
-    worker has had it before, and may yet tell the end of that.
+    ``sent``: its client may have been sent to the worker by an answer that nothing has come of yet.
     """
 
     request_idx: int
@@ -253,7 +256,6 @@ class RestoredReservation:
     confirmed: bool
     replay_timeout_s: float = 60.0
     sent: bool = True
-    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

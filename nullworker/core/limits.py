@@ -56,6 +56,8 @@ PROCESSES_REMEMBERED = 4
 RESEND_S = 40.0
 #: The framework looks so often whether it has something to report: two of its reports are so far apart at least.
 REPORT_LOOK_S = 1.0
+#: Of so many requests it is written down which of their ends a worker has told, and may still tell of earlier grants.
+ENDS_RECORDED = 8
 #: A session listed so long after it was reported as finished is no straggler's: it was opened again.
 STRAGGLER_S = 60.0
 #: A fleet has so long to answer an order before it is given again.

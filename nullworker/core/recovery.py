@@ -40,6 +40,8 @@ def worker_record(state: EngineState, worker_id: int) -> RestoredWorker | None:
         known.retire,
         known.report_order.numbers,
         known.report_order.loadtimes_s,
+        known.finishes.ends_told,
+        known.finishes.ends_expected,
     )
 
 
@@ -51,7 +53,6 @@ def reservation_record(state: EngineState, request_idx: int) -> RestoredReservat
     known = state.reservations.get(request_idx)
     if known is None or not (known.number_known or known.stage is not Stage.WAITING):
         return None
-    worker = state.workers.get(known.worker_id)
     return RestoredReservation(
         request_idx,
         known.endpoint_id,
@@ -60,7 +61,6 @@ def reservation_record(state: EngineState, request_idx: int) -> RestoredReservat
         known.stage is Stage.SESSION,
         known.replay_timeout_s,
         known.delivery.pending,
-        worker is not None and worker.finishes.has_had(request_idx),
     )
 
 
@@ -111,6 +111,7 @@ def _restore_worker(state: EngineState, record: RestoredWorker, *, holds: bool) 
     worker.url, worker.perf = record.url, record.perf
     worker.report_order.numbers = record.numbered
     worker.report_order.restored(record.loadtimes_s)
+    worker.finishes.restored(record.ends_told, record.ends_expected)
     worker.free_since = state.now
     endpoint = state.endpoint_of(worker)
     if restored_as in ACTIVE:
@@ -201,8 +202,6 @@ def _restore_reservation(state: EngineState, record: RestoredReservation) -> Non
         state.timers.set(state.now, Timer.WAITER, record.request_idx)
         return
     reservation.delivery.taken_over(sent=record.sent, session=record.confirmed)
-    if record.again:
-        worker.finishes.remember_attempt(record.request_idx, state.now)
     reservation.granted_at = state.now
     reservation.expires_at = state.now + limits.GRANT_TTL_S + limits.GRANT_REPORT_S
     reservation.stage = Stage.SESSION if record.confirmed else Stage.GRANTED

@@ -313,6 +313,7 @@ class EngineState:
         orphan = worker.held.get(reservation.request_idx)
         if orphan is not None:
             self.drop(worker, orphan)  # the same request again: it may be one and the same session
+            self.changed_workers[worker.worker_id] = None
             worker.finishes.expect_session(reservation.request_idx)  # or not, and then its end is none of the grant's
         worker.held[reservation.request_idx] = reservation
         reservation.granted_at = reservation.granted_at or self.now  # one that was taken over: since it is known
@@ -347,6 +348,7 @@ class EngineState:
         earlier = reservation.delivery.reopened(worker.report_order.received)
         if earlier:
             worker.finishes.expect(reservation.request_idx, earlier)
+            self.changed_workers[worker.worker_id] = None
         reservation.granted_at = self.now
         worker.grant_count += 1
         self.changed_reservations[reservation.request_idx] = None
@@ -361,6 +363,7 @@ class EngineState:
         reservation.worker_id = 0
         if reservation.delivery.pending:
             worker.finishes.expect(reservation.request_idx, reservation.delivery.unaccounted)
+            self.changed_workers[worker.worker_id] = None
             if self.now < reservation.expires_at:
                 self.may_hold_until(worker, reservation.expires_at)  # its client may be on its way to the worker
         if not worker.held:

@@ -69,7 +69,7 @@ class Recorder:
         self._usage = usage
         self._crash_dump = crash_dump
         self._uncommitted: set[int] = set()  # grants (request_idx) whose rows `commit` writes
-        self._uncommitted_workers: set[int] = set()  # created ones
+        self._uncommitted_workers: set[int] = set()  # created ones, and granted: which of their ends were told is in it
         self._committed: dict[int, RestoredReservation] = {}  # by request_idx: what `commit` wrote before `answered`
         self._unwritten: list[_Handled] = []  # since then; `answered` writes it down
         #: Called with an endpoint's id when the last of it is gone; set by the server.
@@ -97,7 +97,7 @@ class Recorder:
             for command in commands:
                 if isinstance(command, Grant):
                     self._uncommitted.add(command.request_idx)
-                elif isinstance(command, Create):
+                if isinstance(command, (Grant, Create)):
                     self._uncommitted_workers.add(command.worker_id)
 
     def commit(self, engine: Engine) -> None:

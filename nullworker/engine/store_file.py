@@ -71,8 +71,11 @@ MIGRATIONS = (
     """,
     # Loading times as a list in JSON, the newest first.
     "ALTER TABLE workers ADD COLUMN loadtimes_s TEXT NOT NULL DEFAULT '[]';",
-    # Whether the reservation's worker has had it before.
-    "ALTER TABLE reservations ADD COLUMN again INTEGER NOT NULL DEFAULT 0;",
+    # The ends that a worker told, and may still tell, as lists in JSON (nullworker.core.events.RestoredWorker).
+    """
+    ALTER TABLE workers ADD COLUMN ends_told TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE workers ADD COLUMN ends_expected TEXT NOT NULL DEFAULT '[]';
+    """,
 )
 
 #: table -> (the statement that writes a row, the one that removes it)
@@ -84,11 +87,11 @@ STATEMENTS = {
         "DELETE FROM workergroups WHERE id = ?",
     ),
     "workers": (
-        "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         "DELETE FROM workers WHERE id = ?",
     ),
     "reservations": (
-        "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?)",
         "DELETE FROM reservations WHERE request_idx = ?",
     ),
 }
@@ -96,8 +99,8 @@ STATEMENTS = {
 _ROW_TYPES: dict[str, Any] = {
     "endpoints": list[tuple[int, str, str, float, str, int]],
     "workergroups": list[tuple[int, int, str, float, str, int, int]],
-    "workers": list[tuple[int, int, str, str, float, int, str, int, str]],
-    "reservations": list[tuple[int, int, float, int, int, float, int]],
+    "workers": list[tuple[int, int, str, str, float, int, str, int, str, str, str]],
+    "reservations": list[tuple[int, int, float, int, int, float]],
     "meta": list[tuple[str, int]],
     "usage": list[tuple[int, str, float]],
 }
@@ -229,12 +232,14 @@ def worker_row(worker: RestoredWorker) -> tuple[object, ...]:
         "" if worker.retire is None else worker.retire.value,
         worker.numbered,
         "[" + ",".join(map(repr, worker.loadtimes_s)) + "]",
+        msgspec.json.encode(worker.ends_told).decode() if worker.ends_told else "[]",
+        msgspec.json.encode(worker.ends_expected).decode() if worker.ends_expected else "[]",
     )
 
 
 def worker_of(row: tuple[Any, ...]) -> RestoredWorker:
     """The worker that a row says. Raises ValueError where it says none."""
-    worker_id, workergroup_id, state, url, perf, owned, retire, numbered, loadtimes_s = row
+    worker_id, workergroup_id, state, url, perf, owned, retire, numbered, loadtimes_s, ends_told, ends_expected = row
     _check_amount("workers", "perf", perf)
     return RestoredWorker(
         worker_id,
@@ -246,6 +251,8 @@ def worker_of(row: tuple[Any, ...]) -> RestoredWorker:
         Cause(retire) if retire else None,
         bool(numbered),
         msgspec.json.decode(loadtimes_s, type=tuple[float, ...]),
+        msgspec.json.decode(ends_told, type=tuple[tuple[int, bool, float], ...]),
+        msgspec.json.decode(ends_expected, type=tuple[tuple[int, int], ...]),
     )
 
 
@@ -259,23 +266,15 @@ def reservation_row(reservation: RestoredReservation) -> tuple[object, ...]:
         reservation.worker_id,
         confirmed,
         reservation.replay_timeout_s,
-        reservation.again,
     )
 
 
 def reservation_of(row: tuple[Any, ...]) -> RestoredReservation:
     """The reservation that a row says. Raises ValueError where it says none."""
-    request_idx, endpoint_id, cost, worker_id, confirmed, replay_timeout_s, again = row
+    request_idx, endpoint_id, cost, worker_id, confirmed, replay_timeout_s = row
     _check_amount("reservations", "cost", cost)
     return RestoredReservation(
-        request_idx,
-        endpoint_id,
-        cost,
-        worker_id,
-        bool(confirmed),
-        replay_timeout_s,
-        sent=confirmed < 2,
-        again=bool(again),
+        request_idx, endpoint_id, cost, worker_id, bool(confirmed), replay_timeout_s, sent=confirmed < 2
     )
 
 

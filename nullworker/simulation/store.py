@@ -1,9 +1,9 @@
 """What an engine has written down: the rows that the next one starts from. It loses what the real store loses.
 
 As in `nullworker.engine.store`, what an event changes is left for a commit in the background, `lag_s` after the first
-row was left; a row that is left again before that replaces the one before. The rows of grants and creations alone are
-committed before they take effect, and so ahead of what was left earlier. A kill loses what was left and not committed:
-reports have to bring it back.
+row was left; a row that is left again before that replaces the one before. The rows of grants, with those of their
+workers, and of creations are committed before they take effect, and so ahead of what was left earlier. A kill loses
+what was left and not committed: reports have to bring it back.
 """
 
 from __future__ import annotations
@@ -59,18 +59,18 @@ class Store:
             self._due = now + self.lag_s
 
     def commit_now(self, engine: Engine, commands: Iterable[Command]) -> None:
-        """Commits the grants and creations that the last event led to."""
+        """Commits the grants that the last event led to with their workers, and the creations."""
         for command in commands:
             if isinstance(command, Grant):
                 self._left_reservations.pop(command.request_idx, None)
                 grant = recovery.reservation_record(engine.state, command.request_idx)
                 if grant is not None:
                     self.reservations[command.request_idx] = grant
-            elif isinstance(command, Create):
+            if isinstance(command, (Grant, Create)):
                 self._left_workers.pop(command.worker_id, None)
-                created = recovery.worker_record(engine.state, command.worker_id)
-                if created is not None:
-                    self.workers[command.worker_id] = created
+                worker = recovery.worker_record(engine.state, command.worker_id)
+                if worker is not None:
+                    self.workers[command.worker_id] = worker
 
     def commit_due(self, now: float) -> None:
         """Commits what was left, if its time has come."""

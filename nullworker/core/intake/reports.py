@@ -215,6 +215,7 @@ def _not_listed(state: EngineState, worker: Worker, session: Reservation, *, num
         return
     worker.finishes.remember_finished(session.request_idx, state.now)
     worker.finishes.expect_session(session.request_idx)
+    state.changed_workers[worker.worker_id] = None
     _ended(state, worker, session, Cause.NOT_LISTED_BY_WORKER, "its worker lists it no longer")
 
 
@@ -277,18 +278,16 @@ def finished(state: EngineState, event: RequestsFinished) -> None:
     new = worker.finishes.new_finishes(event.requests, state.now)
     if new:
         worker.trust.told_end_at = state.now
-    for index, (request, earlier) in enumerate(new):
+        state.changed_workers[worker.worker_id] = None
+    for request, earlier in new:
         held = worker.held.get(request.request_idx)
-        if held is not None and _may_be_of_before_restart(worker, held):
-            new[index] = (request, True)
-        elif held is not None and _accounts_for_an_answer(held, request, earlier=earlier):
+        if held is not None and _accounts_for_an_answer(held, request, earlier=earlier):
             held.delivery.accounted += 1
             held.delivery.maybe_earlier = False
             _has_received(worker, held.delivery)
     for request, earlier in new:
         held = None if earlier else worker.held.get(request.request_idx)
         if request.status == "Rejected":
-            worker.finishes.remember_attempt(request.request_idx, state.now)
             _rejected(state, worker, held)
         else:
             _done(state, worker, held, request)
@@ -297,15 +296,6 @@ def finished(state: EngineState, event: RequestsFinished) -> None:
 def _has_received(worker: Worker, delivery: Delivery) -> None:
     """The worker has received all that are accounted for: a report with a lower count is an old one."""
     worker.report_order.has_received(delivery.received_at_least)
-
-
-def _may_be_of_before_restart(worker: Worker, held: Reservation) -> bool:
-    """Whether an end may be of an attempt before the grant that was taken over: it may have been told before, too.
-
-    If it is that grant's own, the worker stays promised until the grant runs out, or its client asks again.
-    """
-    is_taken_over = held.stage is Stage.GRANTED and held.delivery.is_taken_over and held.delivery.pending
-    return is_taken_over and not held.present and worker.finishes.has_had(held.request_idx)
 
 
 def _accounts_for_an_answer(held: Reservation, request: Finished, *, earlier: bool) -> bool:
@@ -388,6 +378,7 @@ def _second_refused(state: EngineState, worker: Worker, session: Reservation) ->
     _has_received(worker, delivery)
     if delivery.pending:
         worker.finishes.expect(session.request_idx, delivery.unaccounted)
+        state.changed_workers[worker.worker_id] = None
         state.may_hold_until(worker, session.expires_at)
     delivery.orphan, session.present = True, False
     state.reservations.pop(session.request_idx, None)

@@ -8,6 +8,7 @@ refusal, an end. As long as one is not, another session of the request may still
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -124,28 +125,20 @@ class FinishLog:
 
     #: request_idx -> when we learnt that it finished, in the order of learning.
     finished_at: dict[int, float] = field(default_factory=dict)
-    #: request_idx -> when we learnt that it had refused it, or was told by the store that it had it before.
-    attempted_at: dict[int, float] = field(default_factory=dict)
     #: request_idx -> how many ends it may still tell that belong to an earlier grant: of sessions, or refusals.
     pending: dict[int, int] = field(default_factory=dict)
     #: request_idx -> how many of sessions alone: they began, so the worker cannot have refused them.
     pending_sessions: dict[int, int] = field(default_factory=dict)
     #: (request_idx, entered_at) -> when it was told, so that a repetition counts once.
     seen_attempts: dict[tuple[int, float], float] = field(default_factory=dict)
+    #: (request_idx, whether it was refused) -> the latest `entered_at` of its ends that were told, the last told last.
+    told_until: dict[tuple[int, bool], float] = field(default_factory=dict)
+    #: The same as it was before a restart: ends up to that may be told once more, for our answer may have been lost.
+    told_before: dict[tuple[int, bool], float] = field(default_factory=dict)
 
     def remember_finished(self, request_idx: int, now: float) -> None:
         """The request's session has ended."""
         _remember(self.finished_at, request_idx, now)
-
-    def remember_attempt(self, request_idx: int, now: float) -> None:
-        """The worker has had the request, or refused it."""
-        _remember(self.attempted_at, request_idx, now)
-
-    def has_had(self, request_idx: int) -> bool:
-        """Whether the worker has had the request before, or may have: it may tell the end of that, or tell it again."""
-        return any(
-            request_idx in each for each in (self.finished_at, self.attempted_at, self.pending, self.pending_sessions)
-        )
 
     def has_just_finished(self, request_idx: int, made_after: float, now: float, listening_since: float) -> bool:
         """Whether a report that lists the request as held may be one of before its end.
@@ -169,17 +162,51 @@ class FinishLog:
         """The worker may still tell the end of a session of the request that is none of a later grant's."""
         _expect(self.pending_sessions, request_idx, 1)
 
+    def was_told(self, request: Finished) -> bool:
+        """Whether this end was told before, be it to an engine before this one."""
+        until = self.told_before.get((request.request_idx, request.status == "Rejected"), -math.inf)
+        return request.entered_at <= until or (request.request_idx, request.entered_at) in self.seen_attempts
+
     def new_finishes(self, told: Iterable[Finished], now: float) -> list[tuple[Finished, bool]]:
         """What was not told before, and whether it belongs to an earlier grant than the one that stands."""
         new = []
         for request in told:
-            attempt = (request.request_idx, request.entered_at)
-            if attempt in self.seen_attempts:
+            if self.was_told(request):
                 continue
-            _remember(self.seen_attempts, attempt, now)
+            kind = (request.request_idx, request.status == "Rejected")
+            _remember(self.seen_attempts, (request.request_idx, request.entered_at), now)
+            if math.isfinite(request.entered_at):
+                self.told_until[kind] = max(self.told_until.pop(kind, request.entered_at), request.entered_at)
+                if len(self.told_until) > limits.ENDS_RECORDED:
+                    del self.told_until[next(iter(self.told_until))]
             earlier = request.status != "Rejected" and _take(self.pending_sessions, request.request_idx)
             new.append((request, earlier or _take(self.pending, request.request_idx)))
         return new
+
+    # What is written down, for an engine after a restart.
+
+    @property
+    def ends_told(self) -> tuple[tuple[int, bool, float], ...]:
+        """The last ends that were told: (request_idx, whether it was refused, `entered_at`), the latest of each."""
+        return tuple([(*kind, entered_at) for kind, entered_at in self.told_until.items()])
+
+    @property
+    def ends_expected(self) -> tuple[tuple[int, int], ...]:
+        """The ends that may still be told of earlier grants: (request_idx, count), of the last requests."""
+        if not self.pending and not self.pending_sessions:
+            return ()
+        expected = self.pending_sessions.copy()
+        for request_idx, count in self.pending.items():
+            expected[request_idx] = expected.pop(request_idx, 0) + count
+        return tuple(expected.items())[-limits.ENDS_RECORDED :]
+
+    def restored(
+        self, ends_told: tuple[tuple[int, bool, float], ...], ends_expected: tuple[tuple[int, int], ...]
+    ) -> None:
+        """The engine was restarted, and these were written down."""
+        self.told_before = {(request_idx, refused): entered_at for request_idx, refused, entered_at in ends_told}
+        self.told_until = dict(self.told_before)
+        self.pending = dict(ends_expected)
 
 
 def _expect(pending: dict[int, int], request_idx: int, count: int) -> None:

@@ -192,12 +192,11 @@ RULES: dict[str, dict[str, str]] = {
             f"tuple([(requests[i], min(now - at, {limits.FINISHED_MEMORY_S!r}))"
             " for i, at in {0}.items() if i in requests]) if {0} else ()"
         ),
-        "attempted_at": (
-            f"tuple([(requests[i], min(now - at, {limits.FINISHED_MEMORY_S!r}))"
-            " for i, at in {0}.items() if i in requests]) if {0} else ()"
-        ),
         "pending": "tuple([(requests[i], n) for i, n in {0}.items() if i in requests]) if {0} else ()",
         "pending_sessions": "tuple([(requests[i], n) for i, n in {0}.items() if i in requests]) if {0} else ()",
+        # Of ends that may be told again, `_of_mail` says whether they are known.
+        "told_until": "tuple([(requests[i], refused) for i, refused in {0} if i in requests]) if {0} else ()",
+        "told_before": "tuple([(requests[i], refused) for i, refused in {0} if i in requests]) if {0} else ()",
         "seen_attempts": "tuple([requests[i] for i, _ in {0} if i in requests]) if {0} else ()",
     },
     "Trust": {
@@ -421,9 +420,8 @@ def _of_mail(mail: Mail, world: Surroundings, now: float, workers: Ranks, reques
         )
     if isinstance(event, RequestsFinished):
         worker = world.engine.state.workers.get(event.worker_id)
-        seen: Any = () if worker is None else worker.finishes.seen_attempts
-        told = [(requests[r.request_idx], r.status, (r.request_idx, r.entered_at) in seen) for r in event.requests]
-        return (*head, tuple(told))
+        knows: Any = (lambda _: False) if worker is None else worker.finishes.was_told
+        return (*head, tuple([(requests[end.request_idx], end.status, knows(end)) for end in event.requests]))
     shown = getattr(event, "instances", ())
     return (*head, *sorted([(workers.get(i, -1), state) for i, state in shown]))
 

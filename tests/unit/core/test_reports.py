@@ -10,7 +10,7 @@ import pytest
 
 from nullworker.core import commands, events, limits, recovery
 from nullworker.core.causes import Cause
-from nullworker.core.events import WorkerReported
+from nullworker.core.events import Finished, WorkerReported
 from nullworker.core.reconcile.deliveries import FinishLog
 from nullworker.core.reconcile.report_order import ReportAge, ReportOrder
 from nullworker.core.reconcile.trust import Listening
@@ -1009,43 +1009,75 @@ def test_after_a_restart_a_report_does_not_use_up_a_grant_that_was_taken_over(se
     assert 7 not in scene.worker(1).held
 
 
+def restarted(before: Scene) -> Scene:
+    """An engine that takes over worker 1 and what there is of request 2, of one that is gone."""
+    worker, grant = recovery.worker_record(before.engine.state, 1), recovery.reservation_record(before.engine.state, 2)
+    assert worker is not None
+    scene = Scene(max_workers=1, begun=False)
+    scene.send(events.Restored(2, (worker,), () if grant is None else (grant,)))
+    return scene
+
+
 @pytest.mark.promise("P1")
 @pytest.mark.parametrize("status", ["Success", "Rejected"])
-def test_an_end_that_is_told_again_after_a_restart_is_not_that_of_the_next_grant_of_its_request(status: str) -> None:
+@pytest.mark.parametrize("granted", ["before the restart", "after it"])
+def test_an_end_that_is_told_again_after_a_restart_is_not_that_of_the_next_grant_of_its_request(
+    status: str, granted: str
+) -> None:
     """The worker had no answer to its message: what it tells once more is of the attempt before."""
-    before = Scene(max_workers=1)
-    before.serve(1)
-    before.ask(2)
-    if status == "Rejected":
-        before.finishes(1, 1)
-        before.finishes(1, 2, status, entered_at=7.0)
-    else:
-        before.finishes(1, 1, entered_at=5.0)
-        before.finishes(1, 2, entered_at=7.0)
-    before.report(1)
-    before.ask(2)
-    grant, worker = recovery.reservation_record(before.engine.state, 2), recovery.worker_record(before.engine.state, 1)
-    assert grant is not None
-    assert worker is not None
-    assert (grant.worker_id, grant.confirmed, grant.again) == (1, False, True)
-    scene = Scene(max_workers=1, begun=False)
-    scene.send(events.Restored(2, (worker,), (grant,)))
+    scene = Scene(max_workers=1)
+    scene.serve(1)
+    scene.ask(2)
+    scene.finishes(1, 1, entered_at=5.0)
+    scene.finishes(1, 2, status, entered_at=7.0)
+    scene.report(1)
+    if granted == "before the restart":
+        scene.ask(2)
+    scene = restarted(restarted(scene))  # an engine that hears nothing keeps it for the next one
+    if granted == "after it":
+        scene.ask(2)
+        scene.report(1)
+    assert stage(scene, 2) is Stage.GRANTED
     scene.finishes(1, 2, status, entered_at=7.0)
     assert stage(scene, 2) is Stage.GRANTED
-    again = recovery.reservation_record(scene.engine.state, 2)
-    assert again is not None
-    assert again.again
-    scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
+    scene.hold_ends(2)
+    scene.finishes(1, 2, status, entered_at=8.0)
     assert 2 not in scene.worker(1).held
 
 
 @pytest.mark.promise("P1")
-def test_an_end_after_a_restart_of_what_the_worker_had_not_had_before_is_that_of_its_grant() -> None:
-    scene = Scene(max_workers=1, begun=False)
-    worker = events.RestoredWorker(1, 1, "held", "http://w1", 100.0)
-    scene.send(events.Restored(2, (worker,), (events.RestoredReservation(2, 1, 100.0, 1, confirmed=False),)))
-    scene.finishes(1, 2)
+def test_an_end_that_is_told_late_after_a_restart_is_not_that_of_the_next_grant_of_its_request() -> None:
+    """A report said first that the session is over, and was not listening any more when its end came."""
+    scene = Scene(max_workers=1)
+    scene.serve(1)
+    scene.finishes(1, 1, entered_at=5.0)
+    scene.ask(2)
+    scene.takes(1, 2)
+    scene.report(1)
+    scene.ask(2)
+    scene = restarted(scene)
+    assert stage(scene, 2) is Stage.GRANTED
+    scene.finishes(1, 2, entered_at=7.0)
+    assert stage(scene, 2) is Stage.GRANTED
+    scene.finishes(1, 2, entered_at=8.0)
     assert 2 not in scene.worker(1).held
+
+
+def test_the_ends_of_so_many_requests_are_known_after_a_restart() -> None:
+    log = FinishLog()
+    for request_idx in range(1, limits.ENDS_RECORDED + 3):
+        log.new_finishes([Finished(request_idx, "Success", 5.0)], 0.0)
+    log.new_finishes([Finished(4, "Success", 4.0), Finished(3, "Success", math.nan)], 0.0)
+    for request_idx in range(1, limits.ENDS_RECORDED + 3):
+        log.expect(request_idx)
+        log.expect_session(request_idx)
+    after = FinishLog()
+    after.restored(log.ends_told, log.ends_expected)
+    assert [request_idx for request_idx, _, _ in after.ends_told] == [3, 5, 6, 7, 8, 9, 10, 4]
+    assert after.ends_expected == tuple((request_idx, 2) for request_idx in range(3, limits.ENDS_RECORDED + 3))
+    assert after.was_told(Finished(4, "Success", 5.0))
+    assert not after.was_told(Finished(4, "Rejected", 5.0))
+    assert not after.was_told(Finished(4, "Success", 5.1))
 
 
 @pytest.mark.promise("P7")

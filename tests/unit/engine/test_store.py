@@ -46,14 +46,23 @@ def test_all_that_was_left_is_there_after_a_restart(path: Path) -> None:
     endpoint = EndpointEntry(1, "a", TESTED_PARAMETERS, 1.5)
     group = WorkergroupEntry(2, 1, WorkergroupConfig(), 1.5, {})
     decision = Decision(1.5, 3, "create", 1, 7, 0, "load", "because")
+    told = RestoredWorker(
+        8,
+        2,
+        "ready",
+        "http://h:2",
+        100.0,
+        owned=False,
+        ends_told=((4, False, 1.5e9), (5, True, 0.1)),
+        ends_expected=((5, 2),),
+    )
     with closing(Store.open(path)) as first:
         first.put_endpoint(endpoint)
         first.put_workergroup(group)
         first.put_worker(RestoredWorker(7, 2, "ready", "http://h:1", 100.0, True))
-        first.put_worker(RestoredWorker(8, 2, "ready", "http://h:2", 100.0, False))
+        first.put_worker(told)
         first.put_reservation(RestoredReservation(5, 1, 100.0, 0, False))
         first.put_reservation(RestoredReservation(4, 1, 50.0, 7, True, 30.0))
-        first.put_reservation(RestoredReservation(6, 1, 50.0, 8, False, again=True))
         first.add_decision(decision)
         first.add_usage(2, "ready", 1.5)
         first.add_usage(2, "ready", 1.0)
@@ -62,12 +71,11 @@ def test_all_that_was_left_is_there_after_a_restart(path: Path) -> None:
     assert (loaded.endpoints, loaded.workergroups, loaded.decisions) == ([endpoint], [group], [decision])
     assert loaded.workers == [
         RestoredWorker(7, 2, "ready", "http://h:1", 100.0, owned=True),
-        RestoredWorker(8, 2, "ready", "http://h:2", 100.0, owned=False),
+        told,
     ]
     assert loaded.reservations == [
         RestoredReservation(4, 1, 50.0, 7, confirmed=True, replay_timeout_s=30.0),
         RestoredReservation(5, 1, 100.0, 0, confirmed=False),
-        RestoredReservation(6, 1, 50.0, 8, confirmed=False, again=True),
     ]
     assert loaded.usage == {(2, "ready"): 2.5}
     assert (loaded.next_worker_id, loaded.next_request_place, loaded.next_id) == (8, 10_000, 3)

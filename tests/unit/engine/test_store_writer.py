@@ -39,7 +39,7 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def worker_row(worker_id: int, url: str = "") -> tuple[object, ...]:
-    return (worker_id, 1, "ready", url, 100.0, True, "", False, "[]")
+    return (worker_id, 1, "ready", url, 100.0, True, "", False, "[]", "[]", "[]")
 
 
 def test_what_is_left_is_written_by_itself(writer: StoreWriter, path: Path) -> None:
@@ -110,8 +110,8 @@ def test_one_row_that_cannot_be_kept_costs_no_other(
     with writer.lock:
         for number in (1, 2, 3):
             writer.leave("workers", number, worker_row(number, "\ud800" if number == 2 else "fine"))
-        writer.leave("workers", 4, (2**70, 1, "ready", "", 100.0, True, "", False, "[]"))
-        writer.leave("workers", 5, (5, None, "ready", "", 100.0, True, "", False, "[]"))
+        writer.leave("workers", 4, (2**70, 1, "ready", "", 100.0, True, "", False, "[]", "[]", "[]"))
+        writer.leave("workers", 5, (5, None, "ready", "", 100.0, True, "", False, "[]", "[]", "[]"))
         writer.add_decision(Decision(1.0, 1, "grant", 1, 1, 1, "load", "because"))
     assert writer.flush()
     assert rows(path, "SELECT id FROM workers") == [(1,), (3,)]
@@ -260,11 +260,11 @@ from nullworker.engine.store_writer import StoreWriter
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 writer = StoreWriter(connect(pathlib.Path(sys.argv[1])))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1, most))
-writer.leave("workers", 1, (1, 1, "ready", "x" * 50_000, 100.0, True, "", False, "[]"))
+writer.leave("workers", 1, (1, 1, "ready", "x" * 50_000, 100.0, True, "", False, "[]", "[]", "[]"))
 while not writer.error:
     assert not writer.flush(0.1)
-writer.leave("workers", 1, (1, 1, "ready", "newer", 100.0, True, "", False, "[]"))
-writer.leave("workers", 2, (2, 1, "ready", "", 100.0, True, "", False, "[]"))
+writer.leave("workers", 1, (1, 1, "ready", "newer", 100.0, True, "", False, "[]", "[]", "[]"))
+writer.leave("workers", 2, (2, 1, "ready", "", 100.0, True, "", False, "[]", "[]", "[]"))
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 assert writer.flush(60)
 assert not writer.error
