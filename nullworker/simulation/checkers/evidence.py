@@ -210,6 +210,7 @@ class Evidence(Checker):
     def ledger_lost(self) -> None:
         self._given.clear()
         for known in self.workers.values():
+            known.ends.clear()  # one that is told again is news
             for request_idx in known.grants:
                 self._close(known, request_idx, "the engine's ledger was lost")
 
