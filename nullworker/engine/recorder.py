@@ -71,6 +71,7 @@ class Recorder:
         self._uncommitted: set[int] = set()  # grants (request_idx) whose rows `commit` writes
         self._uncommitted_workers: set[int] = set()  # created ones, and granted: which of their ends were told is in it
         self._committed: dict[int, RestoredReservation] = {}  # by request_idx: what `commit` wrote before `answered`
+        self._committed_workers: dict[int, RestoredWorker] = {}  # the same, by worker_id
         self._unwritten: list[_Handled] = []  # since then; `answered` writes it down
         #: Called with an endpoint's id when the last of it is gone; set by the server.
         self.endpoint_gone: Callable[[int], None] = lambda _: None
@@ -104,11 +105,13 @@ class Recorder:
         """Commits what was decided since the last time, so that the next start after a kill honours it."""
         if self._store is None or not (self._uncommitted or self._uncommitted_workers):
             return
-        workers = (views.worker_record(engine, worker_id) for worker_id in self._uncommitted_workers)
+        for worker_id in self._uncommitted_workers:
+            if (worker := views.worker_record(engine, worker_id)) is not None:
+                self._committed_workers[worker_id] = worker
         for request_idx in self._uncommitted:
             if (reservation := views.reservation_record(engine, request_idx)) is not None:
                 self._committed[request_idx] = reservation
-        self._store.write_now(filter(None, workers), self._committed.values())
+        self._store.write_now(self._committed_workers.values(), self._committed.values())
         self._uncommitted.clear()
         self._uncommitted_workers.clear()
 
@@ -154,7 +157,7 @@ class Recorder:
             commands: what it led to, in order.
         """
         handled = _Handled(event, now, commands, views.changes(engine))  # a report changes nothing as a rule
-        if self._uncommitted or self._uncommitted_workers or self._committed or self._unwritten:
+        if self._uncommitted or self._uncommitted_workers or self._committed_workers or self._unwritten:
             self._unwritten.append(handled)
         else:
             self._write_down(engine, handled)
@@ -164,6 +167,7 @@ class Recorder:
         for handled in unwritten:
             self._write_down(engine, handled)
         self._committed.clear()
+        self._committed_workers.clear()
 
     def _write_down(self, engine: Engine, handled: _Handled) -> None:
         event, now, commands, changes = handled
@@ -218,7 +222,7 @@ class Recorder:
             if worker is None:
                 store.delete_worker(worker_id)
             else:
-                store.put_worker(worker)
+                store.put_worker(worker, is_committed=self._committed_workers.get(worker_id) == worker)
         for request_idx in request_idxs:
             reservation = views.reservation_record(engine, request_idx)
             if reservation is None:

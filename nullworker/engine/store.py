@@ -122,12 +122,13 @@ class Store:
         """Forgets a workergroup."""
         self._writer.leave("workergroups", workergroup_id, None)
 
-    def put_worker(self, worker: RestoredWorker) -> None:
-        """Keeps a worker."""
+    def put_worker(self, worker: RestoredWorker, *, is_committed: bool = False) -> None:
+        """Keeps a worker. ``is_committed``: as it is, by `write_now`; then its number alone is left to be written."""
         with self._lock:
             if worker.owned and worker.worker_id >= self._meta.get("next_worker_id", 1):
                 self._set_meta("next_worker_id", worker.worker_id + 1)
-            self._writer.leave("workers", worker.worker_id, store_file.worker_row(worker))
+            if not is_committed:
+                self._writer.leave("workers", worker.worker_id, store_file.worker_row(worker))
 
     def delete_worker(self, worker_id: int) -> None:
         """Forgets a worker."""

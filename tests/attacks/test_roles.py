@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from nullworker.client import NullClient
 from nullworker.client.errors import ClientError, EndpointUnknownError, NoWorkerInTimeError
+from nullworker.engine.api import refusals
 from nullworker.engine.api.routes import ROUTES
 from nullworker.engine.auth.keys import Role
 from nullworker.engine.config import EndpointConfig, WorkergroupConfig
@@ -40,8 +41,11 @@ GUARDED = [route for route in ROUTES if route.auth in PASSES]
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     endpoints = tuple(EndpointConfig(name, quick(max_workers=0), (WorkergroupConfig(),)) for name in (ENDPOINT, OTHER))
-    async with running(replace(config(tmp_path_factory.mktemp("engine")), endpoints=endpoints)) as engine:
-        yield engine
+    with pytest.MonkeyPatch.context() as patch:
+        # All routes of this file are asked with wrong keys within a second or two: more than an address is told of.
+        patch.setattr(refusals, "WRONG_KEYS_BURST", 10_000)
+        async with running(replace(config(tmp_path_factory.mktemp("engine")), endpoints=endpoints)) as engine:
+            yield engine
 
 
 def keys(engine: Running) -> dict[str, str]:
