@@ -85,6 +85,10 @@ def test_a_grant_is_in_the_store_once_it_is_committed_and_its_decision_once_it_i
         store.flush()
         written = store.load()
     assert [r.request_idx for r in committed.reservations] == [r.request_idx for r in written.reservations] == [2]
+    # With it its worker, which says what its ends are that were told: one told again is none of this grant's.
+    assert [(w.worker_id, w.ends_told) for w in committed.workers] == [(1, ((1, False, asked[1]),))]
+    assert committed.workers == written.workers
+    assert written.next_worker_id == 2  # of a worker that is committed already, its number is left to be written
     assert [d.kind for d in committed.decisions] == []
     assert "grant" in [d.kind for d in written.decisions]
 
