@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from nullworker.cli.join import command as join
 from nullworker.wire.paths import INVITE
 from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running
+from tests.kit.servers import end_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -109,6 +110,6 @@ async def test_no_word_of_the_engines_answer_becomes_a_command(unused_tcp_port: 
     try:
         done = await asyncio.to_thread(CliRunner().invoke, join, [*arguments, "--address", "127.0.0.1"])
     finally:
-        await runner.cleanup()
+        await end_server(runner)
     assert done.exit_code != 0
     assert "MASTER_TOKEN=" not in done.stdout

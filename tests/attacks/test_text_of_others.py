@@ -28,6 +28,7 @@ from nullworker.wire.redaction import from_others
 from nullworker.wire.types import EndpointBody
 from nullworker.worker import logs as worker_logs
 from tests.integration.engine.kit import ENDPOINT, Running, config, quick, running
+from tests.kit.servers import end_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -102,7 +103,7 @@ async def test_a_hostile_engine_steers_no_terminal_of_the_command_line(unused_tc
             await asyncio.to_thread(lambda: ask(url, "a-key-of-some-length", STATUS, **{"as": "error"}))
         assert is_shown(str(caught.value))
     finally:
-        await runner.cleanup()
+        await end_server(runner)
 
 
 async def test_an_answer_without_end_is_not_read_and_a_redirect_not_followed(
@@ -142,7 +143,7 @@ async def test_an_answer_without_end_is_not_read_and_a_redirect_not_followed(
             answer = await call(http, "POST", url + "/moved", timeout_s=60, body={"secret": 1})
             assert (answer.status, asked) == (307, ["/moved"])
     finally:
-        await runner.cleanup()
+        await end_server(runner)
 
 
 def test_a_line_of_a_log_is_one_line() -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 
-async def end_server(runner: web.AppRunner) -> None:
+async def end_server(runner: web.BaseRunner) -> None:
     """Ends a server with all its connections, also those that were being taken just then.
 
     asyncio takes a connection in several steps. One between them is no connection of the server yet when that closes

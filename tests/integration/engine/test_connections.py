@@ -11,6 +11,7 @@ from aiohttp import web
 
 from nullworker.engine.api import listening
 from tests.integration.engine.kit import config, quick, running
+from tests.kit.servers import end_server
 from tests.kit.waiting import HANG_S, until
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ async def serving() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        await runner.cleanup()
+        await end_server(runner)
 
 
 class Client:

@@ -15,6 +15,7 @@ from aiohttp import web
 from nullworker.queues.base import QueueError
 from nullworker.queues.registry import open_queue
 from tests.integration.queues.rabbitmq_server import PASSWORD, USER, RabbitmqServer
+from tests.kit.servers import end_server
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ async def proxy(rabbitmq: RabbitmqServer, prefix: str, *, host: str = "127.0.0.1
             await web.TCPSite(runner, host, port).start()
             yield port
         finally:
-            await runner.cleanup()
+            await end_server(runner)
 
 
 @pytest.mark.connection("RabbitMQ path-prefix")

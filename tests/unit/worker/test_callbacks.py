@@ -7,6 +7,7 @@ from vastai.serverless.server.lib.data_types import Session
 
 from nullworker.worker.callbacks import CallbackError, Callbacks
 from nullworker.worker.sessions import HeldSession
+from tests.kit.servers import end_server
 
 NEVER = [
     "169.254.169.254",
@@ -113,7 +114,7 @@ async def test_what_was_checked_is_what_is_connected_to(
     held = HeldSession.of(session, max_lifetime_s=60, max_age_s=60)
     callbacks.session_closed(held)
     await callbacks.finish(30)
-    await runner.cleanup()
+    await end_server(runner)
     assert told == ([{"session_id": "s", "job": 7}] if private else [])
     assert answers == []
     assert held.on_close_route is None  # so that the framework posts nothing itself

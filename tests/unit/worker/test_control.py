@@ -11,6 +11,7 @@ from nullworker.worker.control import Control
 from nullworker.worker.health import Health
 from nullworker.worker.release import Releaser
 from nullworker.worker.sessions import SessionTable
+from tests.kit.servers import end_server
 
 TOKEN = "0123456789abcdef" * 4
 
@@ -51,7 +52,7 @@ async def port(unused_tcp_port: int, request: pytest.FixtureRequest) -> AsyncIte
     runner = await control.start()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
         yield Port(sessions, health, http, unused_tcp_port, control)
-    await runner.cleanup()
+    await end_server(runner)
 
 
 def hold(sessions: SessionTable) -> None:
@@ -266,4 +267,4 @@ async def test_with_a_token_no_other_program_reads_or_ends_anything(unused_tcp_p
         assert "s" in sessions
         assert (await port.call("GET", "/health"))[0] == 200
         assert (await port.call("POST", f"/{TOKEN}/release"))[1] == {"released": True, "session_ids": ["s"]}
-    await runner.cleanup()
+    await end_server(runner)

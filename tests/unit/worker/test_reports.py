@@ -11,6 +11,7 @@ from vastai.serverless.server.lib.data_types import ModelMetrics, RequestMetrics
 
 from nullworker.wire.worker_clock import WorkerClock
 from nullworker.worker.reports import HEARTBEAT_S, Reports
+from tests.kit.servers import end_server
 
 
 class Engine:
@@ -74,7 +75,7 @@ async def _running(heartbeat_s: float = HEARTBEAT_S) -> AsyncIterator[tuple[Engi
         finally:
             task.cancel()
             engine.may_answer.set()
-    await runner.cleanup()
+    await end_server(runner)
 
 
 @pytest.fixture
