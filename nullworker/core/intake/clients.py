@@ -35,9 +35,10 @@ def ask(state: EngineState, event: Asked) -> None:
         state.endpoints[reservation.endpoint_id].line.set_returned(reservation, state.now)
         state.mark_dirty(reservation.endpoint_id)
     elif reservation.stage is Stage.SESSION:
-        worker = state.workers[reservation.worker_id]
-        if state.is_contested(worker) or (worker.is_overfull and reservation.delivery.unlisted):
-            reservation.delivery.withheld = True  # its worker's next reports tell whether it has this session still
+        worker, delivery = state.workers[reservation.worker_id], reservation.delivery
+        is_uncertain = delivery.restored or delivery.unlisted  # no report has listed it since a restart
+        if state.is_contested(worker) or (worker.is_overfull and is_uncertain):
+            delivery.withheld = True  # its worker's next reports tell whether it has this session still
         else:
             answer(state, reservation, Cause.CONFIRMED, "it holds this worker already")
     else:

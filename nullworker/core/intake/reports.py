@@ -283,7 +283,7 @@ def finished(state: EngineState, event: RequestsFinished) -> None:
         held = worker.held.get(request.request_idx)
         if held is not None and _accounts_for_an_answer(held, request, earlier=earlier):
             held.delivery.accounted += 1
-            held.delivery.maybe_earlier = False
+            held.delivery.maybe_earlier = held.delivery.maybe_earlier and request.status == "Rejected"
             _has_received(worker, held.delivery)
     for request, earlier in new:
         held = None if earlier else worker.held.get(request.request_idx)
@@ -303,7 +303,11 @@ def _accounts_for_an_answer(held: Reservation, request: Finished, *, earlier: bo
     refused = request.status == "Rejected"
     if held.delivery.orphan:  # its client was sent there again, and refused as often
         return refused and held.delivery.unaccounted > 0
-    return not earlier and (held.stage is Stage.GRANTED or (held.delivery.maybe_earlier and not refused))
+    if earlier or held.stage is Stage.GRANTED:
+        return not earlier
+    if refused:  # beside its own session; a message may tell of several such
+        return not held.delivery.withheld  # if it is, it was not sent there since: the refusal is of before a restart
+    return held.delivery.maybe_earlier
 
 
 def _done(state: EngineState, worker: Worker, held: Reservation | None, request: Finished) -> None:
@@ -374,8 +378,6 @@ def _second_refused(state: EngineState, worker: Worker, session: Reservation) ->
     delivery = session.delivery
     if delivery.withheld:
         return  # its client was not sent there since: the refusal is of before a restart
-    delivery.accounted += 1
-    _has_received(worker, delivery)
     if delivery.pending:
         worker.finishes.expect(session.request_idx, delivery.unaccounted)
         state.changed_workers[worker.worker_id] = None

@@ -49,6 +49,9 @@ class KnownWorker:
     snapshot: int = 0  # its newest report
     came_at: float = -math.inf  # when that came, by the world's clock
     listed: frozenset[int] = frozenset()  # what that report listed
+    left: frozenset[int] = frozenset()  # of these, sessions beside which their own request was refused: no grant's now
+    #: When the latest refusal of a request was entered that its newest process told.
+    refused_at: dict[int, float] = field(default_factory=dict)
     error: bool = False
     ended: bool = False  # an exit was announced, or two lists showed it as ended or not at all
     exited: bool = False  # its exit was announced, and no report came since
@@ -98,6 +101,8 @@ class Evidence(Checker):
         self._given_now: set[tuple[int, int]] = set()  # by the event in hand
         # Sessions that ended, by worker, request and start: the process, and its newest report by then.
         self._closed: dict[tuple[int, int, float], tuple[int, int]] = {}
+        # Sessions that began, by process (its boot) and request: how many reports it had made by then, and when.
+        self._opened: dict[tuple[int, int], list[tuple[int, float]]] = {}
         self._leaving_now: set[int] = set()  # workers whose first order to go is of the event in hand
 
     # ------------------------------------------------------------------------------------------------------ questions
@@ -226,6 +231,7 @@ class Evidence(Checker):
         if known.ends_of is None or known.ends_of.boot < process.boot:
             known.ends_of, known.counted = process, 0
             known.ends.clear()
+            known.refused_at.clear()
         if isinstance(message, events.RequestsFinished):
             self._told_of_ends(known, message, process)
             return
@@ -262,9 +268,14 @@ class Evidence(Checker):
             for idx in message.request_idxs
             if idx not in known.finished and (process.boot, snapshot) > known.over.get(idx, (0, 0))
         )
+        known.left = frozenset(
+            idx
+            for idx in known.listed & known.refused_at.keys()
+            if self._opened_at(process, idx, snapshot) < known.refused_at[idx]
+        )
         for request_idx, grant in known.grants.items():
             if request_idx in known.listed:
-                grant.confirmed = True
+                grant.confirmed = grant.confirmed or request_idx not in known.left
             elif grant.confirmed:
                 self._close(known, request_idx, "its worker listed it no longer")
             elif process.kind.checks_grants and made_after > grant.usable_until:
@@ -284,7 +295,16 @@ class Evidence(Checker):
             closed = self._closed.get((message.worker_id, request.request_idx, request.entered_at), (0, 0))
             known.over[request.request_idx] = max(closed, known.over.get(request.request_idx, closed))
             known.finished.add(request.request_idx)
-            known.refused += request.status == "Rejected"
+            if request.status == "Rejected":
+                known.refused += 1
+                known.refused_at[request.request_idx] = max(
+                    request.entered_at, known.refused_at.get(request.request_idx, -math.inf)
+                )
+
+    def _opened_at(self, process: Process, request_idx: int, snapshot: int) -> float:
+        """When the session began that the process's report of this number lists for the request."""
+        opened = self._opened.get((process.boot, request_idx), ())
+        return max((at for snapshots, at in opened if snapshots < snapshot), default=math.inf)
 
     def _spent(self, known: KnownWorker, listed: tuple[int, ...]) -> None:
         """A process that is over had these sessions: a grant that was used for one there is not used again."""
@@ -304,6 +324,8 @@ class Evidence(Checker):
             self._close(known, request_idx, why)
 
     def session_opened(self, process: Process, session: Session) -> None:
+        key = (process.boot, session.request_idx)
+        self._opened.setdefault(key, []).append((process.snapshots, session.opened_at))
         known = self.workers.get(process.worker_id)
         if known is not None and session.request_idx in known.grants:
             known.grants[session.request_idx].used = True
@@ -416,7 +438,7 @@ class Evidence(Checker):
             confirmed=before is not None and before.confirmed and not before.closed,
         )
         # A report to an engine that was killed before it wrote that down says nothing to this one.
-        was_told = known.came_at >= self.truth.started_at and grant.request_idx in known.listed
+        was_told = known.came_at >= self.truth.started_at and grant.request_idx in known.listed - known.left
         record.confirmed = record.confirmed or was_told
         known.grants[grant.request_idx] = record
         known.finished.discard(grant.request_idx)

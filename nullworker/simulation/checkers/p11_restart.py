@@ -98,12 +98,18 @@ class Restart(Checker):
             and not (row.worker_id in self._made and self.evidence.workers[row.worker_id].leaving)
             and row.worker_id in truth.instances
         ]
-        known = {r.request_idx for r in truth.noted_reservations().values() if r.endpoint_id == endpoint_id}
+        known = {r.request_idx: r for r in truth.noted_reservations().values() if r.endpoint_id == endpoint_id}
         asking = {idx for idx, call in truth.calls.items() if call.endpoint_id == endpoint_id}
         # Each session takes a worker, also one that its client has left: the unmodified worker refuses it a second one.
         sessions = [(process, idx) for process in truth.processes() for idx in process.sessions]
-        used = {idx for process, idx in sessions if process.kind.repeats or idx not in truth.calls}
-        wanted = len(sessions) + len((known | asking) - used)
+        used = {
+            idx
+            for process, idx in sessions
+            if (process.kind.repeats or idx not in truth.calls)
+            # One that was sent to another worker may have a session there too.
+            and (idx not in known or known[idx].worker_id in (0, process.worker_id))
+        }
+        wanted = len(sessions) + len((known.keys() | asking) - used)
         engine = truth.engine
         there = len(engine.state.endpoints[endpoint_id].workers) if engine is not None else 0
         return len(good) >= wanted and there - 1 >= len(good)
