@@ -84,6 +84,10 @@ def test_a_journal_is_written_as_it_was_read(tmp_path: Path) -> None:
         (2373045305097138, "everything"),
         # A numbered report that counted less than one after it, a sign of life alone, was taken for the newest.
         (2305028413036626, "network"),
+        # A session beside which its request was refused was taken for that of the next grant.
+        (3617574179755377, "learns"),
+        # One that has a session, and was sent to another worker since, was counted once.
+        (3327425215085897, "learns"),
     ],
 )
 def test_a_world_that_a_checker_took_for_broken_breaks_nothing(seed: int, scenario: str) -> None:

@@ -973,7 +973,8 @@ def test_a_request_that_was_refused_beside_its_own_session_counts_as_received() 
 
 
 @pytest.mark.promise("P1")
-def test_each_refusal_beside_the_same_session_counts_as_received() -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_each_refusal_beside_the_same_session_counts_as_received(together: bool) -> None:
     """The first was counted alone: a report of before the end was taken for the next session of the same client."""
     scene = Scene(max_workers=1)
     scene.ask(1)
@@ -983,8 +984,9 @@ def test_each_refusal_beside_the_same_session_counts_as_received() -> None:
     scene.report(1, 1, received=1, loadtime_s=6.0)
     scene.pass_time(10.0)
     scene.ask(1)  # and again
-    for at in (11.0, 21.0):
-        scene.finishes(1, 1, "Rejected", entered_at=at)
+    refused = [Finished(1, "Rejected", at) for at in (11.0, 21.0)]
+    for told in [refused] if together else [refused[:1], refused[1:]]:
+        scene.send(events.RequestsFinished(1, tuple(told)))
     scene.ask(1)
     scene.finishes(1, 1, entered_at=1.0)
     assert stage(scene, 1) is Stage.GRANTED
@@ -1007,6 +1009,23 @@ def test_after_a_restart_a_report_does_not_use_up_a_grant_that_was_taken_over(se
     assert stage(scene, 7) is Stage.GRANTED, "it may come yet"
     scene.pass_time(limits.GRANT_TTL_S + limits.GRANT_REPORT_S)
     assert 7 not in scene.worker(1).held
+
+
+@pytest.mark.promise("P1")
+def test_a_session_that_no_report_has_listed_since_a_restart_answers_no_client_of_a_worker_with_too_many() -> None:
+    """That it had ended was not written down before the engine was killed; the worker's next report tells."""
+    scene = Scene(min_load=100.0, begun=False)
+    worker = events.RestoredWorker(1, 1, "held", "http://w1", 100.0, numbered=True, loadtimes_s=(2.0,))
+    held = [events.RestoredReservation(request_idx, 1, 100.0, 1, confirmed=True) for request_idx in (7, 8)]
+    scene.send(events.Restored(2, (worker,), tuple(held)))
+    scene.pass_time(limits.RESEND_S + 1.0)
+    assert of(scene.ask(7), commands.Grant) == []
+    scene.report(1, 8, received=2, loadtime_s=2.0)
+    scene.report(1, 8, received=2, loadtime_s=2.0)
+    assert list(scene.worker(1).held) == [8]
+    assert stage(scene, 7) is Stage.WAITING
+    (grant,) = of(scene.ask(8), commands.Grant)
+    assert grant.cause is Cause.CONFIRMED
 
 
 def restarted(before: Scene) -> Scene:
