@@ -86,6 +86,10 @@ class Order(Checker):
         # What may excuse a second grant (a list that does not show the worker) need not have convinced the engine.
         if promise is None:
             return True
+        # One that was used has taken, and the place is spent, though the engine may learn so late, or by a sign of life
+        # alone. Its client comes back for that session, which a restarted engine may have to wait for reports of.
+        if promise.used:
+            return False
         # It is woken for what is due a little late, and another event may come first; so also when it stood still, for
         # what came meanwhile is read first. An engine that was started since does not know when the grant was answered,
         # and counts from its start.
