@@ -30,7 +30,7 @@ class GrantRecord:
 
     request_idx: int
     worker_id: int
-    answered_at: float  # by the engine's clock, the last time
+    answered_at: float  # the last time, by the latest that the engine had read of its clock
     usable_until: float  # by the world's clock
     confirmed: bool = False  # a report listed it
     used: bool = False  # its client truly had a session by it, whether the engine knows or not
@@ -104,6 +104,7 @@ class Evidence(Checker):
         # Sessions that began, by process (its boot) and request: how many reports it had made by then, and when.
         self._opened: dict[tuple[int, int], list[tuple[int, float]]] = {}
         self._leaving_now: set[int] = set()  # workers whose first order to go is of the event in hand
+        self._read = -math.inf  # the latest time that this engine read: for it time stands still while a clock is back
 
     # ------------------------------------------------------------------------------------------------------ questions
 
@@ -202,6 +203,7 @@ class Evidence(Checker):
         return self.truth.clock >= max(came_at, listening_since) + limits.RESEND_S
 
     def engine_started(self) -> None:
+        self._read = -math.inf
         stored = self.truth.stored_workers
         self._numbered = {worker_id: (0, self.truth.clock) for worker_id, row in stored.items() if row.numbered}
         for known in self.workers.values():
@@ -361,6 +363,7 @@ class Evidence(Checker):
     def handled(self, engine: Engine, event: events.Event, decided: list[Command]) -> None:
         self._given |= self._given_now
         self._given_now, self._leaving_now = set(), set()
+        self._read = max(self._read, self.truth.clock)
         self._operated(event)
         if isinstance(event, (events.InstanceGone, events.InstanceFailed)):
             known = self.workers.get(event.worker_id)
@@ -433,7 +436,7 @@ class Evidence(Checker):
         record = GrantRecord(
             grant.request_idx,
             grant.worker_id,
-            self.truth.clock,
+            self._read,
             self.truth.now + grant.expires_in_s,
             confirmed=before is not None and before.confirmed and not before.closed,
         )
