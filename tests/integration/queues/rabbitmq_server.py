@@ -30,9 +30,9 @@ class RabbitmqServer:
 
     def __init__(self, directory: Path, certificates: Certificates) -> None:
         self.port = free_port()
-        self.tls_port = free_port()
+        self.tls_port = free_port("::")  # it listens on both loopback addresses, and with the next on all
         self.management_port = free_port()
-        self.management_tls_port = free_port()
+        self.management_tls_port = free_port("::")
         self._certificates = certificates
         self._directory = directory
         self._running = contextlib.ExitStack()
@@ -138,7 +138,7 @@ class RabbitmqServer:
             "RABBITMQ_LOG_BASE": str(directory / "log"),
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_PID_FILE": str(directory / "pid"),
-            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_DIST_PORT": str(free_port("::")),  # on all addresses: RabbitMQ looks before it starts
             "RABBITMQ_ALLOW_INPUT": "true",  # no shell around it that would answer SIGTERM by starting another Erlang
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput +S 1:1 +sbwt none",
             "ERL_EPMD_PORT": str(self._epmd_port),
