@@ -234,7 +234,7 @@ class RestoredWorker:
     owned: bool = True
     retire: Cause | None = None  # why it was to go when it is free
     numbered: bool = False  # it numbers its reports: those without a number may be old
-    #: Of one that does not: the loading times in s of the process that spoke for it (0: none yet) and of those before.
+    #: The loading times in s of the process that spoke for it (0: none yet) and of those before.
     loadtimes_s: tuple[float, ...] = ()
     #: (request_idx, whether it was refused, `entered_at`) of the last ends that it told, the latest of each request.
     ends_told: tuple[tuple[int, bool, float], ...] = ()

@@ -79,6 +79,7 @@ def restored(state: EngineState, event: Restored) -> None:
     for reservation in event.reservations:
         _restore_reservation(state, reservation)
     for worker in state.workers.values():
+        _received_what_it_holds(worker)
         take_back_unsent(state, worker)
     for record in event.workers:
         retiring = state.workers.get(record.worker_id)
@@ -163,6 +164,15 @@ def _order_one_again(state: EngineState, worker: Worker) -> None:
         state.out.append(Stop(worker_id, *why))
     elif worker.state is WorkerState.DESTROYING:
         state.out.append(Destroy(worker_id, spec.fleet, *why))
+
+
+def _received_what_it_holds(worker: Worker) -> None:
+    """Each session is a request that the worker's process has received: a report that counts fewer is an older one.
+
+    Only of a process that is told from others by its loading time: another one counts from 0.
+    """
+    if worker.report_order.loadtime_s > 0:
+        worker.report_order.has_received(sum(held.stage is Stage.SESSION for held in worker.held.values()))
 
 
 def take_back_unsent(state: EngineState, worker: Worker) -> None:

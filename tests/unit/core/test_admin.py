@@ -249,6 +249,31 @@ def test_a_restart_adopts_workers_and_sessions_and_ends_nothing() -> None:
     assert destroyed(scene.live(60)) == [2]
 
 
+@pytest.mark.promise("P1")
+def test_after_a_restart_reports_from_before_a_session_do_not_end_it() -> None:
+    scene = restarted(
+        (RestoredWorker(1, 1, "held", "http://w1", 100.0, numbered=True, loadtimes_s=(7.5,)),),
+        (RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False),),
+    )
+    scene.report(1, ready=False, received=0, seq=1)  # both were made before it, and are heard late
+    scene.report(1, received=0, seq=2, loadtime_s=7.5)
+    assert scene.engine.state.reservations[7].stage is Stage.SESSION
+    scene.report(1, received=1, seq=4, loadtime_s=7.5)
+    scene.report(1, received=1, seq=5, loadtime_s=7.5)
+    assert 7 not in scene.engine.state.reservations
+
+
+@pytest.mark.promise("P1")
+def test_after_a_restart_another_process_counts_from_zero() -> None:
+    scene = restarted(
+        (RestoredWorker(1, 1, "held", "http://w1", 100.0, numbered=True, loadtimes_s=(7.5,)),),
+        (RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False),),
+    )
+    scene.report(1, received=0, seq=2, loadtime_s=9.5)
+    scene.report(1, received=0, seq=3, loadtime_s=9.5)
+    assert 7 not in scene.engine.state.reservations
+
+
 def test_a_restored_worker_that_ends_before_it_reports_is_waited_for_no_more_and_the_others_are() -> None:
     known = tuple(RestoredWorker(worker_id, 1, "ready", "http://w", 100.0) for worker_id in (1, 2, 3))
     scene = restarted(known)
