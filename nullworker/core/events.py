@@ -246,7 +246,8 @@ class RestoredWorker:
 class RestoredReservation:
     """A waiter (``worker_id`` 0), grant or session as an engine before this one last knew it.
 
-    ``sent``: its client may have been sent to the worker by an answer that nothing has come of yet.
+    ``sent``: its client may have been sent to the worker by an answer that nothing has come of yet. ``received``: so
+    many requests the worker's process had received by then, as far as it was known.
     """
 
     request_idx: int
@@ -256,6 +257,7 @@ class RestoredReservation:
     confirmed: bool
     replay_timeout_s: float = 60.0
     sent: bool = True
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def reservation_record(state: EngineState, request_idx: int) -> RestoredReservat
     known = state.reservations.get(request_idx)
     if known is None or not (known.number_known or known.stage is not Stage.WAITING):
         return None
+    worker = state.workers.get(known.worker_id)
     return RestoredReservation(
         request_idx,
         known.endpoint_id,
@@ -61,6 +62,7 @@ def reservation_record(state: EngineState, request_idx: int) -> RestoredReservat
         known.stage is Stage.SESSION,
         known.replay_timeout_s,
         known.delivery.pending,
+        worker.report_order.received if worker is not None else 0,
     )
 
 
@@ -79,7 +81,6 @@ def restored(state: EngineState, event: Restored) -> None:
     for reservation in event.reservations:
         _restore_reservation(state, reservation)
     for worker in state.workers.values():
-        _received_what_it_holds(worker)
         take_back_unsent(state, worker)
     for record in event.workers:
         retiring = state.workers.get(record.worker_id)
@@ -166,15 +167,6 @@ def _order_one_again(state: EngineState, worker: Worker) -> None:
         state.out.append(Destroy(worker_id, spec.fleet, *why))
 
 
-def _received_what_it_holds(worker: Worker) -> None:
-    """Each session is a request that the worker's process has received: a report that counts fewer is an older one.
-
-    Only of a process that is told from others by its loading time: another one counts from 0.
-    """
-    if worker.report_order.loadtime_s > 0:
-        worker.report_order.has_received(sum(held.stage is Stage.SESSION for held in worker.held.values()))
-
-
 def take_back_unsent(state: EngineState, worker: Worker) -> None:
     """Of what a worker is to hold and cannot, whose client was sent nowhere waits again.
 
@@ -218,3 +210,5 @@ def _restore_reservation(state: EngineState, record: RestoredReservation) -> Non
     if not record.confirmed:
         state.timers.set(reservation.expires_at, Timer.GRANT, record.request_idx)
     state.hold(worker, reservation)
+    if worker.report_order.loadtime_s > 0:  # else another process, which counts from 0, could not be told from it
+        worker.report_order.has_received(record.received)  # a report that counts fewer is of before

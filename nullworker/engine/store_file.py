@@ -76,6 +76,8 @@ MIGRATIONS = (
     ALTER TABLE workers ADD COLUMN ends_told TEXT NOT NULL DEFAULT '[]';
     ALTER TABLE workers ADD COLUMN ends_expected TEXT NOT NULL DEFAULT '[]';
     """,
+    # How many requests the worker had received when the reservation was written down.
+    "ALTER TABLE reservations ADD COLUMN received INTEGER NOT NULL DEFAULT 0;",
 )
 
 #: table -> (the statement that writes a row, the one that removes it)
@@ -91,7 +93,7 @@ STATEMENTS = {
         "DELETE FROM workers WHERE id = ?",
     ),
     "reservations": (
-        "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?, ?, ?)",
         "DELETE FROM reservations WHERE request_idx = ?",
     ),
 }
@@ -100,7 +102,7 @@ _ROW_TYPES: dict[str, Any] = {
     "endpoints": list[tuple[int, str, str, float, str, int]],
     "workergroups": list[tuple[int, int, str, float, str, int, int]],
     "workers": list[tuple[int, int, str, str, float, int, str, int, str, str, str]],
-    "reservations": list[tuple[int, int, float, int, int, float]],
+    "reservations": list[tuple[int, int, float, int, int, float, int]],
     "meta": list[tuple[str, int]],
     "usage": list[tuple[int, str, float]],
 }
@@ -266,15 +268,16 @@ def reservation_row(reservation: RestoredReservation) -> tuple[object, ...]:
         reservation.worker_id,
         confirmed,
         reservation.replay_timeout_s,
+        reservation.received,
     )
 
 
 def reservation_of(row: tuple[Any, ...]) -> RestoredReservation:
     """The reservation that a row says. Raises ValueError where it says none."""
-    request_idx, endpoint_id, cost, worker_id, confirmed, replay_timeout_s = row
+    request_idx, endpoint_id, cost, worker_id, confirmed, replay_timeout_s, received = row
     _check_amount("reservations", "cost", cost)
     return RestoredReservation(
-        request_idx, endpoint_id, cost, worker_id, bool(confirmed), replay_timeout_s, sent=confirmed < 2
+        request_idx, endpoint_id, cost, worker_id, bool(confirmed), replay_timeout_s, confirmed < 2, received
     )
 
 

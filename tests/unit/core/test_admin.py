@@ -253,13 +253,14 @@ def test_a_restart_adopts_workers_and_sessions_and_ends_nothing() -> None:
 def test_after_a_restart_reports_from_before_a_session_do_not_end_it() -> None:
     scene = restarted(
         (RestoredWorker(1, 1, "held", "http://w1", 100.0, numbered=True, loadtimes_s=(7.5,)),),
-        (RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False),),
+        (RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False, received=2),),
     )
-    scene.report(1, ready=False, received=0, seq=1)  # both were made before it, and are heard late
+    scene.report(1, ready=False, received=0, seq=1)  # these were made before it, and are heard late
     scene.report(1, received=0, seq=2, loadtime_s=7.5)
+    scene.report(1, received=1, seq=3, loadtime_s=7.5)
     assert scene.engine.state.reservations[7].stage is Stage.SESSION
-    scene.report(1, received=1, seq=4, loadtime_s=7.5)
-    scene.report(1, received=1, seq=5, loadtime_s=7.5)
+    scene.report(1, received=2, seq=4, loadtime_s=7.5)
+    scene.report(1, received=2, seq=5, loadtime_s=7.5)
     assert 7 not in scene.engine.state.reservations
 
 
@@ -267,7 +268,7 @@ def test_after_a_restart_reports_from_before_a_session_do_not_end_it() -> None:
 def test_after_a_restart_another_process_counts_from_zero() -> None:
     scene = restarted(
         (RestoredWorker(1, 1, "held", "http://w1", 100.0, numbered=True, loadtimes_s=(7.5,)),),
-        (RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False),),
+        (RestoredReservation(7, 1, 100.0, 1, confirmed=True, sent=False, received=2),),
     )
     scene.report(1, received=0, seq=2, loadtime_s=9.5)
     scene.report(1, received=0, seq=3, loadtime_s=9.5)
@@ -504,9 +505,10 @@ def test_what_is_written_down_of_a_reservation_is_where_it_is_in_its_life() -> N
     scene.up(1)
     assert recovery.reservation_record(state, 1) == RestoredReservation(1, 1, 100.0, 1, confirmed=False, sent=True)
     scene.takes(1, 1)
-    assert recovery.reservation_record(state, 1) == RestoredReservation(1, 1, 100.0, 1, confirmed=True, sent=False)
+    session = RestoredReservation(1, 1, 100.0, 1, confirmed=True, sent=False, received=1)
+    assert recovery.reservation_record(state, 1) == session
     scene.ask(1)  # it never heard the worker's answer
-    assert recovery.reservation_record(state, 1) == RestoredReservation(1, 1, 100.0, 1, confirmed=True, sent=True)
+    assert recovery.reservation_record(state, 1) == replace(session, sent=True)
     scene.send(events.InstanceExited(1, "killed"))
     assert recovery.reservation_record(state, 1) is None
 

@@ -47,7 +47,7 @@ def test_a_newer_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     with closing(connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(
-        StoreError, match=r"written by a newer nullworker \(version 99 of its tables; this one knows 5\)"
+        StoreError, match=r"written by a newer nullworker \(version 99 of its tables; this one knows 6\)"
     ):
         open_store_file(path)
     with closing(connect(path)) as db:
