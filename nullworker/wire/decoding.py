@@ -92,7 +92,9 @@ def _whole(value: object) -> object:
 def _malformed(error: Exception, body: bytes) -> WireError:
     if isinstance(error, RecursionError):
         return WireError("", "The body is nested too deeply.")
-    if isinstance(error, UnicodeDecodeError):
+    try:
+        body.decode()  # msgspec 0.22 raises UnicodeDecodeError for what is not UTF-8, 0.23 a DecodeError like any other
+    except UnicodeDecodeError:
         return WireError("", "The body is not UTF-8.")
     found = _NOT_FINITE.search(body)
     if found:
