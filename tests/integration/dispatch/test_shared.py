@@ -37,7 +37,8 @@ queue = "{low}"
 async def test_a_cap_is_never_exceeded_and_goes_first_to_the_higher_priority(tmp_path: Path) -> None:
     """Consumers of both queues: those that the low one leaves over when its priority is not its turn."""
     high, low = tmp_path / "high.db", tmp_path / "low.db"
-    lows = enqueue(low, 8, 1, "low")
+    # Three run at the same time, however slowly one consumer starts after another.
+    lows = enqueue(low, 3, 6, "low-long") + enqueue(low, 5, 1, "low")
     script = "; ".join(" ".join(python("sqlite_consumer.py", str(file), "1")) for file in (high, low))
     async with farm(tmp_path, ["sh", "-c", script], most=5) as running:
         config = tmp_path / "nullworker.toml"
