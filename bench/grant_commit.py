@@ -33,10 +33,10 @@ RATE = 2_000
 BATCH_ROWS = 500
 BATCH_PERIOD_S = 0.05
 CHECKPOINT_BATCHES = 8
-INSERT = "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, 0, 60.0)"
+INSERT = "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, 0, 60.0, 0)"
 TABLE = (
     "CREATE TABLE reservations (request_idx INTEGER PRIMARY KEY, endpoint_id INTEGER NOT NULL, cost REAL NOT NULL, "
-    "worker_id INTEGER NOT NULL, confirmed INTEGER NOT NULL, replay_timeout_s REAL NOT NULL)"
+    "worker_id INTEGER NOT NULL, confirmed INTEGER NOT NULL, replay_timeout_s REAL NOT NULL, received INTEGER NOT NULL)"
 )
 
 

@@ -62,7 +62,7 @@ def test_all_that_was_left_is_there_after_a_restart(path: Path) -> None:
         first.put_worker(RestoredWorker(7, 2, "ready", "http://h:1", 100.0, True))
         first.put_worker(told)
         first.put_reservation(RestoredReservation(5, 1, 100.0, 0, False))
-        first.put_reservation(RestoredReservation(4, 1, 50.0, 7, True, 30.0))
+        first.put_reservation(RestoredReservation(4, 1, 50.0, 7, True, 30.0, received=3))
         first.add_decision(decision)
         first.add_usage(2, "ready", 1.5)
         first.add_usage(2, "ready", 1.0)
@@ -74,7 +74,7 @@ def test_all_that_was_left_is_there_after_a_restart(path: Path) -> None:
         told,
     ]
     assert loaded.reservations == [
-        RestoredReservation(4, 1, 50.0, 7, confirmed=True, replay_timeout_s=30.0),
+        RestoredReservation(4, 1, 50.0, 7, confirmed=True, replay_timeout_s=30.0, received=3),
         RestoredReservation(5, 1, 100.0, 0, confirmed=False),
     ]
     assert loaded.usage == {(2, "ready"): 2.5}
