@@ -101,10 +101,22 @@ print(json.dumps([run(seed).events for seed in range(1, int(sys.argv[1]) + 1)]))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compiles, compares, soaks; ends with the soak's exit code."""
-    parser = argparse.ArgumentParser(description="A soak whose core and simulator are compiled by mypyc.")
+    """Compiles, compares, soaks; ends with the soak's exit code, and 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        description="A soak whose core and simulator are compiled by mypyc.",
+        epilog="example: python -m tools.compiled_soak --minutes 30",
+    )
     parser.add_argument("--minutes", type=float, default=10.0, help="how long to soak (default: 10)")
     minutes = parser.parse_args(arguments).minutes
+    if not minutes > 0:
+        parser.error("--minutes must be more than 0")
+    try:
+        return _soak(minutes)
+    except KeyboardInterrupt:
+        return 130  # what the soak had finished is in the record
+
+
+def _soak(minutes: float) -> int:
     with tempfile.TemporaryDirectory(prefix="nullworker-compiled-") as temporary:
         copy = Path(temporary)
         print("compiling: two minutes, at least", file=sys.stderr, flush=True)
@@ -156,7 +168,8 @@ def compile_into(folder: Path) -> None:
         check=False,
     )
     if build.returncode:
-        raise SystemExit("\n".join([*build.stdout.splitlines()[-20:], "The core could not be compiled; see above."]))
+        advice = "The core could not be compiled (it takes a C compiler and Python's headers: gcc and python3-dev)."
+        raise SystemExit("\n".join([*build.stdout.splitlines()[-20:], advice]))
     for path, text in before.items():
         path.write_text(text)
 
