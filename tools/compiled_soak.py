@@ -125,7 +125,12 @@ def _soak(minutes: float) -> int:
             print("Compiled, a seed does not come to the same number of events; nothing was run.", file=sys.stderr)
             return 1
         (copy / "docs").symlink_to(ROOT / "docs")  # the record
-        return _python(copy, "-m", "nullworker", "simulate", "--soak", "--minutes", str(minutes)).returncode
+        return soak(copy, minutes)
+
+
+def soak(folder: Path, minutes: float) -> int:
+    """Soaks with the package that is in ``folder``, and adds to its ``docs/soak.json``; the exit code."""
+    return _python(folder, "-m", "nullworker.cli.main", "simulate", "--soak", "--minutes", str(minutes)).returncode
 
 
 def run_seeds(folder: Path, seeds: int) -> list[int]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import sysconfig
 from pathlib import Path
 
 import pytest
 
+from nullworker.cli.hunt import code_digest
 from nullworker.simulation.run import run
-from tools.compiled_soak import CHANGES, ROOT, SIMULATOR, changed, compile_into, run_seeds
+from tools.compiled_soak import CHANGES, ROOT, SIMULATOR, changed, compile_into, run_seeds, soak
 
 PACKAGE = ROOT / "nullworker"
 CAN_COMPILE = shutil.which("cc") is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
@@ -44,8 +46,13 @@ def test_every_module_that_is_named_is_there() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not CAN_COMPILE, reason="needs a C compiler and Python's headers (Debian: gcc, python3-dev)")
-def test_compiled_or_not_a_seed_has_the_same_events(tmp_path: Path) -> None:
+def test_compiled_or_not_a_seed_has_the_same_events_and_a_soak_runs(tmp_path: Path) -> None:
     compile_into(tmp_path)
     assert list(tmp_path.glob("nullworker/core/engine.*.so"))
     assert (tmp_path / "nullworker/core/timers.py").read_text() == (PACKAGE / "core/timers.py").read_text()
     assert run_seeds(tmp_path, 20) == [run(seed).events for seed in range(1, 21)]
+    (tmp_path / "docs").mkdir()
+    assert soak(tmp_path, 0.01) == 0
+    record = json.loads((tmp_path / "docs" / "soak.json").read_text())
+    assert record["code"] == code_digest()
+    assert record["seeds"] > 0
