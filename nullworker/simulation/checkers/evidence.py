@@ -63,6 +63,8 @@ class KnownWorker:
     ready: bool = False
     became_ready: bool = False  # since it was created or started
     loads_since: float = math.inf  # it was ready, and reported that it loads again
+    #: Its failure was noted when there was a reason for it. It ends when it is free, whatever it has reported by then.
+    noted_as_failed: bool = False
     leaving: str = ""  # what was decided: stop, destroy
     refused: int = 0
     grants: dict[int, GrantRecord] = field(default_factory=dict)
@@ -169,6 +171,7 @@ class Evidence(Checker):
             or worker_id in self._updated
             or worker_id in self._deleted
             or bool(known.leaving and worker_id not in self._leaving_now)
+            or known.noted_as_failed
             or self._has_failed(worker_id, known, silence_s)
             or self._states.get(known.endpoint_id) is EndpointState.STOPPED
             or (endpoint is not None and endpoint.existing > self._most.get(known.endpoint_id, 0))
@@ -208,6 +211,7 @@ class Evidence(Checker):
         self._numbered = {worker_id: (0, self.truth.clock) for worker_id, row in stored.items() if row.numbered}
         for known in self.workers.values():
             known.exited = False  # the engine that was told may be gone, and need not have written it down
+            known.noted_as_failed = False  # nor this: the next asks it like the others
             known.counted = 0
             for request_idx, grant in known.grants.items():
                 row = self.truth.stored_reservations.get(request_idx)
@@ -392,16 +396,22 @@ class Evidence(Checker):
                 known = self.workers[command.worker_id]
                 known.leaving, known.ended, known.exited, known.error = "", False, False, False
                 known.created_at, known.process = self.truth.clock, None
-                known.became_ready = known.listed_as_exited = False
+                known.became_ready = known.listed_as_exited = known.noted_as_failed = False
             elif isinstance(command, Note) and command.kind == "grant_kept":
                 self._given_now.add((command.request_idx, command.worker_id))
             elif isinstance(command, Note) and command.kind == "grant_expired":
                 self._expired(command.request_idx)
             elif isinstance(command, Note) and command.kind in ("worker_failed", "session_lost"):
                 known = self.workers.get(command.worker_id)
-                if known is not None and self.failed(command.worker_id):
-                    for request_idx in known.grants:
-                        self._close(known, request_idx, "its worker failed")
+                if known is not None:
+                    self._noted_failed(known, command)
+
+    def _noted_failed(self, known: KnownWorker, note: Note) -> None:
+        if note.kind == "worker_failed":
+            known.noted_as_failed = self._has_failed(note.worker_id, known, limits.SILENCE_FAILS_S)
+        if self.failed(note.worker_id):
+            for request_idx in known.grants:
+                self._close(known, request_idx, "its worker failed")
 
     def _operated(self, event: events.Event) -> None:
         """Takes note of what operators want."""
