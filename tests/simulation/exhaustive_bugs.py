@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from tests.simulation.mutants import Bug
 
 CAUGHT = Path(__file__).with_name("exhaustive_caught.json")
-ALL = (*MUTATIONS, *SHOWN_BY_JOURNAL)
+#: It needs two workergroups, and a walk's world has one.
+NOT_HUNTED = "a stand-in does not wait"
+ALL = tuple(bug for bug in (*MUTATIONS, *SHOWN_BY_JOURNAL) if bug.name != NOT_HUNTED)
 #: States of each scope; and of these, one in so many is followed until all is at rest.
 STATES_MAX = 8_000
 SETTLES = 4
